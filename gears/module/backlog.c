@@ -1,0 +1,118 @@
+/* The bound of the backlog: a command filter that refuses covered writes while a deployment's lanes are full.
+ *
+ * The filter runs for every command, so that its first lines decide nearly always. It also sees, before they run, the
+ * two commands that the flush and the cluster code must know of.
+ */
+#include "gearsync.h"
+
+#include <string.h>
+#include <strings.h>
+
+static int full_deployments;
+
+static const char *const WRITES[] = {
+    "hset",     "hmset",     "hsetnx",      "hincrby",     "hincrbyfloat", "hdel",        "hgetdel",
+    "hsetex",   "hgetex",    "hexpire",     "hpexpire",    "hexpireat",    "hpexpireat",  "del",
+    "unlink",   "getdel",    "rename",      "renamenx",    "copy",         "restore",     "move",
+    "set",      "setex",     "psetex",      "setnx",       "getset",       "mset",        "msetnx",
+    "bitop",    "sort",      "sunionstore", "sinterstore", "sdiffstore",   "zunionstore", "zinterstore",
+    "zdiffstore", "zrangestore", "georadius", "geosearchstore", NULL,
+};
+
+void backlog_update(Deployment *deployment) {
+    unsigned long long entries = 0, bytes = 0;
+    if (deployment->limit_entries == 0 && deployment->limit_bytes == 0) return;
+    for (int i = 0; i < deployment->lane_count; i++) {
+        entries += deployment->lanes[i]->length;
+        bytes += deployment->lanes[i]->bytes;
+    }
+    bool full = deployment->refuse_when_full && !deployment->draining &&
+                ((deployment->limit_entries > 0 && entries >= deployment->limit_entries) ||
+                 (deployment->limit_bytes > 0 && bytes >= deployment->limit_bytes));
+    if (full == deployment->full) return;
+    deployment->full = full;
+    full_deployments = 0;
+    for (int i = 0; i < shard.count; i++) full_deployments += shard.deployments[i]->full;
+    RedisModule_Log(NULL, full ? "warning" : "notice", "backlog of deployment %s: %llu changes, about %llu bytes: %s",
+                    deployment->name, entries, bytes, full ? "full, covered writes are refused" : "has room again");
+}
+
+static bool is_write(Slice name) {
+    for (int i = 0; WRITES[i] != NULL; i++)
+        if (slice_is(name, WRITES[i])) return true;
+    return false;
+}
+
+/* The full deployment that covers one of the keys of the command; NULL: none. The database of the client is not known
+ * to a filter on every server, so that a key counts in any of them. */
+static Deployment *full_for(RedisModuleString **argv, int argc) {
+    int count = 0;
+    Deployment *found = NULL;
+    int *positions = RedisModule_GetCommandKeys(shard.detached, argv, argc, &count);
+    for (int i = 0; i < count && found == NULL; i++) {
+        Slice key = string_slice(argv[positions[i]]);
+        for (int r = 0; r < shard.nrules && found == NULL; r++) {
+            Rule *rule = shard.rules[r];
+            if (rule->deployment->full && template_matches(&rule->template, key)) found = rule->deployment;
+        }
+    }
+    if (positions != NULL) RedisModule_Free(positions);
+    return found;
+}
+
+static bool in_multi(RedisModuleCommandFilterCtx *filter) {
+    if (RedisModule_CommandFilterGetClientId == NULL) return false;
+    RedisModuleClientInfo info = {.version = 1};
+    uint64_t id = RedisModule_CommandFilterGetClientId(filter);
+    if (id == 0 || RedisModule_GetClientInfoById(&info, id) != REDISMODULE_OK) return false;
+    return (info.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
+}
+
+static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *deployment) {
+    deployment->refused_writes++;
+    for (int i = argc - 1; i > 1; i--) RedisModule_CommandFilterArgDelete(filter, i);
+    RedisModuleString *name = RedisModule_CreateString(NULL, deployment->name, strlen(deployment->name));
+    RedisModule_CommandFilterArgReplace(filter, 1, name);
+    /* A queued command must fail when it is queued, so that EXEC aborts: an unknown command does. */
+    const char *command = in_multi(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
+    RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, command, strlen(command)));
+}
+
+static void refuse_if_covered(RedisModuleCommandFilterCtx *filter, int argc) {
+    RedisModuleString *fixed[64];
+    RedisModuleString **argv = argc <= 64 ? fixed : RedisModule_Alloc(sizeof(*argv) * (size_t)argc);
+    for (int i = 0; i < argc; i++) argv[i] = RedisModule_CommandFilterArgGet(filter, i);
+    Deployment *deployment = full_for(argv, argc);
+    if (argv != fixed) RedisModule_Free(argv);
+    if (deployment != NULL) refuse(filter, argc, deployment);
+}
+
+void backlog_filter(RedisModuleCommandFilterCtx *filter) {
+    Slice name = string_slice(RedisModule_CommandFilterArgGet(filter, 0));
+    int argc = RedisModule_CommandFilterArgsCount(filter);
+    if (name.len == 5 && argc > 1 && slice_is(name, "debug")) {
+        Slice what = string_slice(RedisModule_CommandFilterArgGet(filter, 1));
+        if (slice_is(what, "reload") || slice_is(what, "loadaof")) flush_expect_reload();
+    } else if (name.len == 7 && argc > 3 && shard.cluster && slice_is(name, "cluster")) {
+        long long slot;
+        if (slice_is(string_slice(RedisModule_CommandFilterArgGet(filter, 1)), "setslot") &&
+            slice_is(string_slice(RedisModule_CommandFilterArgGet(filter, 3)), "migrating") &&
+            RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) == REDISMODULE_OK)
+            cluster_slot_leaves((unsigned)slot);
+    }
+    if (full_deployments == 0 || argc < 2 || !shard.primary || !is_write(name)) return;
+    refuse_if_covered(filter, argc);
+}
+
+int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    Slice name = string_slice(argv[1]);
+    Text text = {0};
+    text_printf(&text,
+                "BACKLOG the change stream of deployment %.*s is full, so nothing was written; its database is away or too "
+                "slow (see GEARSYNC.STATUS), or raise its backlog limit",
+                name.len > NAME_MAX_BYTES ? NAME_MAX_BYTES : (int)name.len, name.bytes);
+    int result = RedisModule_ReplyWithError(ctx, text.bytes);
+    text_free(&text);
+    return result;
+}

@@ -1,0 +1,172 @@
+/* Barriers: GEARSYNC.WAIT blocks its client until all that was captured before it is acknowledged. */
+#include "gearsync.h"
+
+#include <string.h>
+
+typedef struct {
+    char *stream;
+    RedisModuleStreamID id;
+} Mark;
+
+typedef struct Waiter {
+    RedisModuleBlockedClient *client;
+    Mark *marks;
+    int count;
+    bool left; /* timed out or disconnected: only to be freed */
+    struct Waiter *next;
+} Waiter;
+
+static Waiter *waiters;
+
+static bool mark_reached(const Mark *mark) {
+    Lane *lane = registry_find_lane((Slice){mark->stream, strlen(mark->stream)}, NULL);
+    return lane == NULL || lane->length == 0 || stream_id_compare(lane->acked, mark->id) >= 0;
+}
+
+static bool all_reached(const Waiter *waiter) {
+    for (int i = 0; i < waiter->count; i++)
+        if (!mark_reached(&waiter->marks[i])) return false;
+    return true;
+}
+
+static void waiter_free(Waiter *waiter) {
+    for (int i = 0; i < waiter->count; i++) RedisModule_Free(waiter->marks[i].stream);
+    if (waiter->marks != NULL) RedisModule_Free(waiter->marks);
+    RedisModule_Free(waiter);
+}
+
+static void add_mark(Waiter *waiter, Lane *lane) {
+    if (lane->length == 0) return;
+    waiter->marks = RedisModule_Realloc(waiter->marks, sizeof(Mark) * (size_t)(waiter->count + 1));
+    waiter->marks[waiter->count++] = (Mark){slice_copy(string_slice(lane->stream)), lane->last};
+}
+
+static bool covers(const Deployment *deployment, Slice key) {
+    for (int i = 0; i < deployment->nrules; i++)
+        if (template_matches(&deployment->rules[i].template, key)) return true;
+    return false;
+}
+
+/* The lanes to wait for: all, one deployment's, or those that hold one key's changes. A retired lane may hold any key. */
+static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        if (only != NULL && deployment != only) continue;
+        if (key != NULL && !covers(deployment, *key)) continue;
+        for (int j = 0; j < deployment->lane_count; j++) {
+            Lane *lane = deployment->lanes[j];
+            if (key != NULL && !lane->retired && key_hash(*key) % (uint64_t)lane->count != (uint64_t)lane->index) continue;
+            add_mark(waiter, lane);
+        }
+    }
+}
+
+static int reply_reached(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv, (void)argc;
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+static Waiter *waiter_of(RedisModuleBlockedClient *client) {
+    Waiter *waiter = waiters;
+    while (waiter != NULL && waiter->client != client) waiter = waiter->next;
+    return waiter;
+}
+
+static int reply_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv, (void)argc;
+    Waiter *waiter = waiter_of(RedisModule_GetBlockedClientHandle(ctx));
+    Text text = {0};
+    text_printf(&text, "TIMEOUT not all changes are in SQL yet:");
+    for (int i = 0; waiter != NULL && i < waiter->count; i++) {
+        if (mark_reached(&waiter->marks[i])) continue;
+        Lane *lane = registry_find_lane((Slice){waiter->marks[i].stream, strlen(waiter->marks[i].stream)}, NULL);
+        if (lane != NULL) text_printf(&text, " %zu in %s;", lane->length, waiter->marks[i].stream);
+    }
+    text_printf(&text, " see GEARSYNC.STATUS");
+    if (waiter != NULL) waiter->left = true;
+    int result = RedisModule_ReplyWithError(ctx, text.bytes);
+    text_free(&text);
+    return result;
+}
+
+static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client) {
+    (void)ctx;
+    Waiter *waiter = waiter_of(client);
+    if (waiter != NULL) waiter->left = true;
+}
+
+static char *parse_scope(RedisModuleString **argv, int argc, Deployment **only, Slice *key, bool *has_key) {
+    Text error = {0};
+    for (int i = 2; i < argc && error.len == 0; i += 2) {
+        Slice word = string_slice(argv[i]);
+        if (i + 1 < argc && slice_is(word, "deployment")) {
+            Slice name = string_slice(argv[i + 1]);
+            *only = registry_find(name);
+            if (*only == NULL) text_printf(&error, "ERR there is no deployment of that name on this server");
+        } else if (i + 1 < argc && slice_is(word, "key")) {
+            *key = string_slice(argv[i + 1]);
+            *has_key = true;
+        } else {
+            text_printf(&error, "ERR use GEARSYNC.WAIT timeout-ms [DEPLOYMENT name] [KEY key]");
+        }
+    }
+    return error.bytes;
+}
+
+int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    long long timeout;
+    Deployment *only = NULL;
+    Slice key = {NULL, 0};
+    bool has_key = false;
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    if (RedisModule_StringToLongLong(argv[1], &timeout) != REDISMODULE_OK || timeout < 0)
+        return RedisModule_ReplyWithError(ctx, "ERR the timeout must be milliseconds, 0 for no limit");
+    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    char *error = parse_scope(argv, argc, &only, &key, &has_key);
+    if (error != NULL) {
+        RedisModule_ReplyWithError(ctx, error);
+        RedisModule_Free(error);
+        return REDISMODULE_OK;
+    }
+    Waiter *waiter = RedisModule_Calloc(1, sizeof(*waiter));
+    collect(waiter, only, has_key ? &key : NULL);
+    if (all_reached(waiter)) {
+        waiter_free(waiter);
+        return RedisModule_ReplyWithSimpleString(ctx, "OK");
+    }
+    int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
+    if (RedisModule_GetContextFlags(ctx) & denied) {
+        waiter_free(waiter);
+        return RedisModule_ReplyWithError(ctx, "ERR GEARSYNC.WAIT can't wait inside MULTI or a script");
+    }
+    waiter->client = RedisModule_BlockClient(ctx, reply_reached, reply_timeout, NULL, timeout);
+    RedisModule_SetDisconnectCallback(waiter->client, on_disconnect);
+    waiter->next = waiters;
+    waiters = waiter;
+    return REDISMODULE_OK;
+}
+
+static void release(bool (*due)(const Waiter *)) {
+    for (Waiter **at = &waiters; *at != NULL;) {
+        Waiter *waiter = *at;
+        if (!due(waiter)) {
+            at = &waiter->next;
+            continue;
+        }
+        *at = waiter->next;
+        RedisModule_UnblockClient(waiter->client, NULL);
+        waiter_free(waiter);
+    }
+}
+
+static bool is_reached(const Waiter *waiter) { return !waiter->left && all_reached(waiter); }
+static bool has_left(const Waiter *waiter) { return waiter->left; }
+
+void barrier_check(void) { release(is_reached); }
+void barrier_collect(void) { release(has_left); }
+
+int barrier_waiting(void) {
+    int count = 0;
+    for (Waiter *waiter = waiters; waiter != NULL; waiter = waiter->next) count += !waiter->left;
+    return count;
+}

@@ -1,0 +1,454 @@
+/* Capture: turns a keyspace event on a covered key into one change in the key's lane, in the same execution unit as
+ * the write. The hot path of the module: no parsing, no reply objects, strings are shared where they can be.
+ *
+ * Where the server has post-notification jobs the event is only noted, and the key's state is read at the end of the
+ * unit; elsewhere it is read at once. Either way the state decides: a hash is an image, anything else a delete.
+ */
+#include "gearsync.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Why an event came: what the state of the key does not tell. */
+enum {
+    CAUSE_REMOVED = 1 << 0,  /* fields were removed */
+    CAUSE_REPLACED = 1 << 1, /* the whole value is another one */
+    CAUSE_GONE = 1 << 2,
+    CAUSE_EXPIRED = 1 << 3,
+    CAUSE_EVICTED = 1 << 4,
+};
+
+#define MAX_FIXED 64
+
+typedef struct {
+    RedisModuleString *key;
+    int db;
+    int cause;
+} Pending;
+
+static Pending *pending;
+static int pending_count, pending_capacity;
+static RedisModuleString *label_key, *label_meta;
+static RedisModuleString *metas[128]; /* by operation byte: "<op><epoch>" */
+
+void capture_forget_metas(void) {
+    for (int i = 0; i < 128; i++) {
+        if (metas[i] != NULL) RedisModule_FreeString(NULL, metas[i]);
+        metas[i] = NULL;
+    }
+}
+
+void capture_free(void) {
+    capture_forget_metas();
+    if (label_key != NULL) RedisModule_FreeString(NULL, label_key);
+    if (label_meta != NULL) RedisModule_FreeString(NULL, label_meta);
+    if (pending != NULL) RedisModule_Free(pending);
+    label_key = label_meta = NULL;
+    pending = NULL;
+    pending_count = pending_capacity = 0;
+}
+
+static RedisModuleString *meta_for(char op) {
+    RedisModuleString **meta = &metas[(int)op];
+    if (*meta == NULL) *meta = RedisModule_CreateStringPrintf(NULL, "%c%llx", op, (unsigned long long)shard.epoch);
+    return *meta;
+}
+
+/* -- Fields and values of one image ------------------------------------------------------------------------------ */
+
+typedef struct {
+    RedisModuleString **argv; /* k, key, m, meta, then field, value… */
+    size_t count, capacity;
+    size_t bytes;
+    size_t owned_from; /* strings from here on are ours to free: every one, or every second one */
+    bool fields_owned;
+    RedisModuleString *fixed[MAX_FIXED];
+} Image;
+
+static void image_push(Image *image, RedisModuleString *string) {
+    if (image->count == image->capacity) {
+        size_t capacity = image->capacity * 2;
+        RedisModuleString **grown = RedisModule_Alloc(sizeof(*grown) * capacity);
+        memcpy(grown, image->argv, sizeof(*grown) * image->count);
+        if (image->argv != image->fixed) RedisModule_Free(image->argv);
+        image->argv = grown;
+        image->capacity = capacity;
+    }
+    image->argv[image->count++] = string;
+}
+
+static void image_start(Image *image, RedisModuleString *key, char op) {
+    if (label_key == NULL) {
+        label_key = RedisModule_CreateString(NULL, "k", 1);
+        label_meta = RedisModule_CreateString(NULL, "m", 1);
+    }
+    image->argv = image->fixed;
+    image->capacity = MAX_FIXED;
+    image->count = 0;
+    image->fields_owned = false;
+    image_push(image, label_key);
+    image_push(image, key);
+    image_push(image, label_meta);
+    image_push(image, meta_for(op));
+    image->owned_from = image->count;
+    image->bytes = string_slice(key).len + 32;
+}
+
+static void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
+    image_push(image, field);
+    image_push(image, value);
+    image->bytes += string_slice(value).len + (image->fields_owned ? string_slice(field).len : 0) + 4;
+}
+
+static void image_end(Image *image) {
+    for (size_t i = image->owned_from; i < image->count; i += 2) {
+        if (image->fields_owned) RedisModule_FreeString(NULL, image->argv[i]);
+        RedisModule_FreeString(NULL, image->argv[i + 1]);
+    }
+    if (image->argv != image->fixed) RedisModule_Free(image->argv);
+}
+
+static void add_scanned(RedisModuleKey *key, RedisModuleString *field, RedisModuleString *value, void *pd) {
+    (void)key;
+    if (value != NULL) image_add(pd, RedisModule_HoldString(NULL, field), RedisModule_HoldString(NULL, value));
+}
+
+static void read_whole(Image *image, RedisModuleKey *key) {
+    image->fields_owned = true;
+    RedisModuleScanCursor *cursor = RedisModule_ScanCursorCreate();
+    while (RedisModule_ScanKey(key, cursor, add_scanned, image)) continue;
+    RedisModule_ScanCursorDestroy(cursor);
+}
+
+static bool has_field(const Image *image, RedisModuleString *field) {
+    Slice name = string_slice(field);
+    for (size_t i = image->owned_from; i < image->count; i += 2) {
+        Slice other = string_slice(image->argv[i]);
+        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
+    }
+    return false;
+}
+
+static void read_fields(Image *image, RedisModuleKey *key, const Rule *rule, bool check_double) {
+    for (int i = 0; i < rule->nfields; i++) {
+        if (check_double && has_field(image, rule->fields[i])) continue;
+        RedisModuleString *value = NULL;
+        RedisModule_HashGet(key, REDISMODULE_HASH_NONE, rule->fields[i], &value, NULL);
+        if (value != NULL) image_add(image, rule->fields[i], value);
+    }
+}
+
+/* The image for one target: the union of what its matching rules map. */
+static void read_image(Image *image, RedisModuleKey *key, Rule **rules, int count) {
+    for (int i = 0; i < count; i++) {
+        if (rules[i]->nfields >= 0) continue;
+        read_whole(image, key);
+        return;
+    }
+    for (int i = 0; i < count; i++) read_fields(image, key, rules[i], i > 0);
+}
+
+/* -- Appending ----------------------------------------------------------------------------------------------------- */
+
+/* A change that the stream can't take (over 1 GiB) must not vanish: the lane's dead letters say which key it was. */
+static void append_failed(RedisModuleCtx *ctx, Lane *lane, Deployment *deployment, RedisModuleString *key, int error) {
+    deployment->failed++;
+    Slice name = string_slice(key);
+    RedisModule_Log(ctx, "warning", "a change of key %.*s can't be stored in its lane (%s); it is a dead letter now",
+                    name.len > 200 ? 200 : (int)name.len, name.bytes, strerror(error));
+    RedisModuleCallReply *reply =
+        RedisModule_Call(ctx, "XADD", "!sccccccs", lane->dead_stream, "*", "reason",
+                         "the image is too large for a stream entry; make the hash smaller and retry", "op", "u", "key", key);
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+}
+
+static void replicate(RedisModuleCtx *ctx, Lane *lane, Image *image, RedisModuleStreamID id) {
+    char text[44];
+    int len = snprintf(text, sizeof(text), "%llu-%llu", (unsigned long long)id.ms, (unsigned long long)id.seq);
+    RedisModuleString *string = RedisModule_CreateString(NULL, text, (size_t)len);
+    RedisModule_Replicate(ctx, "XADD", "ssv", lane->stream, string, image->argv, image->count);
+    RedisModule_FreeString(NULL, string);
+}
+
+static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
+    RedisModuleStreamID id;
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *stream = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ | REDISMODULE_WRITE);
+    int failed = RedisModule_StreamAdd(stream, REDISMODULE_STREAM_ADD_AUTOID, &id, image->argv, (long)image->count / 2);
+    int error = errno;
+    if (failed == REDISMODULE_OK) lane->length = RedisModule_ValueLength(stream);
+    RedisModule_CloseKey(stream);
+    if (failed != REDISMODULE_OK) {
+        append_failed(ctx, lane, deployment, image->argv[1], error);
+        return;
+    }
+    lane->last = id;
+    lane->bytes += image->bytes;
+    deployment->captured++;
+    replicate(ctx, lane, image, id);
+    backlog_update(deployment);
+}
+
+static Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
+    int index = deployment->nlanes > 1 ? (int)(key_hash(string_slice(key)) % (uint64_t)deployment->nlanes) : 0;
+    return deployment->lanes[target * deployment->nlanes + index];
+}
+
+/* -- One key --------------------------------------------------------------------------------------------------------- */
+
+/* The operation for a key that is a hash now. */
+static char op_for_hash(int cause) {
+    if (cause & (CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED)) return 'n';
+    return cause & CAUSE_REMOVED ? 'r' : 'u';
+}
+
+/* The operation for a key that is no hash; 0: none, another event says it. */
+static char op_for_gone(int cause) {
+    if (cause & CAUSE_EXPIRED) return 'x';
+    if (cause & CAUSE_EVICTED) return 'v';
+    if (cause & CAUSE_GONE) return 'd';
+    /* HDEL of the last field: the "del" that follows says it. Else the key has just expired under our hands. */
+    return cause & CAUSE_REMOVED && !shard.has_jobs ? 0 : 'x';
+}
+
+/* The rules of rules[from…] with the same target that cover key; returns where the next target starts. */
+static int match_group(int from, int db, Slice key, Rule **matched, int *count, bool *prefix_seen) {
+    const Rule *first = shard.rules[from];
+    int i = from;
+    *count = 0;
+    for (; i < shard.nrules; i++) {
+        Rule *rule = shard.rules[i];
+        if (rule->deployment != first->deployment || rule->target != first->target) break;
+        if (rule->db != db || !template_has_prefix(&rule->template, key)) continue;
+        *prefix_seen = true;
+        if (*count < MAX_FIXED && template_matches(&rule->template, key)) matched[(*count)++] = rule;
+    }
+    return i;
+}
+
+static void note_missed(Deployment *deployment, Slice key) {
+    deployment->missed++;
+    if (deployment->missed_key != NULL) RedisModule_Free(deployment->missed_key);
+    deployment->missed_key_len = key.len > 200 ? 200 : key.len;
+    deployment->missed_key = slice_copy((Slice){key.bytes, deployment->missed_key_len});
+}
+
+/* Appends to each target whose rules cover the key. op 0: by the state and the cause. Returns the changes appended. */
+static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int cause, char forced, bool hash_event) {
+    Slice text = string_slice(name);
+    RedisModuleKey *key = NULL;
+    bool opened = false, is_hash = false;
+    int appended = 0;
+    bool prefix_seen = false, covered = false;
+    for (int i = 0; i < shard.nrules;) {
+        Deployment *deployment = shard.rules[i]->deployment;
+        Rule *matched[MAX_FIXED];
+        int count, target = shard.rules[i]->target;
+        i = match_group(i, db, text, matched, &count, &prefix_seen);
+        if (count > 0) {
+            covered = true;
+            if (!opened) {
+                RedisModule_SelectDb(ctx, db);
+                key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+                is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
+                opened = true;
+            }
+            char op = is_hash ? (forced ? forced : op_for_hash(cause)) : (forced ? 'd' : op_for_gone(cause));
+            if (op != 0) {
+                Image image;
+                image_start(&image, name, op);
+                if (is_hash) read_image(&image, key, matched, count);
+                append(ctx, deployment, lane_of_key(deployment, target, name), &image);
+                image_end(&image);
+                appended++;
+            }
+        }
+        bool last_of_deployment = i == shard.nrules || shard.rules[i]->deployment != deployment;
+        if (last_of_deployment) {
+            if (prefix_seen && !covered && hash_event) note_missed(deployment, text);
+            prefix_seen = covered = false;
+        }
+    }
+    if (key != NULL) RedisModule_CloseKey(key);
+    return appended;
+}
+
+/* -- Events ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_covered(int db, Slice key) {
+    for (int i = 0; i < shard.nrules; i++)
+        if (shard.rules[i]->db == db && template_has_prefix(&shard.rules[i]->template, key)) return true;
+    return false;
+}
+
+/* Commands that replace any value by one of another type make no "del" for the old one. */
+static bool overwrites(const char *event) {
+    size_t len = strlen(event);
+    return strcmp(event, "set") == 0 || (len > 5 && strcmp(event + len - 5, "store") == 0);
+}
+
+/* The cause behind an event; -1: the event changes no hash. */
+static int cause_of(int type, const char *event) {
+    if (type & REDISMODULE_NOTIFY_HASH)
+        return strcmp(event, "hdel") == 0 || strcmp(event, "hexpired") == 0 ? CAUSE_REMOVED : 0;
+    if (type & REDISMODULE_NOTIFY_EXPIRED) return CAUSE_EXPIRED;
+    if (type & REDISMODULE_NOTIFY_EVICTED) return CAUSE_EVICTED;
+    if (type & REDISMODULE_NOTIFY_MODULE) return 0;
+    if (!(type & REDISMODULE_NOTIFY_GENERIC)) return overwrites(event) ? CAUSE_GONE : -1;
+    if (strcmp(event, "del") == 0 || strcmp(event, "rename_from") == 0 || strcmp(event, "move_from") == 0)
+        return CAUSE_GONE;
+    if (strcmp(event, "expire") == 0 || strcmp(event, "persist") == 0) return -1;
+    if (strcmp(event, "rename_to") == 0 || strcmp(event, "move_to") == 0 || strcmp(event, "copy_to") == 0 ||
+        strcmp(event, "restore") == 0)
+        return CAUSE_REPLACED | CAUSE_GONE;
+    return overwrites(event) ? CAUSE_GONE : 0;
+}
+
+static void run_pending(RedisModuleCtx *ctx, void *pd) {
+    (void)pd;
+    /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
+    for (int i = 0; i < pending_count; i++) {
+        Pending event = pending[i];
+        if (shard.primary) capture_key(ctx, event.db, event.key, event.cause, 0, true);
+        RedisModule_FreeString(NULL, event.key);
+    }
+    pending_count = 0;
+}
+
+static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause) {
+    Slice name = string_slice(key);
+    if (pending_count > 0) {
+        Pending *last = &pending[pending_count - 1];
+        Slice other = string_slice(last->key);
+        if (last->db == db && other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) {
+            last->cause |= cause;
+            return;
+        }
+    }
+    if (pending_count == 0 && RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) != REDISMODULE_OK) return;
+    if (pending_count == pending_capacity) {
+        pending_capacity = pending_capacity > 0 ? pending_capacity * 2 : 64;
+        pending = RedisModule_Realloc(pending, sizeof(Pending) * (size_t)pending_capacity);
+    }
+    pending[pending_count++] = (Pending){RedisModule_HoldString(NULL, key), db, cause};
+}
+
+/* Events on our own keys: somebody else touched a lane or the registry, or a resharding brought a lane here. */
+static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString *key) {
+    if (shard.writing_registry) return;
+    Slice name = string_slice(key);
+    if (!shard.primary) {
+        shard.registry_stale = shard.registry_stale || registry_is_key(name);
+        return;
+    }
+    Lane *lane = registry_find_lane(name, NULL);
+    if (lane != NULL && strcmp(event, "xadd") != 0) {
+        size_t before = lane->length;
+        lane_refresh(ctx, lane);
+        if (lane->length < before)
+            RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL", event,
+                            (int)name.len, name.bytes, before - lane->length);
+    } else if (lane == NULL && strcmp(event, "restore") == 0) {
+        registry_adopt(ctx, name);
+    } else if (registry_is_key(name)) {
+        shard.registry_dirty = true;
+    }
+}
+
+int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
+    if (shard.loading || (shard.nrules == 0 && shard.count == 0 && shard.primary)) return REDISMODULE_OK;
+    Slice name = string_slice(key);
+    static const size_t prefix_len = sizeof(KEY_PREFIX) - 1;
+    if (name.len > prefix_len && memcmp(name.bytes, KEY_PREFIX, prefix_len) == 0) {
+        on_own_key(ctx, event, key);
+        return REDISMODULE_OK;
+    }
+    int db = RedisModule_GetSelectedDb(ctx);
+    if (!shard.primary || !is_covered(db, name)) return REDISMODULE_OK;
+    int cause = cause_of(type, event);
+    if (cause < 0) return REDISMODULE_OK;
+    if (shard.has_jobs)
+        note(ctx, db, key, cause);
+    else
+        capture_key(ctx, db, key, cause, 0, (type & REDISMODULE_NOTIFY_HASH) != 0);
+    return REDISMODULE_OK;
+}
+
+int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, char op) {
+    return capture_key(ctx, db, key, 0, op, false);
+}
+
+/* A flush has no events of keys; the change 'f' stands for all of them where a mapping wants its rows deleted. */
+void capture_flush(RedisModuleCtx *ctx, int db) {
+    RedisModuleString *none = RedisModule_CreateString(NULL, "", 0);
+    for (int i = 0; i < shard.nrules; i++) {
+        Rule *rule = shard.rules[i];
+        bool done = false;
+        for (int j = 0; j < i; j++)
+            done = done || (shard.rules[j]->delete_on_flush && shard.rules[j]->deployment == rule->deployment &&
+                            shard.rules[j]->target == rule->target);
+        if (done || !rule->delete_on_flush || (db >= 0 && rule->db != db)) continue;
+        Image image;
+        image_start(&image, none, 'f');
+        append(ctx, rule->deployment, rule->deployment->lanes[rule->target * rule->deployment->nlanes], &image);
+        image_end(&image);
+    }
+    RedisModule_FreeString(NULL, none);
+}
+
+/* Whether Redis still has what a lane's last entry says: [key, fields…] against the hash. */
+static bool entry_matches(RedisModuleCallReply *pairs, RedisModuleKey *hash) {
+    for (size_t i = 4; i + 1 < RedisModule_CallReplyLength(pairs); i += 2) {
+        Slice field, value;
+        field.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, i), &field.len);
+        value.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, i + 1), &value.len);
+        RedisModuleString *name = RedisModule_CreateString(NULL, field.bytes, field.len), *now = NULL;
+        RedisModule_HashGet(hash, REDISMODULE_HASH_NONE, name, &now, NULL);
+        Slice present = now != NULL ? string_slice(now) : (Slice){NULL, 0};
+        bool same = now != NULL && present.len == value.len && memcmp(present.bytes, value.bytes, value.len) == 0;
+        if (now != NULL) RedisModule_FreeString(NULL, now);
+        RedisModule_FreeString(NULL, name);
+        if (!same) return false;
+    }
+    return true;
+}
+
+static void heal_entry(RedisModuleCtx *ctx, Deployment *deployment, RedisModuleCallReply *pairs) {
+    Slice text, meta;
+    text.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, 1), &text.len);
+    meta.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, 3), &meta.len);
+    if (text.len == 0 || meta.len == 0) return;
+    bool was_gone = strchr("dxv", meta.bytes[0]) != NULL;
+    RedisModuleString *name = RedisModule_CreateString(NULL, text.bytes, text.len);
+    for (int r = 0; r < deployment->nrules; r++) {
+        int db = deployment->rules[r].db;
+        if (r > 0 && deployment->rules[r - 1].db == db) continue;
+        RedisModule_SelectDb(ctx, db);
+        RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+        bool is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
+        bool same = is_hash ? !was_gone && entry_matches(pairs, key) : was_gone;
+        if (key != NULL) RedisModule_CloseKey(key);
+        if (!same) capture_key(ctx, db, name, 0, 'r', false);
+    }
+    RedisModule_FreeString(NULL, name);
+}
+
+void capture_heal_tail(RedisModuleCtx *ctx) {
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        for (int j = 0; j < deployment->lane_count && !deployment->draining; j++) {
+            RedisModule_SelectDb(ctx, 0);
+            RedisModuleCallReply *reply =
+                RedisModule_Call(ctx, "XREVRANGE", "scccl", deployment->lanes[j]->stream, "+", "-", "COUNT", 1LL);
+            bool found = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY &&
+                         RedisModule_CallReplyLength(reply) > 0;
+            if (found) {
+                RedisModuleCallReply *entry = RedisModule_CallReplyArrayElement(reply, 0);
+                RedisModuleCallReply *pairs = RedisModule_CallReplyArrayElement(entry, 1);
+                if (RedisModule_CallReplyLength(pairs) >= 4) heal_entry(ctx, deployment, pairs);
+            }
+            if (reply != NULL) RedisModule_FreeCallReply(reply);
+        }
+    }
+}

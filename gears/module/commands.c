@@ -1,0 +1,156 @@
+/* The GEARSYNC.* commands that are not told elsewhere: deploy, undeploy, deployments, lanes, ack, recapture, epoch. */
+#include "gearsync.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int reply_error(RedisModuleCtx *ctx, char *message) {
+    Text text = {0};
+    text_printf(&text, "ERR %s", message);
+    RedisModule_Free(message);
+    RedisModule_ReplyWithError(ctx, text.bytes);
+    text_free(&text);
+    return REDISMODULE_OK;
+}
+
+static int reply_replica(RedisModuleCtx *ctx) {
+    return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+}
+
+static int reply_slice(RedisModuleCtx *ctx, Slice slice) {
+    return RedisModule_ReplyWithStringBuffer(ctx, slice.bytes, slice.len);
+}
+
+static int reply_text(RedisModuleCtx *ctx, const char *text) {
+    return RedisModule_ReplyWithStringBuffer(ctx, text, strlen(text));
+}
+
+static int deploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 3) return RedisModule_WrongArity(ctx);
+    if (!shard.primary) return reply_replica(ctx);
+    bool check_only = argc > 3 && slice_is(string_slice(argv[3]), "check");
+    Slice *arguments = RedisModule_Alloc(sizeof(Slice) * (size_t)argc);
+    int count = 0;
+    for (int i = 1; i < argc; i++)
+        if (!(check_only && i == 3)) arguments[count++] = string_slice(argv[i]);
+    char *error = registry_deploy(ctx, arguments, count, check_only);
+    RedisModule_Free(arguments);
+    if (error != NULL) return reply_error(ctx, error);
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2 && argc != 3) return RedisModule_WrongArity(ctx);
+    if (!shard.primary) return reply_replica(ctx);
+    bool discard = argc == 3 && slice_is(string_slice(argv[2]), "discard");
+    if (argc == 3 && !discard) return RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.UNDEPLOY name [DISCARD]");
+    Deployment *deployment = registry_find(string_slice(argv[1]));
+    if (deployment == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
+    registry_undeploy(ctx, deployment, discard);
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+static int deployments(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv;
+    if (argc != 1) return RedisModule_WrongArity(ctx);
+    if (!shard.primary && shard.registry_stale && !shard.loading) registry_load(ctx);
+    RedisModule_ReplyWithArray(ctx, shard.count);
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        RedisModule_ReplyWithArray(ctx, 4);
+        reply_text(ctx, deployment->name);
+        RedisModule_ReplyWithLongLong(ctx, deployment->version);
+        reply_text(ctx, deployment->draining ? "draining" : "active");
+        reply_slice(ctx, (Slice){deployment->payload, deployment->payload_len});
+    }
+    return REDISMODULE_OK;
+}
+
+static void reply_lane(RedisModuleCtx *ctx, Lane *lane) {
+    RedisModule_ReplyWithArray(ctx, 5);
+    RedisModule_ReplyWithString(ctx, lane->stream);
+    RedisModule_ReplyWithString(ctx, lane->dead_stream);
+    reply_text(ctx, lane->target);
+    RedisModule_ReplyWithLongLong(ctx, lane->index);
+    reply_text(ctx, lane->retired ? "retired" : "current");
+}
+
+static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    if (!shard.primary) return reply_replica(ctx);
+    Deployment *deployment = registry_find(string_slice(argv[1]));
+    if (deployment == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
+    RedisModule_ReplyWithArray(ctx, 5);
+    RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
+    reply_text(ctx, shard.source);
+    reply_text(ctx, deployment->draining ? "draining" : "active");
+    RedisModule_ReplyWithLongLong(ctx, deployment->version);
+    RedisModule_ReplyWithArray(ctx, deployment->lane_count);
+    for (int retired = 1; retired >= 0; retired--)
+        for (int i = 0; i < deployment->lane_count; i++)
+            if (deployment->lanes[i]->retired == (retired == 1)) reply_lane(ctx, deployment->lanes[i]);
+    return REDISMODULE_OK;
+}
+
+static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    RedisModuleStreamID id;
+    Deployment *deployment = NULL;
+    if (argc != 3) return RedisModule_WrongArity(ctx);
+    if (!shard.primary) return reply_replica(ctx);
+    if (!stream_id_parse(string_slice(argv[2]), &id))
+        return RedisModule_ReplyWithError(ctx, "ERR the id must be <milliseconds>-<sequence>");
+    Lane *lane = registry_find_lane(string_slice(argv[1]), &deployment);
+    if (lane == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
+    long long left = lane_acknowledge(ctx, lane, id);
+    backlog_update(deployment);
+    barrier_check();
+    return RedisModule_ReplyWithLongLong(ctx, left);
+}
+
+static int recapture(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    if (!shard.primary) return reply_replica(ctx);
+    int db = RedisModule_GetSelectedDb(ctx), appended = 0;
+    for (int i = 1; i < argc; i++) appended += capture_again(ctx, db, argv[i], 'r');
+    RedisModule_SelectDb(ctx, db);
+    return RedisModule_ReplyWithLongLong(ctx, appended);
+}
+
+static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    long long wanted;
+    if (argc > 2) return RedisModule_WrongArity(ctx);
+    if (argc == 2) {
+        if (!shard.primary) return reply_replica(ctx);
+        if (RedisModule_StringToLongLong(argv[1], &wanted) != REDISMODULE_OK || wanted < 0 || (uint64_t)wanted <= shard.epoch)
+            return RedisModule_ReplyWithError(ctx, "ERR the epoch can only be raised: give a number above the present one");
+        registry_raise_epoch((uint64_t)wanted);
+        registry_write(ctx, true);
+    }
+    return RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
+}
+
+int commands_register(RedisModuleCtx *ctx) {
+    static const struct {
+        const char *name;
+        RedisModuleCmdFunc function;
+        const char *flags;
+        int first_key, last_key, key_step;
+    } commands[] = {
+        {"gearsync.deploy", deploy, "write deny-oom admin no-monitor", 0, 0, 0},
+        {"gearsync.undeploy", undeploy, "write admin", 0, 0, 0},
+        {"gearsync.deployments", deployments, "readonly", 0, 0, 0},
+        {"gearsync.lanes", lanes, "readonly", 0, 0, 0},
+        {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
+        {"gearsync.recapture", recapture, "write", 1, -1, 1},
+        {"gearsync.wait", barrier_wait_command, "readonly", 0, 0, 0},
+        {"gearsync.heartbeat", worker_heartbeat_command, "readonly fast", 0, 0, 0},
+        {"gearsync.epoch", epoch, "write admin", 0, 0, 0},
+        {"gearsync.status", status_command, "readonly", 0, 0, 0},
+        {"gearsync.refuse", backlog_refuse_command, "readonly fast", 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (RedisModule_CreateCommand(ctx, commands[i].name, commands[i].function, commands[i].flags, commands[i].first_key,
+                                      commands[i].last_key, commands[i].key_step) != REDISMODULE_OK)
+            return REDISMODULE_ERR;
+    return REDISMODULE_OK;
+}

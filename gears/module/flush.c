@@ -1,0 +1,131 @@
+/* FLUSHALL and FLUSHDB take every key, so also the changes that wait. They are saved when a flush starts and put back
+ * right after it: here at once, and for replicas and the AOF from a timer, because what an event replicates stands
+ * before the flush itself. The timer runs in the same turn of the event loop, so before the AOF is written out.
+ */
+#include "gearsync.h"
+
+#include <string.h>
+
+typedef struct {
+    RedisModuleString *key, *payload;
+} Saved;
+
+static Saved *saved;
+static int saved_count;
+static bool reload_expected; /* DEBUG RELOAD empties the server only to load it again */
+static bool timer_set;
+
+void flush_expect_reload(void) { reload_expected = true; }
+void flush_reload_done(void) { reload_expected = false; }
+
+static RedisModuleString *dump(RedisModuleCtx *ctx, RedisModuleString *key) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleString *payload = NULL;
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "DUMP", "s", key);
+    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_STRING) {
+        size_t len;
+        const char *bytes = RedisModule_CallReplyStringPtr(reply, &len);
+        payload = RedisModule_CreateString(NULL, bytes, len);
+    }
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return payload;
+}
+
+static void save_key(RedisModuleCtx *ctx, RedisModuleString *key) {
+    RedisModuleString *payload = dump(ctx, key);
+    if (payload == NULL) return;
+    saved = RedisModule_Realloc(saved, sizeof(Saved) * (size_t)(saved_count + 1));
+    saved[saved_count++] = (Saved){RedisModule_HoldString(NULL, key), payload};
+}
+
+static void forget_saved(void) {
+    for (int i = 0; i < saved_count; i++) {
+        RedisModule_FreeString(NULL, saved[i].key);
+        RedisModule_FreeString(NULL, saved[i].payload);
+    }
+    if (saved != NULL) RedisModule_Free(saved);
+    saved = NULL;
+    saved_count = 0;
+}
+
+/* Calls visit for each key of ours that holds something a user would miss. */
+static void each_key(RedisModuleCtx *ctx, void (*visit)(RedisModuleCtx *, RedisModuleString *)) {
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        for (int j = 0; j < deployment->lane_count; j++) {
+            visit(ctx, deployment->lanes[j]->stream);
+            visit(ctx, deployment->lanes[j]->dead_stream);
+        }
+        RedisModuleString *wheels = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
+        visit(ctx, wheels);
+        RedisModule_FreeString(NULL, wheels);
+    }
+}
+
+static void restore(RedisModuleCtx *ctx, RedisModuleString *key, RedisModuleString *payload) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "RESTORE", "scsc", key, "0", payload, "REPLACE");
+    if (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR)
+        RedisModule_Log(ctx, "warning", "a change stream could not be put back after a flush: %s",
+                        RedisModule_StringPtrLen(key, NULL));
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+}
+
+static void replicate_key(RedisModuleCtx *ctx, RedisModuleString *key) {
+    RedisModuleString *payload = dump(ctx, key);
+    if (payload == NULL) return;
+    RedisModule_Replicate(ctx, "RESTORE", "scsc", key, "0", payload, "REPLACE");
+    RedisModule_FreeString(NULL, payload);
+}
+
+static void on_timer(RedisModuleCtx *ctx, void *data) {
+    (void)data;
+    timer_set = false;
+    if (!shard.primary) return;
+    RedisModule_SelectDb(ctx, 0);
+    registry_write(ctx, true);
+    each_key(ctx, replicate_key);
+}
+
+static void flush_starts(RedisModuleCtx *ctx) {
+    forget_saved();
+    each_key(ctx, save_key);
+}
+
+static void flush_ended(RedisModuleCtx *ctx, int db) {
+    size_t waiting = 0;
+    shard.writing_registry = true;
+    for (int i = 0; i < saved_count; i++) restore(ctx, saved[i].key, saved[i].payload);
+    shard.writing_registry = false;
+    forget_saved();
+    for (int i = 0; i < shard.count; i++)
+        for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
+            Lane *lane = shard.deployments[i]->lanes[j];
+            lane_refresh(ctx, lane);
+            if (lane->length == 0) lane->acked = (RedisModuleStreamID){0, 0};
+            waiting += lane->length;
+        }
+    /* A lane that was empty starts anew: its ids could fall behind the checkpoint if the clock was set back. */
+    registry_raise_epoch(shard.epoch + 1);
+    registry_write(ctx, false);
+    capture_flush(ctx, db);
+    RedisModule_Log(ctx, "warning",
+                    "the server was flushed: %zu waiting changes of %d deployments are kept; tables keep their rows unless "
+                    "a mapping says on_flush=\"delete\"",
+                    waiting, shard.count);
+    if (!timer_set) RedisModule_CreateTimer(ctx, 0, on_timer, NULL);
+    timer_set = true;
+}
+
+void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event;
+    int db = ((RedisModuleFlushInfo *)data)->dbnum;
+    if (!shard.primary || shard.loading || reload_expected || shard.count == 0) return;
+    if (db > 0) {
+        if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_END) capture_flush(ctx, db);
+    } else if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_START) {
+        flush_starts(ctx);
+    } else {
+        flush_ended(ctx, db);
+    }
+}

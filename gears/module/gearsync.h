@@ -1,0 +1,210 @@
+/* What the files of the module share: the words of docs/design.md as structures, and who does what.
+ *
+ * Everything here runs on Redis' main thread. Nothing here waits.
+ */
+#ifndef GEARSYNC_H
+#define GEARSYNC_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "api.h"
+
+#define GEARSYNC_VERSION_TEXT "0.1.0"
+#define GEARSYNC_VERSION 100
+#define KEY_PREFIX "gearsync:{"
+#define NAME_MAX_BYTES 64
+#define MAX_LANES 64
+
+/* -- text.c: growable text ------------------------------------------------------------------------------------ */
+typedef struct {
+    char *bytes;
+    size_t len, capacity;
+} Text;
+typedef struct {
+    const char *bytes;
+    size_t len;
+} Slice;
+void text_add(Text *text, const char *bytes, size_t len);
+void text_printf(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_json(Text *text, const char *bytes, size_t len); /* as a quoted JSON string; bytes that are not ASCII as \u00XX */
+void text_free(Text *text);
+char *slice_copy(Slice slice); /* NUL-terminated, to be freed */
+bool slice_is(Slice slice, const char *word); /* equal, ASCII case ignored */
+Slice string_slice(const RedisModuleString *string);
+
+/* -- template.c: key templates and lanes of keys -------------------------------------------------------------- */
+typedef struct {
+    bool capture; /* a {name}; else a literal */
+    bool rest;    /* a {name*} */
+    char *literal;
+    size_t len;
+} TemplatePart;
+typedef struct {
+    TemplatePart *parts;
+    int count;
+} Template;
+const char *template_parse(Template *template, Slice text); /* NULL, or what is wrong */
+bool template_has_prefix(const Template *template, Slice key);
+bool template_matches(const Template *template, Slice key);
+void template_free(Template *template);
+uint64_t key_hash(Slice key); /* FNV-1a, 64 bits */
+unsigned key_slot(Slice key); /* Redis Cluster's slot, hash tags respected */
+
+/* -- registry.c: deployments, source, epoch ------------------------------------------------------------------- */
+typedef struct {
+    RedisModuleString *stream, *dead_stream;
+    char *target;
+    int index, count;
+    bool retired;
+    RedisModuleStreamID last;  /* of the last change appended or found at load; 0-0: none known */
+    RedisModuleStreamID acked; /* the last id acknowledged since this server started */
+    size_t length;             /* changes that wait */
+    uint64_t bytes;            /* about what they take */
+} Lane;
+
+typedef enum { WORKER_STOPPED, WORKER_STARTING, WORKER_RUNNING, WORKER_BACKOFF, WORKER_FENCED } WorkerState;
+
+typedef struct {
+    WorkerState state;
+    pid_t pid;
+    int pipe;          /* our end of the worker's standard input; -1: none */
+    long long version; /* of the deployment it was started for */
+    long long next_start_ms, backoff_ms, started_ms, stopping_since_ms, heartbeat_ms;
+    long long restarts;
+    char last_exit[160];
+    char id[80];  /* who sent the last heartbeat */
+    char *report; /* its JSON */
+} Worker;
+
+struct Deployment;
+typedef struct {
+    struct Deployment *deployment;
+    int target; /* index into the deployment's targets */
+    int db;
+    Template template;
+    bool delete_on_flush;
+    int nfields; /* -1: the whole hash */
+    RedisModuleString **fields;
+} Rule;
+
+typedef struct Deployment {
+    char *name;
+    long long version;
+    bool draining, discard;
+    int nlanes;
+    unsigned long long limit_entries, limit_bytes;
+    bool refuse_when_full, external_worker;
+    Text arguments; /* of its GEARSYNC.DEPLOY, as a RESP array */
+    char *payload;
+    size_t payload_len;
+    char **targets;
+    int ntargets;
+    Rule *rules;
+    int nrules;
+    Lane **lanes; /* current ones, target by target, then retired ones */
+    int lane_count;
+    bool full;
+    long long captured, missed, refused_writes, failed;
+    char *missed_key;
+    size_t missed_key_len;
+    Worker worker;
+} Deployment;
+
+typedef struct {
+    bool primary, loading, cluster, has_jobs;
+    bool registry_dirty;    /* to be written to the keyspace at the next tick */
+    bool registry_stale;    /* the keyspace has what memory has not (a replica, or just loaded) */
+    bool tag_lost;          /* the shard no longer owns the slot of its tag */
+    bool writing_registry;  /* our own writes make events too */
+    int server_version;
+    char tag[8];
+    char source[13];
+    uint64_t epoch;
+    Deployment **deployments;
+    int count;
+    Rule **rules; /* of all active deployments; rules of one target stand together */
+    int nrules;
+    char *python, *worker_url;
+    bool supervise;
+    RedisModuleCtx *detached; /* for API calls that want a context where there is none */
+} Shard;
+extern Shard shard;
+
+Deployment *registry_find(Slice name);
+Lane *registry_find_lane(Slice stream, Deployment **owner);
+char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool check_only); /* NULL, or the error, to be freed */
+void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard);
+void registry_finish_drained(RedisModuleCtx *ctx);
+void registry_load(RedisModuleCtx *ctx);                  /* from the keyspace into memory */
+void registry_write(RedisModuleCtx *ctx, bool replicate); /* the other way */
+void registry_write_if_dirty(RedisModuleCtx *ctx);
+void registry_raise_epoch(uint64_t epoch);
+void registry_free(void);
+bool registry_is_key(Slice key);
+void registry_adopt(RedisModuleCtx *ctx, Slice stream); /* a lane that a resharding brought here */
+void registry_take_over(RedisModuleCtx *ctx, bool promoted);
+
+/* -- deployment.c: one deployment, from the arguments of GEARSYNC.DEPLOY --------------------------------------- */
+char *deployment_parse(Slice *arguments, int count, Deployment **out); /* NULL, or the error, to be freed */
+char *deployment_parse_resp(Slice resp, Deployment **out);
+void deployment_free(Deployment *deployment);
+void deployment_add_lane(Deployment *deployment, Lane *lane);
+bool name_is_valid(Slice name);
+
+/* -- lanes.c ------------------------------------------------------------------------------------------------- */
+Lane *lane_create(Slice stream, const char *target, int index, int count, bool retired);
+Lane *lane_for(const char *source, const char *deployment, const char *target, int index, int count);
+void lane_free(Lane *lane);
+void lane_refresh(RedisModuleCtx *ctx, Lane *lane); /* reads length and last id from the keyspace */
+size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane);
+uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane);
+long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id); /* the number left */
+int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b);
+bool stream_id_parse(Slice text, RedisModuleStreamID *id);
+
+/* -- capture.c ------------------------------------------------------------------------------------------------ */
+int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
+int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, char op); /* changes appended */
+void capture_flush(RedisModuleCtx *ctx, int db);
+void capture_heal_tail(RedisModuleCtx *ctx);
+void capture_forget_metas(void); /* after the epoch changed */
+void capture_free(void);
+
+/* -- backlog.c ------------------------------------------------------------------------------------------------ */
+void backlog_update(Deployment *deployment);
+void backlog_filter(RedisModuleCommandFilterCtx *filter);
+int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
+/* -- barrier.c ------------------------------------------------------------------------------------------------ */
+int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+void barrier_check(void);
+void barrier_collect(void); /* frees clients that timed out or left */
+int barrier_waiting(void);
+
+/* -- flush.c -------------------------------------------------------------------------------------------------- */
+void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data);
+void flush_expect_reload(void);
+void flush_reload_done(void);
+
+/* -- workers.c ------------------------------------------------------------------------------------------------ */
+void worker_init(Worker *worker);
+void workers_tick(RedisModuleCtx *ctx);
+void workers_shutdown(void);
+void worker_release(Worker *worker); /* of a deployment that goes: asks the process to end */
+int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+const char *worker_state_name(WorkerState state);
+
+/* -- cluster.c ------------------------------------------------------------------------------------------------ */
+bool cluster_choose_tag(RedisModuleCtx *ctx); /* sets shard.tag to one whose slot is ours; false: none is */
+void cluster_check_tag(RedisModuleCtx *ctx);
+void cluster_slot_leaves(unsigned slot);
+
+/* -- status.c ------------------------------------------------------------------------------------------------- */
+int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+void status_info(RedisModuleInfoCtx *ctx, int for_crash_report);
+
+/* -- commands.c ----------------------------------------------------------------------------------------------- */
+int commands_register(RedisModuleCtx *ctx);
+
+#endif

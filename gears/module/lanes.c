@@ -1,0 +1,140 @@
+/* Lanes: the streams in which changes wait, and what the module remembers of each. */
+#include "gearsync.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b) {
+    if (a.ms != b.ms) return a.ms < b.ms ? -1 : 1;
+    if (a.seq != b.seq) return a.seq < b.seq ? -1 : 1;
+    return 0;
+}
+
+static bool parse_digits(const char **at, const char *end, uint64_t *value) {
+    const char *start = *at;
+    *value = 0;
+    for (; *at < end && isdigit((unsigned char)**at); (*at)++) {
+        uint64_t digit = (uint64_t)(**at - '0');
+        if (*value > (UINT64_MAX - digit) / 10) return false;
+        *value = *value * 10 + digit;
+    }
+    return *at > start;
+}
+
+bool stream_id_parse(Slice text, RedisModuleStreamID *id) {
+    const char *at = text.bytes, *end = text.bytes + text.len;
+    if (!parse_digits(&at, end, &id->ms) || at == end || *at++ != '-') return false;
+    return parse_digits(&at, end, &id->seq) && at == end;
+}
+
+Lane *lane_create(Slice stream, const char *target, int index, int count, bool retired) {
+    Lane *lane = RedisModule_Calloc(1, sizeof(*lane));
+    lane->stream = RedisModule_CreateString(NULL, stream.bytes, stream.len);
+    lane->target = slice_copy((Slice){target, strlen(target)});
+    lane->index = index;
+    lane->count = count;
+    lane->retired = retired;
+    /* A dead-letter stream is named as its lane, with "dead" in the place of the first "lane" (right after the tag). */
+    char *dead = slice_copy(stream);
+    char *word = strstr(dead, "}:lane:");
+    if (word != NULL) memcpy(word + 2, "dead", 4);
+    lane->dead_stream = RedisModule_CreateString(NULL, dead, stream.len);
+    RedisModule_Free(dead);
+    return lane;
+}
+
+Lane *lane_for(const char *source, const char *deployment, const char *target, int index, int count) {
+    Text name = {0};
+    text_printf(&name, "gearsync:{%s}:lane:%s:%s:%s:%d.%d", shard.tag, source, deployment, target, index, count);
+    Lane *lane = lane_create((Slice){name.bytes, name.len}, target, index, count, false);
+    text_free(&name);
+    return lane;
+}
+
+void lane_free(Lane *lane) {
+    RedisModule_FreeString(NULL, lane->stream);
+    RedisModule_FreeString(NULL, lane->dead_stream);
+    RedisModule_Free(lane->target);
+    RedisModule_Free(lane);
+}
+
+static size_t stream_length(RedisModuleCtx *ctx, RedisModuleString *name) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    if (key == NULL) return 0;
+    size_t length = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM ? RedisModule_ValueLength(key) : 0;
+    RedisModule_CloseKey(key);
+    return length;
+}
+
+size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane) { return stream_length(ctx, lane->dead_stream); }
+
+/* The last entry of a lane as a reply [id, [field, value, …]], inside *owner, which the caller frees; NULL: none. */
+static RedisModuleCallReply *last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleCallReply **owner) {
+    RedisModule_SelectDb(ctx, 0);
+    *owner = RedisModule_Call(ctx, "XREVRANGE", "scccl", lane->stream, "+", "-", "COUNT", 1LL);
+    if (*owner == NULL || RedisModule_CallReplyType(*owner) != REDISMODULE_REPLY_ARRAY) return NULL;
+    return RedisModule_CallReplyLength(*owner) > 0 ? RedisModule_CallReplyArrayElement(*owner, 0) : NULL;
+}
+
+void lane_refresh(RedisModuleCtx *ctx, Lane *lane) {
+    size_t before = lane->length;
+    lane->length = stream_length(ctx, lane->stream);
+    lane->bytes = before > 0 ? lane->bytes * lane->length / before : 0;
+    RedisModuleCallReply *owner = NULL, *entry = last_entry(ctx, lane, &owner);
+    if (entry != NULL) {
+        Slice id;
+        id.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(entry, 0), &id.len);
+        stream_id_parse(id, &lane->last);
+    }
+    if (owner != NULL) RedisModule_FreeCallReply(owner);
+    if (lane->length == 0 || lane->bytes > 0) return;
+    RedisModuleCallReply *usage = RedisModule_Call(ctx, "MEMORY", "cs", "USAGE", lane->stream);
+    if (usage != NULL && RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_INTEGER)
+        lane->bytes = (uint64_t)RedisModule_CallReplyInteger(usage);
+    if (usage != NULL) RedisModule_FreeCallReply(usage);
+}
+
+uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane) {
+    uint64_t epoch = 0;
+    RedisModuleCallReply *owner = NULL, *entry = last_entry(ctx, lane, &owner);
+    if (entry != NULL) {
+        RedisModuleCallReply *pairs = RedisModule_CallReplyArrayElement(entry, 1);
+        Slice meta = {NULL, 0};
+        if (RedisModule_CallReplyLength(pairs) >= 4)
+            meta.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, 3), &meta.len);
+        char hex[20] = {0};
+        if (meta.bytes != NULL && meta.len > 1 && meta.len <= sizeof(hex)) {
+            memcpy(hex, meta.bytes + 1, meta.len - 1);
+            epoch = strtoull(hex, NULL, 16);
+        }
+    }
+    if (owner != NULL) RedisModule_FreeCallReply(owner);
+    return epoch;
+}
+
+long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ | REDISMODULE_WRITE);
+    size_t before = lane->length;
+    lane->length = 0;
+    if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM) {
+        /* Trimming keeps what is at or after the id given: so the one that follows. */
+        RedisModuleStreamID first = {id.ms, id.seq + 1};
+        if (id.seq == UINT64_MAX) first = (RedisModuleStreamID){id.ms + 1, 0};
+        long long trimmed = RedisModule_StreamTrimByID(key, 0, &first);
+        lane->length = RedisModule_ValueLength(key);
+        if (trimmed > 0) {
+            RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)first.ms,
+                                                                     (unsigned long long)first.seq);
+            RedisModule_Replicate(ctx, "XTRIM", "sccs", lane->stream, "MINID", "=", text);
+            RedisModule_FreeString(ctx, text);
+        }
+    }
+    if (key != NULL) RedisModule_CloseKey(key);
+    lane->bytes = before > 0 && lane->length < before ? lane->bytes * lane->length / before : lane->bytes;
+    if (lane->length == 0) lane->bytes = 0;
+    if (stream_id_compare(id, lane->acked) > 0) lane->acked = id;
+    return (long long)lane->length;
+}

@@ -1,0 +1,146 @@
+/* Loading and unloading: arguments, subscriptions, and the server's events that change what the shard is. */
+#include "gearsync.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event, (void)data;
+    bool primary = subevent == REDISMODULE_SUBEVENT_ROLE_NOW_MASTER;
+    if (primary == shard.primary) return;
+    shard.primary = primary;
+    RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
+    if (primary)
+        registry_take_over(ctx, true);
+    else
+        shard.registry_stale = true;
+    workers_tick(ctx);
+}
+
+static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event, (void)data;
+    shard.loading = subevent != REDISMODULE_SUBEVENT_LOADING_ENDED && subevent != REDISMODULE_SUBEVENT_LOADING_FAILED;
+    if (shard.loading) return;
+    flush_reload_done();
+    shard.primary = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_MASTER) != 0;
+    if (subevent == REDISMODULE_SUBEVENT_LOADING_ENDED && shard.primary)
+        registry_take_over(ctx, false);
+    else
+        shard.registry_stale = true;
+}
+
+static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event, (void)subevent, (void)data;
+    static long long last;
+    long long now = RedisModule_Milliseconds();
+    if (now - last < 90 && now >= last) return;
+    last = now;
+    barrier_collect();
+    workers_tick(ctx);
+    if (!shard.primary || shard.loading) return;
+    cluster_check_tag(ctx);
+    registry_finish_drained(ctx);
+    registry_write_if_dirty(ctx);
+}
+
+static void on_shutdown(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)ctx, (void)event, (void)subevent, (void)data;
+    workers_shutdown();
+}
+
+static bool take_argument(RedisModuleCtx *ctx, Slice name, Slice value) {
+    if (slice_is(name, "python")) {
+        shard.python = slice_copy(value);
+    } else if (slice_is(name, "url")) {
+        shard.worker_url = slice_copy(value);
+    } else if (slice_is(name, "supervise") && (slice_is(value, "yes") || slice_is(value, "no"))) {
+        shard.supervise = slice_is(value, "yes");
+    } else {
+        RedisModule_Log(ctx, "warning", "gearsync can't be loaded: argument %.*s %.*s is unknown; use PYTHON path, URL url, "
+                        "SUPERVISE yes|no", (int)name.len, name.bytes, (int)value.len, value.bytes);
+        return false;
+    }
+    return true;
+}
+
+static bool take_arguments(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    shard.supervise = true;
+    if (argc % 2 != 0) {
+        RedisModule_Log(ctx, "warning", "gearsync can't be loaded: each argument is a name and a value");
+        return false;
+    }
+    for (int i = 0; i < argc; i += 2)
+        if (!take_argument(ctx, string_slice(argv[i]), string_slice(argv[i + 1]))) return false;
+    if (shard.python == NULL) shard.python = slice_copy((Slice){"python3", 7});
+    return true;
+}
+
+static bool subscribe(RedisModuleCtx *ctx) {
+    static const struct {
+        uint64_t id;
+        RedisModuleEventCallback callback;
+    } events[] = {
+        {REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role}, {REDISMODULE_EVENT_LOADING, on_loading},
+        {REDISMODULE_EVENT_FLUSHDB, flush_on_event},           {REDISMODULE_EVENT_CRON_LOOP, on_cron},
+        {REDISMODULE_EVENT_SHUTDOWN, on_shutdown},
+    };
+    const int types = REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST |
+                      REDISMODULE_NOTIFY_SET | REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET |
+                      REDISMODULE_NOTIFY_EXPIRED | REDISMODULE_NOTIFY_EVICTED | REDISMODULE_NOTIFY_STREAM |
+                      REDISMODULE_NOTIFY_MODULE;
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        RedisModuleEvent event = {events[i].id, 1};
+        if (RedisModule_SubscribeToServerEvent(ctx, event, events[i].callback) != REDISMODULE_OK) return false;
+    }
+    return RedisModule_SubscribeToKeyspaceEvents(ctx, types, capture_on_event) == REDISMODULE_OK &&
+           RedisModule_RegisterCommandFilter(ctx, backlog_filter, REDISMODULE_CMDFILTER_NOSELF) != NULL &&
+           RedisModule_RegisterInfoFunc(ctx, status_info) == REDISMODULE_OK;
+}
+
+/* Some servers lack single functions of the API: then nothing of the module would be sound. */
+static bool check_api(RedisModuleCtx *ctx, const char *missing) {
+    if (missing == NULL) return true;
+    if (RedisModule_Log != NULL)
+        RedisModule_Log(ctx, "warning",
+                        "gearsync can't be loaded: this server's module API lacks %s; gearsync needs Redis 6.2 or newer, or Valkey",
+                        missing);
+    return false;
+}
+
+EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    const char *missing = api_resolve(ctx);
+    if (RedisModule_SetModuleAttribs == NULL || RedisModule_IsModuleNameBusy == NULL) return REDISMODULE_ERR;
+    if (RedisModule_IsModuleNameBusy("gearsync")) return REDISMODULE_ERR;
+    RedisModule_SetModuleAttribs(ctx, "gearsync", GEARSYNC_VERSION, REDISMODULE_APIVER_1);
+    if (!check_api(ctx, missing)) return REDISMODULE_ERR;
+    memset(&shard, 0, sizeof(shard));
+    int flags = RedisModule_GetContextFlags(ctx);
+    shard.primary = (flags & REDISMODULE_CTX_FLAGS_MASTER) != 0;
+    shard.loading = (flags & REDISMODULE_CTX_FLAGS_LOADING) != 0;
+    shard.cluster = (flags & REDISMODULE_CTX_FLAGS_CLUSTER) != 0;
+    shard.has_jobs = RedisModule_AddPostNotificationJob != NULL;
+    shard.server_version = RedisModule_GetServerVersion();
+    shard.detached = RedisModule_GetDetachedThreadSafeContext(ctx);
+    if (!shard.cluster) cluster_choose_tag(ctx);
+    if (!take_arguments(ctx, argv, argc) || commands_register(ctx) != REDISMODULE_OK || !subscribe(ctx))
+        return REDISMODULE_ERR;
+    /* Loaded into a running server: its deployments are there already. */
+    if (shard.primary && !shard.loading) registry_take_over(ctx, false);
+    RedisModule_Log(ctx, "notice", "gearsync %s loaded: capture by %s", GEARSYNC_VERSION_TEXT,
+                    shard.has_jobs ? "post-notification jobs" : "notifications");
+    return REDISMODULE_OK;
+}
+
+EXPORT int RedisModule_OnUnload(RedisModuleCtx *ctx) {
+    (void)ctx;
+    workers_shutdown();
+    registry_free();
+    capture_free();
+    RedisModule_FreeThreadSafeContext(shard.detached);
+    if (shard.python != NULL) RedisModule_Free(shard.python);
+    if (shard.worker_url != NULL) RedisModule_Free(shard.worker_url);
+    memset(&shard, 0, sizeof(shard));
+    return REDISMODULE_OK;
+}

@@ -1,0 +1,475 @@
+/* The registry: which deployments this shard has, its source and epoch. It lives in memory and in one hash of the
+ * keyspace (docs/design.md, "Keys in Redis"), so that RDB, AOF and replication carry it. */
+#include "gearsync.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+Shard shard;
+
+static RedisModuleString *registry_key(void) {
+    return RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:registry", shard.tag);
+}
+
+bool registry_is_key(Slice key) {
+    static const char end[] = "}:registry";
+    size_t len = sizeof(end) - 1;
+    return key.len > len && memcmp(key.bytes + key.len - len, end, len) == 0;
+}
+
+Deployment *registry_find(Slice name) {
+    for (int i = 0; i < shard.count; i++)
+        if (strlen(shard.deployments[i]->name) == name.len && memcmp(shard.deployments[i]->name, name.bytes, name.len) == 0)
+            return shard.deployments[i];
+    return NULL;
+}
+
+static Lane *find_lane(Deployment *deployment, Slice stream) {
+    for (int i = 0; i < deployment->lane_count; i++) {
+        Slice name = string_slice(deployment->lanes[i]->stream);
+        if (name.len == stream.len && memcmp(name.bytes, stream.bytes, name.len) == 0) return deployment->lanes[i];
+    }
+    return NULL;
+}
+
+Lane *registry_find_lane(Slice stream, Deployment **owner) {
+    for (int i = 0; i < shard.count; i++) {
+        Lane *lane = find_lane(shard.deployments[i], stream);
+        if (lane == NULL) continue;
+        if (owner != NULL) *owner = shard.deployments[i];
+        return lane;
+    }
+    return NULL;
+}
+
+/* -- The index of rules that capture looks through ------------------------------------------------------------- */
+
+static void rebuild_rules(void) {
+    int total = 0;
+    for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
+    shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
+    shard.nrules = 0;
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        if (deployment->draining) continue;
+        for (int j = 0; j < deployment->nrules; j++) shard.rules[shard.nrules++] = &deployment->rules[j];
+    }
+}
+
+static void put(Deployment *deployment) {
+    shard.deployments = RedisModule_Realloc(shard.deployments, sizeof(Deployment *) * (size_t)(shard.count + 1));
+    shard.deployments[shard.count++] = deployment;
+}
+
+static void take_out(Deployment *deployment) {
+    int kept = 0;
+    for (int i = 0; i < shard.count; i++)
+        if (shard.deployments[i] != deployment) shard.deployments[kept++] = shard.deployments[i];
+    shard.count = kept;
+}
+
+/* -- Lanes of a deployment --------------------------------------------------------------------------------------- */
+
+/* Takes the lane of that name out of old, if it has it. */
+static Lane *take_lane(Deployment *old, Lane *like) {
+    for (int i = 0; old != NULL && i < old->lane_count; i++) {
+        Slice a = string_slice(old->lanes[i]->stream), b = string_slice(like->stream);
+        if (a.len != b.len || memcmp(a.bytes, b.bytes, a.len) != 0) continue;
+        Lane *found = old->lanes[i];
+        old->lanes[i] = old->lanes[--old->lane_count];
+        return found;
+    }
+    return NULL;
+}
+
+static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) {
+    for (int t = 0; t < deployment->ntargets; t++) {
+        for (int i = 0; i < deployment->nlanes; i++) {
+            Lane *lane = lane_for(shard.source, deployment->name, deployment->targets[t], i, deployment->nlanes);
+            Lane *known = take_lane(old, lane);
+            if (known != NULL) {
+                lane_free(lane);
+                lane = known;
+                lane->retired = false;
+            } else {
+                lane_refresh(ctx, lane);
+            }
+            deployment_add_lane(deployment, lane);
+        }
+    }
+    for (int i = 0; old != NULL && i < old->lane_count; i++) {
+        Lane *lane = old->lanes[i];
+        bool needed = lane->length > 0 || lane_dead_letters(ctx, lane) > 0;
+        lane->retired = true;
+        if (needed)
+            deployment_add_lane(deployment, lane);
+        else
+            lane_free(lane);
+    }
+    if (old != NULL) old->lane_count = 0;
+}
+
+/* What outlives an upgrade: the worker and the counters. */
+static void inherit(Deployment *deployment, Deployment *old) {
+    deployment->worker = old->worker;
+    worker_init(&old->worker);
+    deployment->captured = old->captured;
+    deployment->missed = old->missed;
+    deployment->missed_key = old->missed_key;
+    deployment->missed_key_len = old->missed_key_len;
+    old->missed_key = NULL;
+    deployment->refused_writes = old->refused_writes;
+    deployment->failed = old->failed;
+}
+
+/* -- Deploy and undeploy ------------------------------------------------------------------------------------------ */
+
+/* A target that an upgrade leaves out must have no change waiting: no later version could apply it. */
+static char *check_dropped_targets(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) {
+    for (int i = 0; i < old->lane_count; i++) {
+        Lane *lane = old->lanes[i];
+        bool kept = false;
+        for (int t = 0; t < deployment->ntargets; t++) kept = kept || strcmp(lane->target, deployment->targets[t]) == 0;
+        size_t dead = kept ? 0 : lane_dead_letters(ctx, lane);
+        if (kept || lane->length + dead == 0) continue;
+        Text error = {0};
+        text_printf(&error,
+                    "version %lld of %s leaves out the target %s, which still has %zu changes waiting and %zu dead letters; "
+                    "wait until they are applied, or drop them",
+                    deployment->version, deployment->name, lane->target, lane->length, dead);
+        return error.bytes;
+    }
+    return NULL;
+}
+
+static void ensure_source(void) {
+    if (shard.source[0] != '\0') return;
+    RedisModule_GetRandomHexChars(shard.source, 12);
+    shard.source[12] = '\0';
+}
+
+char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool check_only) {
+    Deployment *deployment = NULL;
+    char *error = deployment_parse(arguments, count, &deployment);
+    if (error != NULL) return error;
+    Deployment *old = registry_find((Slice){deployment->name, strlen(deployment->name)});
+    if (old != NULL) error = check_dropped_targets(ctx, deployment, old);
+    if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
+        error = slice_copy((Slice){"this node of the cluster owns no slot, so it has nothing to capture", 67});
+    if (error != NULL || check_only) {
+        deployment_free(deployment);
+        return error;
+    }
+    ensure_source();
+    if (shard.epoch == 0) shard.epoch = 1;
+    if (old != NULL) {
+        inherit(deployment, old);
+        take_out(old);
+    }
+    give_lanes(ctx, deployment, old);
+    put(deployment);
+    rebuild_rules();
+    backlog_update(deployment);
+    if (old != NULL) deployment_free(old);
+    registry_write(ctx, true);
+    RedisModule_Log(ctx, "notice", "deployment %s version %lld: %d functions, %d targets, %d lanes", deployment->name,
+                    deployment->version, deployment->nrules, deployment->ntargets, deployment->nlanes);
+    return NULL;
+}
+
+static void delete_key(RedisModuleCtx *ctx, RedisModuleString *key) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "DEL", "!s", key);
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+}
+
+static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
+    shard.writing_registry = true;
+    for (int i = 0; i < deployment->lane_count; i++) {
+        delete_key(ctx, deployment->lanes[i]->stream);
+        delete_key(ctx, deployment->lanes[i]->dead_stream);
+    }
+    RedisModuleString *wheels = RedisModule_CreateStringPrintf(ctx, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
+    delete_key(ctx, wheels);
+    RedisModule_FreeString(ctx, wheels);
+    shard.writing_registry = false;
+    RedisModule_Log(ctx, "notice", "deployment %s is gone", deployment->name);
+    take_out(deployment);
+    rebuild_rules();
+    deployment_free(deployment);
+    registry_write(ctx, true);
+    barrier_check();
+}
+
+void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard) {
+    deployment->draining = true;
+    rebuild_rules();
+    if (discard) {
+        size_t waiting = 0;
+        for (int i = 0; i < deployment->lane_count; i++) waiting += deployment->lanes[i]->length;
+        RedisModule_Log(ctx, "warning", "deployment %s is undeployed with DISCARD: %zu waiting changes are dropped",
+                        deployment->name, waiting);
+        remove_deployment(ctx, deployment);
+        return;
+    }
+    RedisModule_Log(ctx, "notice", "deployment %s captures no more; it ends when its lanes are empty", deployment->name);
+    registry_write(ctx, true);
+}
+
+static bool is_drained(RedisModuleCtx *ctx, Deployment *deployment) {
+    for (int i = 0; i < deployment->lane_count; i++)
+        if (deployment->lanes[i]->length > 0 || lane_dead_letters(ctx, deployment->lanes[i]) > 0) return false;
+    return true;
+}
+
+static void drop_empty_retired(RedisModuleCtx *ctx, Deployment *deployment) {
+    int kept = 0;
+    for (int i = 0; i < deployment->lane_count; i++) {
+        Lane *lane = deployment->lanes[i];
+        if (lane->retired && lane->length == 0 && lane_dead_letters(ctx, lane) == 0) {
+            shard.writing_registry = true;
+            delete_key(ctx, lane->stream);
+            shard.writing_registry = false;
+            lane_free(lane);
+            shard.registry_dirty = true;
+        } else {
+            deployment->lanes[kept++] = lane;
+        }
+    }
+    deployment->lane_count = kept;
+}
+
+void registry_finish_drained(RedisModuleCtx *ctx) {
+    for (int i = shard.count - 1; i >= 0; i--) {
+        Deployment *deployment = shard.deployments[i];
+        drop_empty_retired(ctx, deployment);
+        if (deployment->draining && is_drained(ctx, deployment)) remove_deployment(ctx, deployment);
+    }
+}
+
+/* -- To and from the keyspace ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    RedisModuleString **strings;
+    size_t count;
+} Strings;
+
+static void strings_add(Strings *strings, RedisModuleString *string) {
+    strings->strings = RedisModule_Realloc(strings->strings, sizeof(RedisModuleString *) * (strings->count + 1));
+    strings->strings[strings->count++] = string;
+}
+
+static void strings_free(Strings *strings) {
+    for (size_t i = 0; i < strings->count; i++) RedisModule_FreeString(NULL, strings->strings[i]);
+    if (strings->strings != NULL) RedisModule_Free(strings->strings);
+}
+
+static void add_retired(Strings *fields, Deployment *deployment) {
+    for (int i = 0; i < deployment->lane_count; i++) {
+        if (!deployment->lanes[i]->retired) continue;
+        size_t len;
+        const char *stream = RedisModule_StringPtrLen(deployment->lanes[i]->stream, &len);
+        strings_add(fields, RedisModule_CreateStringPrintf(NULL, "retired:%s", stream));
+        strings_add(fields, RedisModule_CreateString(NULL, deployment->name, strlen(deployment->name)));
+    }
+}
+
+static void collect_fields(Strings *fields) {
+    strings_add(fields, RedisModule_CreateString(NULL, "meta", 4));
+    strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s %llu", shard.source, (unsigned long long)shard.epoch));
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        const char *kind = deployment->draining ? "draining" : "deployment";
+        strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s:%s", kind, deployment->name));
+        strings_add(fields, RedisModule_CreateString(NULL, deployment->arguments.bytes, deployment->arguments.len));
+        add_retired(fields, deployment);
+    }
+}
+
+void registry_write(RedisModuleCtx *ctx, bool replicate) {
+    if (shard.tag[0] == '\0' || shard.source[0] == '\0') return;
+    Strings fields = {0};
+    collect_fields(&fields);
+    RedisModuleString *key = registry_key();
+    RedisModule_SelectDb(ctx, 0);
+    shard.writing_registry = true;
+    RedisModuleCallReply *gone = RedisModule_Call(ctx, "DEL", replicate ? "!s" : "s", key);
+    RedisModuleCallReply *set =
+        RedisModule_Call(ctx, "HSET", replicate ? "!sv" : "sv", key, fields.strings, fields.count);
+    shard.writing_registry = false;
+    /* A cluster that is down refuses; the tick tries again until it is written. */
+    shard.registry_dirty = set == NULL || RedisModule_CallReplyType(set) == REDISMODULE_REPLY_ERROR || !replicate;
+    if (gone != NULL) RedisModule_FreeCallReply(gone);
+    if (set != NULL) RedisModule_FreeCallReply(set);
+    RedisModule_FreeString(NULL, key);
+    strings_free(&fields);
+}
+
+void registry_write_if_dirty(RedisModuleCtx *ctx) {
+    if (shard.registry_dirty && shard.primary && !shard.loading) registry_write(ctx, true);
+}
+
+void registry_raise_epoch(uint64_t epoch) {
+    shard.epoch = epoch;
+    shard.registry_dirty = true;
+    capture_forget_metas();
+}
+
+static void collect_pair(RedisModuleKey *key, RedisModuleString *field, RedisModuleString *value, void *pd) {
+    (void)key;
+    strings_add(pd, RedisModule_HoldString(NULL, field));
+    strings_add(pd, RedisModule_HoldString(NULL, value));
+}
+
+static bool read_registry(RedisModuleCtx *ctx, Strings *pairs) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleString *name = registry_key();
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    RedisModule_FreeString(NULL, name);
+    if (key == NULL) return false;
+    bool is_hash = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
+    if (is_hash) {
+        RedisModuleScanCursor *cursor = RedisModule_ScanCursorCreate();
+        while (RedisModule_ScanKey(key, cursor, collect_pair, pairs)) continue;
+        RedisModule_ScanCursorDestroy(cursor);
+    }
+    RedisModule_CloseKey(key);
+    return is_hash;
+}
+
+/* Finds the registry by its tag: always 0 on a server that is no cluster, else the first of those that exist. */
+static bool find_registry(RedisModuleCtx *ctx, Strings *pairs) {
+    if (shard.tag[0] != '\0' && read_registry(ctx, pairs)) return true;
+    if (!shard.cluster) return false;
+    char before[sizeof(shard.tag)];
+    memcpy(before, shard.tag, sizeof(before));
+    for (int i = 0; i < 65536; i++) {
+        snprintf(shard.tag, sizeof(shard.tag), "%d", i);
+        if (read_registry(ctx, pairs)) return true;
+    }
+    memcpy(shard.tag, before, sizeof(before));
+    return false;
+}
+
+static bool starts_with(Slice slice, const char *prefix, Slice *rest) {
+    size_t len = strlen(prefix);
+    if (slice.len < len || memcmp(slice.bytes, prefix, len) != 0) return false;
+    *rest = (Slice){slice.bytes + len, slice.len - len};
+    return true;
+}
+
+static void load_meta(Slice value) {
+    char *text = slice_copy(value);
+    unsigned long long epoch = 0;
+    char source[13] = {0};
+    if (sscanf(text, "%12s %llu", source, &epoch) == 2) {
+        memcpy(shard.source, source, sizeof(source));
+        shard.epoch = epoch;
+    }
+    RedisModule_Free(text);
+}
+
+static void load_deployment(RedisModuleCtx *ctx, Slice name, Slice value, bool draining, Shard *before) {
+    Deployment *deployment = NULL, *old = NULL;
+    char *error = deployment_parse_resp(value, &deployment);
+    if (error != NULL) {
+        RedisModule_Log(ctx, "warning", "deployment %.*s can't be restored from the registry: %s; deploy it again",
+                        (int)name.len, name.bytes, error);
+        RedisModule_Free(error);
+        return;
+    }
+    deployment->draining = draining;
+    for (int i = 0; i < before->count; i++)
+        if (before->deployments[i] != NULL && strcmp(before->deployments[i]->name, deployment->name) == 0) {
+            old = before->deployments[i];
+            before->deployments[i] = NULL;
+        }
+    if (old != NULL) {
+        inherit(deployment, old);
+        deployment_free(old);
+    }
+    give_lanes(ctx, deployment, NULL);
+    put(deployment);
+}
+
+/* The parts of "gearsync:{T}:lane:<source>:<deployment>:<target>:<i>.<n>"; names hold no colon. */
+static bool parse_stream_name(Slice stream, char deployment[65], char target[65], int *index, int *count) {
+    char *text = slice_copy(stream);
+    char source[33], tag[33];
+    int end = 0;
+    bool sound = sscanf(text, "gearsync:{%32[0-9]}:lane:%32[^:]:%64[^:]:%64[^:]:%d.%d%n", tag, source, deployment, target,
+                        index, count, &end) == 6 &&
+                 (size_t)end == stream.len;
+    RedisModule_Free(text);
+    return sound;
+}
+
+static void add_retired_lane(RedisModuleCtx *ctx, Slice stream) {
+    char name[65], target[65];
+    int index, count;
+    if (!parse_stream_name(stream, name, target, &index, &count)) return;
+    Deployment *deployment = registry_find((Slice){name, strlen(name)});
+    if (deployment == NULL || find_lane(deployment, stream) != NULL) return;
+    Lane *lane = lane_create(stream, target, index, count, true);
+    lane_refresh(ctx, lane);
+    deployment_add_lane(deployment, lane);
+}
+
+void registry_adopt(RedisModuleCtx *ctx, Slice stream) {
+    add_retired_lane(ctx, stream);
+    shard.registry_dirty = true;
+}
+
+void registry_load(RedisModuleCtx *ctx) {
+    Strings pairs = {0};
+    shard.registry_stale = false;
+    Shard before = shard;
+    shard.deployments = NULL;
+    shard.count = 0;
+    if (find_registry(ctx, &pairs)) {
+        Slice rest;
+        for (size_t i = 0; i + 1 < pairs.count; i += 2) {
+            Slice field = string_slice(pairs.strings[i]), value = string_slice(pairs.strings[i + 1]);
+            if (starts_with(field, "meta", &rest)) load_meta(value);
+        }
+        for (size_t i = 0; i + 1 < pairs.count; i += 2) {
+            Slice field = string_slice(pairs.strings[i]), value = string_slice(pairs.strings[i + 1]);
+            if (starts_with(field, "deployment:", &rest)) load_deployment(ctx, rest, value, false, &before);
+            if (starts_with(field, "draining:", &rest)) load_deployment(ctx, rest, value, true, &before);
+        }
+        for (size_t i = 0; i + 1 < pairs.count; i += 2)
+            if (starts_with(string_slice(pairs.strings[i]), "retired:", &rest)) add_retired_lane(ctx, rest);
+    }
+    for (int i = 0; i < before.count; i++)
+        if (before.deployments[i] != NULL) deployment_free(before.deployments[i]);
+    if (before.deployments != NULL) RedisModule_Free(before.deployments);
+    strings_free(&pairs);
+    rebuild_rules();
+    capture_forget_metas();
+    for (int i = 0; i < shard.count; i++) backlog_update(shard.deployments[i]);
+}
+
+void registry_take_over(RedisModuleCtx *ctx, bool promoted) {
+    registry_load(ctx);
+    if (shard.count == 0) return;
+    uint64_t epoch = shard.epoch;
+    for (int i = 0; i < shard.count; i++)
+        for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
+            uint64_t seen = lane_last_epoch(ctx, shard.deployments[i]->lanes[j]);
+            if (seen > epoch) epoch = seen;
+        }
+    registry_raise_epoch(promoted ? ((epoch >> 20) + 1) << 20 : epoch + 1);
+    /* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). */
+    if (shard.server_version < 0x070000) capture_heal_tail(ctx);
+    RedisModule_Log(ctx, "notice", "primary with %d deployments, epoch %llu", shard.count, (unsigned long long)shard.epoch);
+}
+
+void registry_free(void) {
+    for (int i = 0; i < shard.count; i++) deployment_free(shard.deployments[i]);
+    if (shard.deployments != NULL) RedisModule_Free(shard.deployments);
+    if (shard.rules != NULL) RedisModule_Free(shard.rules);
+    shard.deployments = NULL;
+    shard.rules = NULL;
+    shard.count = shard.nrules = 0;
+}

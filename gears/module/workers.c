@@ -1,0 +1,331 @@
+/* The workers: one process a deployment, started on a primary, ended on a replica, started again with backoff when it
+ * dies. The module only starts, watches and ends them; what they do is Python's. */
+#define _GNU_SOURCE
+#include "gearsync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BACKOFF_FIRST_MS 500
+#define BACKOFF_MOST_MS 30000
+#define STEADY_MS 60000  /* a worker that ran this long starts with the first backoff again */
+#define KILL_AFTER_MS 15000
+#define HEARTBEAT_FRESH_MS 5000
+#define EXIT_FENCED 3
+
+extern char **environ;
+
+/* Processes of deployments that are gone, still to be reaped. */
+typedef struct Orphan {
+    pid_t pid;
+    long long since_ms;
+    struct Orphan *next;
+} Orphan;
+static Orphan *orphans;
+
+void worker_init(Worker *worker) {
+    memset(worker, 0, sizeof(*worker));
+    worker->pipe = -1;
+    worker->backoff_ms = BACKOFF_FIRST_MS;
+}
+
+const char *worker_state_name(WorkerState state) {
+    static const char *const names[] = {"stopped", "starting", "running", "backoff", "fenced"};
+    return names[state];
+}
+
+/* -- What a worker needs to know to reach this server -------------------------------------------------------------- */
+
+static char *config_get(RedisModuleCtx *ctx, const char *name) {
+    char *value = NULL;
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CONFIG", "cc", "GET", name);
+    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY && RedisModule_CallReplyLength(reply) > 1) {
+        Slice slice;
+        slice.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(reply, 1), &slice.len);
+        if (slice.bytes != NULL) value = slice_copy(slice);
+    }
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return value != NULL ? value : slice_copy((Slice){"", 0});
+}
+
+static void add_escaped(Text *url, const char *text) {
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' || c == '.' ||
+                     c == '-' || c == '_';
+        text_printf(url, plain ? "%c" : "%%%02X", c);
+    }
+}
+
+/* The first address that the server is bound to, as a worker on this machine reaches it. */
+static void add_host(RedisModuleCtx *ctx, Text *url) {
+    char *bind = config_get(ctx, "bind");
+    char *host = bind[0] == '-' ? bind + 1 : bind;
+    host[strcspn(host, " ")] = '\0';
+    bool any = host[0] == '\0' || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    text_printf(url, !any && strchr(host, ':') != NULL ? "[%s]" : "%s", any ? "127.0.0.1" : host);
+    RedisModule_Free(bind);
+}
+
+static Text server_url(RedisModuleCtx *ctx) {
+    Text url = {0};
+    if (shard.worker_url != NULL) {
+        text_add(&url, shard.worker_url, strlen(shard.worker_url));
+        return url;
+    }
+    char *socket = config_get(ctx, "unixsocket"), *password = config_get(ctx, "requirepass");
+    char *port = config_get(ctx, "port"), *tls_port = config_get(ctx, "tls-port");
+    bool tls = strcmp(port, "0") == 0;
+    text_printf(&url, "%s", socket[0] != '\0' ? "unix://" : tls ? "rediss://" : "redis://");
+    if (password[0] != '\0') {
+        text_printf(&url, ":");
+        add_escaped(&url, password);
+        text_printf(&url, "@");
+    }
+    if (socket[0] != '\0') {
+        if (socket[0] != '/') {
+            char *dir = config_get(ctx, "dir");
+            add_escaped(&url, dir);
+            text_printf(&url, "/");
+            RedisModule_Free(dir);
+        }
+        add_escaped(&url, socket);
+    } else {
+        add_host(ctx, &url);
+        text_printf(&url, ":%s", tls ? tls_port : port);
+    }
+    RedisModule_Free(socket);
+    RedisModule_Free(password);
+    RedisModule_Free(port);
+    RedisModule_Free(tls_port);
+    return url;
+}
+
+/* The first line a worker reads: how to reach this server. It goes through the pipe, so that a password is in no
+ * process list and no environment. */
+static bool send_greeting(RedisModuleCtx *ctx, int fd, const Deployment *deployment) {
+    Text line = {0}, url = server_url(ctx);
+    char *dir = config_get(ctx, "dir");
+    text_printf(&line, "{\"url\": ");
+    text_json(&line, url.bytes, url.len);
+    text_printf(&line, ", \"version\": %lld, \"work_dir\": ", deployment->version);
+    text_json(&line, dir, strlen(dir));
+    text_printf(&line, "}\n");
+    bool sent = write(fd, line.bytes, line.len) == (ssize_t)line.len;
+    RedisModule_Free(dir);
+    text_free(&url);
+    text_free(&line);
+    return sent;
+}
+
+/* -- Starting and ending --------------------------------------------------------------------------------------------- */
+
+static int spawn(const Deployment *deployment, int input, pid_t *pid) {
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    sigset_t none, defaults;
+    char *arguments[] = {shard.python, "-m", "gears.worker", "--deployment", deployment->name, "--supervised", NULL};
+    sigemptyset(&none);
+    sigemptyset(&defaults);
+    int reset[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGCHLD};
+    for (size_t i = 0; i < sizeof(reset) / sizeof(reset[0]); i++) sigaddset(&defaults, reset[i]);
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, input, 0);
+    posix_spawnattr_init(&attributes);
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &defaults);
+    /* A group of its own: a Ctrl-C in the server's terminal ends the server, which then ends the worker in order. */
+    posix_spawnattr_setpgroup(&attributes, 0);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    int error = posix_spawnp(pid, shard.python, &actions, &attributes, arguments, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&actions);
+    return error;
+}
+
+static void back_off(Worker *worker, long long now) {
+    worker->state = WORKER_BACKOFF;
+    worker->next_start_ms = now + worker->backoff_ms;
+    worker->backoff_ms = worker->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : worker->backoff_ms * 2;
+}
+
+static void start(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
+    Worker *worker = &deployment->worker;
+    int ends[2];
+    int error = pipe2(ends, O_CLOEXEC) == 0 ? 0 : errno;
+    if (error == 0) {
+        error = spawn(deployment, ends[0], &worker->pid);
+        close(ends[0]);
+        if (error != 0) close(ends[1]);
+    }
+    if (error != 0) {
+        worker->pid = 0;
+        snprintf(worker->last_exit, sizeof(worker->last_exit), "%.60s can't be started: %s", shard.python, strerror(error));
+        RedisModule_Log(ctx, "warning", "worker of %s: %s", deployment->name, worker->last_exit);
+        back_off(worker, now);
+        return;
+    }
+    worker->pipe = ends[1];
+    worker->state = WORKER_STARTING;
+    worker->version = deployment->version;
+    worker->started_ms = now;
+    worker->stopping_since_ms = 0;
+    worker->heartbeat_ms = 0;
+    worker->restarts++;
+    if (!send_greeting(ctx, worker->pipe, deployment))
+        RedisModule_Log(ctx, "warning", "worker of %s did not take its greeting", deployment->name);
+    RedisModule_Log(ctx, "notice", "worker of %s started, pid %d", deployment->name, (int)worker->pid);
+}
+
+static void close_pipe(Worker *worker) {
+    if (worker->pipe >= 0) close(worker->pipe);
+    worker->pipe = -1;
+}
+
+static void ask_to_end(Worker *worker, long long now) {
+    if (worker->pid <= 0) return;
+    if (worker->stopping_since_ms == 0) {
+        worker->stopping_since_ms = now;
+        kill(worker->pid, SIGTERM);
+    } else if (now - worker->stopping_since_ms > KILL_AFTER_MS) {
+        kill(worker->pid, SIGKILL);
+    }
+}
+
+/* Whether the process has ended; *status is -1 when the server reaped it before us. */
+static bool has_ended(pid_t pid, int *status) {
+    pid_t got = waitpid(pid, status, WNOHANG);
+    if (got == pid) return true;
+    *status = -1;
+    return got < 0 && errno == ECHILD && kill(pid, 0) != 0;
+}
+
+static void describe_exit(Worker *worker, int status) {
+    char *to = worker->last_exit;
+    size_t size = sizeof(worker->last_exit);
+    if (status == -1)
+        snprintf(to, size, "ended, status unknown");
+    else if (WIFSIGNALED(status))
+        snprintf(to, size, "killed by signal %d", WTERMSIG(status));
+    else if (WEXITSTATUS(status) == EXIT_FENCED)
+        snprintf(to, size, "fenced: another worker owns the lanes");
+    else
+        snprintf(to, size, "exit code %d", WEXITSTATUS(status));
+}
+
+static void on_exit(RedisModuleCtx *ctx, Deployment *deployment, int status, long long now) {
+    Worker *worker = &deployment->worker;
+    bool asked = worker->stopping_since_ms > 0;
+    describe_exit(worker, status);
+    RedisModule_Log(ctx, asked ? "notice" : "warning", "worker of %s, pid %d: %s", deployment->name, (int)worker->pid,
+                    worker->last_exit);
+    close_pipe(worker);
+    worker->pid = 0;
+    worker->stopping_since_ms = 0;
+    if (now - worker->started_ms > STEADY_MS) worker->backoff_ms = BACKOFF_FIRST_MS;
+    if (asked || worker->version != deployment->version) {
+        worker->state = WORKER_STOPPED;
+        worker->next_start_ms = 0;
+        worker->backoff_ms = BACKOFF_FIRST_MS;
+        return;
+    }
+    back_off(worker, now);
+    if (status != -1 && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_FENCED) worker->state = WORKER_FENCED;
+}
+
+void worker_release(Worker *worker) {
+    close_pipe(worker);
+    if (worker->pid <= 0) return;
+    kill(worker->pid, SIGTERM);
+    Orphan *orphan = RedisModule_Alloc(sizeof(*orphan));
+    *orphan = (Orphan){worker->pid, RedisModule_Milliseconds(), orphans};
+    orphans = orphan;
+    worker->pid = 0;
+}
+
+static void reap_orphans(long long now) {
+    for (Orphan **at = &orphans; *at != NULL;) {
+        Orphan *orphan = *at;
+        int status;
+        if (has_ended(orphan->pid, &status)) {
+            *at = orphan->next;
+            RedisModule_Free(orphan);
+            continue;
+        }
+        if (now - orphan->since_ms > KILL_AFTER_MS) kill(orphan->pid, SIGKILL);
+        at = &orphan->next;
+    }
+}
+
+static bool heartbeat_is_fresh(const Worker *worker, long long now) {
+    return worker->heartbeat_ms > 0 && now - worker->heartbeat_ms < HEARTBEAT_FRESH_MS;
+}
+
+static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
+    Worker *worker = &deployment->worker;
+    bool wanted = shard.primary && !shard.loading && shard.supervise && !deployment->external_worker;
+    int status;
+    if (worker->pid > 0 && has_ended(worker->pid, &status)) on_exit(ctx, deployment, status, now);
+    if (worker->pid > 0) {
+        if (!wanted || worker->version != deployment->version || worker->stopping_since_ms > 0) ask_to_end(worker, now);
+        return;
+    }
+    if (!wanted) {
+        bool alive = shard.primary && heartbeat_is_fresh(worker, now);
+        worker->state = alive ? WORKER_RUNNING : WORKER_STOPPED;
+        return;
+    }
+    /* Another worker owns the lanes: to start ours would only take them away from it. */
+    if (worker->state == WORKER_FENCED && heartbeat_is_fresh(worker, now)) return;
+    if (now >= worker->next_start_ms) start(ctx, deployment, now);
+}
+
+void workers_tick(RedisModuleCtx *ctx) {
+    long long now = RedisModule_Milliseconds();
+    reap_orphans(now);
+    for (int i = 0; i < shard.count; i++) tick_one(ctx, shard.deployments[i], now);
+}
+
+void workers_shutdown(void) {
+    for (int i = 0; i < shard.count; i++) worker_release(&shard.deployments[i]->worker);
+}
+
+/* -- Heartbeats --------------------------------------------------------------------------------------------------------- */
+
+static void take_heartbeat(Worker *worker, Slice id, Slice report) {
+    snprintf(worker->id, sizeof(worker->id), "%.*s", (int)id.len, id.bytes);
+    worker->heartbeat_ms = RedisModule_Milliseconds();
+    if (worker->state == WORKER_STARTING || worker->pid == 0) worker->state = WORKER_RUNNING;
+    if (worker->report != NULL) RedisModule_Free(worker->report);
+    worker->report = slice_copy(report);
+}
+
+int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 4) return RedisModule_WrongArity(ctx);
+    Slice id = string_slice(argv[2]), report = string_slice(argv[3]);
+    Deployment *deployment = registry_find(string_slice(argv[1]));
+    bool sound = report.len > 1 && report.bytes[0] == '{' && report.bytes[report.len - 1] == '}';
+    if (!sound) return RedisModule_ReplyWithError(ctx, "ERR the report must be a JSON object");
+    const char *state = "stop";
+    if (deployment != NULL && shard.primary) {
+        Worker *worker = &deployment->worker;
+        bool other_fresh = strcmp(worker->id, "") != 0 && (strlen(worker->id) != id.len || memcmp(worker->id, id.bytes, id.len) != 0) &&
+                           heartbeat_is_fresh(worker, RedisModule_Milliseconds());
+        /* Two at once: the connector's fence settles who commits; the status shows the one that came last. */
+        if (other_fresh)
+            RedisModule_Log(ctx, "debug", "two workers of %s beat: %s and %.*s", deployment->name, worker->id, (int)id.len,
+                            id.bytes);
+        take_heartbeat(worker, id, report);
+        state = deployment->draining ? "drain" : "run";
+    }
+    RedisModule_ReplyWithArray(ctx, 3);
+    RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
+    RedisModule_ReplyWithLongLong(ctx, deployment != NULL ? deployment->version : 0);
+    return RedisModule_ReplyWithStringBuffer(ctx, state, strlen(state));
+}
