@@ -1,0 +1,7 @@
+"""What a file of functions imports, and what runs it inside and beside Redis."""
+
+from __future__ import annotations
+
+from gears.functions import Change, WriteBehind, deployment_settings
+
+__all__ = ["Change", "WriteBehind", "deployment_settings"]

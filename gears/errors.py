@@ -1,0 +1,54 @@
+"""What can be wrong with what a user declared.
+
+    GearsyncError
+    ├── TemplateError      a key template that can't be read (also a ValueError)
+    ├── DeclarationError   the file of functions has mistakes: all of them, each with its place
+    └── PayloadError       a deployed payload that this version of gearsync can't read
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Sequence
+
+
+class GearsyncError(Exception):
+    """The root of all errors that gearsync raises about functions and deployments."""
+
+
+class TemplateError(GearsyncError, ValueError):
+    """A key template can't be read. ``position`` is the index of the character where it goes wrong."""
+
+    def __init__(self, text: str, position: int, reason: str) -> None:
+        super().__init__('{} (character {} of the key template "{}")'.format(reason, position + 1, text))
+        self.text = text
+        self.position = position
+        self.reason = reason
+
+
+class PayloadError(GearsyncError):
+    """A deployment's payload in Redis can't be read: it is damaged, or of a newer gearsync."""
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong. ``place`` is ``file:line`` or ``file``; ``function`` and ``option`` may be empty."""
+
+    place: str
+    function: str
+    option: str
+    message: str
+
+    def where(self) -> str:
+        """Return place, function and option as one text, for example ``functions.py:8, persons, columns``."""
+        return ", ".join(part for part in (self.place, self.function, self.option) if part)
+
+    def __str__(self) -> str:
+        where = self.where()
+        return "{}: {}".format(where, self.message) if where else self.message
+
+
+class DeclarationError(GearsyncError):
+    """The declared functions have mistakes; ``mistakes`` lists every one of them."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("\n".join(str(mistake) for mistake in mistakes))
+        self.mistakes = list(mistakes)

@@ -1,0 +1,265 @@
+"""The functions that a user declares, and what a transform sees."""
+
+from __future__ import annotations
+
+import contextvars
+import linecache
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+from gears import mapping as mappings
+from gears.errors import DeclarationError, Mistake
+from gears.mapping import Mapping
+
+if TYPE_CHECKING:
+    from connectors import Target
+
+Value = Union[str, bytes]
+Transform = Callable[["Change"], Optional["Change"]]
+
+_MODULE_NAME = "gearsync_functions"
+
+
+class Change:
+    """One captured change, as a transform sees it. Everything may be replaced; values may be any Python value.
+
+    ``key``: the Redis key. ``op``: ``"upsert"`` or ``"delete"``. ``fields``: the captured fields that the hash has,
+    by name (empty for a delete). ``primary_key``: the parts of the key by their names in the template. Keys and values
+    are str when they are UTF-8, else bytes.
+    """
+
+    __slots__ = ("fields", "key", "op", "primary_key")
+
+    def __init__(self, key: Value, op: str, fields: dict[str, Any], primary_key: dict[str, Any]) -> None:
+        self.key = key
+        self.op = op
+        self.fields = fields
+        self.primary_key = primary_key
+
+    def __repr__(self) -> str:
+        return "Change(key={!r}, op={!r}, fields={!r}, primary_key={!r})".format(
+            self.key, self.op, self.fields, self.primary_key
+        )
+
+
+class Function:
+    """One validated function of a deployment.
+
+    ``transform_name`` names its transform in the deployed source, None: it has none. ``place`` says where it was declared
+    (``functions.py:8``); it is empty for a function that comes out of Redis.
+    """
+
+    kind = "write-behind"
+
+    def __init__(
+        self, name: str, mapping: Mapping, target_name: str, transform_name: str | None = None, place: str = ""
+    ) -> None:
+        self.name = name
+        self.mapping = mapping
+        self.target_name = target_name
+        self.transform_name = transform_name
+        self.place = place
+
+    def captured_fields(self) -> list[str] | None:
+        """Return the hash fields that each change carries, mapped ones first; None: the whole hash."""
+        if self.transform_name is not None and self.mapping.fields is None:
+            return None
+        return list(dict.fromkeys([*self.mapping.columns, *(self.mapping.fields or ())]))
+
+    def __repr__(self) -> str:
+        return "Function({!r}, {!r}, target_name={!r})".format(self.name, self.mapping, self.target_name)
+
+
+def build(options: dict[str, Any], target_name: str, transform_name: str | None, place: str) -> tuple[Function | None, list[Mistake]]:
+    """Make a function of what a user wrote: ``name`` and the options of a mapping. None when there are mistakes."""
+    mapping, problems = mappings.build(options, transform_name is not None)
+    name = options.get("name")
+    if name is None:
+        name = options.get("table")
+    elif not mappings.is_text(name) or not name.isprintable():
+        problems.append(("name", "{!r} is no name; write a text of printable characters".format(name)))
+    shown = name if mappings.is_text(name) else ""
+    if mapping is None or problems:
+        return None, [Mistake(place, shown, option, message) for option, message in problems]
+    return Function(name, mapping, target_name, transform_name, place), []
+
+
+class WriteBehind:
+    """Carry every change of the hashes that ``keys`` covers to rows of ``table``, in batches behind the write.
+
+    ::
+
+        from gears import WriteBehind
+        from connectors import Target
+
+        reporting = Target("env:REPORTING_DB_URL")
+
+        WriteBehind(
+            keys="person:{person_id}",
+            table="persons",
+            columns={"first_name": "first", "last_name": "last", "age": "age"},
+            target=reporting,
+        )
+
+    ``HSET person:7 first_name Ada age 36`` then becomes the row ``person_id = 7, first = 'Ada', age = 36``; a field that
+    the hash lacks leaves the column's default in a new row, and becomes NULL when it is removed from the hash.
+
+    keys
+        The key template. Text outside braces is literal (``{{`` and ``}}`` are literal braces). ``{name}`` stands for a
+        part of the key without ``:``; ``{name*}``, only at the end, for all the rest. The names are the columns of the
+        table's primary key, all of them.
+    table
+        The table in the target's schema. It must exist, with a primary key.
+    columns
+        A dict from hash field to column, or a list of names that are both.
+    target
+        The ``connectors.Target`` that says which database.
+    name
+        What this function is called in messages, dead letters and ``status``; the table's name unless given. Two
+        functions of a deployment can't have the same name.
+    db
+        The number of the Redis database that holds the keys.
+    transform
+        A callable that takes a ``gears.Change`` and returns it changed, or None to drop it. It runs in the worker, with
+        the source of this file and the deployment's requirements, and nothing else of this folder. It must give the
+        same result each time: after a crash, changes pass through it again. With a transform the whole hash is
+        captured.
+    fields
+        The hash fields that the transform needs beside the mapped ones. Given, only those are captured instead of the
+        whole hash.
+    on_delete, on_expire, on_evict, on_flush
+        What becomes of the row when its key is deleted (or renamed away, or replaced by another type), expires, is
+        evicted for lack of memory, or goes with FLUSHALL or FLUSHDB: ``"delete"`` or ``"keep"``. The defaults are
+        delete, delete, keep and keep. ``on_flush="delete"`` needs ``lanes = 1`` and a server that is no cluster.
+
+    In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake raises
+    ``gears.errors.DeclarationError`` at once.
+    """
+
+    def __init__(
+        self,
+        keys: str,
+        table: str,
+        columns: dict[str, str] | Sequence[str],
+        target: Target,
+        *,
+        name: str | None = None,
+        db: int = 0,
+        transform: Transform | None = None,
+        fields: Sequence[str] | None = None,
+        on_delete: str = "delete",
+        on_expire: str = "delete",
+        on_evict: str = "keep",
+        on_flush: str = "keep",
+    ) -> None:
+        options = dict(keys=keys, table=table, columns=columns, name=name, db=db, fields=fields)
+        options.update(on_delete=on_delete, on_expire=on_expire, on_evict=on_evict, on_flush=on_flush)
+        place = _caller()
+        target_name = getattr(target, "name", "")
+        function, mistakes = build(options, target_name, _name_of(transform), place)
+        shown = name or (table if isinstance(table, str) else "")
+        if not hasattr(target, "resolve"):
+            message = '{!r} is no target; write target=Target("env:…"), with Target from connectors'.format(target)
+            mistakes.append(Mistake(place, shown, "target", message))
+        if transform is not None and not callable(transform):
+            message = "{!r} can't be called; a transform takes a Change and returns a Change or None".format(transform)
+            mistakes.append(Mistake(place, shown, "transform", message))
+        self.function = None if mistakes else function
+        self.target = target
+        self.transform = transform
+        collector = _collector.get()
+        if collector is not None:
+            collector.functions.append(self)
+            collector.mistakes.extend(mistakes)
+        elif mistakes:
+            raise DeclarationError(mistakes)
+
+    def __repr__(self) -> str:
+        return "WriteBehind({!r})".format(self.function)
+
+
+def deployment_settings(**settings: Any) -> None:
+    """Set what holds for the whole deployment, once in a file of functions; see ``gears.deployment.Deployment``.
+
+    name, lanes, batch (changes), interval_ms, backlog (a dict of ``entries``, ``bytes``, ``on_full``), worker, and
+    requirements (a list of what pip takes, or paths of wheels beside this file).
+    """
+    collector = _collector.get()
+    if collector is None:
+        return
+    if collector.settings_place:
+        message = "deployment_settings was already called at {}; once is enough".format(collector.settings_place)
+        collector.mistakes.append(Mistake(_caller(), "", "", message))
+        return
+    collector.settings_place = _caller()
+    collector.settings = settings
+
+
+# -- Loading a file of functions -------------------------------------------------------------------------------------
+
+
+class Collector:
+    """What one execution of a file of functions declared."""
+
+    def __init__(self) -> None:
+        self.functions: List[WriteBehind] = []
+        self.settings: Dict[str, Any] = {}
+        self.settings_place = ""
+        self.mistakes: List[Mistake] = []
+
+
+_collector: contextvars.ContextVar[Optional[Collector]] = contextvars.ContextVar("collector", default=None)
+
+
+def execute(source: str, source_name: str, collector: Collector) -> dict[str, Any]:
+    """Execute a file of functions, given as its text, into ``collector``; return its namespace.
+
+    ``source_name`` stands for the file in places and tracebacks. What the source raises is not caught.
+    """
+    module = types.ModuleType(_MODULE_NAME)
+    module.__file__ = source_name
+    # Classes in the source (a dataclass, an enum) look their module up by its name.
+    sys.modules[_MODULE_NAME] = module
+    linecache.cache[source_name] = (len(source), None, source.splitlines(True), source_name)
+    token = _collector.set(collector)
+    try:
+        exec(compile(source, source_name, "exec"), module.__dict__)
+    finally:
+        _collector.reset(token)
+    return module.__dict__
+
+
+def _caller() -> str:
+    """Return ``file:line`` of the code that called into this module."""
+    frame: Optional[types.FrameType] = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return "" if frame is None else "{}:{}".format(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _name_of(transform: Any) -> Optional[str]:
+    if transform is None:
+        return None
+    return str(getattr(transform, "__qualname__", type(transform).__qualname__))
+
+
+def transforms_of(source: str, source_name: str, wanted: Dict[str, str]) -> Tuple[Dict[str, Transform], List[Mistake]]:
+    """Execute ``source`` and find the transforms of functions in it; ``wanted`` is function name → transform name.
+
+    A function that the source itself declares brings its transform with it; else the transform is the object of that
+    name in the source.
+    """
+    collector = Collector()
+    namespace = execute(source, source_name, collector)
+    declared = {each.function.name: each.transform for each in collector.functions if each.function is not None}
+    found: Dict[str, Transform] = {}
+    mistakes: List[Mistake] = []
+    for function_name, transform_name in wanted.items():
+        transform = declared.get(function_name) or namespace.get(transform_name)
+        if callable(transform):
+            found[function_name] = transform
+        else:
+            message = "{} defines no callable {}".format(source_name, transform_name)
+            mistakes.append(Mistake(source_name, function_name, "transform", message))
+    return found, mistakes

@@ -1,0 +1,152 @@
+"""A mapping: key template, table, field→column map, primary key and policies, as one validated value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, Optional, Tuple
+
+from gears.errors import TemplateError
+from gears.template import Template
+
+POLICIES = ("on_delete", "on_expire", "on_evict", "on_flush")
+MAX_DATABASE = 1 << 20
+MAX_FIELDS = 100_000
+
+Problems = List[Tuple[str, str]]
+"""What is wrong, as pairs of option and sentence."""
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How one kind of hash becomes the rows of one table.
+
+    ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the number of the
+    Redis database. ``fields`` are hash fields that are captured for a transform beside the mapped ones; None: not given.
+    Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
+    """
+
+    keys: Template
+    table: str
+    columns: Dict[str, str]
+    db: int = 0
+    fields: Optional[Tuple[str, ...]] = None
+    on_delete: str = "delete"
+    on_expire: str = "delete"
+    on_evict: str = "keep"
+    on_flush: str = "keep"
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The primary-key columns, in the order of the key template's names."""
+        return self.keys.names
+
+    def policies(self) -> dict[str, str]:
+        """Return the policies by their option's name."""
+        return {option: getattr(self, option) for option in POLICIES}
+
+
+def build(options: dict[str, Any], has_transform: bool) -> tuple[Mapping | None, Problems]:
+    """Make a mapping of what a user wrote (the fields of Mapping, ``keys`` as text, ``columns`` as a dict or a list).
+
+    Returns the mapping and no problems, or None and every problem found.
+    """
+    problems: Problems = []
+    keys = _template(options.get("keys"), problems)
+    table = _text("table", options.get("table"), problems)
+    columns = _columns(options.get("columns"), problems)
+    if keys is not None:
+        _check_key_columns(keys, columns, problems)
+    db = options.get("db", 0)
+    if not _is_whole(db) or not 0 <= db <= MAX_DATABASE:
+        problems.append(("db", "{!r} is no number of a Redis database; write 0, 1, …".format(db)))
+    fields = _fields(options.get("fields"), has_transform, problems)
+    policies = {option: _policy(option, options, problems) for option in POLICIES}
+    if problems or keys is None:
+        return None, problems
+    return Mapping(keys=keys, table=table, columns=columns, db=db, fields=fields, **policies), problems
+
+
+def _template(text: Any, problems: Problems) -> Template | None:
+    if not _text("keys", text, problems):
+        return None
+    try:
+        return Template(text)
+    except TemplateError as error:
+        problems.append(("keys", str(error)))
+        return None
+
+
+def _text(option: str, value: Any, problems: Problems) -> str:
+    if is_text(value):
+        return str(value)
+    problems.append((option, "{!r} is not a text with at least one character".format(value)))
+    return ""
+
+
+def is_text(value: Any) -> bool:
+    """Return whether ``value`` is a str that is not empty, holds no NUL, and can be written as UTF-8."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        return False
+    return not any(0xD800 <= ord(char) <= 0xDFFF for char in value)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _columns(value: Any, problems: Problems) -> dict[str, str]:
+    if isinstance(value, (list, tuple)):
+        pairs = [(name, name) for name in value]
+    elif isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        hint = "{!r} is neither a dict of field to column nor a list of names that are both"
+        problems.append(("columns", hint.format(value)))
+        return {}
+    if not pairs:
+        problems.append(("columns", "no field is mapped; name at least one field and its column"))
+    columns: Dict[str, str] = {}
+    fields_by_column: Dict[str, str] = {}
+    for field, column in pairs:
+        if not is_text(column) or not isinstance(field, str) or (field and not is_text(field)):
+            problems.append(("columns", "{!r}: {!r} is not a field's name and a column's name".format(field, column)))
+            continue
+        if field in columns:
+            problems.append(("columns", "the field {} is named twice".format(field)))
+        elif column in fields_by_column:
+            message = "the column {} is filled from two fields, {} and {}; only one can be right"
+            problems.append(("columns", message.format(column, fields_by_column[column], field)))
+        columns[field] = column
+        fields_by_column.setdefault(column, field)
+    return columns
+
+
+def _check_key_columns(keys: Template, columns: dict[str, str], problems: Problems) -> None:
+    for field, column in columns.items():
+        if column in keys.names:
+            message = "the column {} is filled from the key ({{{}}} in keys), so no field can fill it; leave {} out"
+            problems.append(("columns", message.format(column, column, field)))
+
+
+def _fields(value: Any, has_transform: bool, problems: Problems) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not has_transform:
+        message = "fields says what a transform sees, and there is no transform; the fields in columns are captured"
+        problems.append(("fields", message))
+    elif not isinstance(value, (list, tuple)) or not all(is_text(field) for field in value):
+        problems.append(("fields", "{!r} is not a list of field names".format(value)))
+    elif len(value) > MAX_FIELDS:
+        problems.append(("fields", "more than {} fields".format(MAX_FIELDS)))
+    else:
+        return tuple(dict.fromkeys(value))
+    return None
+
+
+def _policy(option: str, options: dict[str, Any], problems: Problems) -> str:
+    default = Mapping.__dataclass_fields__[option].default  # type: str
+    value = options.get(option, default)
+    if value in ("delete", "keep"):
+        return str(value)
+    problems.append((option, '{!r} is no policy; write "delete" or "keep"'.format(value)))
+    return default

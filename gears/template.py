@@ -1,0 +1,191 @@
+"""Key templates: which keys a function covers, and which part of a key is which primary-key column.
+
+``person:{person_id}``: text outside braces is literal, ``{{`` and ``}}`` are literal braces. ``{name}`` matches one or
+more bytes up to the next literal, and never a ``:``; ``{name*}``, only as the last part, matches all the rest. The C
+module reads templates the same way; ``tests/vectors.json`` holds both to the same answers.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import List, NamedTuple, Tuple, Union
+
+from gears.errors import TemplateError
+
+_COLON = b":"
+
+
+class Capture(NamedTuple):
+    """A ``{name}``, or with ``rest`` a ``{name*}``."""
+
+    name: str
+    rest: bool
+
+
+Part = Union[bytes, Capture]
+
+
+class Template:
+    """A parsed key template.
+
+    ``text`` is the template as written, ``names`` the names in their order, ``prefix`` the literal bytes before the
+    first name (may be empty). Raises TemplateError, which says where, when the text is no template.
+    """
+
+    __slots__ = ("_parts", "_pattern", "names", "prefix", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts: Tuple[Part, ...] = tuple(_parse(text))
+        self.names: Tuple[str, ...] = tuple(part.name for part in self._parts if isinstance(part, Capture))
+        first = self._parts[0]
+        self.prefix: bytes = first if isinstance(first, bytes) else b""
+        self._pattern = re.compile(b"".join(_expression(self._parts)), re.DOTALL)
+
+    def match(self, key: bytes) -> tuple[bytes, ...] | None:
+        """Return the bytes that stand for each name, in the order of ``names``; None when the key is not covered."""
+        found = self._pattern.fullmatch(key)
+        return None if found is None else found.groups()
+
+    def overlaps(self, other: Template) -> bool:
+        """Return whether some key is covered by both templates."""
+        ours, theirs = _steps(self._parts), _steps(other._parts)
+        alphabet = {step.byte for step in ours + theirs if step.byte is not None} | {ord(":")}
+        alphabet.add(next(byte for byte in range(256) if byte not in alphabet))
+        seen = {(0, 0)}
+        waiting = [(0, 0)]
+        while waiting:
+            here, there = waiting.pop()
+            if here == len(ours) and there == len(theirs):
+                return True
+            for byte in alphabet:
+                for pair in _pairs(_next(ours, here, byte), _next(theirs, there, byte)):
+                    if pair not in seen:
+                        seen.add(pair)
+                        waiting.append(pair)
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return "Template({!r})".format(self.text)
+
+
+# -- Reading the text ------------------------------------------------------------------------------------------------
+
+
+def _parse(text: str) -> List[Part]:
+    parts: List[Part] = []
+    literal = ""
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char in "{}" and text[at + 1 : at + 2] == char:
+            literal += char
+            at += 2
+        elif char == "{":
+            if literal:
+                parts.append(literal.encode())
+                literal = ""
+            at = _parse_capture(text, at, parts)
+        elif char == "}":
+            raise TemplateError(text, at, "this } closes nothing; write }} for the character itself")
+        else:
+            literal += char
+            at += 1
+    if literal:
+        parts.append(literal.encode())
+    if not any(isinstance(part, Capture) for part in parts):
+        raise TemplateError(text, 0, "the template has no {name}; each primary-key column needs one")
+    return parts
+
+
+def _parse_capture(text: str, start: int, parts: List[Part]) -> int:
+    """Read the ``{name}`` that starts at ``start`` into ``parts``; return the index after it."""
+    end = text.find("}", start)
+    if end < 0:
+        raise TemplateError(text, start, "this { is not closed; write {{ for the character itself")
+    name = text[start + 1 : end]
+    rest = name.endswith("*")
+    if rest:
+        name = name[:-1]
+    _check_name(text, start, name)
+    if parts and isinstance(parts[-1], Capture):
+        raise TemplateError(text, start, "two {names} stand side by side; put a literal character between them")
+    if any(isinstance(part, Capture) and part.name == name for part in parts):
+        raise TemplateError(text, start, "the name {{{}}} appears twice; each column has one place in the key".format(name))
+    if rest and end + 1 != len(text):
+        raise TemplateError(text, start, "{name*} takes all the rest of the key, so it may only stand at the end")
+    parts.append(Capture(name, rest))
+    return end + 1
+
+
+def _check_name(text: str, start: int, name: str) -> None:
+    if not name:
+        raise TemplateError(text, start, "this {} has no name; write the primary-key column that it fills")
+    for offset, char in enumerate(name):
+        if char in "{:*" or not char.isprintable():
+            reason = "a column's name in braces can't hold {!r}".format(char)
+            raise TemplateError(text, start + 1 + offset, reason)
+
+
+# -- Matching --------------------------------------------------------------------------------------------------------
+
+
+def _stop_bytes(parts: Tuple[Part, ...], index: int) -> bytes:
+    """Return the bytes that end the capture at ``index``: a colon, and the first byte of the literal after it."""
+    capture = parts[index]
+    if isinstance(capture, Capture) and capture.rest:
+        return b""
+    following = parts[index + 1] if index + 1 < len(parts) else b""
+    return _COLON + (following[:1] if isinstance(following, bytes) else b"")
+
+
+def _expression(parts: Tuple[Part, ...]) -> List[bytes]:
+    pieces = []
+    for index, part in enumerate(parts):
+        if isinstance(part, bytes):
+            pieces.append(re.escape(part))
+        elif part.rest:
+            pieces.append(b"(.+)")
+        else:
+            pieces.append(b"([^" + re.escape(_stop_bytes(parts, index)) + b"]+)")
+    return pieces
+
+
+class _Step(NamedTuple):
+    """One byte of a key, as a template allows it: ``byte``, or (None) any but ``excluded``; ``repeats`` is one or more."""
+
+    byte: int | None
+    excluded: bytes
+    repeats: bool
+
+
+def _steps(parts: Tuple[Part, ...]) -> List[_Step]:
+    steps: List[_Step] = []
+    for index, part in enumerate(parts):
+        if isinstance(part, bytes):
+            steps.extend(_Step(byte, b"", False) for byte in part)
+        else:
+            steps.append(_Step(None, _stop_bytes(parts, index), True))
+    return steps
+
+
+def _next(steps: List[_Step], at: int, byte: int) -> List[int]:
+    """Return where a key can stand in ``steps`` after one more ``byte``; ``at`` counts the steps that are satisfied."""
+    places = []
+    if at > 0 and steps[at - 1].repeats and byte not in steps[at - 1].excluded:
+        places.append(at)
+    if at < len(steps):
+        step = steps[at]
+        if step.byte == byte or (step.byte is None and byte not in step.excluded):
+            places.append(at + 1)
+    return places
+
+
+def _pairs(ours: List[int], theirs: List[int]) -> List[Tuple[int, int]]:
+    return [(here, there) for here in ours for there in theirs]
