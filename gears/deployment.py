@@ -6,9 +6,10 @@ import difflib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable
 
 from connectors import Target
+
 from gears.errors import DeclarationError, Mistake, PayloadError
 from gears.functions import Function, Transform, build, transforms_of
 from gears.mapping import is_text
@@ -26,18 +27,19 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Deployment:
     """What ``gearsync deploy`` brings to every shard under one name.
 
-    ``lanes``: how many streams (and so workers' threads) a target's changes are split over, on each shard. ``batch``: the
-    most changes in one SQL transaction. ``interval_ms``: the longest time that a change waits for others to join its
-    batch. ``backlog_entries`` and ``backlog_bytes`` bound the changes that wait on one shard (0: no bound); at the bound
-    covered writes are refused, or with ``on_full="grow"`` still captured. ``worker``: ``"supervised"`` (the module runs
-    it) or ``"external"`` (you do). ``requirements``: what pip takes; ``wheels``: the names of uploaded wheels.
-    ``source``: the text of the Python file, only when a function has a transform.
+    ``lanes``: how many streams (and so workers' threads) a target's changes are split over, on each shard.
+    ``batch``: the most changes in one SQL transaction. ``interval_ms``: the longest time that a change
+    waits for others to join its batch. ``backlog_entries`` and ``backlog_bytes`` bound the changes that
+    wait on one shard (0: no bound); at the bound covered writes are refused, or with ``on_full="grow"``
+    still captured. ``worker``: ``"supervised"`` (the module runs it) or ``"external"`` (you do).
+    ``requirements``: what pip takes; ``wheels``: the names of uploaded wheels. ``source``: the text of the
+    Python file, only when a function has a transform.
     """
 
     name: str
     version: int = 1
-    functions: List[Function] = field(default_factory=list)
-    targets: Dict[str, Target] = field(default_factory=dict)
+    functions: list[Function] = field(default_factory=list)
+    targets: dict[str, Target] = field(default_factory=dict)
     lanes: int = 1
     batch: int = 2000
     interval_ms: int = 10
@@ -45,25 +47,30 @@ class Deployment:
     backlog_bytes: int = 0
     on_full: str = "refuse"
     worker: str = "supervised"
-    requirements: List[str] = field(default_factory=list)
-    wheels: List[str] = field(default_factory=list)
+    requirements: list[str] = field(default_factory=list)
+    wheels: list[str] = field(default_factory=list)
     source: str = ""
     source_name: str = ""
 
     def to_payload(self) -> str:
-        """Return the JSON text that stands in Redis and from which the worker makes this deployment again."""
+        """Return the JSON text that stands in Redis, from which the worker makes this deployment again."""
         document = {
             "format": PAYLOAD_FORMAT,
             "name": self.name,
             "version": self.version,
             "functions": [_function_document(function) for function in self.functions],
             "targets": {
-                name: {"url": target.reference, "schema": target.schema} for name, target in self.targets.items()
+                name: {"url": target.reference, "schema": target.schema}
+                for name, target in self.targets.items()
             },
             "lanes": self.lanes,
             "batch": self.batch,
             "interval_ms": self.interval_ms,
-            "backlog": {"entries": self.backlog_entries, "bytes": self.backlog_bytes, "on_full": self.on_full},
+            "backlog": {
+                "entries": self.backlog_entries,
+                "bytes": self.backlog_bytes,
+                "on_full": self.on_full,
+            },
             "worker": self.worker,
             "requirements": self.requirements,
             "wheels": self.wheels,
@@ -74,19 +81,23 @@ class Deployment:
 
     @classmethod
     def from_payload(cls, text: str | bytes) -> Deployment:
-        """Make a deployment of its payload. Raises PayloadError when it is damaged or of a newer gearsync."""
+        """Make a deployment of its payload. Raises PayloadError when it is damaged or of a newer
+        gearsync.
+        """
         try:
             document = json.loads(text)
             if document["format"] != PAYLOAD_FORMAT:
-                message = "the payload has format {!r}, and this gearsync reads format {}; install the newer gearsync here"
-                raise PayloadError(message.format(document["format"], PAYLOAD_FORMAT))
+                raise PayloadError(
+                    f"the payload has format {document['format']!r}, and this gearsync reads format "
+                    f"{PAYLOAD_FORMAT}; install the newer gearsync here"
+                )
             return _from_document(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PayloadError("the payload is damaged: {}: {}".format(type(error).__name__, error)) from error
+            raise PayloadError(f"the payload is damaged: {type(error).__name__}: {error}") from error
 
     def deploy_arguments(self) -> list[bytes]:
-        """Return all arguments after ``GEARSYNC.DEPLOY`` (docs/design.md, "Module commands"), without ``CHECK``."""
-        arguments: List[object] = [self.name, self.version, "LANES", self.lanes]
+        """Return the arguments of ``GEARSYNC.DEPLOY`` (docs/design.md, "Module commands"), without CHECK."""
+        arguments: list[object] = [self.name, self.version, "LANES", self.lanes]
         arguments += ["BACKLOG", self.backlog_entries, self.backlog_bytes, self.on_full.upper()]
         arguments += ["WORKER", self.worker.upper(), "PAYLOAD", self.to_payload()]
         arguments += ["TARGETS", len(self.targets), *self.targets]
@@ -99,11 +110,14 @@ class Deployment:
         return [str(argument).encode() for argument in arguments]
 
     def transforms(self) -> dict[str, Transform]:
-        """Execute the source and return each transform by its function's name; raises DeclarationError if one is missing.
+        """Execute the source and return each transform by its function's name; raises DeclarationError if
+        one is missing.
 
         What the source itself raises is not caught. Functions without a transform are not in the result.
         """
-        wanted = {each.name: each.transform_name for each in self.functions if each.transform_name is not None}
+        wanted = {
+            each.name: each.transform_name for each in self.functions if each.transform_name is not None
+        }
         if not wanted:
             return {}
         found, mistakes = transforms_of(self.source, self.source_name, wanted)
@@ -112,12 +126,12 @@ class Deployment:
         return found
 
 
-# -- The payload -----------------------------------------------------------------------------------------------------
+# -- The payload -------------------------------------------------------------------------------------------
 
 
-def _function_document(function: Function) -> Dict[str, Any]:
+def _function_document(function: Function) -> dict[str, Any]:
     mapping = function.mapping
-    document: Dict[str, Any] = {
+    document: dict[str, Any] = {
         "kind": function.kind,
         "name": function.name,
         "keys": mapping.keys.text,
@@ -132,14 +146,15 @@ def _function_document(function: Function) -> Dict[str, Any]:
     return document
 
 
-def _from_document(document: Dict[str, Any]) -> Deployment:
+def _from_document(document: dict[str, Any]) -> Deployment:
     backlog = document["backlog"]
     return Deployment(
         name=document["name"],
         version=int(document["version"]),
         functions=[_function_from_document(each) for each in document["functions"]],
         targets={
-            name: Target(each["url"], name=name, schema=each["schema"]) for name, each in document["targets"].items()
+            name: Target(each["url"], name=name, schema=each["schema"])
+            for name, each in document["targets"].items()
         },
         lanes=int(document["lanes"]),
         batch=int(document["batch"]),
@@ -155,23 +170,28 @@ def _from_document(document: Dict[str, Any]) -> Deployment:
     )
 
 
-def _function_from_document(document: Dict[str, Any]) -> Function:
+def _function_from_document(document: dict[str, Any]) -> Function:
     if document["kind"] != Function.kind:
-        message = "the payload holds a {} function, which this gearsync does not know; install the newer gearsync here"
-        raise PayloadError(message.format(document["kind"]))
+        raise PayloadError(
+            f"the payload holds a {document['kind']} function, which this gearsync does not know; "
+            "install the newer gearsync here"
+        )
     function, mistakes = build(document, document["target"], document["transform"], "")
     if function is None:
-        raise PayloadError("the payload holds a function with mistakes: {}".format(DeclarationError(mistakes)))
+        raise PayloadError(f"the payload holds a function with mistakes: {DeclarationError(mistakes)}")
     return function
 
 
-# -- The settings, as both forms of declaration write them -----------------------------------------------------------
+# -- The settings, as both forms of declaration write them -------------------------------------------------
 
-_SETTINGS: Dict[str, Tuple[Callable[[Any], bool], str]] = {
-    "name": (lambda v: isinstance(v, str) and _NAME.fullmatch(v) is not None, "1 to 64 of the characters A-Z a-z 0-9 _ -"),
-    "lanes": (lambda v: _whole(v, 1, MAX_LANES), "a whole number from 1 to {}".format(MAX_LANES)),
-    "batch": (lambda v: _whole(v, 1, MAX_BATCH), "a whole number from 1 to {}".format(MAX_BATCH)),
-    "interval_ms": (lambda v: _whole(v, 0, MAX_INTERVAL_MS), "a whole number from 0 to {}".format(MAX_INTERVAL_MS)),
+_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": (
+        lambda v: isinstance(v, str) and _NAME.fullmatch(v) is not None,
+        "1 to 64 of the characters A-Z a-z 0-9 _ -",
+    ),
+    "lanes": (lambda v: _whole(v, 1, MAX_LANES), f"a whole number from 1 to {MAX_LANES}"),
+    "batch": (lambda v: _whole(v, 1, MAX_BATCH), f"a whole number from 1 to {MAX_BATCH}"),
+    "interval_ms": (lambda v: _whole(v, 0, MAX_INTERVAL_MS), f"a whole number from 0 to {MAX_INTERVAL_MS}"),
     "backlog": (lambda v: isinstance(v, dict), "a table of entries, bytes and on_full"),
     "worker": (lambda v: v in ("supervised", "external"), '"supervised" or "external"'),
     "requirements": (
@@ -179,7 +199,7 @@ _SETTINGS: Dict[str, Tuple[Callable[[Any], bool], str]] = {
         "a list of texts, as pip takes them",
     ),
 }
-_BACKLOG: Dict[str, Tuple[Callable[[Any], bool], str]] = {
+_BACKLOG: dict[str, tuple[Callable[[Any], bool], str]] = {
     "entries": (lambda v: _whole(v, 0, MAX_BACKLOG), "a whole number of changes, 0 for no limit"),
     "bytes": (lambda v: _whole(v, 0, MAX_BACKLOG), "a whole number of bytes, 0 for no limit"),
     "on_full": (lambda v: v in ("refuse", "grow"), '"refuse" or "grow"'),
@@ -202,15 +222,15 @@ def settings_arguments(settings: dict[str, Any], place: str) -> tuple[dict[str, 
 
 
 def _checked(
-    settings: Dict[str, Any], known: Dict[str, Tuple[Callable[[Any], bool], str]], place: str, prefix: str
-) -> Tuple[Dict[str, Any], List[Mistake]]:
-    sound: Dict[str, Any] = {}
+    settings: dict[str, Any], known: dict[str, tuple[Callable[[Any], bool], str]], place: str, prefix: str
+) -> tuple[dict[str, Any], list[Mistake]]:
+    sound: dict[str, Any] = {}
     mistakes = []
     for key, value in settings.items():
         if key not in known:
             mistakes.append(Mistake(place, "", prefix + key, unknown_option(key, known)))
         elif not known[key][0](value):
-            mistakes.append(Mistake(place, "", prefix + key, "{!r} is not {}".format(value, known[key][1])))
+            mistakes.append(Mistake(place, "", prefix + key, f"{value!r} is not {known[key][1]}"))
         else:
             sound[key] = value
     return sound, mistakes
@@ -220,16 +240,18 @@ def unknown_option(option: str, known: Any) -> str:
     """Return the sentence for an option that does not exist, with the nearest one that does."""
     near = difflib.get_close_matches(option, list(known), 1)
     if near:
-        return "there is no such option; did you mean {}?".format(near[0])
+        return f"there is no such option; did you mean {near[0]}?"
     return "there is no such option; the options are {}".format(", ".join(known))
 
 
 def check_together(deployment: Deployment, place: str) -> list[Mistake]:
-    """Return what is wrong between a deployment's functions and settings, each of which is right by itself."""
-    mistakes: List[Mistake] = []
+    """Return what is wrong between a deployment's functions and settings, each of which is right by
+    itself.
+    """
+    mistakes: list[Mistake] = []
     if not deployment.functions:
         mistakes.append(Mistake(place, "", "", "no function is declared; a deployment needs at least one"))
-    places: Dict[str, str] = {}
+    places: dict[str, str] = {}
     for function in deployment.functions:
         if function.name in places:
             message = 'another function is called {} ({}); give one of them name="…"'
@@ -237,8 +259,8 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
             mistakes.append(Mistake(function.place or place, function.name, "name", problem))
         places.setdefault(function.name, function.place)
         if function.mapping.on_flush == "delete" and deployment.lanes > 1:
-            problem = "rows can be deleted at a flush only with lanes = 1: lanes have no order among each other"
+            problem = (
+                "rows can be deleted at a flush only with lanes = 1: lanes have no order among each other"
+            )
             mistakes.append(Mistake(function.place or place, function.name, "on_flush", problem))
     return mistakes
-
-

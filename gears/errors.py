@@ -1,9 +1,9 @@
 """What can be wrong with what a user declared.
 
-    GearsyncError
-    ├── TemplateError      a key template that can't be read (also a ValueError)
-    ├── DeclarationError   the file of functions has mistakes: all of them, each with its place
-    └── PayloadError       a deployed payload that this version of gearsync can't read
+GearsyncError
+├── TemplateError      a key template that can't be read (also a ValueError)
+├── DeclarationError   the file of functions has mistakes: all of them, each with its place
+└── PayloadError       a deployed payload that this version of gearsync can't read
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class TemplateError(GearsyncError, ValueError):
     """A key template can't be read. ``position`` is the index of the character where it goes wrong."""
 
     def __init__(self, text: str, position: int, reason: str) -> None:
-        super().__init__('{} (character {} of the key template "{}")'.format(reason, position + 1, text))
+        super().__init__(f'{reason} (character {position + 1} of the key template "{text}")')
         self.text = text
         self.position = position
         self.reason = reason
@@ -30,7 +30,9 @@ class PayloadError(GearsyncError):
 
 
 class Mistake(NamedTuple):
-    """One thing that is wrong. ``place`` is ``file:line`` or ``file``; ``function`` and ``option`` may be empty."""
+    """One thing that is wrong. ``place`` is ``file:line`` or ``file``; ``function`` and ``option`` may be
+    empty.
+    """
 
     place: str
     function: str
@@ -38,12 +40,14 @@ class Mistake(NamedTuple):
     message: str
 
     def where(self) -> str:
-        """Return place, function and option as one text, for example ``functions.py:8, persons, columns``."""
+        """Return place, function and option as one text, for example ``functions.py:8, persons,
+        columns``.
+        """
         return ", ".join(part for part in (self.place, self.function, self.option) if part)
 
     def __str__(self) -> str:
         where = self.where()
-        return "{}: {}".format(where, self.message) if where else self.message
+        return f"{where}: {self.message}" if where else self.message
 
 
 class DeclarationError(GearsyncError):

@@ -6,7 +6,7 @@ import contextvars
 import linecache
 import sys
 import types
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 from gears import mapping as mappings
 from gears.errors import DeclarationError, Mistake
@@ -22,11 +22,11 @@ _MODULE_NAME = "gearsync_functions"
 
 
 class Change:
-    """One captured change, as a transform sees it. Everything may be replaced; values may be any Python value.
+    """One captured change, as a transform sees it; everything may be replaced, values by any Python value.
 
-    ``key``: the Redis key. ``op``: ``"upsert"`` or ``"delete"``. ``fields``: the captured fields that the hash has,
-    by name (empty for a delete). ``primary_key``: the parts of the key by their names in the template. Keys and values
-    are str when they are UTF-8, else bytes.
+    ``key``: the Redis key. ``op``: ``"upsert"`` or ``"delete"``. ``fields``: the captured fields that the
+    hash has, by name (empty for a delete). ``primary_key``: the parts of the key by their names in the
+    template. Keys and values are str when they are UTF-8, else bytes.
     """
 
     __slots__ = ("fields", "key", "op", "primary_key")
@@ -38,22 +38,25 @@ class Change:
         self.primary_key = primary_key
 
     def __repr__(self) -> str:
-        return "Change(key={!r}, op={!r}, fields={!r}, primary_key={!r})".format(
-            self.key, self.op, self.fields, self.primary_key
-        )
+        return f"Change({self.key!r}, {self.op!r}, {self.fields!r}, {self.primary_key!r})"
 
 
 class Function:
     """One validated function of a deployment.
 
-    ``transform_name`` names its transform in the deployed source, None: it has none. ``place`` says where it was declared
-    (``functions.py:8``); it is empty for a function that comes out of Redis.
+    ``transform_name`` names its transform in the deployed source, None: it has none. ``place`` says where
+    it was declared (``functions.py:8``); it is empty for a function that comes out of Redis.
     """
 
     kind = "write-behind"
 
     def __init__(
-        self, name: str, mapping: Mapping, target_name: str, transform_name: str | None = None, place: str = ""
+        self,
+        name: str,
+        mapping: Mapping,
+        target_name: str,
+        transform_name: str | None = None,
+        place: str = "",
     ) -> None:
         self.name = name
         self.mapping = mapping
@@ -68,25 +71,27 @@ class Function:
         return list(dict.fromkeys([*self.mapping.columns, *(self.mapping.fields or ())]))
 
     def __repr__(self) -> str:
-        return "Function({!r}, {!r}, target_name={!r})".format(self.name, self.mapping, self.target_name)
+        return f"Function({self.name!r}, {self.mapping!r}, target_name={self.target_name!r})"
 
 
-def build(options: dict[str, Any], target_name: str, transform_name: str | None, place: str) -> tuple[Function | None, list[Mistake]]:
-    """Make a function of what a user wrote: ``name`` and the options of a mapping. None when there are mistakes."""
+def build(
+    options: dict[str, Any], target_name: str, transform_name: str | None, place: str
+) -> tuple[Function | None, list[Mistake]]:
+    """Make a function of what a user wrote: ``name`` and the options of a mapping; None: it has mistakes."""
     mapping, problems = mappings.build(options, transform_name is not None)
     name = options.get("name")
     if name is None:
         name = options.get("table")
     elif not mappings.is_text(name) or not name.isprintable():
-        problems.append(("name", "{!r} is no name; write a text of printable characters".format(name)))
-    shown = name if mappings.is_text(name) else ""
+        problems.append(("name", f"{name!r} is no name; write a text of printable characters"))
+    shown = str(name) if mappings.is_text(name) else ""
     if mapping is None or problems:
         return None, [Mistake(place, shown, option, message) for option, message in problems]
-    return Function(name, mapping, target_name, transform_name, place), []
+    return Function(shown, mapping, target_name, transform_name, place), []
 
 
 class WriteBehind:
-    """Carry every change of the hashes that ``keys`` covers to rows of ``table``, in batches behind the write.
+    """Carry every change of the hashes that ``keys`` covers to rows of ``table``, behind the write.
 
     ::
 
@@ -102,13 +107,14 @@ class WriteBehind:
             target=reporting,
         )
 
-    ``HSET person:7 first_name Ada age 36`` then becomes the row ``person_id = 7, first = 'Ada', age = 36``; a field that
-    the hash lacks leaves the column's default in a new row, and becomes NULL when it is removed from the hash.
+    ``HSET person:7 first_name Ada age 36`` then becomes the row ``person_id = 7, first = 'Ada', age = 36``;
+    a field that the hash lacks leaves the column's default in a new row, and becomes NULL when it is
+    removed from the hash.
 
     keys
-        The key template. Text outside braces is literal (``{{`` and ``}}`` are literal braces). ``{name}`` stands for a
-        part of the key without ``:``; ``{name*}``, only at the end, for all the rest. The names are the columns of the
-        table's primary key, all of them.
+        The key template. Text outside braces is literal (``{{`` and ``}}`` are literal braces). ``{name}``
+        stands for a part of the key without ``:``; ``{name*}``, only at the end, for all the rest. The
+        names are the columns of the table's primary key, all of them.
     table
         The table in the target's schema. It must exist, with a primary key.
     columns
@@ -116,25 +122,26 @@ class WriteBehind:
     target
         The ``connectors.Target`` that says which database.
     name
-        What this function is called in messages, dead letters and ``status``; the table's name unless given. Two
-        functions of a deployment can't have the same name.
+        What this function is called in messages, dead letters and ``status``; the table's name unless
+        given. Two functions of a deployment can't have the same name.
     db
         The number of the Redis database that holds the keys.
     transform
-        A callable that takes a ``gears.Change`` and returns it changed, or None to drop it. It runs in the worker, with
-        the source of this file and the deployment's requirements, and nothing else of this folder. It must give the
-        same result each time: after a crash, changes pass through it again. With a transform the whole hash is
-        captured.
+        A callable that takes a ``gears.Change`` and returns it changed, or None to drop it. It runs in the
+        worker, with the source of this file and the deployment's requirements, and nothing else of this
+        folder. It must give the same result each time: after a crash, changes pass through it again. With a
+        transform the whole hash is captured.
     fields
-        The hash fields that the transform needs beside the mapped ones. Given, only those are captured instead of the
-        whole hash.
+        The hash fields that the transform needs beside the mapped ones. Given, only those are captured
+        instead of the whole hash.
     on_delete, on_expire, on_evict, on_flush
-        What becomes of the row when its key is deleted (or renamed away, or replaced by another type), expires, is
-        evicted for lack of memory, or goes with FLUSHALL or FLUSHDB: ``"delete"`` or ``"keep"``. The defaults are
-        delete, delete, keep and keep. ``on_flush="delete"`` needs ``lanes = 1`` and a server that is no cluster.
+        What becomes of the row when its key is deleted (or renamed away, or replaced by another type),
+        expires, is evicted for lack of memory, or goes with FLUSHALL or FLUSHDB: ``"delete"`` or
+        ``"keep"``. The defaults are delete, delete, keep and keep. ``on_flush="delete"`` needs ``lanes =
+        1`` and a server that is no cluster.
 
-    In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake raises
-    ``gears.errors.DeclarationError`` at once.
+    In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake
+    raises ``gears.errors.DeclarationError`` at once.
     """
 
     def __init__(
@@ -160,10 +167,12 @@ class WriteBehind:
         function, mistakes = build(options, target_name, _name_of(transform), place)
         shown = name or (table if isinstance(table, str) else "")
         if not hasattr(target, "resolve"):
-            message = '{!r} is no target; write target=Target("env:…"), with Target from connectors'.format(target)
+            message = f'{target!r} is no target; write target=Target("env:…"), with Target from connectors'
             mistakes.append(Mistake(place, shown, "target", message))
         if transform is not None and not callable(transform):
-            message = "{!r} can't be called; a transform takes a Change and returns a Change or None".format(transform)
+            message = (
+                f"{transform!r} can't be called; a transform takes a Change and returns a Change or None"
+            )
             mistakes.append(Mistake(place, shown, "transform", message))
         self.function = None if mistakes else function
         self.target = target
@@ -176,40 +185,41 @@ class WriteBehind:
             raise DeclarationError(mistakes)
 
     def __repr__(self) -> str:
-        return "WriteBehind({!r})".format(self.function)
+        return f"WriteBehind({self.function!r})"
 
 
 def deployment_settings(**settings: Any) -> None:
-    """Set what holds for the whole deployment, once in a file of functions; see ``gears.deployment.Deployment``.
+    """Set what holds for the whole deployment, once in a file of functions; see
+    ``gears.deployment.Deployment``.
 
-    name, lanes, batch (changes), interval_ms, backlog (a dict of ``entries``, ``bytes``, ``on_full``), worker, and
-    requirements (a list of what pip takes, or paths of wheels beside this file).
+    name, lanes, batch (changes), interval_ms, backlog (a dict of ``entries``, ``bytes``, ``on_full``),
+    worker, and requirements (a list of what pip takes, or paths of wheels beside this file).
     """
     collector = _collector.get()
     if collector is None:
         return
     if collector.settings_place:
-        message = "deployment_settings was already called at {}; once is enough".format(collector.settings_place)
+        message = f"deployment_settings was already called at {collector.settings_place}; once is enough"
         collector.mistakes.append(Mistake(_caller(), "", "", message))
         return
     collector.settings_place = _caller()
     collector.settings = settings
 
 
-# -- Loading a file of functions -------------------------------------------------------------------------------------
+# -- Loading a file of functions ---------------------------------------------------------------------------
 
 
 class Collector:
     """What one execution of a file of functions declared."""
 
     def __init__(self) -> None:
-        self.functions: List[WriteBehind] = []
-        self.settings: Dict[str, Any] = {}
+        self.functions: list[WriteBehind] = []
+        self.settings: dict[str, Any] = {}
         self.settings_place = ""
-        self.mistakes: List[Mistake] = []
+        self.mistakes: list[Mistake] = []
 
 
-_collector: contextvars.ContextVar[Optional[Collector]] = contextvars.ContextVar("collector", default=None)
+_collector: contextvars.ContextVar[Collector | None] = contextvars.ContextVar("collector", default=None)
 
 
 def execute(source: str, source_name: str, collector: Collector) -> dict[str, Any]:
@@ -232,34 +242,39 @@ def execute(source: str, source_name: str, collector: Collector) -> dict[str, An
 
 def _caller() -> str:
     """Return ``file:line`` of the code that called into this module."""
-    frame: Optional[types.FrameType] = sys._getframe(1)
+    frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_globals.get("__name__") == __name__:
         frame = frame.f_back
-    return "" if frame is None else "{}:{}".format(frame.f_code.co_filename, frame.f_lineno)
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
-def _name_of(transform: Any) -> Optional[str]:
+def _name_of(transform: Any) -> str | None:
     if transform is None:
         return None
     return str(getattr(transform, "__qualname__", type(transform).__qualname__))
 
 
-def transforms_of(source: str, source_name: str, wanted: Dict[str, str]) -> Tuple[Dict[str, Transform], List[Mistake]]:
-    """Execute ``source`` and find the transforms of functions in it; ``wanted`` is function name → transform name.
+def transforms_of(
+    source: str, source_name: str, wanted: dict[str, str]
+) -> tuple[dict[str, Transform], list[Mistake]]:
+    """Execute ``source`` and find the transforms of functions in it; ``wanted`` is function name →
+    transform name.
 
-    A function that the source itself declares brings its transform with it; else the transform is the object of that
-    name in the source.
+    A function that the source itself declares brings its transform with it; else the transform is the
+    object of that name in the source.
     """
     collector = Collector()
     namespace = execute(source, source_name, collector)
-    declared = {each.function.name: each.transform for each in collector.functions if each.function is not None}
-    found: Dict[str, Transform] = {}
-    mistakes: List[Mistake] = []
+    declared = {
+        each.function.name: each.transform for each in collector.functions if each.function is not None
+    }
+    found: dict[str, Transform] = {}
+    mistakes: list[Mistake] = []
     for function_name, transform_name in wanted.items():
         transform = declared.get(function_name) or namespace.get(transform_name)
         if callable(transform):
             found[function_name] = transform
         else:
-            message = "{} defines no callable {}".format(source_name, transform_name)
+            message = f"{source_name} defines no callable {transform_name}"
             mistakes.append(Mistake(source_name, function_name, "transform", message))
     return found, mistakes

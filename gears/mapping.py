@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, List, Tuple
 
 from gears.errors import TemplateError
 from gears.template import Template
@@ -20,16 +20,16 @@ Problems = List[Tuple[str, str]]
 class Mapping:
     """How one kind of hash becomes the rows of one table.
 
-    ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the number of the
-    Redis database. ``fields`` are hash fields that are captured for a transform beside the mapped ones; None: not given.
-    Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
+    ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the
+    number of the Redis database. ``fields`` are hash fields that are captured for a transform beside the
+    mapped ones; None: not given. Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
     """
 
     keys: Template
     table: str
-    columns: Dict[str, str]
+    columns: dict[str, str]
     db: int = 0
-    fields: Optional[Tuple[str, ...]] = None
+    fields: tuple[str, ...] | None = None
     on_delete: str = "delete"
     on_expire: str = "delete"
     on_evict: str = "keep"
@@ -46,7 +46,8 @@ class Mapping:
 
 
 def build(options: dict[str, Any], has_transform: bool) -> tuple[Mapping | None, Problems]:
-    """Make a mapping of what a user wrote (the fields of Mapping, ``keys`` as text, ``columns`` as a dict or a list).
+    """Make a mapping of what a user wrote (the fields of Mapping, ``keys`` as text, ``columns`` as a dict
+    or a list).
 
     Returns the mapping and no problems, or None and every problem found.
     """
@@ -58,7 +59,7 @@ def build(options: dict[str, Any], has_transform: bool) -> tuple[Mapping | None,
         _check_key_columns(keys, columns, problems)
     db = options.get("db", 0)
     if not _is_whole(db) or not 0 <= db <= MAX_DATABASE:
-        problems.append(("db", "{!r} is no number of a Redis database; write 0, 1, …".format(db)))
+        problems.append(("db", f"{db!r} is no number of a Redis database; write 0, 1, …"))
     fields = _fields(options.get("fields"), has_transform, problems)
     policies = {option: _policy(option, options, problems) for option in POLICIES}
     if problems or keys is None:
@@ -79,7 +80,7 @@ def _template(text: Any, problems: Problems) -> Template | None:
 def _text(option: str, value: Any, problems: Problems) -> str:
     if is_text(value):
         return str(value)
-    problems.append((option, "{!r} is not a text with at least one character".format(value)))
+    problems.append((option, f"{value!r} is not a text with at least one character"))
     return ""
 
 
@@ -105,14 +106,14 @@ def _columns(value: Any, problems: Problems) -> dict[str, str]:
         return {}
     if not pairs:
         problems.append(("columns", "no field is mapped; name at least one field and its column"))
-    columns: Dict[str, str] = {}
-    fields_by_column: Dict[str, str] = {}
+    columns: dict[str, str] = {}
+    fields_by_column: dict[str, str] = {}
     for field, column in pairs:
         if not is_text(column) or not isinstance(field, str) or (field and not is_text(field)):
-            problems.append(("columns", "{!r}: {!r} is not a field's name and a column's name".format(field, column)))
+            problems.append(("columns", f"{field!r}: {column!r} is not a field's name and a column's name"))
             continue
         if field in columns:
-            problems.append(("columns", "the field {} is named twice".format(field)))
+            problems.append(("columns", f"the field {field} is named twice"))
         elif column in fields_by_column:
             message = "the column {} is filled from two fields, {} and {}; only one can be right"
             problems.append(("columns", message.format(column, fields_by_column[column], field)))
@@ -124,7 +125,9 @@ def _columns(value: Any, problems: Problems) -> dict[str, str]:
 def _check_key_columns(keys: Template, columns: dict[str, str], problems: Problems) -> None:
     for field, column in columns.items():
         if column in keys.names:
-            message = "the column {} is filled from the key ({{{}}} in keys), so no field can fill it; leave {} out"
+            message = (
+                "the column {} is filled from the key ({{{}}} in keys), so no field can fill it; leave {} out"
+            )
             problems.append(("columns", message.format(column, column, field)))
 
 
@@ -132,21 +135,23 @@ def _fields(value: Any, has_transform: bool, problems: Problems) -> tuple[str, .
     if value is None:
         return None
     if not has_transform:
-        message = "fields says what a transform sees, and there is no transform; the fields in columns are captured"
+        message = (
+            "fields says what a transform sees, and there is no transform; the fields in columns are captured"
+        )
         problems.append(("fields", message))
     elif not isinstance(value, (list, tuple)) or not all(is_text(field) for field in value):
-        problems.append(("fields", "{!r} is not a list of field names".format(value)))
+        problems.append(("fields", f"{value!r} is not a list of field names"))
     elif len(value) > MAX_FIELDS:
-        problems.append(("fields", "more than {} fields".format(MAX_FIELDS)))
+        problems.append(("fields", f"more than {MAX_FIELDS} fields"))
     else:
         return tuple(dict.fromkeys(value))
     return None
 
 
 def _policy(option: str, options: dict[str, Any], problems: Problems) -> str:
-    default = Mapping.__dataclass_fields__[option].default  # type: str
+    default = str(Mapping.__dataclass_fields__[option].default)
     value = options.get(option, default)
     if value in ("delete", "keep"):
         return str(value)
-    problems.append((option, '{!r} is no policy; write "delete" or "keep"'.format(value)))
+    problems.append((option, f'{value!r} is no policy; write "delete" or "keep"'))
     return default

@@ -1,14 +1,15 @@
 """Key templates: which keys a function covers, and which part of a key is which primary-key column.
 
-``person:{person_id}``: text outside braces is literal, ``{{`` and ``}}`` are literal braces. ``{name}`` matches one or
-more bytes up to the next literal, and never a ``:``; ``{name*}``, only as the last part, matches all the rest. The C
-module reads templates the same way; ``tests/vectors.json`` holds both to the same answers.
+``person:{person_id}``: text outside braces is literal, ``{{`` and ``}}`` are literal braces. ``{name}``
+matches one or more bytes up to the next literal, and never a ``:``; ``{name*}``, only as the last part,
+matches all the rest. The C module reads templates the same way; ``tests/vectors.json`` holds both to the
+same answers.
 """
 
 from __future__ import annotations
 
 import re
-from typing import List, NamedTuple, Tuple, Union
+from typing import NamedTuple, Union
 
 from gears.errors import TemplateError
 
@@ -28,22 +29,25 @@ Part = Union[bytes, Capture]
 class Template:
     """A parsed key template.
 
-    ``text`` is the template as written, ``names`` the names in their order, ``prefix`` the literal bytes before the
-    first name (may be empty). Raises TemplateError, which says where, when the text is no template.
+    ``text`` is the template as written, ``names`` the names in their order, ``prefix`` the literal bytes
+    before the first name (may be empty). Raises TemplateError, which says where, when the text is no
+    template.
     """
 
     __slots__ = ("_parts", "_pattern", "names", "prefix", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._parts: Tuple[Part, ...] = tuple(_parse(text))
-        self.names: Tuple[str, ...] = tuple(part.name for part in self._parts if isinstance(part, Capture))
+        self._parts: tuple[Part, ...] = tuple(_parse(text))
+        self.names: tuple[str, ...] = tuple(part.name for part in self._parts if isinstance(part, Capture))
         first = self._parts[0]
         self.prefix: bytes = first if isinstance(first, bytes) else b""
         self._pattern = re.compile(b"".join(_expression(self._parts)), re.DOTALL)
 
     def match(self, key: bytes) -> tuple[bytes, ...] | None:
-        """Return the bytes that stand for each name, in the order of ``names``; None when the key is not covered."""
+        """Return the bytes that stand for each name, in the order of ``names``; None when the key is not
+        covered.
+        """
         found = self._pattern.fullmatch(key)
         return None if found is None else found.groups()
 
@@ -72,14 +76,14 @@ class Template:
         return hash(self.text)
 
     def __repr__(self) -> str:
-        return "Template({!r})".format(self.text)
+        return f"Template({self.text!r})"
 
 
-# -- Reading the text ------------------------------------------------------------------------------------------------
+# -- Reading the text --------------------------------------------------------------------------------------
 
 
-def _parse(text: str) -> List[Part]:
-    parts: List[Part] = []
+def _parse(text: str) -> list[Part]:
+    parts: list[Part] = []
     literal = ""
     at = 0
     while at < len(text):
@@ -104,7 +108,7 @@ def _parse(text: str) -> List[Part]:
     return parts
 
 
-def _parse_capture(text: str, start: int, parts: List[Part]) -> int:
+def _parse_capture(text: str, start: int, parts: list[Part]) -> int:
     """Read the ``{name}`` that starts at ``start`` into ``parts``; return the index after it."""
     end = text.find("}", start)
     if end < 0:
@@ -115,11 +119,17 @@ def _parse_capture(text: str, start: int, parts: List[Part]) -> int:
         name = name[:-1]
     _check_name(text, start, name)
     if parts and isinstance(parts[-1], Capture):
-        raise TemplateError(text, start, "two {names} stand side by side; put a literal character between them")
+        raise TemplateError(
+            text, start, "two {names} stand side by side; put a literal character between them"
+        )
     if any(isinstance(part, Capture) and part.name == name for part in parts):
-        raise TemplateError(text, start, "the name {{{}}} appears twice; each column has one place in the key".format(name))
+        raise TemplateError(
+            text, start, f"the name {{{name}}} appears twice; each column has one place in the key"
+        )
     if rest and end + 1 != len(text):
-        raise TemplateError(text, start, "{name*} takes all the rest of the key, so it may only stand at the end")
+        raise TemplateError(
+            text, start, "{name*} takes all the rest of the key, so it may only stand at the end"
+        )
     parts.append(Capture(name, rest))
     return end + 1
 
@@ -129,15 +139,17 @@ def _check_name(text: str, start: int, name: str) -> None:
         raise TemplateError(text, start, "this {} has no name; write the primary-key column that it fills")
     for offset, char in enumerate(name):
         if char in "{:*" or not char.isprintable():
-            reason = "a column's name in braces can't hold {!r}".format(char)
+            reason = f"a column's name in braces can't hold {char!r}"
             raise TemplateError(text, start + 1 + offset, reason)
 
 
-# -- Matching --------------------------------------------------------------------------------------------------------
+# -- Matching ----------------------------------------------------------------------------------------------
 
 
-def _stop_bytes(parts: Tuple[Part, ...], index: int) -> bytes:
-    """Return the bytes that end the capture at ``index``: a colon, and the first byte of the literal after it."""
+def _stop_bytes(parts: tuple[Part, ...], index: int) -> bytes:
+    """Return the bytes that end the capture at ``index``: a colon, and the first byte of the literal after
+    it.
+    """
     capture = parts[index]
     if isinstance(capture, Capture) and capture.rest:
         return b""
@@ -145,7 +157,7 @@ def _stop_bytes(parts: Tuple[Part, ...], index: int) -> bytes:
     return _COLON + (following[:1] if isinstance(following, bytes) else b"")
 
 
-def _expression(parts: Tuple[Part, ...]) -> List[bytes]:
+def _expression(parts: tuple[Part, ...]) -> list[bytes]:
     pieces = []
     for index, part in enumerate(parts):
         if isinstance(part, bytes):
@@ -158,15 +170,17 @@ def _expression(parts: Tuple[Part, ...]) -> List[bytes]:
 
 
 class _Step(NamedTuple):
-    """One byte of a key, as a template allows it: ``byte``, or (None) any but ``excluded``; ``repeats`` is one or more."""
+    """One byte of a key, as a template allows it: ``byte``, or (None) any but ``excluded``; ``repeats`` is
+    one or more.
+    """
 
     byte: int | None
     excluded: bytes
     repeats: bool
 
 
-def _steps(parts: Tuple[Part, ...]) -> List[_Step]:
-    steps: List[_Step] = []
+def _steps(parts: tuple[Part, ...]) -> list[_Step]:
+    steps: list[_Step] = []
     for index, part in enumerate(parts):
         if isinstance(part, bytes):
             steps.extend(_Step(byte, b"", False) for byte in part)
@@ -175,8 +189,10 @@ def _steps(parts: Tuple[Part, ...]) -> List[_Step]:
     return steps
 
 
-def _next(steps: List[_Step], at: int, byte: int) -> List[int]:
-    """Return where a key can stand in ``steps`` after one more ``byte``; ``at`` counts the steps that are satisfied."""
+def _next(steps: list[_Step], at: int, byte: int) -> list[int]:
+    """Return where a key can stand in ``steps`` after one more ``byte``; ``at`` counts the steps that are
+    satisfied.
+    """
     places = []
     if at > 0 and steps[at - 1].repeats and byte not in steps[at - 1].excluded:
         places.append(at)
@@ -187,5 +203,5 @@ def _next(steps: List[_Step], at: int, byte: int) -> List[int]:
     return places
 
 
-def _pairs(ours: List[int], theirs: List[int]) -> List[Tuple[int, int]]:
+def _pairs(ours: list[int], theirs: list[int]) -> list[tuple[int, int]]:
     return [(here, there) for here in ours for there in theirs]
