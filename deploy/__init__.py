@@ -1,0 +1,1 @@
+"""The command line: what it does, and what it does it with."""
