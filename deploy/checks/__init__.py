@@ -1,0 +1,1 @@
+"""The checks that a plan is made of: each looks at one side of a deployment and adds to its findings."""

@@ -1,0 +1,88 @@
+"""Functions that would write over each other's columns: inside one deployment, and between deployments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from connectors import Target, TargetError
+from deploy.checks.findings import Findings
+from gears.deployment import Deployment
+from gears.functions import Function
+
+
+def check_within(deployment: Deployment, findings: Findings) -> None:
+    """Add clashes between the functions of one deployment."""
+    for index, function in enumerate(deployment.functions):
+        for earlier in deployment.functions[:index]:
+            target, other = (deployment.targets[each.target_name] for each in (function, earlier))
+            if not same_database(target, other) or function.mapping.table != earlier.mapping.table:
+                continue
+            _check_pair(function, earlier, findings)
+
+
+def _check_pair(function: Function, earlier: Function, findings: Findings) -> None:
+    where = f"{earlier.name} ({earlier.place})"
+    common = _common_columns(function, earlier)
+    same_keys = function.mapping.db == earlier.mapping.db and function.mapping.keys.overlaps(earlier.mapping.keys)
+    if common and same_keys:
+        message = (
+            f"{where} writes the same {_columns(common)} of {function.mapping.table}, and both cover the same "
+            "keys; map each column in one of them"
+        )
+        findings.mistake(message, function, "columns")
+    elif not same_keys:
+        findings.warn(
+            f"{where} writes to {function.mapping.table} too, from other keys: two keys of one row are applied "
+            "in no certain order, and the row goes when either of them does",
+            function,
+            "table",
+        )
+
+
+def check_with_others(deployment: Deployment, others: Sequence[Deployment], findings: Findings) -> None:
+    """Add clashes with the deployments that a server has already; one of the same name is being replaced."""
+    for function, other, theirs in _pairs(deployment, others):
+        common = _common_columns(function, theirs)
+        if not common:
+            continue
+        findings.mistake(
+            f"the deployment {other.name} (function {theirs.name}) already writes the {_columns(common)} of "
+            f"{function.mapping.table}; leave the column to one of them, or run `gearsync undeploy {other.name}`",
+            function,
+            "columns",
+        )
+
+
+def _pairs(
+    deployment: Deployment, others: Sequence[Deployment]
+) -> Iterator[tuple[Function, Deployment, Function]]:
+    for other in others:
+        if other.name == deployment.name:
+            continue
+        for function in deployment.functions:
+            for theirs in other.functions:
+                target, their_target = deployment.targets[function.target_name], other.targets[theirs.target_name]
+                if function.mapping.table == theirs.mapping.table and same_database(target, their_target):
+                    yield function, other, theirs
+
+
+def _common_columns(one: Function, other: Function) -> list[str]:
+    theirs = set(other.mapping.columns.values())
+    return [column for column in one.mapping.columns.values() if column in theirs]
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"column {names[0]}" if len(names) == 1 else f"columns {', '.join(names)}"
+
+
+def same_database(one: Target, other: Target) -> bool:
+    """Return whether two targets are one database: by their reference, or by what it resolves to here."""
+    if one.schema != other.schema:
+        return False
+    if one.reference == other.reference:
+        return True
+    try:
+        return one.resolve() == other.resolve()
+    except TargetError:
+        # What can't be resolved is reported where the tables are looked at.
+        return False

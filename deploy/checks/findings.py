@@ -1,0 +1,37 @@
+"""What the checks of a deployment found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gears.errors import Mistake
+from gears.functions import Function
+
+
+@dataclass
+class Findings:
+    """Mistakes forbid to deploy, warnings do not; ``not_checked`` says in sentences what was left out, and why."""
+
+    mistakes: list[Mistake] = field(default_factory=list)
+    warnings: list[Mistake] = field(default_factory=list)
+    not_checked: list[str] = field(default_factory=list)
+
+    def mistake(self, message: str, function: Function | None = None, option: str = "", place: str = "") -> None:
+        """Add what forbids to deploy; ``place`` stands in when it is of no function."""
+        _add(self.mistakes, _finding(message, function, option, place))
+
+    def warn(self, message: str, function: Function | None = None, option: str = "", place: str = "") -> None:
+        """Add what the user should know and may want."""
+        _add(self.warnings, _finding(message, function, option, place))
+
+
+def _add(findings: list[Mistake], finding: Mistake) -> None:
+    # Several shards find the same about one function.
+    if finding not in findings:
+        findings.append(finding)
+
+
+def _finding(message: str, function: Function | None, option: str, place: str) -> Mistake:
+    if function is None:
+        return Mistake(place, "", option, message)
+    return Mistake(function.place or place, function.name, option, message)

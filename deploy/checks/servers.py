@@ -1,0 +1,101 @@
+"""The Redis side of a plan: is the module there, does every shard take the deployment, what would lose changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from deploy.checks.findings import Findings
+from gears.deployment import Deployment
+from gears.errors import PayloadError
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment as one shard has it; ``state`` is ``active`` or ``draining``."""
+
+    name: str
+    version: int
+    state: str
+    payload: str
+
+
+def deployed_on(client: redis.Redis) -> dict[str, Deployed]:
+    """Return what a shard has, by name."""
+    rows: Any = client.execute_command("GEARSYNC.DEPLOYMENTS")
+    made = (
+        Deployed(_text(name), int(version), _text(state), _text(payload)) for name, version, state, payload in rows
+    )
+    return {each.name: each for each in made}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def check_module(client: redis.Redis, address: str, findings: Findings) -> dict[str, Deployed] | None:
+    """Return what is deployed on a shard; None when it has no module, which is a mistake."""
+    try:
+        return deployed_on(client)
+    except redis.ResponseError as error:
+        if "unknown command" not in str(error).lower():
+            findings.mistake(f"the shard refuses GEARSYNC.DEPLOYMENTS: {error}", place=address)
+            return None
+        findings.mistake(
+            "the gearsync module is not loaded. Start the server with `gearsync server`, or with "
+            "`--loadmodule PATH`, where `gearsync module path` prints PATH",
+            place=address,
+        )
+        return None
+
+
+def check_server(
+    client: redis.Redis, address: str, deployment: Deployment, accept_eviction: bool, findings: Findings
+) -> None:
+    """Add what one shard's configuration means for the deployment."""
+    info: dict[str, Any] = client.info("everything")  # type: ignore[assignment]
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    if policy.startswith("allkeys"):
+        message = (
+            f"maxmemory-policy is {policy}, which can evict the streams where changes wait. Set it to noeviction or "
+            "a volatile-* policy"
+        )
+        if accept_eviction:
+            findings.warn(message, place=address)
+        else:
+            findings.mistake(f"{message}, or accept the loss with --accept-eviction", place=address)
+    if info.get("aof_enabled") == 0:
+        findings.warn(
+            "appendonly is off: a crash of Redis loses what the last snapshot lacks, writes and waiting changes alike",
+            place=address,
+        )
+    if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
+        for function in deployment.functions:
+            if function.mapping.on_flush == "delete":
+                message = 'on a cluster one shard\'s flush can\'t delete rows of the others; use on_flush="keep"'
+                findings.mistake(message, function, "on_flush")
+
+
+def check_accepts(client: redis.Redis, address: str, deployment: Deployment, findings: Findings) -> None:
+    """Ask one shard whether it takes the deployment, without deploying."""
+    name, version, *rest = deployment.deploy_arguments()
+    try:
+        client.execute_command("GEARSYNC.DEPLOY", name, version, "CHECK", *rest)
+    except redis.ResponseError as error:
+        findings.mistake(f"the shard refuses the deployment: {error}", place=address)
+
+
+def others_on(deployed: dict[str, Deployed], address: str, findings: Findings) -> list[Deployment]:
+    """Return the active deployments of a shard, read; one that can't be read is a warning."""
+    found = []
+    for each in deployed.values():
+        if each.state != "active":
+            continue
+        try:
+            found.append(Deployment.from_payload(each.payload))
+        except PayloadError as error:
+            message = f"clashes with the deployment {each.name} can't be seen: {error}"
+            findings.warn(message, place=address)
+    return found

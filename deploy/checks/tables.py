@@ -1,0 +1,121 @@
+"""The SQL side of a plan: does each target answer, and do its tables fit the mappings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from sqlalchemy.engine import URL
+
+from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
+from deploy.checks.findings import Findings
+from gears.deployment import Deployment
+from gears.functions import Function
+
+
+def check(deployment: Deployment, place: str, findings: Findings) -> None:
+    """Look at the table of each function in its database; ``place`` is the file of the declarations."""
+    for name, target in deployment.targets.items():
+        functions = [each for each in deployment.functions if each.target_name == name]
+        url = _resolve(target, place, findings)
+        if url is None:
+            continue
+        connector: Connector | None = None
+        try:
+            connector = connect(url, target.schema)
+            for function in functions:
+                _check_function(connector, function, findings)
+        except ConnectorError as error:
+            findings.mistake(f"the database can't be asked: {error}", option=f"target {name}", place=place)
+        finally:
+            if connector is not None:
+                connector.close()
+
+
+def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
+    option = f"target {target.name}"
+    try:
+        url = target.resolve()
+    except TargetError as error:
+        message = f"{error}. It must be set here for this check, and where Redis runs for the worker"
+        findings.mistake(message, option=option, place=place)
+        return None
+    if url.get_backend_name() == "sqlite":
+        path = url.database
+        if not path or path == ":memory:":
+            findings.mistake("a SQLite database in memory is one of each process; name a file", option=option, place=place)
+            return None
+        if not path.startswith(("/", "file:")):
+            message = f"{path} is relative: the worker runs in another folder; write the whole path, sqlite:////…"
+            findings.mistake(message, option=option, place=place)
+            return None
+    return url
+
+
+def _check_function(connector: Connector, function: Function, findings: Findings) -> None:
+    try:
+        table = connector.table(function.mapping.table)
+    except SchemaMismatch as error:
+        findings.mistake(str(error), function, "table")
+        return
+    _check_primary_key(function, table, findings)
+    _check_columns(function, table, findings)
+    _check_left_out(function, table, findings)
+    for warning in table.warnings:
+        findings.warn(warning, function, "table")
+
+
+def _check_primary_key(function: Function, table: Table, findings: Findings) -> None:
+    names = function.mapping.primary_key
+    for name in names:
+        if name not in table.columns:
+            findings.mistake(f"the table {table.name} has no column {name}{did_you_mean(name, table.columns)}", function, "keys")
+        elif name not in table.primary_key:
+            message = (
+                f"the column {name} is not in the primary key of {table.name}, which is "
+                f"({', '.join(table.primary_key)}); each {{name}} must be one of its columns"
+            )
+            findings.mistake(message, function, "keys")
+    missing = [column for column in table.primary_key if column not in names]
+    if missing:
+        message = (
+            f"the primary key of {table.name} is ({', '.join(table.primary_key)}), and the key template has no "
+            f"{' and no '.join(f'{{{column}}}' for column in missing)}; a key must tell its row"
+        )
+        findings.mistake(message, function, "keys")
+
+
+def _check_columns(function: Function, table: Table, findings: Findings) -> None:
+    for field, column in function.mapping.columns.items():
+        if column not in table.columns:
+            source = "" if field == column else f" (for the field {field})"
+            hint = did_you_mean(column, table.columns)
+            findings.mistake(f"the table {table.name} has no column {column}{source}{hint}", function, "columns")
+
+
+def _check_left_out(function: Function, table: Table, findings: Findings) -> None:
+    """A column that may not be NULL and has no default needs a value in every new row."""
+    mapped = set(function.mapping.columns.values()) | set(function.mapping.primary_key)
+    needy = [name for name, column in table.columns.items() if not column.nullable and not column.has_default]
+    left_out = [name for name in needy if name not in mapped and not table.columns[name].primary_key]
+    for name in left_out:
+        message = (
+            f"the column {name} of {table.name} is NOT NULL without a default and is not mapped, so no row could "
+            "be added; map a field to it, or give it a default"
+        )
+        findings.mistake(message, function, "columns")
+    needed = [field for field, column in function.mapping.columns.items() if column in needy]
+    if needed and function.transform_name is None:
+        one = len(needed) == 1
+        message = (
+            f"a hash without the field{'' if one else 's'} {', '.join(needed)} becomes a dead letter, because "
+            f"{'its column is' if one else 'their columns are'} NOT NULL without a default"
+        )
+        findings.warn(message, function, "columns")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the nearest known name; empty when none is near."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""

@@ -1,0 +1,93 @@
+"""The plan of a deploy: everything is looked at before anything is sent, and every mistake is named with its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.checks import clashes, requirements, servers, tables
+from deploy.checks.findings import Findings
+from deploy.checks.servers import Deployed
+from deploy.shards import Shards
+from gears import config
+from gears.deployment import Deployment
+from gears.errors import DeclarationError, Mistake
+
+
+@dataclass
+class Plan:
+    """What would be deployed, and what was found about it.
+
+    ``deployment`` is None when the file's own mistakes keep it from being one. ``wheels`` are to be uploaded: file name →
+    path. ``before`` is what each shard, in the order of ``shards.primaries``, has now, by name.
+    """
+
+    deployment: Deployment | None = None
+    findings: Findings = field(default_factory=Findings)
+    wheels: dict[str, Path] = field(default_factory=dict)
+    shards: Shards | None = None
+    before: list[dict[str, Deployed]] = field(default_factory=list)
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        """What forbids to deploy."""
+        return self.findings.mistakes
+
+
+def make(
+    path: str,
+    *,
+    name: str | None = None,
+    wheels_folder: str | None = None,
+    shards: Shards | None = None,
+    accept_eviction: bool = False,
+    offline: bool = False,
+) -> Plan:
+    """Load the file at ``path`` and check it against its databases (not with ``offline``) and ``shards``.
+
+    Nothing is changed anywhere. What Redis raises for a lost connection is not caught.
+    """
+    plan = Plan(shards=shards)
+    try:
+        plan.deployment = config.load(path, name)
+    except DeclarationError as error:
+        plan.mistakes.extend(error.mistakes)
+        return plan
+    plan.wheels = requirements.check(plan.deployment, path, wheels_folder, plan.findings)
+    clashes.check_within(plan.deployment, plan.findings)
+    _warn_of_wide_templates(plan.deployment, plan.findings)
+    if offline:
+        plan.findings.not_checked.append("The tables were not looked at (--offline).")
+    else:
+        tables.check(plan.deployment, path, plan.findings)
+    if shards is None:
+        plan.findings.not_checked.append("Redis was not asked (no --redis).")
+    else:
+        _check_shards(plan, plan.deployment, shards, accept_eviction)
+    return plan
+
+
+def _warn_of_wide_templates(deployment: Deployment, findings: Findings) -> None:
+    for function in deployment.functions:
+        if not function.mapping.keys.prefix:
+            message = "the template starts with a name, so that keys of any prefix are covered; start it with a text"
+            findings.warn(message, function, "keys")
+
+
+def _check_shards(plan: Plan, deployment: Deployment, shards: Shards, accept_eviction: bool) -> None:
+    seen: dict[str, Deployment] = {}
+    for client, address in zip(shards.primaries, shards.addresses):
+        deployed = servers.check_module(client, address, plan.findings)
+        plan.before.append(deployed or {})
+        if deployed is None:
+            continue
+        servers.check_server(client, address, deployment, accept_eviction, plan.findings)
+        others = servers.others_on(deployed, address, plan.findings)
+        seen.update((other.name, other) for other in others)
+    clashes.check_with_others(deployment, list(seen.values()), plan.findings)
+    versions = [deployed[deployment.name].version for deployed in plan.before if deployment.name in deployed]
+    deployment.version = 1 + max(versions, default=0)
+    if plan.mistakes:
+        return
+    for client, address in zip(shards.primaries, shards.addresses):
+        servers.check_accepts(client, address, deployment, plan.findings)

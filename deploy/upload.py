@@ -1,0 +1,169 @@
+"""Bring a deployment to all primaries, or to none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from deploy.checks.servers import Deployed
+from deploy.plan import Plan
+from gears.deployment import Deployment
+
+
+class DeployFailed(Exception):
+    """The deployment is on no shard that took it newly; ``notes`` says what was put back, and what could not be."""
+
+    def __init__(self, message: str, notes: list[str]) -> None:
+        super().__init__(message)
+        self.notes = notes
+
+
+@dataclass
+class _Site:
+    """One shard under deployment, with what is needed to put it back."""
+
+    client: redis.Redis
+    address: str
+    before: Deployed | None
+    tag: str = ""
+    wheels_before: dict[bytes, bytes] | None = None
+    sent: bool = False
+
+    def wheels_key(self, name: str) -> str:
+        return f"gearsync:{{{self.tag}}}:wheels:{name}"
+
+
+def is_deployed_already(plan: Plan) -> bool:
+    """Return whether every shard has this very deployment, its wheels included; only the version may differ."""
+    deployment = plan.deployment
+    if deployment is None or plan.shards is None:
+        return False
+    wanted = _without_version(deployment.to_payload())
+    for site in _sites(plan, deployment):
+        before = site.before
+        if before is None or before.state != "active" or _without_version(before.payload) != wanted:
+            return False
+        if plan.wheels and not _has_wheels(site, deployment, plan.wheels):
+            return False
+    return len({shard[deployment.name].version for shard in plan.before}) == 1
+
+
+def _without_version(payload: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(payload)
+    document.pop("version", None)
+    return document
+
+
+def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) -> bool:
+    site.tag = _tag(site.client)
+    key = site.wheels_key(deployment.name)
+    return all(site.client.hget(key, name) == path.read_bytes() for name, path in wheels.items())
+
+
+def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
+    assert plan.shards is not None
+    shards = zip(plan.shards.primaries, plan.shards.addresses, plan.before)
+    return [_Site(client, address, before.get(deployment.name)) for client, address, before in shards]
+
+
+def _tag(client: redis.Redis) -> str:
+    """Return the hash tag of a shard's own keys; a cluster's node has one once it was asked to check a deployment."""
+    reply: Any = client.execute_command("GEARSYNC.STATUS")
+    return str(json.loads(reply)["tag"])
+
+
+def send(plan: Plan, progress: Callable[[str], None]) -> None:
+    """Upload the wheels, then deploy on every primary; ``progress`` takes a sentence for each step.
+
+    Raises DeployFailed when a shard refuses or is lost; every shard then has again what it had before, as far as it can
+    be reached.
+    """
+    deployment = plan.deployment
+    assert deployment is not None
+    sites = _sites(plan, deployment)
+    site = sites[0]
+    try:
+        for site in sites:
+            site.tag = _tag(site.client)
+            _upload_wheels(site, deployment, plan.wheels, progress)
+        for site in sites:
+            progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
+            site.sent = True
+            site.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+    except (redis.RedisError, OSError) as error:
+        notes = _put_back(sites, deployment, progress)
+        raise DeployFailed(f"{site.address}: {error}", notes) from error
+
+
+def _upload_wheels(
+    site: _Site, deployment: Deployment, wheels: dict[str, Path], progress: Callable[[str], None]
+) -> None:
+    if not wheels:
+        return
+    key = site.wheels_key(deployment.name)
+    reply: Any = site.client.hgetall(key)
+    site.wheels_before = reply
+    for name, path in wheels.items():
+        progress(f"Uploading {name} to {site.address}")
+        site.client.hset(key, name, path.read_bytes())
+    stale = [name for name in site.wheels_before or {} if name.decode() not in wheels]
+    if stale:
+        site.client.hdel(key, *stale)
+
+
+# -- Putting back ------------------------------------------------------------------------------------------
+
+
+def _put_back(sites: list[_Site], deployment: Deployment, progress: Callable[[str], None]) -> list[str]:
+    notes = []
+    for site in sites:
+        if not site.sent and site.wheels_before is None:
+            continue
+        progress(f"Putting back what {site.address} had")
+        try:
+            notes.append(_put_back_one(site, deployment))
+        except (redis.RedisError, OSError) as error:
+            notes.append(
+                f"{site.address} could not be put back ({error}); when it answers again, deploy again, or run "
+                f"`gearsync undeploy {deployment.name}`"
+            )
+    return [note for note in notes if note]
+
+
+def _put_back_one(site: _Site, deployment: Deployment) -> str:
+    note = ""
+    if site.sent:
+        note = _remove(site, deployment) if site.before is None else _restore(site, site.before)
+    if site.wheels_before is not None:
+        key = site.wheels_key(deployment.name)
+        with site.client.pipeline(transaction=True) as pipeline:
+            pipeline.delete(key)
+            if site.wheels_before:
+                pipeline.hset(key, mapping=site.wheels_before)  # type: ignore[arg-type]
+            pipeline.execute()
+    return note
+
+
+def _restore(site: _Site, before: Deployed) -> str:
+    arguments = Deployment.from_payload(before.payload).deploy_arguments()
+    site.client.execute_command("GEARSYNC.DEPLOY", *arguments)
+    if before.state == "draining":
+        site.client.execute_command("GEARSYNC.UNDEPLOY", before.name)
+    return f"{site.address} has version {before.version} again"
+
+
+def _remove(site: _Site, deployment: Deployment) -> str:
+    """Take a deployment away that was not there before; what it captured meanwhile belongs to nobody."""
+    reply: Any = site.client.execute_command("GEARSYNC.STATUS")
+    found = [each for each in json.loads(reply)["deployments"] if each["name"] == deployment.name]
+    if not found:
+        return ""
+    site.client.execute_command("GEARSYNC.UNDEPLOY", deployment.name, "DISCARD")
+    captured = int(found[0]["captured"])
+    dropped = f"; {captured} writes that it had captured meanwhile stay in Redis alone" if captured else ""
+    return f"{site.address} has no {deployment.name} again{dropped}"
