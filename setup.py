@@ -41,7 +41,7 @@ def compiler() -> list[str]:
         if found is not None:
             return [found]
     raise CompileError(
-        "gearsync needs a C compiler to build its Redis module, and none of cc, gcc and clang is in the PATH. "
+        "gearsync needs a C compiler to build its Redis module, and none of cc, gcc, clang is in the PATH. "
         "Install one (Debian and Ubuntu: apt-get install gcc libc6-dev; Fedora: dnf install gcc; "
         "macOS: xcode-select --install), or name it in CC."
     )

@@ -1,0 +1,78 @@
+"""The command ``gearsync``: only which commands there are, and the version."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import Any
+
+import click
+
+COMMANDS = (
+    "demo",
+    "server",
+    "check",
+    "deploy",
+    "undeploy",
+    "status",
+    "wait",
+    "deadletters",
+    "worker",
+    "module",
+)  # fmt: skip
+
+
+class Commands(click.Group):
+    """The commands in the order above, each imported when it is asked for, so that the others start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"deploy.commands.{cmd_name}").command
+        return command
+
+
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from gears import module
+
+    click.echo(f"gearsync {importlib.metadata.version('gearsync')}")
+    try:
+        click.echo(f"module {module.path()}")
+    except FileNotFoundError:
+        click.echo("module not built")
+    ctx.exit()
+
+
+@click.command(
+    cls=Commands,
+    name="gearsync",
+    context_settings={
+        "auto_envvar_prefix": "GEARSYNC",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 80,
+    },
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version, and where the module is.",
+)
+def group() -> None:
+    """Write to Redis. Query in SQL.
+
+    Exit codes: 0 done, 1 the check or the work failed, 2 wrong usage. Results go to standard output, progress
+    and errors to standard error.
+    """
+
+
+def main(*arguments: Any) -> None:
+    """Run the command line."""
+    group(args=list(arguments) or None)

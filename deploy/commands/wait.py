@@ -1,0 +1,33 @@
+"""gearsync wait."""
+
+from __future__ import annotations
+
+import click
+
+from deploy import barrier, options, output, shards, status
+
+
+@click.command(name="wait")
+@options.redis_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait at most.",
+)
+@click.option("--key", help="Wait for this key's changes only.")
+@click.option("--deployment", metavar="NAME", help="Wait for this deployment's changes only.")
+def command(url: str, timeout: float, key: str | None, deployment: str | None) -> None:
+    """Wait until all that was written before is in SQL.
+
+    Writes that come later are not waited for. A change that the database refuses counts as done once it is a
+    dead letter. Exit code 1: it was not done in time, and what still waits is printed.
+    """
+    with shards.connect(url) as found:
+        if barrier.wait(found, timeout, key, deployment):
+            return
+        left = barrier.leftovers(status.fetch(found), deployment)
+    lines = [f"after {timeout:g} s, not all changes are in SQL.", *(f"  {each}" for each in left)]
+    raise output.CommandError("\n".join(lines), "give it more time (--timeout), or see gearsync status.")

@@ -1,0 +1,118 @@
+"""What the command line prints: data on standard output, progress and status on standard error.
+
+Exit codes: 0 done, 1 the check or the work failed (``CommandError``), 2 wrong usage (click's own errors).
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import IO, Any
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_WITHOUT_TERMINAL = 80
+
+
+class CommandError(click.ClickException):
+    """The work failed. ``message`` says what is wrong and where; ``hint`` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        console = _console(stderr=True)
+        _sentence(console, "Error", self.message, "bold red")
+        if self.hint:
+            _sentence(console, "Try", self.hint, "bold")
+
+
+def status(message: str) -> None:
+    """Print a line about what goes on."""
+    _console(stderr=True).print(Text(message), soft_wrap=True)
+
+
+def warning(message: str) -> None:
+    """Print what is not wrong enough to stop."""
+    _sentence(_console(stderr=True), "Warning", message, "bold yellow")
+
+
+def line(message: str = "") -> None:
+    """Print one line of data."""
+    _console().print(Text(message), soft_wrap=True)
+
+
+def heading(message: str) -> None:
+    """Print the line that stands over a table."""
+    _console().print(Text(message, style="bold"), soft_wrap=True)
+
+
+def bullets(lines: Iterable[str]) -> None:
+    """Print a list of sentences, each folded under itself."""
+    for each in lines:
+        click.echo(textwrap.fill(each, _console().width, initial_indent="  - ", subsequent_indent="    "))
+
+
+def as_json(document: object) -> None:
+    """Print a document for programs: JSON, indented, characters as they are."""
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], fold: Sequence[str] = ()) -> None:
+    """Print rows under bold headings; a column whose values are all numbers stands right.
+
+    ``fold`` names the columns that give way when the line is too short; the others keep their width.
+    """
+    cells = [[_cell(value) for value in row] for row in rows]
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for index, name in enumerate(columns):
+        numeric = bool(cells) and all(_is_numeric(row[index]) for row in cells)
+        folds = name in fold
+        grid.add_column(
+            name,
+            justify="right" if numeric else "left",
+            no_wrap=not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
+    for row in cells:
+        grid.add_row(*(Text(cell) for cell in row))
+    console = _console()
+    with console.capture() as capture:
+        console.print(Padding(grid, (0, 0, 0, 2)))
+    # Without the blanks that fill each line.
+    click.echo("\n".join(each.rstrip() for each in capture.get().splitlines()))
+
+
+def progress_console() -> Console:
+    """Return the console for rich's progress bars."""
+    return _console(stderr=True)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.1f}"
+    return "-" if value is None or value == "" else str(value)
+
+
+def _is_numeric(cell: str) -> bool:
+    return cell == "-" or cell.replace(",", "").replace(".", "").lstrip("-").isdigit()
+
+
+def _sentence(console: Console, label: str, message: str, style: str) -> None:
+    console.print(Text.assemble((f"{label}:", style), " ", message), soft_wrap=not console.is_terminal)
+
+
+def _console(stderr: bool = False) -> Console:
+    # Made anew for each print: tests and click's runner replace the streams.
+    probe = Console(stderr=stderr, highlight=False)
+    if probe.is_terminal:
+        return probe
+    return Console(stderr=stderr, highlight=False, width=WIDTH_WITHOUT_TERMINAL)

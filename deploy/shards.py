@@ -1,0 +1,316 @@
+"""Reach every shard's primary, whatever stands behind the URL: one server, a cluster, or sentinels.
+
+Each primary is talked to directly, so that a caller never meets MOVED or CROSSSLOT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel
+
+from deploy.output import CommandError
+
+#: Seconds after which a server that does not answer counts as gone.
+CONNECT_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 30.0
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+SENTINEL_PORT = 26379
+
+_LOAD_HINT = (
+    'load it: redis-server --loadmodule "$(gearsync module path)", or start one with gearsync server.'
+)
+_URL_HINT = (
+    "write --redis redis://[user:password@]host:port, rediss://…, unix:///path or redis+sentinel://…/service."
+)
+
+
+class ShardError(CommandError):
+    """A shard can't be reached or used. Its text holds addresses, never a password."""
+
+
+class Shard(NamedTuple):
+    """One primary. ``slots`` are the cluster's slot ranges that it owns, both ends included."""
+
+    address: str
+    client: redis.Redis
+    slots: tuple[tuple[int, int], ...] = ()
+
+
+class Shards:
+    """The primaries behind one URL. ``kind`` is "standalone", "cluster" or "sentinel"."""
+
+    def __init__(self, kind: str, shards: list[Shard]) -> None:
+        self.kind = kind
+        self.shards = shards
+
+    @property
+    def primaries(self) -> list[redis.Redis]:
+        return [shard.client for shard in self.shards]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return host:port or the socket's path of each primary, in the order of ``primaries``."""
+        return [shard.address for shard in self.shards]
+
+    def of_key(self, key: bytes) -> Shard:
+        """Return the shard that owns a key now."""
+        if self.kind != "cluster":
+            return self.shards[0]
+        slot = key_slot(key)
+        for shard in self.shards:
+            if any(first <= slot <= last for first, last in shard.slots):
+                return shard
+        raise ShardError(
+            f"no node of the cluster owns slot {slot}.", "repair the cluster: redis-cli --cluster fix."
+        )
+
+    def close(self) -> None:
+        for shard in self.shards:
+            shard.client.close()
+
+    def __enter__(self) -> Shards:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
+    """Find all primaries behind ``url``, and see that each runs the module.
+
+    ``answer_timeout``: seconds that a command may take; None: for ever. Raises ShardError.
+    """
+    scheme = urlsplit(url).scheme
+    if scheme not in SCHEMES:
+        shown = f"{scheme}://" if scheme else "no scheme"
+        raise ShardError(f"the Redis URL has {shown}, which is none of {', '.join(SCHEMES)}.", _URL_HINT)
+    options: dict[str, Any] = {
+        "db": 0,
+        "decode_responses": False,
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "socket_timeout": answer_timeout,
+    }
+    if scheme.endswith("+sentinel"):
+        shards = _by_sentinel(url, options)
+    else:
+        shards = _by_url(url, options)
+    try:
+        for shard in shards.shards:
+            _require_module(shard)
+    except ShardError:
+        shards.close()
+        raise
+    return shards
+
+
+@contextmanager
+def errors_of(address: str) -> Iterator[None]:
+    """Turn redis-py's errors into sentences about the server at ``address``."""
+    try:
+        yield
+    except redis.exceptions.AuthenticationError as error:
+        raise _refused_login(address, error) from error
+    except redis.exceptions.BusyLoadingError as error:
+        raise ShardError(
+            f"Redis at {address} is still loading its data.", "wait until it has, then try again."
+        ) from error
+    except redis.exceptions.TimeoutError as error:
+        raise ShardError(
+            f"Redis at {address} did not answer in time.",
+            "see whether it runs and whether the network lets you through.",
+        ) from error
+    except redis.exceptions.ConnectionError as error:
+        raise ShardError(
+            f"Redis at {address} can't be reached: {_cause(error)}.",
+            "start it (gearsync server), or correct --redis.",
+        ) from error
+    except redis.exceptions.NoPermissionError as error:
+        raise ShardError(
+            f"Redis at {address} does not permit this: {error}",
+            "give the user the rights: ACL SETUSER … ~* +@all.",
+        ) from error
+    except redis.exceptions.ResponseError as error:
+        raise _answered(address, error) from error
+
+
+def same_server(client: redis.Redis, **changes: Any) -> redis.Redis:
+    """Return a new client to the server of ``client``, with other connection options, such as ``db``."""
+    pool = client.connection_pool
+    options = {**pool.connection_kwargs, **changes}
+    return redis.Redis(
+        connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options)
+    )
+
+
+# -- One server, or a cluster that it belongs to -----------------------------------------------------------
+
+
+def _by_url(url: str, options: dict[str, Any]) -> Shards:
+    try:
+        pool = redis.ConnectionPool.from_url(url, **options)
+    except ValueError as error:
+        # The error's own text may quote the URL, and with it a password.
+        raise ShardError("the Redis URL can't be read.", _URL_HINT) from error.with_traceback(None)
+    # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
+    pool.connection_kwargs["db"] = 0
+    client = redis.Redis(connection_pool=pool)
+    address = _address(client)
+    with errors_of(address):
+        info = client.execute_command("INFO", "cluster")
+    if int(info.get("cluster_enabled", 0)) == 0:
+        return Shards("standalone", [Shard(address, client)])
+    try:
+        return Shards("cluster", _of_cluster(client, address))
+    finally:
+        client.close()
+
+
+def _of_cluster(client: redis.Redis, address: str) -> list[Shard]:
+    with errors_of(address):
+        # CLUSTER SHARDS is 7.0's; every version, Valkey's too, still answers SLOTS.
+        ranges = client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)
+    nodes: dict[tuple[str, int], list[tuple[int, int]]] = {}
+    for (first, last), node in _primaries_of(ranges):
+        nodes.setdefault(node, []).append((first, last))
+    if not nodes:
+        raise ShardError(
+            f"the cluster that {address} belongs to has no slots assigned.",
+            "create it: redis-cli --cluster create …",
+        )
+    shards = []
+    given_host = client.connection_pool.connection_kwargs.get("host", "127.0.0.1")
+    for (host, port), slots in sorted(nodes.items()):
+        node = _node_client(client, host or given_host, port)
+        shards.append(Shard(_address(node), node, tuple(slots)))
+    return shards
+
+
+def _primaries_of(ranges: Any) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:
+    """Yield (range, primary) of a CLUSTER SLOTS reply, as redis-py parses it or as it comes."""
+    if isinstance(ranges, dict):
+        for (first, last), nodes in ranges.items():
+            host, port = nodes["primary"][:2]
+            yield (int(first), int(last)), (_text(host), int(port))
+        return
+    for first, last, primary, *_ in ranges:
+        yield (int(first), int(last)), (_text(primary[0]), int(primary[1]))
+
+
+def _node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:
+    pool = client.connection_pool
+    if issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
+        options = {key: value for key, value in pool.connection_kwargs.items() if key != "path"}
+        return redis.Redis(
+            connection_pool=redis.ConnectionPool(
+                connection_class=redis.Connection, **{**options, "host": host, "port": port}
+            )
+        )
+    return same_server(client, host=host, port=port)
+
+
+# -- Sentinels ---------------------------------------------------------------------------------------------
+
+
+def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
+    parts = urlsplit(url)
+    service = unquote(parts.path.strip("/").split("/")[0])
+    places = parts.netloc.rpartition("@")[2]
+    if not service or not places:
+        raise ShardError("the Redis URL names no sentinel or no service.", _URL_HINT)
+    sentinels = [_host_and_port(place) for place in places.split(",")]
+    query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
+    own = {**options, "ssl": True} if parts.scheme.startswith("rediss") else dict(options)
+    sentinel_options = {
+        **own,
+        "username": query.get("sentinel_username"),
+        "password": query.get("sentinel_password"),
+    }
+    if parts.password is not None:
+        own.update(username=unquote(parts.username or "") or None, password=unquote(parts.password))
+    try:
+        host, port = Sentinel(sentinels, sentinel_kwargs=sentinel_options).discover_master(service)
+    except MasterNotFoundError as error:
+        raise ShardError(
+            f"none of the sentinels {places} knows a reachable primary called {service}.",
+            "see redis-cli -p 26379 SENTINEL MASTERS for the names they watch.",
+        ) from error
+    client = redis.Redis(host=_text(host), port=int(port), **own)
+    return Shards("sentinel", [Shard(_address(client), client)])
+
+
+def _host_and_port(place: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{place}")
+    try:
+        return parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT
+    except ValueError as error:
+        raise ShardError(f"{place} is no host:port of a sentinel.", _URL_HINT) from error
+
+
+# -- What a server must be, and how it fails ---------------------------------------------------------------
+
+
+def _require_module(shard: Shard) -> None:
+    with errors_of(shard.address):
+        role = shard.client.execute_command("ROLE")[0]
+        if _text(role) != "master":
+            raise ShardError(
+                f"Redis at {shard.address} is a replica.", "give the address of its primary, or a sentinel's."
+            )
+        try:
+            shard.client.execute_command("GEARSYNC.STATUS")
+        except redis.exceptions.ResponseError as error:
+            if "unknown command" not in str(error).lower():
+                raise
+            raise ShardError(
+                f"Redis at {shard.address} does not have the gearsync module loaded.", _LOAD_HINT
+            ) from error
+
+
+def _refused_login(address: str, error: Exception) -> ShardError:
+    return ShardError(
+        f"Redis at {address} refused the login: {error}",
+        "put user and password into the URL, redis://user:password@host:port, best in GEARSYNC_REDIS.",
+    )
+
+
+def _answered(address: str, error: Exception) -> ShardError:
+    text = str(error)
+    if text.startswith(("NOAUTH", "WRONGPASS", "Authentication required")):
+        return _refused_login(address, error)
+    return ShardError(f"Redis at {address} answered: {text}")
+
+
+def _cause(error: BaseException) -> str:
+    """Return the operating system's own words for a failed connection, which hold no URL."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.strerror:
+            return seen.strerror.rstrip(".")
+        seen = seen.__cause__ or seen.__context__
+    return str(error).rstrip(".")
+
+
+def _address(client: redis.Redis) -> str:
+    options = client.connection_pool.connection_kwargs
+    if "path" in options:
+        return str(options["path"])
+    host = str(options.get("host", "localhost"))
+    return f"[{host}]:{options.get('port', 6379)}" if ":" in host else f"{host}:{options.get('port', 6379)}"
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")

@@ -1,0 +1,102 @@
+"""What the shards say about themselves, and what of it needs somebody's attention."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from deploy.output import CommandError
+from deploy.shards import Shards, errors_of
+
+#: A worker that has not reported for so long is taken for stuck.
+HEARTBEAT_LIMIT_MS = 15_000
+
+
+def fetch(shards: Shards) -> list[dict[str, Any]]:
+    """Return each shard's GEARSYNC.STATUS (docs/design.md, "Module commands"), with its ``address``."""
+    found = []
+    for shard in shards.shards:
+        with errors_of(shard.address):
+            reply = shard.client.execute_command("GEARSYNC.STATUS")
+        try:
+            status: dict[str, Any] = json.loads(reply)
+        except ValueError as error:
+            raise CommandError(f"the status of {shard.address} is no JSON: {error}.") from error
+        found.append({"address": shard.address, **status})
+    return found
+
+
+def attention(statuses: list[dict[str, Any]]) -> list[str]:
+    """Return one sentence for each thing that does not run as it should; empty: all is well."""
+    return [
+        f"{deployment['name']} on {status['address']}: {problem}"
+        for status in statuses
+        for deployment in status["deployments"]
+        for problem in [*_of_worker(deployment), *_of_backlog(deployment), *_of_targets(deployment)]
+    ]
+
+
+def dead_letters(deployment: dict[str, Any]) -> int:
+    """Return how many dead letters a deployment has on one shard."""
+    return sum(int(target["dead_letters"]) for target in deployment["targets"])
+
+
+def lag(deployment: dict[str, Any]) -> tuple[float, float] | None:
+    """Return (p50, p99) in milliseconds from a write to its commit, the worst target's; None: not known."""
+    known = [
+        (float(target["lag_ms"]["p50"]), float(target["lag_ms"]["p99"]))
+        for target in _reported_targets(deployment).values()
+        if target.get("lag_ms") and target["lag_ms"].get("p99") is not None
+    ]
+    return max(known, key=lambda pair: pair[1]) if known else None
+
+
+def _reported_targets(deployment: dict[str, Any]) -> dict[str, Any]:
+    report = deployment["worker"].get("report") or {}
+    targets: dict[str, Any] = report.get("targets") or {}
+    return targets
+
+
+def _of_worker(deployment: dict[str, Any]) -> list[str]:
+    worker = deployment["worker"]
+    report = worker.get("report") or {}
+    problems = []
+    if worker["state"] in ("stopped", "backoff", "fenced"):
+        last = f" ({worker['last_exit']})" if worker.get("last_exit") else ""
+        start = "; start gearsync worker" if worker["mode"] == "external" else ""
+        problems.append(f"its worker does not run: {worker['state']}{last}{start}.")
+    elif worker["heartbeat_age_ms"] > HEARTBEAT_LIMIT_MS:
+        problems.append(f"its worker has not reported for {worker['heartbeat_age_ms'] // 1000} s.")
+    if report.get("error"):
+        problems.append(_sentence(f"{report.get('state', 'worker')}: {report['error']}"))
+    for name, target in _reported_targets(deployment).items():
+        if target.get("state") == "waiting" and target.get("last_error"):
+            problems.append(_sentence(f"target {name} waits: {target['last_error']}"))
+    return problems
+
+
+def _of_backlog(deployment: dict[str, Any]) -> list[str]:
+    problems = []
+    if deployment["backlog"]["full"]:
+        does = "covered writes are refused" if deployment["backlog"]["on_full"] == "refuse" else "it grows on"
+        problems.append(f"the backlog is at its limit, {does}.")
+    if deployment.get("missed"):
+        problems.append(
+            f"{deployment['missed']:,} writes were to keys that fit no template, "
+            f"the last to {deployment['missed_key']}."
+        )
+    if deployment.get("failed"):
+        problems.append(f"{deployment['failed']:,} changes could not be captured; see the server's log.")
+    return problems
+
+
+def _of_targets(deployment: dict[str, Any]) -> list[str]:
+    return [
+        f"{target['dead_letters']:,} dead letters of target {target['name']}; see gearsync deadletters list."
+        for target in deployment["targets"]
+        if target["dead_letters"]
+    ]
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else text + "."
