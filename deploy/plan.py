@@ -1,4 +1,6 @@
-"""The plan of a deploy: everything is looked at before anything is sent, and every mistake is named with its place."""
+"""The plan of a deploy: everything is looked at before anything is sent, and every mistake is named with
+its place.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from pathlib import Path
 from deploy.checks import clashes, requirements, servers, tables
 from deploy.checks.findings import Findings
 from deploy.checks.servers import Deployed
-from deploy.shards import Shards
+from deploy.shards import ShardError, Shards, connect, errors_of
 from gears import config
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, Mistake
@@ -18,8 +20,9 @@ from gears.errors import DeclarationError, Mistake
 class Plan:
     """What would be deployed, and what was found about it.
 
-    ``deployment`` is None when the file's own mistakes keep it from being one. ``wheels`` are to be uploaded: file name →
-    path. ``before`` is what each shard, in the order of ``shards.primaries``, has now, by name.
+    ``deployment`` is None when the file's own mistakes keep it from being one. ``wheels`` are to be
+    uploaded: file name → path. ``before`` is what each shard, in the order of ``shards.primaries``, has
+    now, by name.
     """
 
     deployment: Deployment | None = None
@@ -39,15 +42,16 @@ def make(
     *,
     name: str | None = None,
     wheels_folder: str | None = None,
-    shards: Shards | None = None,
+    url: str | None = None,
     accept_eviction: bool = False,
     offline: bool = False,
 ) -> Plan:
-    """Load the file at ``path`` and check it against its databases (not with ``offline``) and ``shards``.
+    """Load the file at ``path`` and check it against its databases (not with ``offline``) and the Redis at
+    ``url``.
 
-    Nothing is changed anywhere. What Redis raises for a lost connection is not caught.
+    Nothing is changed anywhere. A Redis that can't be reached or has no module is a mistake too.
     """
-    plan = Plan(shards=shards)
+    plan = Plan()
     try:
         plan.deployment = config.load(path, name)
     except DeclarationError as error:
@@ -60,28 +64,33 @@ def make(
         plan.findings.not_checked.append("The tables were not looked at (--offline).")
     else:
         tables.check(plan.deployment, path, plan.findings)
-    if shards is None:
+    if url is None:
         plan.findings.not_checked.append("Redis was not asked (no --redis).")
-    else:
-        _check_shards(plan, plan.deployment, shards, accept_eviction)
+        return plan
+    try:
+        plan.shards = connect(url)
+        _check_shards(plan, plan.deployment, plan.shards, accept_eviction)
+    except ShardError as error:
+        plan.findings.mistake(f"{error.message} {error.hint}".rstrip(), place="--redis")
     return plan
 
 
 def _warn_of_wide_templates(deployment: Deployment, findings: Findings) -> None:
     for function in deployment.functions:
         if not function.mapping.keys.prefix:
-            message = "the template starts with a name, so that keys of any prefix are covered; start it with a text"
+            message = (
+                "the template starts with a name, so that keys of any prefix are covered; start it with text"
+            )
             findings.warn(message, function, "keys")
 
 
 def _check_shards(plan: Plan, deployment: Deployment, shards: Shards, accept_eviction: bool) -> None:
     seen: dict[str, Deployment] = {}
     for client, address in zip(shards.primaries, shards.addresses):
-        deployed = servers.check_module(client, address, plan.findings)
-        plan.before.append(deployed or {})
-        if deployed is None:
-            continue
-        servers.check_server(client, address, deployment, accept_eviction, plan.findings)
+        with errors_of(address):
+            deployed = servers.deployed_on(client)
+            servers.check_server(client, address, deployment, accept_eviction, plan.findings)
+        plan.before.append(deployed)
         others = servers.others_on(deployed, address, plan.findings)
         seen.update((other.name, other) for other in others)
     clashes.check_with_others(deployment, list(seen.values()), plan.findings)
@@ -90,4 +99,5 @@ def _check_shards(plan: Plan, deployment: Deployment, shards: Shards, accept_evi
     if plan.mistakes:
         return
     for client, address in zip(shards.primaries, shards.addresses):
-        servers.check_accepts(client, address, deployment, plan.findings)
+        with errors_of(address):
+            servers.check_accepts(client, address, deployment, plan.findings)

@@ -12,11 +12,15 @@ import redis
 
 from deploy.checks.servers import Deployed
 from deploy.plan import Plan
+from deploy.shards import ShardError, errors_of
 from gears.deployment import Deployment
+from gears.errors import PayloadError
 
 
 class DeployFailed(Exception):
-    """The deployment is on no shard that took it newly; ``notes`` says what was put back, and what could not be."""
+    """The deployment is on no shard that took it newly; ``notes`` says what was put back, and what could
+    not be.
+    """
 
     def __init__(self, message: str, notes: list[str]) -> None:
         super().__init__(message)
@@ -39,7 +43,9 @@ class _Site:
 
 
 def is_deployed_already(plan: Plan) -> bool:
-    """Return whether every shard has this very deployment, its wheels included; only the version may differ."""
+    """Return whether every shard has this very deployment, its wheels included; only the version may
+    differ.
+    """
     deployment = plan.deployment
     if deployment is None or plan.shards is None:
         return False
@@ -72,7 +78,9 @@ def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
 
 
 def _tag(client: redis.Redis) -> str:
-    """Return the hash tag of a shard's own keys; a cluster's node has one once it was asked to check a deployment."""
+    """Return the hash tag of a shard's own keys; a cluster's node has one once it was asked to check a
+    deployment.
+    """
     reply: Any = client.execute_command("GEARSYNC.STATUS")
     return str(json.loads(reply)["tag"])
 
@@ -80,24 +88,28 @@ def _tag(client: redis.Redis) -> str:
 def send(plan: Plan, progress: Callable[[str], None]) -> None:
     """Upload the wheels, then deploy on every primary; ``progress`` takes a sentence for each step.
 
-    Raises DeployFailed when a shard refuses or is lost; every shard then has again what it had before, as far as it can
-    be reached.
+    Raises DeployFailed when a shard refuses or is lost; every shard then has again what it had before, as
+    far as it can be reached.
     """
     deployment = plan.deployment
     assert deployment is not None
     sites = _sites(plan, deployment)
-    site = sites[0]
     try:
         for site in sites:
-            site.tag = _tag(site.client)
-            _upload_wheels(site, deployment, plan.wheels, progress)
+            with errors_of(site.address):
+                site.tag = _tag(site.client)
+                _upload_wheels(site, deployment, plan.wheels, progress)
         for site in sites:
             progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
-            site.sent = True
-            site.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
-    except (redis.RedisError, OSError) as error:
+            with errors_of(site.address):
+                site.sent = True
+                site.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+    except (ShardError, OSError) as error:
         notes = _put_back(sites, deployment, progress)
-        raise DeployFailed(f"{site.address}: {error}", notes) from error
+        raise DeployFailed(str(error), notes) from error
+    for site in sites:
+        with errors_of(site.address):
+            _drop_stale_wheels(site, deployment)
 
 
 def _upload_wheels(
@@ -111,7 +123,15 @@ def _upload_wheels(
     for name, path in wheels.items():
         progress(f"Uploading {name} to {site.address}")
         site.client.hset(key, name, path.read_bytes())
-    stale = [name for name in site.wheels_before or {} if name.decode() not in wheels]
+
+
+def _drop_stale_wheels(site: _Site, deployment: Deployment) -> None:
+    """Remove the wheels of earlier versions; only now, because until here a worker could still have asked
+    for them.
+    """
+    key = site.wheels_key(deployment.name)
+    names: Any = site.client.hkeys(key)
+    stale = [name for name in names if name.decode() not in deployment.wheels]
     if stale:
         site.client.hdel(key, *stale)
 
@@ -126,10 +146,12 @@ def _put_back(sites: list[_Site], deployment: Deployment, progress: Callable[[st
             continue
         progress(f"Putting back what {site.address} had")
         try:
-            notes.append(_put_back_one(site, deployment))
-        except (redis.RedisError, OSError) as error:
+            with errors_of(site.address):
+                notes.append(_put_back_one(site, deployment))
+        except (ShardError, PayloadError) as error:
             notes.append(
-                f"{site.address} could not be put back ({error}); when it answers again, deploy again, or run "
+                f"{site.address} could not be put back ({error}); when it answers again, deploy again, or "
+                "run "
                 f"`gearsync undeploy {deployment.name}`"
             )
     return [note for note in notes if note]

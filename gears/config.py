@@ -9,7 +9,6 @@ import traceback
 from typing import Any
 
 from connectors import Target, TargetError
-
 from gears.deployment import Deployment, check_together, settings_arguments, unknown_option
 from gears.errors import DeclarationError, Mistake
 from gears.functions import Collector, Function, build, execute, transforms_of
@@ -25,7 +24,8 @@ _FUNCTION_OPTIONS = (
     "kind", "name", "keys", "table", "target", "columns", "db", "fields", "transform", *POLICIES
 )  # fmt: skip
 _TOP_LEVEL = (
-    "name", "lanes", "batch", "interval_ms", "backlog", "worker", "requirements", "source", "targets", "functions"
+    "name", "lanes", "batch", "interval_ms", "backlog", "worker", "requirements",
+    "source", "targets", "functions",
 )  # fmt: skip
 _FUNCTION_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*functions[ \t]*\]\]", re.MULTILINE)
 
@@ -33,15 +33,16 @@ _FUNCTION_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*functions[ \t]*\]\]", re.MULTIL
 def load(path: str, name: str | None = None) -> Deployment:
     """Read the deployment that the file at ``path`` declares; ``.toml`` is the form without code.
 
-    ``name`` goes before the file's own name for the deployment, which goes before the name of the file. Raises
-    DeclarationError, which lists every mistake with its place. Asks neither Redis nor a database.
+    ``name`` goes before the file's own name for the deployment, which goes before the name of the file.
+    Raises DeclarationError, which lists every mistake with its place. Asks neither Redis nor a database.
     """
     shown = os.path.relpath(path) if not os.path.relpath(path).startswith(os.pardir) else path
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
-        raise DeclarationError([Mistake(shown, "", "", f"the file can't be read: {error.strerror}")]) from error
+        reason = f"the file can't be read: {error.strerror}"
+        raise DeclarationError([Mistake(shown, "", "", reason)]) from error
     except UnicodeDecodeError as error:
         raise DeclarationError([Mistake(shown, "", "", f"the file is not UTF-8: {error}")]) from error
     draft = _Draft(shown)
@@ -59,6 +60,7 @@ class _Draft:
         self.path = path
         self.functions: list[Function] = []
         self.targets: dict[str, Target] = {}
+        self.target_names: list[str] = []
         self.settings: dict[str, Any] = {}
         self.settings_place = path
         self.source = ""
@@ -172,14 +174,17 @@ def _read_targets(draft: _Draft, targets: Any) -> None:
     if not isinstance(targets, dict):
         draft.add_mistake("write each target as a table, [targets.NAME]", option="targets")
         return
+    draft.target_names = list(targets)
     for name, options in targets.items():
         option = f"targets.{name}"
-        if not isinstance(options, dict) or not isinstance(options.get("url"), str):
-            draft.add_mistake('a target needs url = "env:NAME", "file:PATH" or a URL without password', "", option)
-            continue
-        for key in options:
+        known = options if isinstance(options, dict) else {}
+        for key in known:
             if key not in _TARGET_OPTIONS:
                 draft.add_mistake(unknown_option(key, _TARGET_OPTIONS), "", f"{option}.{key}")
+        if not isinstance(known.get("url"), str):
+            message = 'a target needs url = "env:NAME", "file:PATH" or a URL without password'
+            draft.add_mistake(message, "", option)
+            continue
         try:
             draft.targets[name] = Target(options["url"], name=name, schema=options.get("schema"))
         except (TargetError, ValueError) as error:
@@ -196,8 +201,8 @@ def _read_function(draft: _Draft, options: dict[str, Any], place: str) -> None:
         message = f'{options.get("kind")!r} is no kind of function; write kind = "{Function.kind}"'
         draft.add_mistake(message, shown, "kind", place)
     target = options.get("target")
-    if not isinstance(target, str) or target not in draft.targets:
-        message = f"there is no target {target!r}; the targets are {', '.join(draft.targets) or 'none'}"
+    if not isinstance(target, str) or target not in draft.target_names:
+        message = f"there is no target {target!r}; the targets are {', '.join(draft.target_names) or 'none'}"
         draft.add_mistake(message, shown, "target", place)
     transform = options.get("transform")
     if transform is not None and not isinstance(transform, str):

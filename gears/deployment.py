@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from connectors import Target
-
 from gears.errors import DeclarationError, Mistake, PayloadError
 from gears.functions import Function, Transform, build, transforms_of
 from gears.mapping import is_text
@@ -96,7 +95,9 @@ class Deployment:
             raise PayloadError(f"the payload is damaged: {type(error).__name__}: {error}") from error
 
     def deploy_arguments(self) -> list[bytes]:
-        """Return the arguments of ``GEARSYNC.DEPLOY`` (docs/design.md, "Module commands"), without CHECK."""
+        """Return the arguments of ``GEARSYNC.DEPLOY`` (docs/design.md, "Module commands"), without
+        CHECK.
+        """
         arguments: list[object] = [self.name, self.version, "LANES", self.lanes]
         arguments += ["BACKLOG", self.backlog_entries, self.backlog_bytes, self.on_full.upper()]
         arguments += ["WORKER", self.worker.upper(), "PAYLOAD", self.to_payload()]

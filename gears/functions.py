@@ -77,7 +77,9 @@ class Function:
 def build(
     options: dict[str, Any], target_name: str, transform_name: str | None, place: str
 ) -> tuple[Function | None, list[Mistake]]:
-    """Make a function of what a user wrote: ``name`` and the options of a mapping; None: it has mistakes."""
+    """Make a function of what a user wrote: ``name`` and the options of a mapping; None: it has
+    mistakes.
+    """
     mapping, problems = mappings.build(options, transform_name is not None)
     name = options.get("name")
     if name is None:
@@ -160,20 +162,14 @@ class WriteBehind:
         on_evict: str = "keep",
         on_flush: str = "keep",
     ) -> None:
-        options = dict(keys=keys, table=table, columns=columns, name=name, db=db, fields=fields)
-        options.update(on_delete=on_delete, on_expire=on_expire, on_evict=on_evict, on_flush=on_flush)
+        options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
+        options.update(on_evict=on_evict, on_flush=on_flush)
         place = _caller()
         target_name = getattr(target, "name", "")
         function, mistakes = build(options, target_name, _name_of(transform), place)
-        shown = name or (table if isinstance(table, str) else "")
-        if not hasattr(target, "resolve"):
-            message = f'{target!r} is no target; write target=Target("env:…"), with Target from connectors'
-            mistakes.append(Mistake(place, shown, "target", message))
-        if transform is not None and not callable(transform):
-            message = (
-                f"{transform!r} can't be called; a transform takes a Change and returns a Change or None"
-            )
-            mistakes.append(Mistake(place, shown, "transform", message))
+        shown = str(name or table)
+        mistakes += [Mistake(place, shown, *problem) for problem in _object_problems(target, transform)]
         self.function = None if mistakes else function
         self.target = target
         self.transform = transform
@@ -238,6 +234,18 @@ def execute(source: str, source_name: str, collector: Collector) -> dict[str, An
     finally:
         _collector.reset(token)
     return module.__dict__
+
+
+def _object_problems(target: Any, transform: Any) -> list[tuple[str, str]]:
+    """Return what is wrong with the two options that take objects, as pairs of option and sentence."""
+    problems = []
+    if not hasattr(target, "resolve"):
+        message = f'{target!r} is no target; write target=Target("env:…"), with Target from connectors'
+        problems.append(("target", message))
+    if transform is not None and not callable(transform):
+        message = f"{transform!r} can't be called; a transform takes a Change and returns a Change or None"
+        problems.append(("transform", message))
+    return problems
 
 
 def _caller() -> str:

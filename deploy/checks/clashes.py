@@ -23,16 +23,20 @@ def check_within(deployment: Deployment, findings: Findings) -> None:
 def _check_pair(function: Function, earlier: Function, findings: Findings) -> None:
     where = f"{earlier.name} ({earlier.place})"
     common = _common_columns(function, earlier)
-    same_keys = function.mapping.db == earlier.mapping.db and function.mapping.keys.overlaps(earlier.mapping.keys)
+    same_keys = function.mapping.db == earlier.mapping.db and function.mapping.keys.overlaps(
+        earlier.mapping.keys
+    )
     if common and same_keys:
         message = (
-            f"{where} writes the same {_columns(common)} of {function.mapping.table}, and both cover the same "
+            f"{where} writes the same {_columns(common)} of {function.mapping.table}, and both cover the "
+            "same "
             "keys; map each column in one of them"
         )
         findings.mistake(message, function, "columns")
     elif not same_keys:
         findings.warn(
-            f"{where} writes to {function.mapping.table} too, from other keys: two keys of one row are applied "
+            f"{where} writes to {function.mapping.table} too, from other keys: two keys of one row are "
+            "applied "
             "in no certain order, and the row goes when either of them does",
             function,
             "table",
@@ -40,14 +44,17 @@ def _check_pair(function: Function, earlier: Function, findings: Findings) -> No
 
 
 def check_with_others(deployment: Deployment, others: Sequence[Deployment], findings: Findings) -> None:
-    """Add clashes with the deployments that a server has already; one of the same name is being replaced."""
+    """Add clashes with the deployments that a server has already; one of the same name is being
+    replaced.
+    """
     for function, other, theirs in _pairs(deployment, others):
         common = _common_columns(function, theirs)
         if not common:
             continue
         findings.mistake(
             f"the deployment {other.name} (function {theirs.name}) already writes the {_columns(common)} of "
-            f"{function.mapping.table}; leave the column to one of them, or run `gearsync undeploy {other.name}`",
+            f"{function.mapping.table}; leave the column to one of them, or run `gearsync undeploy "
+            f"{other.name}`",
             function,
             "columns",
         )
@@ -61,7 +68,10 @@ def _pairs(
             continue
         for function in deployment.functions:
             for theirs in other.functions:
-                target, their_target = deployment.targets[function.target_name], other.targets[theirs.target_name]
+                target, their_target = (
+                    deployment.targets[function.target_name],
+                    other.targets[theirs.target_name],
+                )
                 if function.mapping.table == theirs.mapping.table and same_database(target, their_target):
                     yield function, other, theirs
 

@@ -10,13 +10,17 @@ from gears.functions import Function
 
 @dataclass
 class Findings:
-    """Mistakes forbid to deploy, warnings do not; ``not_checked`` says in sentences what was left out, and why."""
+    """Mistakes forbid to deploy, warnings do not; ``not_checked`` says in sentences what was left out, and
+    why.
+    """
 
     mistakes: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
 
-    def mistake(self, message: str, function: Function | None = None, option: str = "", place: str = "") -> None:
+    def mistake(
+        self, message: str, function: Function | None = None, option: str = "", place: str = ""
+    ) -> None:
         """Add what forbids to deploy; ``place`` stands in when it is of no function."""
         _add(self.mistakes, _finding(message, function, option, place))
 

@@ -13,12 +13,14 @@ from deploy.checks.findings import Findings
 from gears.deployment import Deployment
 
 
-def check(deployment: Deployment, declared_in: str, wheels_folder: str | None, findings: Findings) -> dict[str, Path]:
+def check(
+    deployment: Deployment, declared_in: str, wheels_folder: str | None, findings: Findings
+) -> dict[str, Path]:
     """Check the requirements and collect the wheels to upload: file name → path.
 
-    A requirement that is the path of a wheel, relative to the file ``declared_in``, becomes the exact version in that
-    wheel. ``wheels_folder``: all its wheels go with the deployment. Sets ``requirements`` and ``wheels`` of the
-    deployment to what the worker needs.
+    A requirement that is the path of a wheel, relative to the file ``declared_in``, becomes the exact
+    version in that wheel. ``wheels_folder``: all its wheels go with the deployment. Sets ``requirements``
+    and ``wheels`` of the deployment to what the worker needs.
     """
     wheels: dict[str, Path] = {}
     requirements = []

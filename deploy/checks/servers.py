@@ -1,4 +1,4 @@
-"""The Redis side of a plan: is the module there, does every shard take the deployment, what would lose changes."""
+"""The Redis side of a plan: does every shard take the deployment, and what there could lose changes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def deployed_on(client: redis.Redis) -> dict[str, Deployed]:
     """Return what a shard has, by name."""
     rows: Any = client.execute_command("GEARSYNC.DEPLOYMENTS")
     made = (
-        Deployed(_text(name), int(version), _text(state), _text(payload)) for name, version, state, payload in rows
+        Deployed(_text(name), int(version), _text(state), _text(payload))
+        for name, version, state, payload in rows
     )
     return {each.name: each for each in made}
 
@@ -35,31 +36,16 @@ def _text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def check_module(client: redis.Redis, address: str, findings: Findings) -> dict[str, Deployed] | None:
-    """Return what is deployed on a shard; None when it has no module, which is a mistake."""
-    try:
-        return deployed_on(client)
-    except redis.ResponseError as error:
-        if "unknown command" not in str(error).lower():
-            findings.mistake(f"the shard refuses GEARSYNC.DEPLOYMENTS: {error}", place=address)
-            return None
-        findings.mistake(
-            "the gearsync module is not loaded. Start the server with `gearsync server`, or with "
-            "`--loadmodule PATH`, where `gearsync module path` prints PATH",
-            place=address,
-        )
-        return None
-
-
 def check_server(
     client: redis.Redis, address: str, deployment: Deployment, accept_eviction: bool, findings: Findings
 ) -> None:
     """Add what one shard's configuration means for the deployment."""
-    info: dict[str, Any] = client.info("everything")  # type: ignore[assignment]
+    info: dict[str, Any] = client.info("everything")
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy.startswith("allkeys"):
         message = (
-            f"maxmemory-policy is {policy}, which can evict the streams where changes wait. Set it to noeviction or "
+            f"maxmemory-policy is {policy}, which can evict the streams where changes wait. Set it to "
+            "noeviction or "
             "a volatile-* policy"
         )
         if accept_eviction:
@@ -68,13 +54,16 @@ def check_server(
             findings.mistake(f"{message}, or accept the loss with --accept-eviction", place=address)
     if info.get("aof_enabled") == 0:
         findings.warn(
-            "appendonly is off: a crash of Redis loses what the last snapshot lacks, writes and waiting changes alike",
+            "appendonly is off: a crash of Redis loses what the last snapshot lacks, writes and waiting "
+            "changes alike",
             place=address,
         )
     if info.get("redis_mode") == "cluster" or info.get("cluster_enabled") == 1:
         for function in deployment.functions:
             if function.mapping.on_flush == "delete":
-                message = 'on a cluster one shard\'s flush can\'t delete rows of the others; use on_flush="keep"'
+                message = (
+                    "on a cluster one shard's flush can't delete rows of the others; use on_flush=\"keep\""
+                )
                 findings.mistake(message, function, "on_flush")
 
 

@@ -43,10 +43,14 @@ def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
     if url.get_backend_name() == "sqlite":
         path = url.database
         if not path or path == ":memory:":
-            findings.mistake("a SQLite database in memory is one of each process; name a file", option=option, place=place)
+            findings.mistake(
+                "a SQLite database in memory is one of each process; name a file", option=option, place=place
+            )
             return None
         if not path.startswith(("/", "file:")):
-            message = f"{path} is relative: the worker runs in another folder; write the whole path, sqlite:////…"
+            message = (
+                f"{path} is relative: the worker runs in another folder; write the whole path, sqlite:////…"
+            )
             findings.mistake(message, option=option, place=place)
             return None
     return url
@@ -69,7 +73,11 @@ def _check_primary_key(function: Function, table: Table, findings: Findings) -> 
     names = function.mapping.primary_key
     for name in names:
         if name not in table.columns:
-            findings.mistake(f"the table {table.name} has no column {name}{did_you_mean(name, table.columns)}", function, "keys")
+            findings.mistake(
+                f"the table {table.name} has no column {name}{did_you_mean(name, table.columns)}",
+                function,
+                "keys",
+            )
         elif name not in table.primary_key:
             message = (
                 f"the column {name} is not in the primary key of {table.name}, which is "
@@ -79,7 +87,8 @@ def _check_primary_key(function: Function, table: Table, findings: Findings) -> 
     missing = [column for column in table.primary_key if column not in names]
     if missing:
         message = (
-            f"the primary key of {table.name} is ({', '.join(table.primary_key)}), and the key template has no "
+            f"the primary key of {table.name} is ({', '.join(table.primary_key)}), and the key template "
+            "has no "
             f"{' and no '.join(f'{{{column}}}' for column in missing)}; a key must tell its row"
         )
         findings.mistake(message, function, "keys")
@@ -90,7 +99,9 @@ def _check_columns(function: Function, table: Table, findings: Findings) -> None
         if column not in table.columns:
             source = "" if field == column else f" (for the field {field})"
             hint = did_you_mean(column, table.columns)
-            findings.mistake(f"the table {table.name} has no column {column}{source}{hint}", function, "columns")
+            findings.mistake(
+                f"the table {table.name} has no column {column}{source}{hint}", function, "columns"
+            )
 
 
 def _check_left_out(function: Function, table: Table, findings: Findings) -> None:
@@ -100,7 +111,8 @@ def _check_left_out(function: Function, table: Table, findings: Findings) -> Non
     left_out = [name for name in needy if name not in mapped and not table.columns[name].primary_key]
     for name in left_out:
         message = (
-            f"the column {name} of {table.name} is NOT NULL without a default and is not mapped, so no row could "
+            f"the column {name} of {table.name} is NOT NULL without a default and is not mapped, so no row "
+            "could "
             "be added; map a field to it, or give it a default"
         )
         findings.mistake(message, function, "columns")
@@ -108,7 +120,8 @@ def _check_left_out(function: Function, table: Table, findings: Findings) -> Non
     if needed and function.transform_name is None:
         one = len(needed) == 1
         message = (
-            f"a hash without the field{'' if one else 's'} {', '.join(needed)} becomes a dead letter, because "
+            f"a hash without the field{'' if one else 's'} {', '.join(needed)} becomes a dead letter, "
+            "because "
             f"{'its column is' if one else 'their columns are'} NOT NULL without a default"
         )
         findings.warn(message, function, "columns")

@@ -90,7 +90,12 @@ def test_both_forms_give_the_same_payload() -> None:
 
 def test_settings_reach_the_deployment() -> None:
     deployment = load(write("functions.py", PYTHON))
-    assert (deployment.name, deployment.lanes, deployment.batch, deployment.interval_ms) == ("people", 2, 500, 5)
+    assert (deployment.name, deployment.lanes, deployment.batch, deployment.interval_ms) == (
+        "people",
+        2,
+        500,
+        5,
+    )
     assert (deployment.backlog_entries, deployment.backlog_bytes, deployment.on_full) == (1000, 0, "grow")
     assert (deployment.worker, deployment.requirements) == ("external", ["phonenumbers>=8"])
     assert deployment.source == ""
@@ -109,7 +114,7 @@ def test_places_are_file_and_line_in_both_forms() -> None:
     ]
     assert [each.place for each in load(write("gearsync.toml", TOML)).functions] == [
         "gearsync.toml:17",
-        "gearsync.toml:27",
+        "gearsync.toml:28",
     ]
 
 
@@ -140,11 +145,15 @@ def test_a_transform_in_toml_that_can_not_be_found_is_a_mistake() -> None:
         "transforms.py, pets, transform: transforms.py defines no callable louder"
     ]
     write("transforms.py", "x = 1\n1/0\n")
-    assert mistakes_of("gearsync.toml", with_source) == ["transforms.py:2: ZeroDivisionError: division by zero"]
+    assert mistakes_of("gearsync.toml", with_source) == [
+        "transforms.py:2: ZeroDivisionError: division by zero"
+    ]
 
 
 def test_every_mistake_in_python_is_listed() -> None:
-    text = PYTHON.replace("person:{person_id}", "person").replace('["name"]', "[]").replace("lanes=2", "lane=2")
+    text = (
+        PYTHON.replace("person:{person_id}", "person").replace('["name"]', "[]").replace("lanes=2", "lane=2")
+    )
     mistakes = mistakes_of("functions.py", text)
     assert [each.split(": ")[0] for each in mistakes] == [
         "functions.py:10, persons, keys",
@@ -164,16 +173,16 @@ def test_every_mistake_in_toml_is_listed() -> None:
     )
     mistakes = mistakes_of("gearsync.toml", text)
     assert [each.split(": ")[0] for each in mistakes] == [
+        "gearsync.toml, targets.reporting.uri",
         "gearsync.toml, targets.reporting",
         "gearsync.toml:17, persons, on_delte",
-        "gearsync.toml:17, persons, target",
-        "gearsync.toml:27, pets, collumns",
-        "gearsync.toml:27, pets, target",
-        "gearsync.toml:27, pets, columns",
+        "gearsync.toml:28, pets, collumns",
+        "gearsync.toml:28, pets, columns",
         "gearsync.toml, batch",
         "gearsync.toml, backlog.on_fill",
     ]
-    assert "did you mean on_delete?" in mistakes[1]
+    assert "did you mean url?" in mistakes[0]
+    assert "did you mean on_delete?" in mistakes[2]
     assert "did you mean columns?" in mistakes[3]
 
 
@@ -183,14 +192,26 @@ def test_every_mistake_in_toml_is_listed() -> None:
         ("functions.py", "x = (\n", "functions.py:1: this is not Python: '(' was never closed"),
         ("functions.py", "\nimport helpers_of_mine\n", "functions.py:2: No module named 'helpers_of_mine'"),
         ("functions.py", "\n\nraise SystemExit(3)\n", "functions.py:3: the file ends the program"),
-        ("functions.py", "\nfrom gears import WriteBehind\nWriteBehind(key='x')\n", "functions.py:3: TypeError: "),
+        (
+            "functions.py",
+            "\nfrom gears import WriteBehind\nWriteBehind(key='x')\n",
+            "functions.py:3: TypeError: ",
+        ),
         ("functions.py", "x = 1\n", "functions.py: no function is declared"),
         ("gearsync.toml", "x = \n", "gearsync.toml: this is not TOML: "),
         ("gearsync.toml", "lanes = 1\n", "gearsync.toml: no function is declared"),
         ("gearsync.toml", "functions = 3\n", "gearsync.toml, functions: write each function"),
         ("gearsync.toml", "targets = 3\n", "gearsync.toml, targets: write each target"),
-        ("gearsync.toml", TOML.replace("write-behind", "write-trough"), "gearsync.toml:17, persons, kind: 'write-tr"),
-        ("gearsync.toml", TOML.replace("[targets.reporting]", "[targets.'bad name']"), "gearsync.toml, targets.bad "),
+        (
+            "gearsync.toml",
+            TOML.replace("write-behind", "write-trough"),
+            "gearsync.toml:17, persons, kind: 'write-tr",
+        ),
+        (
+            "gearsync.toml",
+            TOML.replace("[targets.reporting]", "[targets.'bad name']"),
+            "gearsync.toml, targets.bad ",
+        ),
     ],
 )
 def test_a_file_that_can_not_be_understood(name: str, text: str, expected: str) -> None:
@@ -210,7 +231,9 @@ def test_a_password_in_a_target_is_refused_and_not_repeated() -> None:
     mistakes = mistakes_of("functions.py", text)
     assert mistakes[0].startswith("functions.py:5: ")
     assert "hunter2" not in "".join(mistakes)
-    with_toml = mistakes_of("gearsync.toml", TOML.replace("env:REPORTING_DB_URL", "postgresql://me:hunter2@db/x"))
+    with_toml = mistakes_of(
+        "gearsync.toml", TOML.replace("env:REPORTING_DB_URL", "postgresql://me:hunter2@db/x")
+    )
     assert with_toml[0].startswith("gearsync.toml, targets.reporting: ")
     assert "hunter2" not in "".join(with_toml)
 
@@ -218,7 +241,9 @@ def test_a_password_in_a_target_is_refused_and_not_repeated() -> None:
 def test_two_functions_of_one_name_are_told_apart_by_the_user() -> None:
     text = PYTHON.replace('table="pets"', 'table="persons"')
     [mistake] = mistakes_of("functions.py", text)
-    assert mistake.startswith("functions.py:17, persons, name: another function is called persons (functions.py:10)")
+    assert mistake.startswith(
+        "functions.py:17, persons, name: another function is called persons (functions.py:10)"
+    )
 
 
 def test_two_targets_of_one_name_are_a_mistake() -> None:
@@ -232,3 +257,12 @@ def test_deleting_rows_at_a_flush_needs_one_lane() -> None:
     [mistake] = mistakes_of("functions.py", text)
     assert mistake.startswith("functions.py:10, persons, on_flush: ")
     load(write("functions.py", text.replace("lanes=2", "lanes=1")))
+
+
+def test_a_function_with_a_target_that_is_not_there_is_told_which_there_are() -> None:
+    text = TOML.replace('target = "reporting"', 'target = "reprting"', 1)
+    [mistake] = mistakes_of("gearsync.toml", text)
+    assert (
+        mistake
+        == "gearsync.toml:17, persons, target: there is no target 'reprting'; the targets are reporting"
+    )

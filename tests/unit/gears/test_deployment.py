@@ -68,7 +68,9 @@ def test_only_the_reference_of_a_target_is_in_the_payload(monkeypatch: pytest.Mo
     monkeypatch.setenv("REPORTING_DB_URL", "postgresql://me:hunter2@db/x")
     made = deployment(function("persons"))
     assert "hunter2" not in made.to_payload() + repr(made)
-    assert json.loads(made.to_payload())["targets"] == {"reporting": {"url": "env:REPORTING_DB_URL", "schema": "sales"}}
+    assert json.loads(made.to_payload())["targets"] == {
+        "reporting": {"url": "env:REPORTING_DB_URL", "schema": "sales"}
+    }
 
 
 @pytest.mark.parametrize(
@@ -95,7 +97,9 @@ def test_what_is_no_payload_is_refused(text: str) -> None:
 
 
 def test_transforms_come_out_of_the_source() -> None:
-    made = deployment(function("pets", "louder"), function("persons"), source="def louder(c):\n    return c\n")
+    made = deployment(
+        function("pets", "louder"), function("persons"), source="def louder(c):\n    return c\n"
+    )
     assert list(made.transforms()) == ["pets"]
     with pytest.raises(DeclarationError, match="defines no callable quieter"):
         deployment(function("pets", "quieter"), source="x = 1", source_name="functions.py").transforms()

@@ -47,7 +47,11 @@ def test_mapped_fields_are_captured() -> None:
 
 def test_the_whole_hash_is_captured_for_a_transform_unless_fields_are_named() -> None:
     assert function_of(transform=lambda change: change).captured_fields() is None
-    assert function_of(transform=lambda change: change, fields=["c", "a"]).captured_fields() == ["a", "b", "c"]
+    assert function_of(transform=lambda change: change, fields=["c", "a"]).captured_fields() == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
 def test_a_mistake_outside_of_a_load_is_raised_at_once_with_its_line() -> None:
@@ -72,7 +76,10 @@ def test_executing_a_file_collects_functions_settings_and_places() -> None:
 
 def test_mistakes_in_a_file_are_collected_and_the_file_goes_on() -> None:
     collector = Collector()
-    text = FILE.replace("person:{id}", "person:{id").replace('"keep"', '"maybe"') + "\ndeployment_settings(lanes=3)\n"
+    text = (
+        FILE.replace("person:{id}", "person:{id").replace('"keep"', '"maybe"')
+        + "\ndeployment_settings(lanes=3)\n"
+    )
     execute(text, "functions.py", collector)
     assert [mistake.where() for mistake in collector.mistakes] == [
         "functions.py:8, persons, keys",
@@ -101,7 +108,8 @@ def test_a_transform_that_is_not_there_is_a_mistake() -> None:
 
 def test_a_dataclass_in_the_source_works() -> None:
     text = (
-        "from __future__ import annotations\nimport dataclasses\n\n@dataclasses.dataclass\nclass Row:\n    first: str\n"
+        "from __future__ import annotations\nimport dataclasses\n\n@dataclasses.dataclass\nclass Row:\n    "
+        "first: str\n"
     )
     assert execute(text, "functions.py", Collector())["Row"]("Ada").first == "Ada"
 

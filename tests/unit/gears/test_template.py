@@ -17,7 +17,9 @@ with open(os.path.join(os.path.dirname(__file__), "..", "..", "vectors.json"), e
     VECTORS = json.load(file)
 
 
-@pytest.mark.parametrize("vector", VECTORS["templates"], ids=lambda v: f"{v['template'][:20]}-{v['key_hex'][:24]}")
+@pytest.mark.parametrize(
+    "vector", VECTORS["templates"], ids=lambda v: f"{v['template'][:20]}-{v['key_hex'][:24]}"
+)
 def test_match_gives_what_the_vectors_say(vector: dict) -> None:
     expected = vector["match_hex"]
     found = Template(vector["template"]).match(bytes.fromhex(vector["key_hex"]))
@@ -122,13 +124,16 @@ def test_overlap_agrees_with_trying_all_short_keys(a: list[str], ra: bool, b: li
 
 
 @given(
-    st.lists(st.tuples(st.text(min_size=1, max_size=4), st.binary(min_size=1, max_size=6)), min_size=1, max_size=4)
+    st.lists(
+        st.tuples(st.text(min_size=1, max_size=4), st.binary(min_size=1, max_size=6)), min_size=1, max_size=4
+    )
 )
 def test_a_key_made_from_a_template_matches_it(pieces: list[tuple[str, bytes]]) -> None:
     """Whatever stands in the literals, a key that is put together from parts gives the same parts back."""
     literals = [literal.encode("utf-8", "surrogatepass").decode("utf-8", "replace") for literal, _ in pieces]
     text = "".join(
-        literal.replace("{", "{{").replace("}", "}}") + f"{{n{index}}}" for index, literal in enumerate(literals)
+        literal.replace("{", "{{").replace("}", "}}") + f"{{n{index}}}"
+        for index, literal in enumerate(literals)
     )
     values = []
     for index, (_, value) in enumerate(pieces):

@@ -1,0 +1,166 @@
+"""``gearsync deploy``: bring functions to every shard, and see them run."""
+
+from __future__ import annotations
+
+import click
+
+from deploy import output, plan, status, upload, workers
+from deploy.checks import report
+from deploy.options import json_option, redis_option
+from deploy.output import CommandError
+from deploy.plan import Plan
+from deploy.progress import Progress
+from deploy.shards import Shards
+from deploy.workers import WorkerState
+from gears.deployment import Deployment
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@redis_option
+@click.option("--name", metavar="NAME", help="The deployment's name, in place of the one in FILE.")
+@click.option(
+    "--wheels", metavar="DIR", type=click.Path(), help="Upload the wheels in this folder; no index is asked."
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(min=0),
+    default=120,
+    show_default=True,
+    help="How many seconds the workers may take until they run.",
+)
+@click.option(
+    "--accept-eviction", is_flag=True, help="Accept a maxmemory-policy that can evict waiting changes."
+)
+@click.option("--offline", is_flag=True, help="Do not look at the tables in their databases first.")
+@json_option
+def command(
+    file: str,
+    url: str,
+    name: str | None,
+    wheels: str | None,
+    timeout: float,
+    accept_eviction: bool,
+    offline: bool,
+    as_json: bool,
+) -> None:
+    """Deploy the functions that FILE (functions.py or gearsync.toml) declares to every shard, or to none.
+
+    Everything is checked first, as `gearsync check` does. A deployment of the same name is upgraded: no
+    write is lost meanwhile. Ends when the functions run, and prints what runs where.
+    """
+    made = plan.make(
+        file, name=name, wheels_folder=wheels, url=url, accept_eviction=accept_eviction, offline=offline
+    )
+    deployment, shards = _require_sound(made, file, as_json)
+    restarts = workers.restarts(shards, deployment.name)
+    changed = not (upload.is_deployed_already(made) and _runs(made, shards, deployment))
+    with Progress() as progress:
+        if changed:
+            _send(made, progress)
+        else:
+            deployment.version = made.before[0][deployment.name].version
+        states = _wait(shards, deployment, restarts, timeout, progress)
+    if as_json:
+        output.as_json(_document(made, deployment, changed, states))
+    else:
+        _print(deployment, changed, states)
+    _require_running(deployment, states, url, timeout)
+
+
+def _require_sound(made: Plan, file: str, as_json: bool) -> tuple[Deployment, Shards]:
+    for warning in made.findings.warnings:
+        output.warning(str(warning))
+    for sentence in made.findings.not_checked:
+        output.warning(sentence)
+    if made.deployment is not None and made.shards is not None and not made.mistakes:
+        return made.deployment, made.shards
+    if as_json:
+        output.as_json(report.document(made))
+    for mistake in made.mistakes:
+        output.status(f"  - {mistake}")
+    count = report.counted(len(made.mistakes), "mistake")
+    raise CommandError(f"{file} has {count}; nothing was deployed.")
+
+
+def _runs(made: Plan, shards: Shards, deployment: Deployment) -> bool:
+    """Return whether the worker of what is deployed already is well on every shard; a new version starts it
+    anew.
+    """
+    version = made.before[0][deployment.name].version
+    documents = status.fetch(shards)
+    return all(workers.look(each, deployment.name, version).state != "failed" for each in documents)
+
+
+def _send(made: Plan, progress: Progress) -> None:
+    try:
+        upload.send(made, progress.show)
+    except upload.DeployFailed as error:
+        notes = "".join(f" {note[0].upper()}{note[1:]}." for note in error.notes)
+        raise CommandError(f"nothing was deployed, because a shard failed. {error}{notes}") from error
+
+
+def _wait(
+    shards: Shards, deployment: Deployment, restarts: dict[str, int], timeout: float, progress: Progress
+) -> list[WorkerState]:
+    def show(states: list[WorkerState]) -> None:
+        open_ones = [f"{each.address} {each.state}{_detail(each)}" for each in states if not each.is_settled]
+        if open_ones:
+            progress.show(f"Workers: {', '.join(open_ones)}")
+
+    return workers.wait_until_running(shards, deployment.name, deployment.version, restarts, timeout, show)
+
+
+def _detail(state: WorkerState) -> str:
+    return f" ({state.detail})" if state.detail else ""
+
+
+def _print(deployment: Deployment, changed: bool, states: list[WorkerState]) -> None:
+    what = f"{deployment.name} version {deployment.version}"
+    where = report.counted(len(states), "shard")
+    output.heading(
+        f"Deployed {what} to {where}" if changed else f"{what} is deployed already; nothing was changed"
+    )
+    report.print_functions(deployment)
+    output.line()
+    output.table(
+        ("Shard", "Worker", "Detail"),
+        [(each.address, each.state, each.detail) for each in states],
+        fold=("Detail",),
+    )
+
+
+def _document(
+    made: Plan, deployment: Deployment, changed: bool, states: list[WorkerState]
+) -> dict[str, object]:
+    return {
+        "deployment": deployment.name,
+        "version": deployment.version,
+        "changed": changed,
+        "functions": report.function_documents(deployment),
+        "shards": [{"address": each.address, "worker": each.state, "detail": each.detail} for each in states],
+        "warnings": report.document(made)["warnings"],
+    }
+
+
+def _require_running(deployment: Deployment, states: list[WorkerState], url: str, timeout: float) -> None:
+    """Say what is left to do where a worker does not run; fail unless it is the user who runs it."""
+    keeps = f"{deployment.name} is deployed: its changes are captured, and wait"
+    undo = f"`gearsync undeploy {deployment.name} --discard` takes it back"
+    failed = [each for each in states if each.state == "failed"]
+    if failed:
+        errors = "; ".join(f"on {each.address} the worker failed: {each.detail}" for each in failed)
+        raise CommandError(f"{errors}. {keeps}.", f"put it right and deploy again, or {undo}.")
+    late = [each for each in states if not each.is_settled]
+    if late:
+        errors = "; ".join(f"on {each.address} the worker is {each.state}{_detail(each)}" for each in late)
+        hint = f"`gearsync status` shows how it goes on; {undo}."
+        raise CommandError(f"after {timeout:g} s {errors}. {keeps}; the worker goes on trying.", hint)
+    external = [each for each in states if each.state == "external"]
+    if external:
+        output.status(
+            "The worker is yours to run, one beside each shard: `gearsync worker --deployment "
+            f"{deployment.name} "
+            "--redis URL`, with the URL of the shard. Until then changes wait."
+        )

@@ -1,0 +1,150 @@
+"""``gearsync undeploy``: end a deployment, its waiting changes applied or dropped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from deploy import output, status, workers
+from deploy import shards as shard
+from deploy.checks.report import counted
+from deploy.options import json_option, redis_option
+from deploy.output import CommandError
+from deploy.progress import Progress
+from deploy.shards import ShardError, Shards, errors_of
+
+
+@dataclass
+class _Left:
+    """What of a deployment is still on a shard."""
+
+    address: str
+    changes: int
+    dead_letters: int
+    worker: str
+
+
+@click.command()
+@click.argument("name")
+@redis_option
+@click.option(
+    "--discard", is_flag=True, help="Drop the changes and dead letters that wait, instead of applying them."
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    help="How many seconds the waiting changes may take.",
+)
+@json_option
+def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -> None:
+    """End the deployment NAME on every shard: capture stops at once, then what waits goes to SQL.
+
+    The tables keep their rows.
+    """
+    shards = shard.connect(url)
+    before = _left(shards, name)
+    if not before:
+        raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
+    _stop_capture(shards, name, {each.address for each in before}, discard)
+    with Progress() as progress:
+        left = _wait(shards, name, timeout, progress)
+    _require_gone(name, left, timeout)
+    waited = sum(each.changes for each in before)
+    dead = sum(each.dead_letters for each in before)
+    if as_json:
+        document = {
+            "deployment": name,
+            "shards": len(before),
+            "discarded": discard,
+            "changes": waited,
+            "dead_letters": dead,
+        }
+        output.as_json(document)
+        return
+    where = counted(len(before), "shard")
+    what = f"{counted(waited, 'waiting change')} {'dropped' if discard else 'applied'}"
+    dropped = f", {counted(dead, 'dead letter')} dropped" if dead and discard else ""
+    output.line(f"{name} is gone from {where}; {what}{dropped}.")
+
+
+def _left(shards: Shards, name: str) -> list[_Left]:
+    found = []
+    for document in status.fetch(shards):
+        entry = workers.entry_of(document, name)
+        if entry is not None:
+            dead = sum(int(target["dead_letters"]) for target in entry["targets"])
+            found.append(
+                _Left(str(document["address"]), int(entry["backlog"]["entries"]), dead, _worker(entry))
+            )
+    return found
+
+
+def _worker(entry: dict[str, Any]) -> str:
+    """Return how the worker is, in words that end a sentence; empty when it is well."""
+    state = workers.look({"address": "", "deployments": [entry]}, entry["name"], entry["version"])
+    return "" if state.state == "running" else f"{state.state}{f', {state.detail}' if state.detail else ''}"
+
+
+def _stop_capture(shards: Shards, name: str, addresses: set[str], discard: bool) -> None:
+    """Tell every shard, also when one refuses: what is half undeployed is finished by the same command
+    again.
+    """
+    errors = []
+    for client, address in zip(shards.primaries, shards.addresses):
+        if address not in addresses:
+            continue
+        try:
+            with errors_of(address):
+                client.execute_command("GEARSYNC.UNDEPLOY", name, *(["DISCARD"] if discard else []))
+        except ShardError as error:
+            errors.append(error.message)
+    if errors:
+        raise CommandError(
+            f"not every shard could be told: {' '.join(errors)}", "run the same command again."
+        )
+
+
+def _wait(shards: Shards, name: str, timeout: float, progress: Progress) -> list[_Left]:
+    deadline = time.monotonic() + timeout
+    while True:
+        left = _left(shards, name)
+        if not left or time.monotonic() >= deadline:
+            return left
+        if not any(each.changes for each in left) and any(each.dead_letters for each in left):
+            return left
+        progress.show("; ".join(_describe(each) for each in left))
+        time.sleep(workers.POLL_SECONDS)
+
+
+def _describe(left: _Left) -> str:
+    worker = f" (worker {left.worker})" if left.worker else ""
+    return f"{left.address}: {counted(left.changes, 'change')} to apply{worker}"
+
+
+def _require_gone(name: str, left: list[_Left], timeout: float) -> None:
+    if not left:
+        return
+    changes, dead = (sum(getattr(each, what) for each in left) for what in ("changes", "dead_letters"))
+    if not changes and dead:
+        raise CommandError(
+            f"{name} captures no more and its changes are applied, but {counted(dead, 'dead letter')} of "
+            "it remain; "
+            "it stays, draining, until they are settled.",
+            "`gearsync deadletters list` shows them; drop them with `gearsync deadletters drop`, or with "
+            "this command "
+            "and --discard.",
+        )
+    raise CommandError(
+        f"after {timeout:g} s {name} is still draining: {'; '.join(_describe(each) for each in left)}. It "
+        "captures no "
+        "more, and goes by itself when the changes are in SQL.",
+        "bring its database or worker back and run the same command again to watch, or give the changes up "
+        "with "
+        "--discard.",
+    )
