@@ -63,7 +63,7 @@ def look(
     if worker["state"] in ("backoff", "fenced"):
         is_of_this_version = restarts_before is None or worker["restarts"] > restarts_before
         if is_of_this_version:
-            return WorkerState(address, "failed", str(worker["last_exit"]))
+            return WorkerState(address, "failed", f"{worker['last_exit']} (the server's log says more)")
     return WorkerState(address, "starting")
 
 

@@ -68,7 +68,8 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
         output.as_json(document)
         return
     where = counted(len(before), "shard")
-    what = f"{counted(waited, 'waiting change')} {'dropped' if discard else 'applied'}"
+    done = "dropped" if discard else "applied"
+    what = f"{counted(waited, 'waiting change')} {done}" if waited else "no change was waiting"
     dropped = f", {counted(dead, 'dead letter')} dropped" if dead and discard else ""
     output.line(f"{name} is gone from {where}; {what}{dropped}.")
 
