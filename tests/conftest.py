@@ -1,0 +1,130 @@
+"""Fixtures of all tests: real servers, chosen once, and a fresh database for each test."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Union
+
+import pytest
+from sqlalchemy.engine import make_url
+
+import gears.module
+from tests.borrowed import ContainerServer, GivenServer
+from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
+from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
+
+Database = Union[PostgresServer, MariaDBServer, GivenServer]
+
+
+@functools.cache
+def chosen(kind: str) -> Choice:
+    """Return where the server of ``kind`` comes from in this run."""
+    return choose(kind, os.environ, docker_answers(), find_binary(kind))
+
+
+def pytest_report_header() -> list[str]:
+    """Say which servers the tests of this run use."""
+    databases = [_database_line("postgres"), _database_line("mariadb")]
+    return [_redis_line(), *databases, f"sqlite: {sqlite3.sqlite_version} (Python's own)"]
+
+
+def _redis_line() -> str:
+    try:
+        binary = find_redis_server()
+    except ServerError as error:
+        return f"redis: {error}"
+    return f"redis: {version_of(binary)} ({binary})"
+
+
+def _database_line(kind: str) -> str:
+    choice = chosen(kind)
+    if choice.source == "url":
+        return f"{kind}: {make_url(choice.value).render_as_string()} (given)"
+    if choice.source == "docker":
+        return f"{kind}: {choice.value} (Docker)"
+    if choice.source == "binary":
+        return f"{kind}: {version_of(choice.value)} ({choice.value})"
+    return f"{kind}: none; {choice.value}"
+
+
+def _missing(sentence: str) -> None:
+    if must_not_miss(os.environ):
+        pytest.fail(sentence, pytrace=False)
+    pytest.skip(sentence)
+
+
+def _database(kind: str) -> Database:
+    choice = chosen(kind)
+    if choice.source == "missing":
+        _missing(f"no {kind} server: {choice.value}")
+    if choice.source == "url":
+        return GivenServer(choice.value)
+    if choice.source == "docker":
+        return ContainerServer(kind, choice.value)
+    return PostgresServer(choice.value) if kind == "postgres" else MariaDBServer(choice.value)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Database]:
+    """A running PostgreSQL server."""
+    server = _database("postgres")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Database]:
+    """A running MariaDB or MySQL server."""
+    server = _database("mariadb")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: Database) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh PostgreSQL database."""
+    url = postgres.create_database()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def mariadb_url(mariadb: Database) -> Iterator[str]:
+    """The SQLAlchemy URL of a fresh MariaDB or MySQL database."""
+    url = mariadb.create_database()
+    yield url
+    mariadb.drop_database(url)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The SQLAlchemy URL of a SQLite file that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'database.sqlite'}"
+
+
+@pytest.fixture(params=["postgres", "mariadb", "sqlite"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The SQLAlchemy URL of a fresh database, once for each kind of database."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A running redis-server with the module loaded."""
+    try:
+        module = gears.module.path()
+    except FileNotFoundError as error:
+        pytest.fail(str(error), pytrace=False)
+    try:
+        server = RedisServer(module=module)
+    except ServerError as error:
+        _missing(str(error))
+    with server:
+        yield server
