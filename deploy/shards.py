@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -37,11 +38,16 @@ class ShardError(CommandError):
     """A shard can't be reached or used. Its text holds addresses, never a password."""
 
 
-class Shard(NamedTuple):
-    """One primary. ``slots`` are the cluster's slot ranges that it owns, both ends included."""
+@dataclass(frozen=True)
+class Shard:
+    """One primary. ``slots`` are the cluster's slot ranges that it owns, both ends included.
+
+    ``url`` reaches this primary directly; it may hold a password, so nothing prints it.
+    """
 
     address: str
-    client: redis.Redis
+    client: redis.Redis = field(repr=False)
+    url: str = field(repr=False)
     slots: tuple[tuple[int, int], ...] = ()
 
 
@@ -172,14 +178,14 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
     with errors_of(address):
         info = client.execute_command("INFO", "cluster")
     if int(info.get("cluster_enabled", 0)) == 0:
-        return Shards("standalone", [Shard(address, client)])
+        return Shards("standalone", [Shard(address, client, url)])
     try:
-        return Shards("cluster", _of_cluster(client, address))
+        return Shards("cluster", _of_cluster(client, address, url))
     finally:
         client.close()
 
 
-def _of_cluster(client: redis.Redis, address: str) -> list[Shard]:
+def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
     with errors_of(address):
         # CLUSTER SHARDS is 7.0's; every version, Valkey's too, still answers SLOTS.
         ranges = client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)
@@ -195,7 +201,7 @@ def _of_cluster(client: redis.Redis, address: str) -> list[Shard]:
     given_host = client.connection_pool.connection_kwargs.get("host", "127.0.0.1")
     for (host, port), slots in sorted(nodes.items()):
         primary = _node_client(client, host or given_host, port)
-        shards.append(Shard(_address(primary), primary, tuple(slots)))
+        shards.append(Shard(_address(primary), primary, _direct_url(url, _address(primary)), tuple(slots)))
     return shards
 
 
@@ -249,7 +255,7 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
             "see redis-cli -p 26379 SENTINEL MASTERS for the names they watch.",
         ) from error
     client = redis.Redis(host=_text(host), port=int(port), **own)
-    return Shards("sentinel", [Shard(_address(client), client)])
+    return Shards("sentinel", [Shard(_address(client), client, _direct_url(url, _address(client)))])
 
 
 def _host_and_port(place: str) -> tuple[str, int]:
@@ -258,6 +264,17 @@ def _host_and_port(place: str) -> tuple[str, int]:
         return parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT
     except ValueError as error:
         raise ShardError(f"{place} is no host:port of a sentinel.", _URL_HINT) from error
+
+
+def _direct_url(url: str, address: str) -> str:
+    """Return ``url`` with its credentials and options, but for the server at ``address``."""
+    parts = urlsplit(url)
+    scheme = "rediss" if parts.scheme.startswith("rediss") else "redis"
+    credentials = parts.netloc.rpartition("@")[0]
+    query = [each for each in parts.query.split("&") if each and not each.startswith(("sentinel_", "db="))]
+    return urlunsplit(
+        (scheme, f"{credentials}@{address}" if credentials else address, "", "&".join(query), "")
+    )
 
 
 # -- What a server must be, and how it fails ---------------------------------------------------------------

@@ -1,0 +1,168 @@
+"""Run workers outside Redis: one process for each external deployment and shard, started again when it dies.
+
+A deployment whose worker runs elsewhere is left alone for as long as that worker reports, so that a second
+``gearsync worker`` is a standby and not a rival.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from deploy import output, status
+from deploy.output import CommandError
+from deploy.shards import Shard, Shards
+
+POLL_SECONDS = 0.5
+BACKOFF_FIRST = 0.5
+BACKOFF_MOST = 30.0
+#: A worker that ran for so many seconds was sound: the next backoff is the first again.
+STEADY_SECONDS = 60.0
+#: A worker elsewhere that reported within so many milliseconds is alive.
+FRESH_MS = 10_000
+KILL_AFTER = 30.0
+EXIT_FENCED = 3
+
+
+class Place(NamedTuple):
+    """One worker's duty: a deployment on the shard at an address."""
+
+    deployment: str
+    address: str
+
+
+@dataclass
+class _Run:
+    """A worker's process, or the time at which the next one may start."""
+
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    next_start: float = 0.0
+    backoff: float = BACKOFF_FIRST
+
+
+class Workers:
+    """All workers that this process runs. ``only`` names one deployment; None: all external ones."""
+
+    def __init__(self, shards: Shards, only: str | None = None) -> None:
+        self.shards = shards
+        self.only = only
+        self._runs: dict[Place, _Run] = {}
+        self._ending = False
+
+    def ask_to_end(self) -> None:
+        """Make ``run`` end all workers and return."""
+        self._ending = True
+
+    def run(self) -> None:
+        """Run until asked to end. Raises CommandError at once when the named deployment can't be run here."""
+        self._require(status.fetch(self.shards))
+        try:
+            while not self._ending:
+                self._look()
+                time.sleep(POLL_SECONDS)
+        finally:
+            self._end_all()
+
+    def _require(self, statuses: list[dict[str, Any]]) -> None:
+        if self.only is None:
+            return
+        modes = {
+            each["name"]: each["worker"]["mode"] for document in statuses for each in document["deployments"]
+        }
+        if self.only not in modes:
+            raise CommandError(f"there is no deployment {self.only}.", "see gearsync status for their names.")
+        if modes[self.only] != "external":
+            raise CommandError(
+                f"the worker of {self.only} is run by Redis itself.",
+                'set worker = "external" in the deployment and deploy it, or load the module with SUPERVISE no.',
+            )
+
+    def _look(self) -> None:
+        self._reap()
+        try:
+            documents = status.fetch(self.shards)
+        except CommandError as error:
+            # Redis is away: the workers know it themselves, and what runs goes on.
+            output.status(f"{error.message} Trying again.")
+            time.sleep(BACKOFF_FIRST)
+            return
+        by_address = {shard.address: shard for shard in self.shards.shards}
+        for document in documents:
+            for deployment in document["deployments"]:
+                if deployment["worker"]["mode"] == "external" and self.only in (None, deployment["name"]):
+                    place = Place(deployment["name"], document["address"])
+                    self._start_if_due(place, by_address[place.address], deployment["worker"])
+
+    def _start_if_due(self, place: Place, shard: Shard, reported: dict[str, Any]) -> None:
+        run = self._runs.setdefault(place, _Run())
+        if run.process is not None or time.monotonic() < run.next_start:
+            return
+        alive_elsewhere = 0 <= reported["heartbeat_age_ms"] < FRESH_MS
+        if alive_elsewhere and run.started == 0.0:
+            return
+        run.started = time.monotonic()
+        run.process = _start(place, shard)
+        output.status(f"Worker of {place.deployment} on {place.address} started, pid {run.process.pid}.")
+
+    def _reap(self) -> None:
+        for place, run in self._runs.items():
+            if run.process is None or run.process.poll() is None:
+                continue
+            code = run.process.returncode
+            run.process = None
+            if time.monotonic() - run.started > STEADY_SECONDS:
+                run.backoff = BACKOFF_FIRST
+            run.next_start = time.monotonic() + run.backoff
+            if code == EXIT_FENCED:
+                # Somebody took over: start again only once that worker is silent.
+                run.started = 0.0
+            output.status(
+                f"Worker of {place.deployment} on {place.address} ended, {_reason(code)}; "
+                f"it is looked at again in {run.backoff:g} s."
+            )
+            run.backoff = min(run.backoff * 2, BACKOFF_MOST)
+
+    def _end_all(self) -> None:
+        running = [run.process for run in self._runs.values() if run.process is not None]
+        for process in running:
+            process.terminate()
+        deadline = time.monotonic() + KILL_AFTER
+        for process in running:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                output.warning(f"worker {process.pid} did not end within {KILL_AFTER:g} s and was killed.")
+                process.kill()
+                process.wait()
+
+
+def run(shards: Shards, only: str | None) -> None:
+    """Run workers until SIGTERM, SIGINT or SIGHUP."""
+    workers = Workers(shards, only)
+    ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda *_: workers.ask_to_end()) for number in ours}
+    try:
+        workers.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _start(place: Place, shard: Shard) -> subprocess.Popen[bytes]:
+    # The URL goes by the environment: a password in the arguments would be in everybody's process list.
+    environment = {**os.environ, "GEARSYNC_REDIS": shard.url}
+    command = [sys.executable, "-m", "gears.worker", "--deployment", place.deployment]
+    # A group of its own: a Ctrl-C in the terminal reaches us, and we end the workers in order.
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)
+
+
+def _reason(code: int) -> str:
+    if code == EXIT_FENCED:
+        return "another worker owns its lanes"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
