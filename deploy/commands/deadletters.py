@@ -1,0 +1,142 @@
+"""gearsync deadletters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from deploy import letters, options, output, shards
+from deploy.letters import Choice, Letter
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _scope(function: Function) -> Function:
+    """Add the options that narrow down which letters are meant."""
+    function = click.option("--target", metavar="NAME", help="Only those of this target.")(function)
+    return click.option("--deployment", metavar="NAME", help="Only those of this deployment.")(function)
+
+
+def _names(function: Function) -> Function:
+    """Add the options that name letters."""
+    function = click.option(
+        "every", "--all", is_flag=True, help="All of them (within --deployment and --target)."
+    )(function)
+    function = click.option(
+        "keys", "--key", multiple=True, metavar="KEY", help="Those of a key; may be repeated."
+    )(function)
+    return click.option(
+        "ids", "--id", multiple=True, metavar="ID", help="The one with this id; may be repeated."
+    )(function)
+
+
+@click.group(name="deadletters")
+def command() -> None:
+    """Changes that the database refused for good, with their reasons."""
+
+
+@command.command(name="list")
+@options.redis_option
+@options.json_option
+@_scope
+def list_letters(url: str, as_json: bool, deployment: str | None, target: str | None) -> None:
+    """Print the dead letters of all shards.
+
+    The JSON is a list of objects with key, reason, image (the hash as it was), id, op, deployment, target,
+    functions, table, column, at and shard.
+    """
+    with shards.connect(url) as found:
+        documents = [each.document() for each in letters.read(found, Choice((), (), deployment, target))]
+    if as_json:
+        output.as_json(documents)
+    elif documents:
+        output.table(
+            ["id", "key", "column", "reason"],
+            [_row(each) for each in documents],
+            fold=["key", "column", "reason"],
+        )
+        output.line()
+        output.line(
+            _counted(len(documents)) + ". What was refused can be mended (the value or the table), then:"
+        )
+        output.line("gearsync deadletters retry")
+    else:
+        output.line("There are no dead letters.")
+
+
+@command.command()
+@options.redis_option
+@_names
+@_scope
+def retry(
+    url: str,
+    ids: tuple[str, ...],
+    keys: tuple[str, ...],
+    every: bool,
+    deployment: str | None,
+    target: str | None,
+) -> None:
+    """Try again: capture the present state of the keys anew.
+
+    What goes to SQL is the hash as it is now, not as it was: an old image never overwrites a newer one. The
+    letter is deleted once its key is captured; if the database refuses it again, a new letter comes.
+    """
+    with shards.connect(url) as found:
+        chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
+        retried, uncovered = letters.retry(found, chosen)
+    output.line(f"{_counted(len(retried))} retried.")
+    if uncovered:
+        names = ", ".join(str(letter.document()["key"]) for letter in uncovered[:5])
+        more = f" and {len(uncovered) - 5} more" if len(uncovered) > 5 else ""
+        raise output.CommandError(
+            f"no deployment captures {names}{more} any more, so the letters stay.",
+            "deploy functions that cover the keys, or gearsync deadletters drop.",
+        )
+
+
+@command.command()
+@options.redis_option
+@_names
+@_scope
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(
+    url: str,
+    ids: tuple[str, ...],
+    keys: tuple[str, ...],
+    every: bool,
+    deployment: str | None,
+    target: str | None,
+    yes: bool,
+) -> None:
+    """Delete dead letters for good: their rows stay as they are in SQL."""
+    with shards.connect(url) as found:
+        chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
+        if chosen and not yes:
+            click.confirm(f"Delete {_counted(len(chosen))} for good?", abort=True, err=True)
+        dropped = letters.drop(chosen)
+    output.line(f"{_counted(dropped)} dropped.")
+
+
+def _chosen(found: shards.Shards, choice: Choice, every: bool) -> list[Letter]:
+    named = bool(choice.ids or choice.keys)
+    if named == every:
+        raise click.UsageError("Say which dead letters: --id or --key, or --all.")
+    chosen = letters.read(found, choice)
+    letters.require_single(chosen, choice.ids)
+    for key in choice.keys:
+        if not any(letters.named(letter.key) == key for letter in chosen):
+            raise output.CommandError(
+                f"there is no dead letter of the key {key}.", "see gearsync deadletters list."
+            )
+    return chosen
+
+
+def _row(document: dict[str, Any]) -> list[object]:
+    place = f"{document['table']}.{document['column']}" if document["column"] else document["table"]
+    return [document["id"], str(document["key"]), place, document["reason"]]
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} dead letter" + ("" if count == 1 else "s")

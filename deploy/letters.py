@@ -1,0 +1,193 @@
+"""Dead letters over all shards: read, retry, drop (docs/design.md, "A dead letter")."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from deploy import status
+from deploy.output import CommandError
+from deploy.shards import Shard, Shards, errors_of, same_server
+from gears.deployment import Deployment
+
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter. ``id`` is its change's stream id, unique in one lane; ``fields`` are the entry's."""
+
+    shard: Shard
+    stream: str
+    deployment: str
+    target: str
+    id: str
+    fields: dict[str, bytes] = field(repr=False)
+
+    @property
+    def key(self) -> bytes:
+        return self.fields.get("key", b"")
+
+    @property
+    def functions(self) -> list[str]:
+        return [str(name) for name in self._json("functions", [])]
+
+    def document(self) -> dict[str, Any]:
+        """Return the letter for people and for JSON; what is not UTF-8 is ``{"base64": …}``."""
+        return {
+            "id": self.id,
+            "key": _readable(self.key),
+            "reason": self._text("reason"),
+            "op": self._text("op"),
+            "image": self._json("image", {}),
+            "deployment": self.deployment,
+            "target": self.target,
+            "functions": self.functions,
+            "table": self._text("table"),
+            "column": self._text("column"),
+            "at": self._at(),
+            "shard": self.shard.address,
+        }
+
+    def _text(self, name: str) -> str:
+        return self.fields.get(name, b"").decode("utf-8", "replace")
+
+    def _json(self, name: str, missing: Any) -> Any:
+        return json.loads(self.fields[name]) if self.fields.get(name) else missing
+
+    def _at(self) -> str:
+        # What the module writes itself has no time of its own: its id has.
+        milliseconds = int(self._text("at") or self.id.partition("-")[0])
+        at = datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+        return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which letters are meant; what is empty or None leaves all. ``ids`` and ``keys`` are alternatives."""
+
+    ids: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    deployment: str | None = None
+    target: str | None = None
+
+    def covers(self, letter: Letter) -> bool:
+        is_named = not (self.ids or self.keys) or letter.id in self.ids or named(letter.key) in self.keys
+        return (
+            is_named and self.deployment in (None, letter.deployment) and self.target in (None, letter.target)
+        )
+
+
+def read(shards: Shards, choice: Choice) -> list[Letter]:
+    """Return the chosen letters of all shards, by shard, lane and id."""
+    return [
+        letter
+        for shard, document in zip(shards.shards, status.fetch(shards))
+        for letter in _of_shard(shard, document)
+        if choice.covers(letter)
+    ]
+
+
+def drop(letters: Iterable[Letter]) -> int:
+    """Delete letters for good; return how many there were to delete."""
+    dropped = 0
+    for letter in letters:
+        with errors_of(letter.shard.address):
+            dropped += int(letter.shard.client.xdel(letter.stream, letter.id))
+    return dropped
+
+
+def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Letter]]:
+    """Capture the present state of each letter's key anew, then delete the letter.
+
+    In this order, so that a crash between loses nothing. Returns (retried, not covered): the latter are of
+    keys that no deployment captures any more, and they stay.
+    """
+    holders = {letter.shard.address: letter.shard for letter in letters}
+    databases = {address: _databases(shard) for address, shard in holders.items()}
+    retried, uncovered = [], []
+    for letter in letters:
+        numbers = {
+            databases[letter.shard.address].get((letter.deployment, name), 0)
+            for name in letter.functions or [""]
+        }
+        # The key may have moved to another shard since.
+        owner = shards.of_key(letter.key)
+        if sum(_recapture(owner, number, letter.key) for number in sorted(numbers)):
+            drop([letter])
+            retried.append(letter)
+        else:
+            uncovered.append(letter)
+    return retried, uncovered
+
+
+def _recapture(shard: Shard, database: int, key: bytes) -> int:
+    client = same_server(shard.client, db=database)
+    try:
+        with errors_of(shard.address):
+            return int(client.execute_command("GEARSYNC.RECAPTURE", key))
+    finally:
+        client.close()
+
+
+def _databases(shard: Shard) -> dict[tuple[str, str], int]:
+    """Return the number of the Redis database of each (deployment, function) on a shard."""
+    with errors_of(shard.address):
+        deployments = shard.client.execute_command("GEARSYNC.DEPLOYMENTS")
+    return {
+        (name.decode(), function.name): function.mapping.db
+        for name, _, _, payload in deployments
+        for function in Deployment.from_payload(payload).functions
+    }
+
+
+def _of_shard(shard: Shard, document: dict[str, Any]) -> Iterator[Letter]:
+    for deployment in document["deployments"]:
+        for target in deployment["targets"]:
+            for lane in target["lanes"]:
+                if lane["dead_letters"]:
+                    for entry_id, fields in _entries(shard, lane["dead_stream"]):
+                        yield Letter(
+                            shard, lane["dead_stream"], deployment["name"], target["name"], entry_id, fields
+                        )
+
+
+def _entries(shard: Shard, stream: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+    start = "-"
+    while True:
+        with errors_of(shard.address):
+            page: Any = shard.client.xrange(stream, min=start, count=PAGE)
+        for entry_id, fields in page:
+            yield entry_id.decode(), {name.decode(): value for name, value in fields.items()}
+        if len(page) < PAGE:
+            return
+        start = f"({page[-1][0].decode()}"
+
+
+def named(key: bytes) -> str:
+    """Return a key as it comes from the command line, where bytes that are not UTF-8 are escaped."""
+    return key.decode("utf-8", "surrogateescape")
+
+
+def _readable(value: bytes) -> str | dict[str, str]:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def require_single(letters: list[Letter], ids: tuple[str, ...]) -> None:
+    """Raise CommandError when an id is nobody's, or that of letters of several lanes."""
+    for wanted in ids:
+        found = [letter for letter in letters if letter.id == wanted]
+        if not found:
+            raise CommandError(f"there is no dead letter {wanted}.", "see gearsync deadletters list.")
+        if len(found) > 1:
+            places = sorted({f"--deployment {each.deployment} --target {each.target}" for each in found})
+            raise CommandError(
+                f"{len(found)} dead letters have the id {wanted}.", f"say which: {', or '.join(places)}."
+            )
