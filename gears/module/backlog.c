@@ -1,8 +1,4 @@
-/* The bound of the backlog: a command filter that refuses covered writes while a deployment's lanes are full.
- *
- * The filter runs for every command, so that its first lines decide nearly always. It also sees, before they run, the
- * two commands that the flush and the cluster code must know of.
- */
+/* The bound of the backlog: covered writes are refused, before they run, while a deployment's lanes are full. */
 #include "gearsync.h"
 
 #include <string.h>
@@ -87,19 +83,7 @@ static void refuse_if_covered(RedisModuleCommandFilterCtx *filter, int argc) {
     if (deployment != NULL) refuse(filter, argc, deployment);
 }
 
-void backlog_filter(RedisModuleCommandFilterCtx *filter) {
-    Slice name = string_slice(RedisModule_CommandFilterArgGet(filter, 0));
-    int argc = RedisModule_CommandFilterArgsCount(filter);
-    if (name.len == 5 && argc > 1 && slice_is(name, "debug")) {
-        Slice what = string_slice(RedisModule_CommandFilterArgGet(filter, 1));
-        if (slice_is(what, "reload") || slice_is(what, "loadaof")) flush_expect_reload();
-    } else if (name.len == 7 && argc > 3 && shard.cluster && slice_is(name, "cluster")) {
-        long long slot;
-        if (slice_is(string_slice(RedisModule_CommandFilterArgGet(filter, 1)), "setslot") &&
-            slice_is(string_slice(RedisModule_CommandFilterArgGet(filter, 3)), "migrating") &&
-            RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) == REDISMODULE_OK)
-            cluster_slot_leaves((unsigned)slot);
-    }
+void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     if (full_deployments == 0 || argc < 2 || !shard.primary || !is_write(name)) return;
     refuse_if_covered(filter, argc);
 }

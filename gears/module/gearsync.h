@@ -115,6 +115,7 @@ typedef struct {
     bool primary, loading, cluster, has_jobs;
     bool registry_dirty;    /* to be written to the keyspace at the next tick */
     bool registry_stale;    /* the keyspace has what memory has not (a replica, or just loaded) */
+    bool propagates;        /* an AOF or a replica may read what we replicate */
     bool tag_lost;          /* the shard no longer owns the slot of its tag */
     bool writing_registry;  /* our own writes make events too */
     int server_version;
@@ -173,8 +174,11 @@ void capture_free(void);
 
 /* -- backlog.c ------------------------------------------------------------------------------------------------ */
 void backlog_update(Deployment *deployment);
-void backlog_filter(RedisModuleCommandFilterCtx *filter);
+void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
+/* -- filter.c ------------------------------------------------------------------------------------------------- */
+void filter_command(RedisModuleCommandFilterCtx *filter);
 
 /* -- barrier.c ------------------------------------------------------------------------------------------------ */
 int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);

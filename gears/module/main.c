@@ -11,6 +11,7 @@ static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     bool primary = subevent == REDISMODULE_SUBEVENT_ROLE_NOW_MASTER;
     if (primary == shard.primary) return;
     shard.primary = primary;
+    shard.propagates = true;
     RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
     if (primary)
         registry_take_over(ctx, true);
@@ -95,8 +96,23 @@ static bool subscribe(RedisModuleCtx *ctx) {
         if (RedisModule_SubscribeToServerEvent(ctx, event, events[i].callback) != REDISMODULE_OK) return false;
     }
     return RedisModule_SubscribeToKeyspaceEvents(ctx, types, capture_on_event) == REDISMODULE_OK &&
-           RedisModule_RegisterCommandFilter(ctx, backlog_filter, REDISMODULE_CMDFILTER_NOSELF) != NULL &&
+           RedisModule_RegisterCommandFilter(ctx, filter_command, REDISMODULE_CMDFILTER_NOSELF) != NULL &&
            RedisModule_RegisterInfoFunc(ctx, status_info) == REDISMODULE_OK;
+}
+
+/* Whether an AOF or replicas are there already. Later ones announce themselves to the command filter. */
+static bool has_readers(RedisModuleCtx *ctx) {
+    bool none = false;
+    RedisModuleCallReply *info = RedisModule_Call(ctx, "INFO", "c", "replication");
+    if (info != NULL && RedisModule_CallReplyType(info) == REDISMODULE_REPLY_STRING) {
+        Slice text;
+        text.bytes = RedisModule_CallReplyStringPtr(info, &text.len);
+        char *copy = slice_copy(text);
+        none = strstr(copy, "\nconnected_slaves:0") != NULL && strstr(copy, "\nrepl_backlog_active:0") != NULL;
+        RedisModule_Free(copy);
+    }
+    if (info != NULL) RedisModule_FreeCallReply(info);
+    return !none || shard.cluster || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_AOF) != 0;
 }
 
 /* Some servers lack single functions of the API: then nothing of the module would be sound. */
@@ -123,6 +139,7 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
     shard.has_jobs = RedisModule_AddPostNotificationJob != NULL;
     shard.server_version = RedisModule_GetServerVersion();
     shard.detached = RedisModule_GetDetachedThreadSafeContext(ctx);
+    shard.propagates = has_readers(ctx);
     if (!shard.cluster) cluster_choose_tag(ctx);
     if (!take_arguments(ctx, argv, argc) || commands_register(ctx) != REDISMODULE_OK || !subscribe(ctx))
         return REDISMODULE_ERR;

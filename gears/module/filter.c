@@ -1,0 +1,40 @@
+/* The command filter: sees every command before it runs, so that its first lines decide nearly always. */
+#include "gearsync.h"
+
+static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
+    return string_slice(RedisModule_CommandFilterArgGet(filter, at));
+}
+
+/* Commands after which somebody may read what we replicate: a replica that attaches, or an AOF that is turned on.
+ * Until the first of them the module spares itself the work. */
+static bool starts_propagation(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    static const char *const commands[] = {"psync", "sync", "replicaof", "slaveof", "failover"};
+    if (argc > 1 && slice_is(name, "config")) return slice_is(argument(filter, 1), "set");
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (slice_is(name, commands[i])) return true;
+    return false;
+}
+
+static void see_debug(RedisModuleCommandFilterCtx *filter) {
+    Slice what = argument(filter, 1);
+    if (slice_is(what, "reload") || slice_is(what, "loadaof")) flush_expect_reload();
+}
+
+static void see_cluster(RedisModuleCommandFilterCtx *filter) {
+    long long slot;
+    if (!slice_is(argument(filter, 1), "setslot") || !slice_is(argument(filter, 3), "migrating")) return;
+    if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) == REDISMODULE_OK)
+        cluster_slot_leaves((unsigned)slot);
+}
+
+void filter_command(RedisModuleCommandFilterCtx *filter) {
+    Slice name = argument(filter, 0);
+    int argc = RedisModule_CommandFilterArgsCount(filter);
+    if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
+    if (name.len == 5 && argc > 1 && slice_is(name, "debug"))
+        see_debug(filter);
+    else if (shard.cluster && name.len == 7 && argc > 3 && slice_is(name, "cluster"))
+        see_cluster(filter);
+    else
+        backlog_filter(filter, name, argc);
+}
