@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ with open(os.path.join(os.path.dirname(__file__), "..", "..", "vectors.json"), e
 @pytest.mark.parametrize(
     "vector", VECTORS["templates"], ids=lambda v: f"{v['template'][:20]}-{v['key_hex'][:24]}"
 )
-def test_match_gives_what_the_vectors_say(vector: dict) -> None:
+def test_match_gives_what_the_vectors_say(vector: dict[str, Any]) -> None:
     expected = vector["match_hex"]
     found = Template(vector["template"]).match(bytes.fromhex(vector["key_hex"]))
     assert found == (None if expected is None else tuple(bytes.fromhex(part) for part in expected))
@@ -33,7 +34,7 @@ def test_bad_templates_of_the_vectors_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("vector", VECTORS["lanes"], ids=lambda v: f"{v['key_hex'][:16]}-{v['lanes']}")
-def test_lane_vectors_are_fnv_1a(vector: dict) -> None:
+def test_lane_vectors_are_fnv_1a(vector: dict[str, Any]) -> None:
     """The vectors themselves are right: FNV-1a with 64 bits, computed here anew."""
     hashed = 0xCBF29CE484222325
     for byte in bytes.fromhex(vector["key_hex"]):
