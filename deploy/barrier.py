@@ -42,7 +42,7 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
             waiting = each["backlog"]["entries"]
             if waiting and deployment in (None, each["name"]):
                 sentences.append(f"{each['name']} on {shard['address']}: {waiting:,} changes wait.")
-    return sentences + [each for each in status.attention(statuses) if "dead letters" not in each]
+    return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 
 
 def _wait_one(shard: Shard, milliseconds: int, scope: list[str]) -> bool:

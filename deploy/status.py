@@ -92,7 +92,8 @@ def _of_backlog(deployment: dict[str, Any]) -> list[str]:
 
 def _of_targets(deployment: dict[str, Any]) -> list[str]:
     return [
-        f"{target['dead_letters']:,} dead letters of target {target['name']}; see gearsync deadletters list."
+        f"{target['dead_letters']:,} dead letter{'' if target['dead_letters'] == 1 else 's'} of target "
+        f"{target['name']}; see gearsync deadletters list."
         for target in deployment["targets"]
         if target["dead_letters"]
     ]

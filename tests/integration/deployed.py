@@ -1,0 +1,75 @@
+"""A server with the module, and deployments whose worker is this test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from connectors import Target
+from gears import module
+from gears.deployment import Deployment
+from gears.functions import Function
+from gears.mapping import Mapping
+from gears.template import Template
+from tests.servers import RedisServer
+
+
+def server(*options: str, **settings: Any) -> RedisServer:
+    """Return a server with the module, not started; no worker of Redis' own runs."""
+    return RedisServer(*options, module=module.path(), module_arguments=["SUPERVISE", "no"], **settings)
+
+
+def deploy(client: redis.Redis, name: str = "people", prefix: str = "person", db: int = 0) -> None:
+    """Deploy one function over ``<prefix>:{id}`` into the table ``<prefix>s``."""
+    mapping = Mapping(Template(prefix + ":{id}"), f"{prefix}s", {"name": "name"}, db=db)
+    target = Target("sqlite:///unused.db", name="reporting")
+    deployment = Deployment(
+        name,
+        functions=[Function(f"{prefix}s", mapping, "reporting")],
+        targets={"reporting": target},
+        worker="external",
+    )
+    client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+
+
+def lanes(client: redis.Redis, name: str = "people") -> list[tuple[str, str]]:
+    """Return (stream, dead-letter stream) of each lane of a deployment."""
+    reply: Any = client.execute_command("GEARSYNC.LANES", name)
+    return [(each[0].decode(), each[1].decode()) for each in reply[4]]
+
+
+def apply_all(client: redis.Redis, name: str = "people") -> None:
+    """Do as a worker that has brought all that waits to SQL."""
+    for stream, _ in lanes(client, name):
+        last: Any = client.xrevrange(stream, count=1)
+        if last:
+            client.execute_command("GEARSYNC.ACK", stream, last[0][0])
+
+
+def beat(client: redis.Redis, name: str = "people", **report: Any) -> None:
+    """Report as a worker that runs."""
+    full = {"worker": "w1", "version": 1, "pid": 1, "state": "running", "error": "", "targets": {}, **report}
+    client.execute_command("GEARSYNC.HEARTBEAT", name, "w1", json.dumps(full))
+
+
+def bury(
+    client: redis.Redis, key: str | bytes, reason: str, image: dict[str, Any], functions: Sequence[str] = ("persons",)
+) -> str:
+    """Write a dead letter as the worker does (docs/design.md); return its id."""
+    _, stream = lanes(client)[0]
+    fields: dict[Any, Any] = {
+        "key": key,
+        "op": "u",
+        "epoch": "1",
+        "image": json.dumps(image),
+        "reason": reason,
+        "functions": json.dumps(list(functions)),
+        "table": "persons",
+        "column": "age",
+        "at": 1_790_000_000_123,
+    }
+    entry_id: Any = client.xadd(stream, fields)
+    return str(entry_id.decode())

@@ -1,0 +1,169 @@
+"""gearsync deadletters list, retry and drop, as processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration import deployed
+from tests.integration.command import gearsync
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with deployed.server() as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as connected:
+        deployed.deploy(connected)
+        yield connected
+
+
+def listed(server: RedisServer) -> list[dict[str, Any]]:
+    done = gearsync("deadletters", "list", "--redis", server.url, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
+
+
+def test_no_letters(server: RedisServer, client: redis.Redis) -> None:
+    assert listed(server) == []
+    done = gearsync("deadletters", "list", "--redis", server.url)
+    assert (done.returncode, done.stdout) == (0, "There are no dead letters.\n")
+
+
+def test_list_as_json_holds_all_of_a_letter(server: RedisServer, client: redis.Redis) -> None:
+    image = {"name": "Ada", "photo": {"base64": "/w=="}}
+    letter_id = deployed.bury(client, "person:1", "invalid integer: 'x'", image)
+    assert listed(server) == [
+        {
+            "id": letter_id,
+            "key": "person:1",
+            "reason": "invalid integer: 'x'",
+            "op": "u",
+            "image": image,
+            "deployment": "people",
+            "target": "reporting",
+            "functions": ["persons"],
+            "table": "persons",
+            "column": "age",
+            "at": "2026-09-21T14:13:20.123Z",
+            "shard": f"127.0.0.1:{server.port}",
+        }
+    ]
+
+
+def test_a_key_that_is_not_utf8_is_shown_as_base64(server: RedisServer, client: redis.Redis) -> None:
+    deployed.bury(client, b"person:\xff", "no", {})
+    assert listed(server)[0]["key"] == {"base64": "cGVyc29uOv8="}
+
+
+def test_more_letters_than_one_page(server: RedisServer, client: redis.Redis) -> None:
+    _, stream = deployed.lanes(client)[0]
+    with client.pipeline() as pipeline:
+        for number in range(2500):
+            pipeline.xadd(stream, {"key": f"person:{number}", "reason": "no"})
+        pipeline.execute()
+    assert [each["key"] for each in listed(server)] == [f"person:{number}" for number in range(2500)]
+
+
+def test_list_as_a_table_fits_80_columns(server: RedisServer, client: redis.Redis) -> None:
+    letter_id = deployed.bury(client, "person:" + "1" * 50, "a reason " * 20, {})
+    done = gearsync("deadletters", "list", "--redis", server.url)
+    assert done.returncode == 0
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert letter_id in done.stdout
+    assert "persons.age" in done.stdout
+    assert "1 dead letter." in done.stdout
+
+
+def test_retry_captures_the_present_state_and_removes_the_letter(server: RedisServer, client: redis.Redis) -> None:
+    deployed.bury(client, "person:1", "no", {"name": "old"})
+    deployed.bury(client, "person:2", "no", {"name": "old"})
+    client.hset("person:1", "name", "new")
+    deployed.apply_all(client)
+
+    done = gearsync("deadletters", "retry", "--redis", server.url, "--key", "person:1")
+
+    assert (done.returncode, done.stdout) == (0, "1 dead letter retried.\n")
+    assert [each["key"] for each in listed(server)] == ["person:2"]
+    (stream, _) = deployed.lanes(client)[0]
+    [(_, fields)] = client.xrange(stream)
+    assert fields[b"k"] == b"person:1"
+    assert fields[b"name"] == b"new"
+
+
+def test_retry_of_a_key_in_another_database(server: RedisServer, client: redis.Redis) -> None:
+    deployed.deploy(client, "people", db=3)
+    with server.client(db=3) as third:
+        third.hset("person:1", "name", "in three")
+    deployed.apply_all(client)
+    deployed.bury(client, "person:1", "no", {})
+    assert gearsync("deadletters", "retry", "--redis", server.url, "--all").returncode == 0
+    (stream, _) = deployed.lanes(client)[0]
+    [(_, fields)] = client.xrange(stream)
+    assert fields[b"name"] == b"in three"
+
+
+def test_retry_of_a_key_that_nothing_covers_keeps_the_letter(server: RedisServer, client: redis.Redis) -> None:
+    deployed.bury(client, "nobody:1", "no", {})
+    done = gearsync("deadletters", "retry", "--redis", server.url, "--all")
+    assert (done.returncode, done.stdout) == (1, "0 dead letters retried.\n")
+    assert "no deployment captures nobody:1 any more" in done.stderr
+    assert len(listed(server)) == 1
+
+
+def test_retry_by_id(server: RedisServer, client: redis.Redis) -> None:
+    first = deployed.bury(client, "person:1", "no", {})
+    second = deployed.bury(client, "person:2", "no", {})
+    assert gearsync("deadletters", "retry", "--redis", server.url, "--id", first).returncode == 0
+    assert [each["id"] for each in listed(server)] == [second]
+
+
+def test_drop_needs_to_be_told_which_and_to_be_sure(server: RedisServer, client: redis.Redis) -> None:
+    letter_id = deployed.bury(client, "person:1", "no", {})
+    for arguments in ([], ["--all", "--id", letter_id]):
+        wrong = gearsync("deadletters", "drop", "--redis", server.url, *arguments)
+        assert wrong.returncode == 2
+        assert "--all" in wrong.stderr
+    refused = gearsync("deadletters", "drop", "--redis", server.url, "--all", input="n\n")
+    assert refused.returncode == 1
+    assert "Delete 1 dead letter for good?" in refused.stderr
+    assert len(listed(server)) == 1
+
+    assert gearsync("deadletters", "drop", "--redis", server.url, "--all", input="y\n").returncode == 0
+    assert listed(server) == []
+
+
+def test_drop_by_key_leaves_the_others(server: RedisServer, client: redis.Redis) -> None:
+    for key in ("person:1", "person:2", "person:2"):
+        deployed.bury(client, key, "no", {})
+    done = gearsync("deadletters", "drop", "--redis", server.url, "--key", "person:2", "--yes")
+    assert (done.returncode, done.stdout) == (0, "2 dead letters dropped.\n")
+    assert [each["key"] for each in listed(server)] == ["person:1"]
+
+
+@pytest.mark.parametrize("action", ["retry", "drop"])
+def test_an_id_or_a_key_that_is_not_there_is_said(server: RedisServer, client: redis.Redis, action: str) -> None:
+    for option, value in (("--id", "5-0"), ("--key", "person:5")):
+        done = gearsync("deadletters", action, "--redis", server.url, option, value, *["--yes"][: action == "drop"])
+        assert done.returncode == 1
+        assert done.stderr.startswith("Error: there is no dead letter ")
+
+
+def test_scope_by_deployment_and_target(server: RedisServer, client: redis.Redis) -> None:
+    deployed.deploy(client, "orders", "order")
+    deployed.bury(client, "person:1", "no", {})
+    _, stream = deployed.lanes(client, "orders")[0]
+    client.xadd(stream, {"key": "order:1", "reason": "no", "functions": '["orders"]'})
+    done = gearsync("deadletters", "drop", "--redis", server.url, "--all", "--yes", "--deployment", "orders")
+    assert done.stdout == "1 dead letter dropped.\n"
+    assert [each["key"] for each in listed(server)] == ["person:1"]
