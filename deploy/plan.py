@@ -31,6 +31,11 @@ class Plan:
     shards: Shards | None = None
     before: list[dict[str, Deployed]] = field(default_factory=list)
 
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        if self.shards is not None:
+            self.shards.close()
+
     @property
     def mistakes(self) -> list[Mistake]:
         """What forbids to deploy."""

@@ -54,8 +54,9 @@ def is_deployed_already(plan: Plan) -> bool:
         before = site.before
         if before is None or before.state != "active" or _without_version(before.payload) != wanted:
             return False
-        if plan.wheels and not _has_wheels(site, deployment, plan.wheels):
-            return False
+        with errors_of(site.address):
+            if plan.wheels and not _has_wheels(site, deployment, plan.wheels):
+                return False
     return len({shard[deployment.name].version for shard in plan.before}) == 1
 
 

@@ -135,6 +135,8 @@ def _raised(error: BaseException, path: str) -> Mistake:
         return Mistake(place, "", "", message)
     if isinstance(error, SystemExit):
         return Mistake(place, "", "", "the file ends the program; a file of functions only declares")
+    if isinstance(error, TargetError):
+        return Mistake(place, "", "", str(error))
     return Mistake(place, "", "", f"{type(error).__name__}: {error}")
 
 

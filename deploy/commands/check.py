@@ -46,6 +46,7 @@ def command(
     made = plan.make(
         file, name=name, wheels_folder=wheels, url=url, accept_eviction=accept_eviction, offline=offline
     )
+    made.close()
     if as_json:
         output.as_json(report.document(made))
     else:

@@ -54,19 +54,13 @@ def command(
         file, name=name, wheels_folder=wheels, url=url, accept_eviction=accept_eviction, offline=offline
     )
     deployment, shards = _require_sound(made, file, as_json)
-    restarts = workers.restarts(shards, deployment.name)
-    changed = not (upload.is_deployed_already(made) and _runs(made, shards, deployment))
-    with Progress() as progress:
-        if changed:
-            _send(made, progress)
-        else:
-            deployment.version = made.before[0][deployment.name].version
-        states = _wait(shards, deployment, restarts, timeout, progress)
+    with shards:
+        changed, states = _bring(made, shards, deployment, timeout)
     if as_json:
         output.as_json(_document(made, deployment, changed, states))
     else:
         _print(deployment, changed, states)
-    _require_running(deployment, states, url, timeout)
+    _require_running(deployment, states, timeout)
 
 
 def _require_sound(made: Plan, file: str, as_json: bool) -> tuple[Deployment, Shards]:
@@ -82,6 +76,20 @@ def _require_sound(made: Plan, file: str, as_json: bool) -> tuple[Deployment, Sh
         output.status(f"  - {mistake}")
     count = report.counted(len(made.mistakes), "mistake")
     raise CommandError(f"{file} has {count}; nothing was deployed.")
+
+
+def _bring(
+    made: Plan, shards: Shards, deployment: Deployment, timeout: float
+) -> tuple[bool, list[WorkerState]]:
+    """Deploy unless it is there already, and wait for the workers; return whether anything was changed."""
+    restarts = workers.restarts(shards, deployment.name)
+    changed = not (upload.is_deployed_already(made) and _runs(made, shards, deployment))
+    with Progress() as progress:
+        if changed:
+            _send(made, progress)
+        else:
+            deployment.version = made.before[0][deployment.name].version
+        return changed, _wait(shards, deployment, restarts, timeout, progress)
 
 
 def _runs(made: Plan, shards: Shards, deployment: Deployment) -> bool:
@@ -144,7 +152,7 @@ def _document(
     }
 
 
-def _require_running(deployment: Deployment, states: list[WorkerState], url: str, timeout: float) -> None:
+def _require_running(deployment: Deployment, states: list[WorkerState], timeout: float) -> None:
     """Say what is left to do where a worker does not run; fail unless it is the user who runs it."""
     keeps = f"{deployment.name} is deployed: its changes are captured, and wait"
     undo = f"`gearsync undeploy {deployment.name} --discard` takes it back"

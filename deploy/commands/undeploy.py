@@ -47,13 +47,13 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
 
     The tables keep their rows.
     """
-    shards = shard.connect(url)
-    before = _left(shards, name)
-    if not before:
-        raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
-    _stop_capture(shards, name, {each.address for each in before}, discard)
-    with Progress() as progress:
-        left = _wait(shards, name, timeout, progress)
+    with shard.connect(url) as shards:
+        before = _left(shards, name)
+        if not before:
+            raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
+        _stop_capture(shards, name, {each.address for each in before}, discard)
+        with Progress() as progress:
+            left = _wait(shards, name, timeout, progress)
     _require_gone(name, left, timeout)
     waited = sum(each.changes for each in before)
     dead = sum(each.dead_letters for each in before)

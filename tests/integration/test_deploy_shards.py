@@ -85,6 +85,7 @@ def test_a_new_deployment_that_one_shard_refuses_is_on_none(cluster: Cluster, tm
     refuse_more(last)
     with pytest.raises(upload.DeployFailed) as caught:
         upload.send(made, lambda text: None)
+    made.close()
     assert str(last.port) in str(caught.value)
     assert deployments(cluster[0]) == deployments(cluster[1]) == {}
     assert any("has no people again" in note for note in caught.value.notes)
@@ -99,6 +100,7 @@ def test_an_upgrade_that_one_shard_refuses_is_taken_back(cluster: Cluster, tmp_p
     refuse_more(last)
     with pytest.raises(upload.DeployFailed) as caught:
         upload.send(made, lambda text: None)
+    made.close()
     assert f"127.0.0.1:{first.port} has version 1 again" in caught.value.notes
     assert deployments(first) == deployments(last) == {"people": (1, "active")}
 
