@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import sqlalchemy
+import sqlalchemy.exc
 from sqlalchemy.engine import URL
 
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
@@ -24,7 +26,7 @@ def check(deployment: Deployment, place: str, findings: Findings) -> None:
         try:
             connector = connect(url, target.schema)
             for function in functions:
-                _check_function(connector, function, findings)
+                _check_function(connector, url, function, findings)
         except ConnectorError as error:
             findings.mistake(f"the database can't be asked: {error}", option=f"target {name}", place=place)
         finally:
@@ -56,17 +58,28 @@ def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
     return url
 
 
-def _check_function(connector: Connector, function: Function, findings: Findings) -> None:
+def _check_function(connector: Connector, url: URL, function: Function, findings: Findings) -> None:
+    name = function.mapping.table
     try:
-        table = connector.table(function.mapping.table)
+        table = connector.table(name)
     except SchemaMismatch as error:
-        findings.mistake(str(error), function, "table")
+        others = [each for each in _table_names(url, connector.schema) if each != name]
+        findings.mistake(f"{error}{did_you_mean(name, others)}", function, "table")
         return
     _check_primary_key(function, table, findings)
     _check_columns(function, table, findings)
     _check_left_out(function, table, findings)
     for warning in table.warnings:
         findings.warn(warning, function, "table")
+
+
+def _table_names(url: URL, schema: str | None) -> list[str]:
+    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+    try:
+        return sqlalchemy.inspect(engine).get_table_names(schema)
+    except sqlalchemy.exc.SQLAlchemyError:
+        # The names only serve a suggestion beside a mistake that is reported anyway.
+        return []
 
 
 def _check_primary_key(function: Function, table: Table, findings: Findings) -> None:
