@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from deploy import output, status
+from deploy import output, shards, status
 from deploy.output import CommandError
 from deploy.shards import Shard, Shards
 
@@ -47,23 +47,30 @@ class _Run:
 
 
 class Workers:
-    """All workers that this process runs. ``only`` names one deployment; None: all external ones."""
+    """All workers that this process runs for the Redis at ``url``. ``only`` names one deployment; None: all
+    external ones.
+    """
 
-    def __init__(self, shards: Shards, only: str | None = None) -> None:
-        self.shards = shards
+    def __init__(self, url: str, only: str | None = None) -> None:
+        self.url = url
         self.only = only
         self._runs: dict[Place, _Run] = {}
         self._ending = False
+        self._trouble = ""
 
     def ask_to_end(self) -> None:
         """Make ``run`` end all workers and return."""
         self._ending = True
 
     def run(self) -> None:
-        """Run until asked to end. Raises CommandError at once when the named deployment can't be run here."""
-        self._require(status.fetch(self.shards))
+        """Run until asked to end. Raises CommandError at once when Redis can't be reached, or when the named
+        deployment can't be run here.
+        """
+        with shards.connect(self.url) as found:
+            self._require(status.fetch(found))
         try:
             while not self._ending:
+                self._reap()
                 self._look()
                 time.sleep(POLL_SECONDS)
         finally:
@@ -72,9 +79,7 @@ class Workers:
     def _require(self, statuses: list[dict[str, Any]]) -> None:
         if self.only is None:
             return
-        modes = {
-            each["name"]: each["worker"]["mode"] for document in statuses for each in document["deployments"]
-        }
+        modes = {each["name"]: each["worker"]["mode"] for one in statuses for each in one["deployments"]}
         if self.only not in modes:
             raise CommandError(f"there is no deployment {self.only}.", "see gearsync status for their names.")
         if modes[self.only] != "external":
@@ -84,20 +89,30 @@ class Workers:
             )
 
     def _look(self) -> None:
-        self._reap()
+        """Start what is due on each shard there is now, and end what belongs to none any more."""
         try:
-            documents = status.fetch(self.shards)
+            with shards.connect(self.url) as found:
+                self._start_due(found)
         except CommandError as error:
-            # Redis is away: the workers know it themselves, and what runs goes on.
-            output.status(f"{error.message} Trying again.")
-            time.sleep(BACKOFF_FIRST)
-            return
-        by_address = {shard.address: shard for shard in self.shards.shards}
-        for document in documents:
+            # The workers notice by themselves that Redis is away, and go on when it is back.
+            if error.message != self._trouble:
+                output.status(f"{error.message} Trying again.")
+            self._trouble = error.message
+        else:
+            self._trouble = ""
+
+    def _start_due(self, found: Shards) -> None:
+        documents = status.fetch(found)
+        for shard, document in zip(found.shards, documents):
             for deployment in document["deployments"]:
                 if deployment["worker"]["mode"] == "external" and self.only in (None, deployment["name"]):
-                    place = Place(deployment["name"], document["address"])
-                    self._start_if_due(place, by_address[place.address], deployment["worker"])
+                    self._start_if_due(Place(deployment["name"], shard.address), shard, deployment["worker"])
+        for place, run in self._runs.items():
+            if run.process is not None and place.address not in found.addresses:
+                output.status(
+                    f"{place.address} is no primary any more; its worker of {place.deployment} ends."
+                )
+                run.process.terminate()
 
     def _start_if_due(self, place: Place, shard: Shard, reported: dict[str, Any]) -> None:
         run = self._runs.setdefault(place, _Run())
@@ -142,9 +157,9 @@ class Workers:
                 process.wait()
 
 
-def run(shards: Shards, only: str | None) -> None:
+def run(url: str, only: str | None) -> None:
     """Run workers until SIGTERM, SIGINT or SIGHUP."""
-    workers = Workers(shards, only)
+    workers = Workers(url, only)
     ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: workers.ask_to_end()) for number in ours}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from deploy import status
 from deploy.output import CommandError
 from deploy.shards import Shard, Shards, errors_of, same_server
+from gears.deadletters import readable
 from gears.deployment import Deployment
 
 PAGE = 1000
@@ -40,7 +40,7 @@ class Letter:
         """Return the letter for people and for JSON; what is not UTF-8 is ``{"base64": …}``."""
         return {
             "id": self.id,
-            "key": _readable(self.key),
+            "key": readable(self.key),
             "reason": self._text("reason"),
             "op": self._text("op"),
             "image": self._json("image", {}),
@@ -171,13 +171,6 @@ def _entries(shard: Shard, stream: str) -> Iterator[tuple[str, dict[str, bytes]]
 def named(key: bytes) -> str:
     """Return a key as it comes from the command line, where bytes that are not UTF-8 are escaped."""
     return key.decode("utf-8", "surrogateescape")
-
-
-def _readable(value: bytes) -> str | dict[str, str]:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return {"base64": base64.b64encode(value).decode()}
 
 
 def require_single(letters: list[Letter], ids: tuple[str, ...]) -> None:

@@ -14,8 +14,8 @@ HEAD = """\
 
 This page is made from the commands (`make docs`), and a test holds it current.
 
-Exit codes: 0 done, 1 the check or the work failed, 2 wrong usage. Results go to standard output, progress and errors to
-standard error. Each option can be given by an environment variable instead, which is named beside it.
+Exit codes: 0 done, 1 the check or the work failed, 2 wrong usage. Results go to standard output, progress
+and errors to standard error. Each option can be given by an environment variable instead, which is named beside it.
 """
 
 

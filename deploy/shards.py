@@ -107,7 +107,6 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
         "socket_connect_timeout": CONNECT_TIMEOUT,
-        "socket_keepalive": True,
         "socket_timeout": answer_timeout,
     }
     if scheme.endswith("+sentinel"):
@@ -156,10 +155,12 @@ def errors_of(address: str) -> Iterator[None]:
 def same_server(client: redis.Redis, **changes: Any) -> redis.Redis:
     """Return a new client to the server of ``client``, with other connection options, such as ``db``."""
     pool = client.connection_pool
-    options = {**pool.connection_kwargs, **changes}
-    return redis.Redis(
-        connection_pool=redis.ConnectionPool(connection_class=pool.connection_class, **options)
-    )
+    return _client(pool.connection_class, {**pool.connection_kwargs, **changes})
+
+
+def _client(connection_class: type[redis.Connection], options: dict[str, Any]) -> redis.Redis:
+    # A client that owns its pool, so that closing the one closes the other.
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=connection_class, **options))
 
 
 # -- One server, or a cluster that it belongs to -----------------------------------------------------------
@@ -173,7 +174,7 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
         raise ShardError("the Redis URL can't be read.", _URL_HINT) from error.with_traceback(None)
     # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
     pool.connection_kwargs["db"] = 0
-    client = redis.Redis(connection_pool=pool)
+    client = redis.Redis.from_pool(pool)
     address = _address(client)
     with errors_of(address):
         info = client.execute_command("INFO", "cluster")
@@ -188,10 +189,10 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
 def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
     with errors_of(address):
         # CLUSTER SHARDS is 7.0's; every version, Valkey's too, still answers SLOTS.
-        ranges = client.execute_command("CLUSTER SLOTS", NEVER_DECODE=True)
+        ranges: Any = client.execute_command("CLUSTER SLOTS")
     nodes: dict[tuple[str, int], list[tuple[int, int]]] = {}
-    for (first, last), node in _primaries_of(ranges):
-        nodes.setdefault(node, []).append((first, last))
+    for first, last, (host, port, *_), *_ in ranges:
+        nodes.setdefault((_text(host), int(port)), []).append((int(first), int(last)))
     if not nodes:
         raise ShardError(
             f"the cluster that {address} belongs to has no slots assigned.",
@@ -199,33 +200,19 @@ def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
         )
     shards = []
     given_host = client.connection_pool.connection_kwargs.get("host", "127.0.0.1")
-    for (host, port), slots in sorted(nodes.items()):
-        primary = _node_client(client, host or given_host, port)
+    for (name, number), slots in sorted(nodes.items()):
+        # A node that knows no name for itself sends an empty one: it is the one that was asked.
+        primary = _node_client(client, name or given_host, number)
         shards.append(Shard(_address(primary), primary, _direct_url(url, _address(primary)), tuple(slots)))
     return shards
 
 
-def _primaries_of(ranges: Any) -> Iterator[tuple[tuple[int, int], tuple[str, int]]]:
-    """Yield (range, primary) of a CLUSTER SLOTS reply, as redis-py parses it or as it comes."""
-    if isinstance(ranges, dict):
-        for (first, last), nodes in ranges.items():
-            host, port = nodes["primary"][:2]
-            yield (int(first), int(last)), (_text(host), int(port))
-        return
-    for first, last, primary, *_ in ranges:
-        yield (int(first), int(last)), (_text(primary[0]), int(primary[1]))
-
-
 def _node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:
     pool = client.connection_pool
-    if issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
-        options = {key: value for key, value in pool.connection_kwargs.items() if key != "path"}
-        return redis.Redis(
-            connection_pool=redis.ConnectionPool(
-                connection_class=redis.Connection, **{**options, "host": host, "port": port}
-            )
-        )
-    return same_server(client, host=host, port=port)
+    options = {**pool.connection_kwargs, "host": host, "port": port}
+    if options.pop("path", None) is None:
+        return _client(pool.connection_class, options)
+    return _client(redis.Connection, options)
 
 
 # -- Sentinels ---------------------------------------------------------------------------------------------

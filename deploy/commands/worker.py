@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy import external, options, shards
+from deploy import external, options
 
 
 @click.command(name="worker")
@@ -17,5 +17,4 @@ def command(url: str, deployment: str | None) -> None:
     each deployment and shard, started again when it crashes. A second gearsync worker elsewhere is a standby.
     SIGTERM or Ctrl-C ends them all, each with its batch in flight committed.
     """
-    with shards.connect(url) as found:
-        external.run(found, deployment)
+    external.run(url, deployment)

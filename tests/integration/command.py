@@ -27,7 +27,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def gearsync(
-    *arguments: str, timeout: float = DEADLINE, cwd: Path | None = None, input: str = "", **variables: str
+    *arguments: str, timeout: float = DEADLINE, cwd: Path | None = None, typed: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run one command to its end; exit code, standard output and standard error apart."""
     return subprocess.run(
@@ -36,7 +36,7 @@ def gearsync(
         text=True,
         timeout=timeout,
         cwd=cwd,
-        input=input,
+        input=typed,
         env=environment(**variables),
         check=False,
     )

@@ -56,7 +56,11 @@ def beat(client: redis.Redis, name: str = "people", **report: Any) -> None:
 
 
 def bury(
-    client: redis.Redis, key: str | bytes, reason: str, image: dict[str, Any], functions: Sequence[str] = ("persons",)
+    client: redis.Redis,
+    key: str | bytes,
+    reason: str,
+    image: dict[str, Any],
+    functions: Sequence[str] = ("persons",),
 ) -> str:
     """Write a dead letter as the worker does (docs/design.md); return its id."""
     _, stream = lanes(client)[0]

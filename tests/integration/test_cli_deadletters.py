@@ -85,7 +85,9 @@ def test_list_as_a_table_fits_80_columns(server: RedisServer, client: redis.Redi
     assert "1 dead letter." in done.stdout
 
 
-def test_retry_captures_the_present_state_and_removes_the_letter(server: RedisServer, client: redis.Redis) -> None:
+def test_retry_captures_the_present_state_and_removes_the_letter(
+    server: RedisServer, client: redis.Redis
+) -> None:
     deployed.bury(client, "person:1", "no", {"name": "old"})
     deployed.bury(client, "person:2", "no", {"name": "old"})
     client.hset("person:1", "name", "new")
@@ -113,7 +115,9 @@ def test_retry_of_a_key_in_another_database(server: RedisServer, client: redis.R
     assert fields[b"name"] == b"in three"
 
 
-def test_retry_of_a_key_that_nothing_covers_keeps_the_letter(server: RedisServer, client: redis.Redis) -> None:
+def test_retry_of_a_key_that_nothing_covers_keeps_the_letter(
+    server: RedisServer, client: redis.Redis
+) -> None:
     deployed.bury(client, "nobody:1", "no", {})
     done = gearsync("deadletters", "retry", "--redis", server.url, "--all")
     assert (done.returncode, done.stdout) == (1, "0 dead letters retried.\n")
@@ -134,12 +138,12 @@ def test_drop_needs_to_be_told_which_and_to_be_sure(server: RedisServer, client:
         wrong = gearsync("deadletters", "drop", "--redis", server.url, *arguments)
         assert wrong.returncode == 2
         assert "--all" in wrong.stderr
-    refused = gearsync("deadletters", "drop", "--redis", server.url, "--all", input="n\n")
+    refused = gearsync("deadletters", "drop", "--redis", server.url, "--all", typed="n\n")
     assert refused.returncode == 1
     assert "Delete 1 dead letter for good?" in refused.stderr
     assert len(listed(server)) == 1
 
-    assert gearsync("deadletters", "drop", "--redis", server.url, "--all", input="y\n").returncode == 0
+    assert gearsync("deadletters", "drop", "--redis", server.url, "--all", typed="y\n").returncode == 0
     assert listed(server) == []
 
 
@@ -152,9 +156,13 @@ def test_drop_by_key_leaves_the_others(server: RedisServer, client: redis.Redis)
 
 
 @pytest.mark.parametrize("action", ["retry", "drop"])
-def test_an_id_or_a_key_that_is_not_there_is_said(server: RedisServer, client: redis.Redis, action: str) -> None:
+def test_an_id_or_a_key_that_is_not_there_is_said(
+    server: RedisServer, client: redis.Redis, action: str
+) -> None:
     for option, value in (("--id", "5-0"), ("--key", "person:5")):
-        done = gearsync("deadletters", action, "--redis", server.url, option, value, *["--yes"][: action == "drop"])
+        done = gearsync(
+            "deadletters", action, "--redis", server.url, option, value, *["--yes"][: action == "drop"]
+        )
         assert done.returncode == 1
         assert done.stderr.startswith("Error: there is no dead letter ")
 

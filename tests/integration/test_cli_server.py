@@ -32,7 +32,21 @@ while True:
 
 def deploy(client: redis.Redis, mode: str) -> None:
     client.execute_command(
-        *["GEARSYNC.DEPLOY", "people", 1, "LANES", 1, "BACKLOG", 0, 0, "GROW", "WORKER", mode, "PAYLOAD", "{}"],
+        *[
+            "GEARSYNC.DEPLOY",
+            "people",
+            1,
+            "LANES",
+            1,
+            "BACKLOG",
+            0,
+            0,
+            "GROW",
+            "WORKER",
+            mode,
+            "PAYLOAD",
+            "{}",
+        ],
         *["TARGETS", 1, "reporting", "FUNCTIONS", 1, "reporting", 0, "person:{id}", "KEEP", 1, "name"],
     )
 
@@ -106,7 +120,9 @@ def _ping(client: redis.Redis) -> bool:
         return False
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's death")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux tells a child of its parent's death"
+)
 def test_killing_the_command_takes_the_server_along(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
         processes = served.command.descendants()
@@ -116,7 +132,9 @@ def test_killing_the_command_takes_the_server_along(tmp_path: Path) -> None:
 
 def test_a_port_in_use_is_exit_code_1_and_a_sentence(tmp_path: Path) -> None:
     with Served(tmp_path) as served:
-        second = Process(tmp_path / "second.log", "server", "--port", str(served.port), "--dir", str(tmp_path))
+        second = Process(
+            tmp_path / "second.log", "server", "--port", str(served.port), "--dir", str(tmp_path)
+        )
         assert second.process.wait(30) == 1
     assert "ended with exit code 1" in second.text()
     assert "Try: read its log above; is the port free?" in second.text()

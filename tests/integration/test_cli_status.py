@@ -35,7 +35,9 @@ def test_status_of_an_empty_server(server: RedisServer) -> None:
     assert "Nothing needs attention." in done.stdout
 
 
-def test_status_fits_80_columns_and_says_what_needs_attention(server: RedisServer, client: redis.Redis) -> None:
+def test_status_fits_80_columns_and_says_what_needs_attention(
+    server: RedisServer, client: redis.Redis
+) -> None:
     deployed.deploy(client, "a-deployment-with-a-rather-long-name-of-fifty-letters")
     deployed.deploy(client)
     client.hset("person:1", "name", "Ada")
@@ -57,7 +59,9 @@ def test_status_fits_80_columns_and_says_what_needs_attention(server: RedisServe
     assert "its worker does not run: stopped; start gearsync worker." in flat
 
 
-def test_status_check_fails_only_when_something_needs_attention(server: RedisServer, client: redis.Redis) -> None:
+def test_status_check_fails_only_when_something_needs_attention(
+    server: RedisServer, client: redis.Redis
+) -> None:
     deployed.deploy(client)
     deployed.beat(client)
     assert gearsync("status", "--redis", server.url, "--check").returncode == 0
@@ -95,7 +99,9 @@ def test_wait_fails_in_time_and_says_what_waits(server: RedisServer, client: red
     assert "Try: " in done.stderr
 
 
-def test_wait_ends_when_the_worker_is_through_whatever_comes_later(server: RedisServer, client: redis.Redis) -> None:
+def test_wait_ends_when_the_worker_is_through_whatever_comes_later(
+    server: RedisServer, client: redis.Redis
+) -> None:
     deployed.deploy(client)
     client.hset("person:1", "name", "Ada")
     command = [*GEARSYNC, "wait", "--redis", server.url, "--timeout", "30"]
@@ -115,7 +121,9 @@ def test_wait_for_one_key_and_for_one_deployment(server: RedisServer, client: re
     deployed.deploy(client, "orders", "order")
     client.hset("order:1", "name", "x")
     assert gearsync("wait", "--redis", server.url, "--timeout", "0.2", "--key", "person:1").returncode == 0
-    assert gearsync("wait", "--redis", server.url, "--timeout", "0.2", "--deployment", "people").returncode == 0
+    assert (
+        gearsync("wait", "--redis", server.url, "--timeout", "0.2", "--deployment", "people").returncode == 0
+    )
     assert gearsync("wait", "--redis", server.url, "--timeout", "0.2", "--key", "order:1").returncode == 1
     late = gearsync("wait", "--redis", server.url, "--timeout", "0.2", "--deployment", "orders")
     assert late.returncode == 1
