@@ -39,7 +39,7 @@ def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
     try:
         url = target.resolve()
     except TargetError as error:
-        message = f"{error}. It must be set here for this check, and where Redis runs for the worker"
+        message = f"{error}. It must lead to a URL here, for this check, and where Redis runs, for the worker"
         findings.mistake(message, option=option, place=place)
         return None
     if url.get_backend_name() == "sqlite":
