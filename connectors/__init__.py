@@ -1,0 +1,54 @@
+"""Batches of changes to SQL: one transaction a batch, with the checkpoint, on any database of SQLAlchemy.
+
+``connect(target.resolve())`` gives the connector of a database. PostgreSQL, MySQL/MariaDB and SQLite have a
+bulk path of their own. Another database that SQLAlchemy has a dialect for is one small file::
+
+    from connectors.base import Connector
+    from connectors.registry import register
+
+    class OracleConnector(Connector):
+        pass
+
+    register("oracle", "my_package.oracle:OracleConnector")
+
+Such a class writes by portable SQLAlchemy Core and judges errors by the classes of the DB-API. Whatever the
+database can do better is one method to override: ``_upsert`` and ``_delete`` (in bulk), ``_explain`` (its
+error codes), ``_converter`` (its own types), ``_engine_options`` (timeouts, isolation). The suite in
+``tests/integration/connectors`` is what it must pass.
+"""
+
+from __future__ import annotations
+
+from connectors.base import Connector
+from connectors.errors import (
+    ConnectorError,
+    ConversionError,
+    Fenced,
+    SchemaMismatch,
+    TargetError,
+    Unavailable,
+)
+from connectors.registry import connect, register
+from connectors.rows import Applied, Claim, Position, Refusal, RowOp
+from connectors.tables import Column, Table
+from connectors.target import Target
+
+__all__ = [
+    "Applied",
+    "Claim",
+    "Column",
+    "Connector",
+    "ConnectorError",
+    "ConversionError",
+    "Fenced",
+    "Position",
+    "Refusal",
+    "RowOp",
+    "SchemaMismatch",
+    "Table",
+    "Target",
+    "TargetError",
+    "Unavailable",
+    "connect",
+    "register",
+]

@@ -1,0 +1,286 @@
+"""The connector: one batch of row operations and its checkpoint become one transaction on one database.
+
+A dialect is a subclass that says how to reach its database, how to write rows in bulk, and what its errors
+mean. What this class does on rows itself is portable SQLAlchemy Core, so that a subclass can be very small.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from typing import Any, Callable, Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, Engine
+
+from connectors import portable, reflection
+from connectors.checkpoint import Checkpoint
+from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.isolation import Isolation
+from connectors.order import in_order
+from connectors.rows import Applied, Claim, Group, Position, Refusal, RowOp, groups, waves
+from connectors.tables import Column, Convert, Table
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for a connection, and for a lock that somebody else holds.
+CONNECT_SECONDS = 10
+LOCK_SECONDS = 10
+#: Seconds after which a statement that gets no answer, or a transaction that does nothing, is given up.
+SILENT_SECONDS = 60
+
+#: The execution option of a transaction that only reads.
+READS = "gearsync_reads"
+
+
+class Connector:
+    """The tables and checkpoints of one database. Threads may share it: each call has its own connection.
+
+    Raises TargetError when the driver for ``url`` is missing.
+    """
+
+    #: What the types of the database take.
+    traits: type[reflection.Traits] = reflection.Traits
+
+    def __init__(self, url: URL, schema: str | None = None, lock_seconds: float = LOCK_SECONDS) -> None:
+        self.schema = schema
+        self.lock_seconds = lock_seconds
+        self._password = str(url.password or "")
+        self._tables: dict[str, Table] = {}
+        self._lock = threading.Lock()
+        self._checkpoint = Checkpoint(schema)
+        try:
+            self._engine = self._create_engine(url)
+        except (ImportError, sa.exc.NoSuchModuleError) as error:
+            raise TargetError(f"the driver for {url.drivername} is not installed") from error
+        except (sa.exc.ArgumentError, TypeError, ValueError) as error:
+            raise TargetError(f"the options in the database's URL don't fit {url.drivername}") from error
+
+    # -- Tables --------------------------------------------------------------------------------------------
+
+    def table(self, name: str) -> Table:
+        """Return a table as it is in the database, from memory if it was asked for before.
+
+        Raises SchemaMismatch when it is missing or has no primary key.
+        """
+        with self._lock:
+            known = self._tables.get(name)
+        if known is None:
+            with self._translated(), self._engine.connect() as connection:
+                known = self._reflect(connection.execution_options(**{READS: True}), name)
+            with self._lock:
+                self._tables[name] = known
+        return known
+
+    def forget_tables(self) -> None:
+        """Forget all tables, because the schema may have changed."""
+        with self._lock:
+            self._tables.clear()
+
+    # -- Checkpoints ---------------------------------------------------------------------------------------
+
+    def ensure_checkpoint(self) -> None:
+        """Create the checkpoint table unless it is there; several may do so at once."""
+        try:
+            with self._transaction() as connection:
+                if not self._checkpoint.exists(connection):
+                    self._checkpoint.create(connection)
+        except ConnectorError:
+            with self._transaction() as connection:
+                # Somebody else was faster.
+                if self._checkpoint.exists(connection):
+                    return
+            raise
+
+    def claim(self, stream: str, epoch: int, owner: str) -> Claim:
+        """Take a stream over, after any transaction of its present owner has ended; tell its position.
+
+        Raises Fenced when its owner's epoch is higher.
+        """
+        while True:
+            with self._transaction() as connection:
+                claim = self._checkpoint.claim(connection, stream, epoch, owner)
+            if claim is not None:
+                return claim
+            try:
+                with self._transaction() as connection:
+                    self._checkpoint.add_stream(connection, stream)
+            except Refused:
+                log.debug("another worker has added %s just now", stream)
+
+    # -- Rows ----------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        claim: Claim,
+        position: Position,
+        rows: Sequence[RowOp],
+        on_refused: Callable[[list[Refusal]], None],
+        earlier: Callable[[RowOp], Sequence[RowOp]],
+    ) -> Applied:
+        """Apply ``rows`` and move the checkpoint to ``position``, in one transaction.
+
+        Rows of the same table and key are applied in their order. What the database refuses is isolated; for
+        a refused row, ``earlier`` gives the older states of it to apply instead, oldest first. ``on_refused``
+        gets all refusals before the commit; if it raises, nothing is committed.
+
+        Raises Unavailable (claim the stream again, then retry), Fenced or SchemaMismatch; nothing is
+        committed then, except that after an Unavailable in COMMIT only the next claim can tell.
+        """
+        for name in {row.table for row in rows}:
+            self.table(name)
+        try:
+            with self._transaction() as connection:
+                self._checkpoint.move(connection, claim, position, len(rows))
+                self._write(connection, rows)
+            return Applied(len(rows), 0)
+        except Refused as error:
+            log.debug("a batch of %d rows for %s is isolated: %s", len(rows), claim.stream, error)
+        try:
+            with self._transaction() as connection:
+                self._checkpoint.move(connection, claim, position, 0)
+                isolation = Isolation(lambda part: self._try(connection, part), earlier)
+                isolation.run(rows)
+                self._checkpoint.count(connection, claim, isolation.applied)
+                if isolation.refusals:
+                    on_refused(isolation.refusals)
+            return Applied(isolation.applied, len(isolation.refusals))
+        except Refused as error:
+            raise SchemaMismatch(f"the database refuses at COMMIT what it took before: {error}") from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    # -- What a dialect may do its own way -----------------------------------------------------------------
+
+    def _create_engine(self, url: URL) -> Engine:
+        # Ping: a connection that the database closed while idle must not fail a batch.
+        options = self._engine_options()
+        return sa.create_engine(
+            url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=60, **options
+        )
+
+    def _engine_options(self) -> dict[str, Any]:
+        """Return further arguments for SQLAlchemy's create_engine."""
+        return {}
+
+    def _converter(self, type_: Any) -> Convert:
+        """Return the converter for a column of SQLAlchemy's ``type_``."""
+        return reflection.converter(type_, self.traits())
+
+    def _complete(
+        self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
+    ) -> list[str]:
+        """Correct what SQLAlchemy's reflection did not tell; return warnings about the table."""
+        return []
+
+    def _default(self, column: Column) -> str:
+        """Return the SQL expression that sets a column of an existing row to its default."""
+        return "DEFAULT"
+
+    def _upsert(
+        self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
+    ) -> None:
+        """Write rows of the same columns; no key is twice among them.
+
+        ``absent`` are pairs of a column and the SQL expression that an existing row gets in it.
+        """
+        portable.upsert(connection, self.schema, table, rows, absent)
+
+    def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        portable.delete(connection, self.schema, table, keys)
+
+    def _settle(self, connection: Connection) -> None:
+        """Have constraints checked that would otherwise wait for the COMMIT."""
+
+    def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
+        """Return what an error of the driver means for the caller."""
+        if error.connection_invalidated:
+            return Unavailable(self._sentence(error))
+        if isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
+            return Refused(self._sentence(error))
+        if isinstance(error, (sa.exc.ProgrammingError, sa.exc.NotSupportedError)):
+            return SchemaMismatch(self._sentence(error))
+        return Unavailable(self._sentence(error))
+
+    # -- The rest ------------------------------------------------------------------------------------------
+
+    def _sentence(self, error: sa.exc.DBAPIError, text: str | None = None) -> str:
+        """Return the driver's message as one line without the password."""
+        lines = (str(error.orig) if text is None else text).strip().splitlines()
+        line = lines[0] if lines else type(error.orig).__name__
+        return line.replace(self._password, "***") if self._password else line
+
+    def _quote(self, name: str) -> str:
+        """Quote a name for a statement that is sent with parameters."""
+        return self._engine.dialect.identifier_preparer.quote_identifier(name)
+
+    def _quoted_table(self, name: str) -> str:
+        return f"{self._quote(self.schema)}.{self._quote(name)}" if self.schema else self._quote(name)
+
+    def _reflect(self, connection: Connection, name: str) -> Table:
+        reflected = reflection.Reflected(connection, name, self.schema)
+        columns = {}
+        for info in reflected.columns:
+            default = info.get("default")
+            makes_own = info.get("autoincrement") is True or info.get("identity") or info.get("computed")
+            columns[info["name"]] = Column(
+                info["name"],
+                info["type"],
+                str(info["type"]) if not isinstance(info["type"], sa.types.NullType) else "unknown",
+                self._converter(info["type"]),
+                nullable=bool(info["nullable"]),
+                has_default=default is not None or bool(makes_own),
+                primary_key=info["name"] in reflected.primary_key,
+                default=default,
+            )
+        notes = self._complete(connection, reflected, name, columns)
+        return reflection.make_table(reflected, name, columns, notes)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            # The driver's own error is the cause: SQLAlchemy's would bring the whole statement into logs.
+            raise self._explain(error) from error.orig
+        except sa.exc.SQLAlchemyError as error:
+            raise Unavailable(f"the connection can't be used: {type(error).__name__}") from error
+
+    def _try(self, connection: Connection, rows: Sequence[RowOp]) -> None:
+        with self._translated(), connection.begin_nested():
+            self._write(connection, rows)
+
+    def _write(self, connection: Connection, rows: Sequence[RowOp]) -> None:
+        for wave in waves(rows):
+            for group in in_order(groups(wave), self.table):
+                self._write_group(connection, group)
+        self._settle(connection)
+
+    def _write_group(self, connection: Connection, group: Group) -> None:
+        table = self.table(group.table)
+        if group.kind == "clear":
+            portable.clear(connection, self.schema, table)
+        elif group.kind == "delete":
+            self._delete(connection, table, [row.key for row in group.rows])
+        else:
+            self._upsert(connection, table, group.rows, self._absent(table, group))
+
+    def _absent(self, table: Table, group: Group) -> list[tuple[str, str]]:
+        for name in (*group.columns, *group.nulls, *group.defaults):
+            if name not in table.columns:
+                raise SchemaMismatch(f"the table {table.name} has no column {name}")
+        absent = []
+        for name in group.nulls:
+            column = table.columns[name]
+            needs_default = not column.nullable and column.has_default
+            absent.append((name, self._default(column) if needs_default else "NULL"))
+        absent.extend((name, self._default(table.columns[name])) for name in group.defaults)
+        return absent

@@ -1,0 +1,128 @@
+"""The checkpoint table: for each stream its owner and how far it is applied, moved with each batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Connection
+
+from connectors.errors import Fenced, Unavailable
+from connectors.rows import Claim, Position
+
+TABLE_NAME = "gearsync_checkpoint"
+
+#: Stream names are ASCII; a case-insensitive collation would make two streams one.
+_STREAM = sa.String(255).with_variant(
+    mysql.VARCHAR(255, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
+
+
+class Checkpoint:
+    """The statements on the checkpoint table in ``schema``."""
+
+    def __init__(self, schema: str | None) -> None:
+        self._table = sa.Table(
+            TABLE_NAME,
+            sa.MetaData(schema=schema),
+            sa.Column("stream", _STREAM, primary_key=True),
+            sa.Column("owner_epoch", sa.BigInteger, nullable=False),
+            sa.Column("generation", sa.BigInteger, nullable=False),
+            sa.Column("owner", sa.String(255), nullable=False),
+            sa.Column("epoch", sa.BigInteger, nullable=False),
+            sa.Column("ms", sa.BigInteger, nullable=False),
+            sa.Column("seq", sa.BigInteger, nullable=False),
+            sa.Column("applied", sa.BigInteger, nullable=False),
+            sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
+            # Another engine would have no transactions, and the checkpoint no meaning.
+            mysql_engine="InnoDB",
+            mariadb_engine="InnoDB",
+        )
+
+    def exists(self, connection: Connection) -> bool:
+        """Say whether the table is there."""
+        return sa.inspect(connection).has_table(TABLE_NAME, schema=self._table.schema)
+
+    def create(self, connection: Connection) -> None:
+        """Create the table when it is missing."""
+        connection.execute(sa.schema.CreateTable(self._table, if_not_exists=True))
+
+    def add_stream(self, connection: Connection, stream: str) -> None:
+        """Add the row of a stream that nobody has claimed yet; IntegrityError when another did so."""
+        zeros = ("owner_epoch", "generation", "epoch", "ms", "seq", "applied")
+        values: dict[str, Any] = dict.fromkeys(zeros, 0)
+        values.update(stream=stream, owner="", updated_at=sa.func.current_timestamp())
+        connection.execute(sa.insert(self._table).values(values))
+
+    def claim(self, connection: Connection, stream: str, epoch: int, owner: str) -> Claim | None:
+        """Take the stream, after the transaction of its owner has ended; None when its row is missing or new.
+
+        Raises Fenced when the owner's epoch is higher.
+        """
+        table = self._table
+        this = table.c.stream == stream
+        taken = connection.execute(
+            sa.update(table)
+            .where(this, table.c.owner_epoch <= epoch)
+            .values(
+                generation=table.c.generation + 1,
+                owner_epoch=epoch,
+                owner=owner[:255],
+                updated_at=sa.func.current_timestamp(),
+            )
+        )
+        row = connection.execute(sa.select(table).where(this)).first()
+        if row is not None and row.owner_epoch > epoch:
+            raise Fenced(
+                f"{stream} belongs to {row.owner or 'a worker'} of epoch {row.owner_epoch}, "
+                f"and this worker is of the older epoch {epoch}"
+            )
+        if row is None or taken.rowcount == 0:
+            return None
+        return Claim(stream, epoch, owner, row.generation, Position(row.epoch, row.ms, row.seq))
+
+    def move(self, connection: Connection, claim: Claim, position: Position, rows: int) -> None:
+        """Move the position forward and count ``rows`` more as applied.
+
+        Raises Fenced when the claim holds no longer, Unavailable when the position is not ahead.
+        """
+        table = self._table
+        epoch, ms, seq = position
+        behind = sa.or_(
+            table.c.epoch < epoch,
+            sa.and_(
+                table.c.epoch == epoch,
+                sa.or_(table.c.ms < ms, sa.and_(table.c.ms == ms, table.c.seq < seq)),
+            ),
+        )
+        moved = connection.execute(
+            sa.update(table)
+            .where(self._held(claim), behind)
+            .values(
+                epoch=epoch,
+                ms=ms,
+                seq=seq,
+                applied=table.c.applied + rows,
+                updated_at=sa.func.current_timestamp(),
+            )
+        )
+        if moved.rowcount == 0:
+            self._explain(connection, claim, position)
+
+    def count(self, connection: Connection, claim: Claim, rows: int) -> None:
+        """Count ``rows`` more as applied, in the transaction that has moved the position."""
+        table = self._table
+        connection.execute(sa.update(table).where(self._held(claim)).values(applied=table.c.applied + rows))
+
+    def _held(self, claim: Claim) -> Any:
+        return sa.and_(self._table.c.stream == claim.stream, self._table.c.generation == claim.generation)
+
+    def _explain(self, connection: Connection, claim: Claim, position: Position) -> None:
+        row = connection.execute(sa.select(self._table).where(self._held(claim))).first()
+        if row is None:
+            raise Fenced(f"another worker has claimed {claim.stream}")
+        raise Unavailable(
+            f"{claim.stream} is applied up to {row.epoch}:{row.ms}-{row.seq} already, which is not before "
+            f"{position.epoch}:{position.ms}-{position.seq}; claim it again to read from there"
+        )

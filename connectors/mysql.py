@@ -1,0 +1,300 @@
+"""MySQL and MariaDB through PyMySQL.
+
+Rows go as one multi-row INSERT … ON DUPLICATE KEY UPDATE whose literals are written here, a column at a time.
+The session is strict, so that nothing is truncated, and in UTC.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import URL, Connection
+
+from connectors import reflection, times, types
+from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.rows import RowOp
+from connectors.tables import Column, Convert, Table
+
+# NO_AUTO_VALUE_ON_ZERO: the key 0 is 0, not the next number. Backslashes escape, which the literals rely on.
+_SQL_MODE = (
+    "STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,"
+    "NO_AUTO_VALUE_ON_ZERO"
+)
+
+#: Error numbers by what they mean; what is in neither is judged by its class in the DB-API.
+_REFUSED = {
+    *(1048, 1062, 1169, 1216, 1217, 1264, 1265, 1292, 1300, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1426),
+    *(1441, 1451, 1452, 1526, 1557, 1586, 1644, 1690, 1748, 1761, 1762, 3140, 3141, 3143, 3144, 3146, 3156),
+    *(1118, 1022, 3819, 4025, 3903, 1713, 1139),
+}
+_MISMATCH = {
+    *(1044, 1045, 1049, 1051, 1054, 1064, 1100, 1109, 1136, 1142, 1143, 1146, 1227, 1267, 1270, 1288, 1305),
+    *(1347, 1348, 1356, 1370, 1419, 1449, 1906, 3105),
+}
+_UNAVAILABLE = {
+    1021,
+    1030,
+    1040,
+    1114,
+    1203,
+    1205,
+    1206,
+    1213,
+    1226,
+    1290,
+    1836,
+    2002,
+    2003,
+    2006,
+    2013,
+    3572,
+}
+
+_COLUMN = re.compile(r"[Cc]olumn (?:'|(?:`[^`]*`\.)*`)([^'`]+)['`]")
+_AT_ROW = re.compile(r" at row \d+$")
+_BITS = (
+    (mysql.TINYINT, 8),
+    (sa.SmallInteger, 16),
+    (mysql.MEDIUMINT, 24),
+    (sa.BigInteger, 64),
+    (sa.Integer, 32),
+)
+
+_COLUMNS_QUERY = """
+SELECT column_name, column_type, is_nullable, column_default, extra, collation_name, character_octet_length
+FROM information_schema.columns WHERE table_schema = COALESCE(%s, DATABASE()) AND table_name = %s
+"""
+_ENGINE_QUERY = """
+SELECT t.engine, e.transactions FROM information_schema.tables t
+JOIN information_schema.engines e ON e.engine = t.engine
+WHERE t.table_schema = COALESCE(%s, DATABASE()) AND t.table_name = %s
+"""
+
+
+class MySQLTraits(reflection.Traits):
+    second_digits = 0
+
+
+class MySQLConnector(Connector):
+    """The connector for ``mysql+pymysql://`` URLs, of MySQL and of MariaDB."""
+
+    traits = MySQLTraits
+
+    def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
+        if url.get_driver_name() != "pymysql":
+            raise TargetError(
+                "gearsync reaches MySQL and MariaDB by PyMySQL: write mysql:// or mysql+pymysql://"
+            )
+        super().__init__(url, schema, **options)
+        self._packet = 0
+
+    def _engine_options(self) -> dict[str, Any]:
+        seconds = max(1, int(self.lock_seconds))
+        session = (
+            f"SET SESSION sql_mode = '{_SQL_MODE}', time_zone = '+00:00', foreign_key_checks = 1, "
+            f"innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}, "
+            f"wait_timeout = {SILENT_SECONDS * 2}"
+        )
+        return {
+            "isolation_level": "READ COMMITTED",
+            # Statements with literals go out as they are: their percent signs are no placeholders.
+            "execution_options": {"no_parameters": True},
+            "connect_args": {
+                "charset": "utf8mb4",
+                "init_command": session,
+                "connect_timeout": CONNECT_SECONDS,
+                "read_timeout": SILENT_SECONDS,
+                "write_timeout": SILENT_SECONDS,
+            },
+        }
+
+    def _converter(self, type_: Any) -> Convert:
+        if isinstance(type_, mysql.SET):
+            return types.choices(type_.values)
+        if isinstance(type_, mysql.BIT):
+            bits = type_.length or 1
+            return types.integer(0, (1 << bits) - 1, booleans=bits == 1)
+        if isinstance(type_, mysql.YEAR):
+            return types.integer(1901, 2155)
+        if isinstance(type_, sa.Integer):
+            return _integer(type_)
+        if isinstance(type_, mysql.TIME):
+            return times.duration(type_.fsp or 0)
+        if isinstance(type_, mysql.FLOAT) and type_.scale is None and (type_.precision or 0) <= 24:
+            return types.real(types.SINGLE)
+        return super()._converter(type_)
+
+    def _complete(
+        self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
+    ) -> list[str]:
+        place = (self.schema, name)
+        for engine, transactions in connection.exec_driver_sql(_ENGINE_QUERY, place):
+            if transactions != "YES":
+                raise SchemaMismatch(
+                    f"the table {name} is in the engine {engine}, which has no transactions: rows and "
+                    f"checkpoint could part; ALTER TABLE {name} ENGINE = InnoDB"
+                )
+        notes = []
+        for info in connection.exec_driver_sql(_COLUMNS_QUERY, place):
+            column, type_text, nullable, default, extra, collation, octets = info
+            _complete_column(columns[column], type_text, nullable, default, extra, collation, octets)
+            if columns[column].primary_key and collation and not collation.endswith(("_bin", "_cs")):
+                notes.append(
+                    f"the primary-key column {column} has the collation {collation}, to which some different "
+                    f"texts are equal (such as A and a): keys that differ so share one row"
+                )
+        return notes
+
+    def _quote(self, name: str) -> str:
+        # SQLAlchemy doubles percent signs for statements with parameters; ours have none.
+        return super()._quote(name).replace("%%", "%")
+
+    def _upsert(
+        self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
+    ) -> None:
+        names = rows[0].columns
+        quoted = [self._quote(name) for name in names]
+        changes = [
+            f"{column} = VALUES({column})"
+            for name, column in zip(names, quoted)
+            if name not in table.primary_key
+        ]
+        changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
+        changes = [*self._guard(table), *changes] or [f"{quoted[0]} = {quoted[0]}"]
+        head = f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) VALUES "
+        tail = f" ON DUPLICATE KEY UPDATE {', '.join(changes)}"
+        self._send(connection, head, _row_texts([row.values for row in rows]), tail)
+
+    def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        columns = ", ".join(self._quote(name) for name in table.primary_key)
+        head = f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
+        self._send(connection, head, _row_texts(keys), ")")
+
+    def _guard(self, table: Table) -> list[str]:
+        """Return assignments that fail when the row that exists is not that of the primary key.
+
+        ON DUPLICATE KEY UPDATE fires on every unique index, and would overwrite somebody else's row.
+        """
+        if not table.unique_sets:
+            return []
+        columns = [self._quote(name) for name in table.primary_key]
+        same = " AND ".join(f"{column} = VALUES({column})" for column in columns)
+        return [f"{columns[0]} = IF({same}, {columns[0]}, NULL)"]
+
+    def _send(self, connection: Connection, head: str, texts: list[str], tail: str) -> None:
+        if not self._packet:
+            self._packet = int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
+        # Some bytes stay free for the protocol.
+        room = self._packet - len((head + tail).encode()) - 1024
+        for part in _parts(texts, room):
+            connection.exec_driver_sql(head + part + tail)
+
+    def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
+        arguments = error.orig.args if error.orig is not None else ()
+        number = arguments[0] if arguments else 0
+        sentence = _AT_ROW.sub("", self._sentence(error, str(arguments[-1]) if arguments else ""))
+        # Without a statement: the connection was refused, which is retried until somebody acts.
+        if number in _UNAVAILABLE or error.statement is None or error.connection_invalidated:
+            return Unavailable(sentence or "the connection is lost")
+        if number in _MISMATCH:
+            return SchemaMismatch(sentence)
+        if number in _REFUSED or isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
+            found = _COLUMN.search(sentence)
+            return Refused(sentence, found.group(1) if found else "")
+        return Unavailable(sentence or "the connection is lost")
+
+
+def _integer(type_: Any) -> Convert:
+    bits = next(bits for kind, bits in _BITS if isinstance(type_, kind))
+    booleans = isinstance(type_, mysql.TINYINT) and type_.display_width == 1
+    if getattr(type_, "unsigned", False):
+        return types.integer(0, (1 << bits) - 1, booleans)
+    return types.integer(-(1 << (bits - 1)), (1 << (bits - 1)) - 1, booleans)
+
+
+def _complete_column(
+    column: Column,
+    type_text: str,
+    nullable: str,
+    default: str | None,
+    extra: str,
+    collation: str | None,
+    octets: int | None,
+) -> None:
+    column.type_text = type_text
+    column.nullable = nullable == "YES"
+    makes_own = "auto_increment" in extra.lower() or "generated" in extra.lower()
+    # MariaDB writes the default NULL as a text.
+    column.has_default = makes_own or (default is not None and default != "NULL")
+    kind = type_text.partition("(")[0].partition(" ")[0]
+    if kind in ("tinytext", "text", "mediumtext", "longtext"):
+        # In another character set the server counts other bytes; it is strict, and judges itself.
+        column.convert = types.text(byte_limit=octets if (collation or "").startswith("utf8") else None)
+    elif kind in ("tinyblob", "blob", "mediumblob", "longblob"):
+        column.convert = types.binary(octets)
+    elif kind == "binary":
+        column.convert = types.binary(exact=octets)
+
+
+def _row_texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Return each row as ``(literal,literal,…)``; the literals are made a column at a time."""
+    templates, columns = zip(*map(_literals, zip(*rows)))
+    return list(map(f"({','.join(templates)})".__mod__, zip(*columns)))
+
+
+def _literals(values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
+    """Return how a row's text holds a value of this column, and the values for it."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return "%d", values
+    if kinds == {str}:
+        return "'%s'", [_escaped(value) for value in values] if _needs_escape(values) else values
+    return "%s", [_literal(value) for value in values]
+
+
+def _needs_escape(values: Sequence[str]) -> bool:
+    joined = "".join(values)
+    return "\\" in joined or "'" in joined
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _literal(value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, bytes):
+        return f"x'{value.hex()}'"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return f"'{_escaped(str(value))}'"
+
+
+def _parts(texts: list[str], room: int) -> Iterator[str]:
+    """Join row texts by commas into parts of at most ``room`` bytes."""
+    whole = ",".join(texts)
+    if len(whole) * 4 <= room or len(whole.encode()) <= room:
+        yield whole
+        return
+    part: list[str] = []
+    used = 0
+    for text in texts:
+        size = len(text.encode()) + 1
+        if size > room:
+            raise Refused(
+                f"the row has {size} bytes in SQL, and the server's max_allowed_packet leaves {room}"
+            )
+        if used + size > room:
+            yield ",".join(part)
+            part, used = [], 0
+        part.append(text)
+        used += size
+    yield ",".join(part)

@@ -1,0 +1,199 @@
+"""PostgreSQL through psycopg 3.
+
+Rows go as one array a column, written here as PostgreSQL's own array text and taken apart by unnest() in the
+server: one statement whatever the number of rows, as fast as COPY into a temporary table, and without one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL, Connection
+
+from connectors import reflection, types
+from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.rows import RowOp
+from connectors.tables import Column, Convert, Table
+
+#: What the first two characters of an SQLSTATE mean. Classes that are not here may pass: Unavailable.
+_REFUSED_CLASSES = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
+_MISMATCH_CLASSES = {"0A", "26", "2B", "34", "3F", "42"}
+_REFUSED_CODES = {"22P05"}
+_MISMATCH_CODES = {"55000"}
+
+# Stands for NULL while a column is one text; no text can hold it, for it has no UTF-8.
+_NULL = "\udc00"
+
+_TYPES_QUERY = """
+SELECT a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), t.typcategory, t.typtype
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = CAST(CAST(%s AS text) AS regclass) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+
+
+class PostgresTraits(reflection.Traits):
+    nul = False
+    nan = True
+    infinity = True
+
+
+class PostgresConnector(Connector):
+    """The connector for ``postgresql+psycopg://`` URLs."""
+
+    traits = PostgresTraits
+
+    def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
+        if url.get_driver_name() != "psycopg":
+            raise TargetError(
+                "gearsync reaches PostgreSQL by psycopg: write postgresql:// or postgresql+psycopg://"
+            )
+        super().__init__(url, schema, **options)
+
+    def _engine_options(self) -> dict[str, Any]:
+        settings = {
+            "lock_timeout": int(self.lock_seconds * 1000),
+            "idle_in_transaction_session_timeout": SILENT_SECONDS * 1000,
+        }
+        return {
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {
+                "connect_timeout": CONNECT_SECONDS,
+                "tcp_user_timeout": SILENT_SECONDS * 1000,
+                "keepalives_idle": 30,
+                "application_name": "gearsync",
+                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+                # A pooler between us and the server could give the next transaction another session.
+                "prepare_threshold": None,
+            },
+        }
+
+    def _converter(self, type_: Any) -> Convert:
+        if isinstance(type_, postgresql.DOMAIN):
+            return self._converter(type_.data_type)
+        if isinstance(type_, postgresql.ARRAY):
+            return _array(type_.item_type)
+        if isinstance(type_, postgresql.INTERVAL):
+            if type_.precision is not None or type_.fields is not None:
+                return types.refused("an interval of limited precision would be rounded; declare it without")
+            return types.judged_by_database(nul=False)
+        if isinstance(type_, postgresql.MONEY):
+            return types.numeric(17, 2)
+        if isinstance(type_, postgresql.BIT):
+            return types.judged_by_database(nul=False)
+        return super()._converter(type_)
+
+    def _complete(
+        self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
+    ) -> list[str]:
+        # Outside of a statement with parameters a percent sign is not doubled.
+        place = self._quoted_table(name).replace("%%", "%")
+        for column, base, full, category, kind in connection.exec_driver_sql(_TYPES_QUERY, (place,)):
+            columns[column].type_text = full
+            # unnest() takes arrays of arrays apart whole, and no array of a domain over one.
+            columns[column].type = base if category != "A" and kind in "be" else None
+            if full == '"char"':
+                columns[column].convert = types.text(byte_limit=1, nul=False)
+            if full == "name":
+                columns[column].convert = types.text(byte_limit=63, nul=False)
+        return []
+
+    def _upsert(
+        self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
+    ) -> None:
+        names = rows[0].columns
+        source, arrays = self._source(table, names, [row.values for row in rows])
+        key = ", ".join(self._quote(name) for name in table.primary_key)
+        changes = [
+            f"{self._quote(name)} = EXCLUDED.{self._quote(name)}"
+            for name in names
+            if name not in table.primary_key
+        ]
+        changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
+        action = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
+        connection.exec_driver_sql(
+            f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(map(self._quote, names))}) "
+            f"OVERRIDING SYSTEM VALUE {source} ON CONFLICT ({key}) DO {action}",
+            arrays,
+        )
+
+    def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        source, arrays = self._source(table, table.primary_key, keys)
+        match = " AND ".join(
+            f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
+        )
+        statement = f"DELETE FROM {self._quoted_table(table.name)} t USING ({source}) k WHERE {match}"
+        connection.exec_driver_sql(statement, arrays)
+
+    def _settle(self, connection: Connection) -> None:
+        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+        connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+
+    def _source(
+        self, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return a SELECT of the rows, its columns named c0, c1, …, and its parameters."""
+        columns = [table.columns[name] for name in names]
+        arrays = ", ".join(f"%s::{column.type or 'text'}[]" for column in columns)
+        wanted = ", ".join(
+            f"c{index}" if column.type else f"CAST(c{index} AS {_percent(column.type_text)}) AS c{index}"
+            for index, column in enumerate(columns)
+        )
+        aliases = ", ".join(f"c{index}" for index in range(len(columns)))
+        literals = tuple(array_text(values) for values in zip(*rows))
+        return f"SELECT {wanted} FROM unnest({arrays}) AS s({aliases})", literals
+
+    def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None:
+            return super()._explain(error)
+        diagnostics = getattr(error.orig, "diag", None)
+        sentence = self._sentence(error, getattr(diagnostics, "message_primary", None))
+        if state in _MISMATCH_CODES or state[:2] in _MISMATCH_CLASSES:
+            return SchemaMismatch(sentence)
+        if state in _REFUSED_CODES or state[:2] in _REFUSED_CLASSES:
+            return Refused(sentence, getattr(diagnostics, "column_name", None) or "")
+        return Unavailable(sentence)
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _array(item: Any) -> Convert:
+    if isinstance(item, (sa.Numeric, sa.DateTime, sa.Time, postgresql.INTERVAL)):
+        limits = [getattr(item, name, None) for name in ("precision", "scale")]
+        if any(limit is not None for limit in limits) and not isinstance(item, sa.Float):
+            return types.refused("the elements of an array of limited precision would be rounded")
+    return types.judged_by_database(nul=False)
+
+
+def array_text(values: Sequence[Any]) -> str:
+    """Return the values of one column as PostgreSQL's array text, each element quoted.
+
+    The text is made of the whole column at once: per value there is no Python code but for values that are no
+    texts.
+    """
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return "{" + ",".join(map(str, values)) + "}"
+    if kinds != {str}:
+        values = [_element(value) for value in values]
+    # Between two values stands NUL, which no text in PostgreSQL holds.
+    joined = "\0".join(values)
+    if "\\" in joined:
+        joined = joined.replace("\\", "\\\\")
+    if '"' in joined:
+        joined = joined.replace('"', '\\"')
+    text = '{"' + joined.replace("\0", '","') + '"}'
+    return text.replace(f'"{_NULL}"', "NULL") if type(None) in kinds else text
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return _NULL
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    return str(value)

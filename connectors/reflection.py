@@ -1,0 +1,116 @@
+"""Tables as SQLAlchemy reflects them, and the converter of each of its types."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Inspector
+
+from connectors import times, types
+from connectors.errors import SchemaMismatch
+from connectors.tables import Convert, Table
+
+
+class Traits:
+    """What a database's types take; a dialect sets what differs."""
+
+    #: Texts may hold NUL characters.
+    nul = True
+    nan = False
+    infinity = False
+    #: Digits of a second's fraction where the type names none.
+    second_digits = 6
+
+
+def converter(type_: Any, traits: Traits) -> Convert:
+    """Return the converter of one of SQLAlchemy's own types; types it does not know are for the database."""
+    if isinstance(type_, sa.Enum):
+        return types.choice(type_.enums)
+    if isinstance(type_, sa.Uuid):
+        return types.uuid_text()
+    if isinstance(type_, sa.JSON):
+        return types.json_text(traits.nul)
+    if isinstance(type_, sa.Boolean):
+        return types.boolean()
+    if isinstance(type_, sa.Integer):
+        return _integer(type_)
+    if isinstance(type_, sa.Numeric):
+        return _number(type_, traits)
+    if isinstance(type_, (sa.DateTime, sa.Time)):
+        return _time(type_, traits)
+    if isinstance(type_, sa.Date):
+        return times.date()
+    if isinstance(type_, sa.types._Binary):
+        return types.binary(type_.length)
+    if isinstance(type_, sa.String):
+        return types.text(type_.length, nul=traits.nul)
+    return types.judged_by_database(traits.nul)
+
+
+def _integer(type_: Any) -> Convert:
+    bits = 15 if isinstance(type_, sa.SmallInteger) else 63 if isinstance(type_, sa.BigInteger) else 31
+    return types.integer(-(1 << bits), (1 << bits) - 1)
+
+
+def _number(type_: Any, traits: Traits) -> Convert:
+    if not isinstance(type_, sa.Float):
+        return types.numeric(type_.precision, type_.scale, traits.nan)
+    if getattr(type_, "scale", None) is not None:
+        # DOUBLE(10, 2) rounds as a DECIMAL(10, 2) does.
+        return types.numeric(type_.precision, type_.scale)
+    single = isinstance(type_, sa.REAL)
+    return types.real(types.SINGLE if single else types.DOUBLE, traits.infinity, traits.nan)
+
+
+def _time(type_: Any, traits: Traits) -> Convert:
+    digits = next(
+        (getattr(type_, name) for name in ("precision", "fsp") if getattr(type_, name, None) is not None),
+        traits.second_digits,
+    )
+    factory = times.timestamp if isinstance(type_, sa.DateTime) else times.time
+    return factory(bool(type_.timezone), digits)
+
+
+class Reflected:
+    """One table as it was reflected: ``columns`` as SQLAlchemy's dictionaries, keys as names."""
+
+    def __init__(self, connection: Connection, name: str, schema: str | None) -> None:
+        inspector = sa.inspect(connection)
+        with warnings.catch_warnings():
+            # Of a type that SQLAlchemy does not know, the database judges the values.
+            warnings.simplefilter("ignore", sa.exc.SAWarning)
+            try:
+                self.columns = inspector.get_columns(name, schema)
+            except sa.exc.NoSuchTableError:
+                raise SchemaMismatch(_missing(inspector, name, schema)) from None
+        self.primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
+        if not self.primary_key:
+            raise SchemaMismatch(f"the table {name} has no primary key, so a key can't tell its row")
+        self.foreign_keys = inspector.get_foreign_keys(name, schema)
+        self.unique_sets = _unique_sets(inspector, name, schema, self.primary_key)
+        self.parents = {
+            key["referred_table"] for key in self.foreign_keys if key["referred_schema"] in (schema, None)
+        }
+
+
+def _missing(inspector: Inspector, name: str, schema: str | None) -> str:
+    place = f"the schema {schema}" if schema else "the target's database"
+    if name in inspector.get_view_names(schema):
+        return f"{name} in {place} is a view, and a function needs a table"
+    return f"there is no table {name} in {place}"
+
+
+def _unique_sets(
+    inspector: Inspector, name: str, schema: str | None, primary_key: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    indexes = [each for each in inspector.get_indexes(name, schema) if each.get("unique")]
+    every: list[Any] = [*indexes, *inspector.get_unique_constraints(name, schema)]
+    found = {tuple(column or "" for column in each["column_names"]): None for each in every}
+    return [columns for columns in found if columns != primary_key]
+
+
+def make_table(reflected: Reflected, name: str, columns: dict[str, Any], notes: list[str]) -> Table:
+    """Put a Table together from what was reflected."""
+    return Table(name, columns, reflected.primary_key, reflected.unique_sets, reflected.parents, notes)

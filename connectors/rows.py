@@ -1,0 +1,122 @@
+"""What goes into a database and what comes back: row operations, positions, claims, refusals."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence
+
+
+class Position(NamedTuple):
+    """How far a stream is applied: the epoch of a change, then the two parts of its stream id."""
+
+    epoch: int
+    ms: int
+    seq: int
+
+
+class Claim(NamedTuple):
+    """The right of one worker to move one stream's checkpoint, and the position that the claim found."""
+
+    stream: str
+    epoch: int
+    owner: str
+    generation: int
+    position: Position
+
+
+class RowOp:
+    """One operation on one row, its values already converted by the columns.
+
+    ``kind`` is ``upsert``, ``delete`` (by ``key``) or ``clear`` (all rows of the table). ``key``: the values
+    of the primary key, in the table's order. For an upsert, ``columns`` are all columns written, the primary
+    key first, and ``values`` theirs; when the row exists already, ``nulls`` become NULL (the column's default
+    where it is NOT NULL and has one), and ``defaults`` the column's default. ``origin`` is the caller's own.
+    """
+
+    __slots__ = ("columns", "defaults", "key", "kind", "nulls", "origin", "table", "values")
+
+    def __init__(
+        self,
+        table: str,
+        kind: str,
+        key: tuple[Any, ...] = (),
+        columns: tuple[str, ...] = (),
+        values: tuple[Any, ...] = (),
+        nulls: tuple[str, ...] = (),
+        defaults: tuple[str, ...] = (),
+        origin: object = None,
+    ) -> None:
+        self.table = table
+        self.kind = kind
+        self.key = key
+        self.columns = columns
+        self.values = values
+        self.nulls = nulls
+        self.defaults = defaults
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"RowOp({self.table!r}, {self.kind!r}, {self.key!r}, {self.columns!r})"
+
+
+class Refusal(NamedTuple):
+    """A row that the database refuses for good: why, and its column when the database tells (else "")."""
+
+    row: RowOp
+    reason: str
+    column: str
+
+
+class Applied(NamedTuple):
+    """The outcome of one batch: how many row operations are in, and how many refusals were handed out."""
+
+    rows: int
+    refused: int
+
+
+class Group(NamedTuple):
+    """Operations of one kind on one table with the same columns: what one bulk statement can do."""
+
+    table: str
+    kind: str
+    columns: tuple[str, ...]
+    nulls: tuple[str, ...]
+    defaults: tuple[str, ...]
+    rows: list[RowOp]
+
+
+def waves(rows: Sequence[RowOp]) -> list[list[RowOp]]:
+    """Split rows so that no wave touches a row twice and the waves, in order, keep each row's order.
+
+    A clear is a wave of its own.
+    """
+    identities = {(row.table, row.key) for row in rows}
+    if len(identities) == len(rows) and not any(row.kind == "clear" for row in rows):
+        return [list(rows)]
+    result: list[list[RowOp]] = []
+    floor = 0
+    last: dict[tuple[str, tuple[Any, ...]], int] = {}
+    for row in rows:
+        if row.kind == "clear":
+            result.append([row])
+            floor = len(result)
+            continue
+        identity = (row.table, row.key)
+        wave = max(last.get(identity, -1) + 1, floor)
+        if wave == len(result):
+            result.append([])
+        result[wave].append(row)
+        last[identity] = wave
+    return result
+
+
+def groups(rows: Sequence[RowOp]) -> list[Group]:
+    """Group the rows of one wave, in the order in which each group first appears."""
+    found: dict[Any, Group] = {}
+    for row in rows:
+        shape = (row.table, row.kind, row.columns, row.nulls, row.defaults)
+        group = found.get(shape)
+        if group is None:
+            found[shape] = Group(*shape, rows=[row])
+        else:
+            group.rows.append(row)
+    return list(found.values())

@@ -1,0 +1,182 @@
+"""SQLite, with WAL and declared types taken at their word.
+
+SQLite itself stores any text in an INTEGER column; here the converters decide before it is asked. Foreign
+keys are enforced, as declared.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from decimal import Decimal
+from typing import Any, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from connectors import reflection, times, types
+from connectors.base import READS, Connector
+from connectors.errors import ConnectorError, ConversionError, Refused, SchemaMismatch, Unavailable
+from connectors.rows import RowOp
+from connectors.tables import Column, Convert, Table
+
+#: How many decimal digits a number keeps in SQLite, which stores it as an 8-byte float.
+_DIGITS = 15
+
+_DECIMALS = re.compile(r"\s*(NUMERIC|DECIMAL)\b", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*\Z")
+
+_REFUSED = ("constraint failed", "datatype mismatch", "too big", "too large")
+_MISMATCH = ("no such table", "no such column", "has no column", "syntax error", "cannot modify", "UPSERT")
+
+
+class SQLiteTraits(reflection.Traits):
+    infinity = True
+
+
+class SQLiteConnector(Connector):
+    """The connector for ``sqlite:///`` URLs."""
+
+    traits = SQLiteTraits
+
+    def _engine_options(self) -> dict[str, Any]:
+        # isolation_level None: the driver begins no transactions of its own.
+        arguments = {"timeout": self.lock_seconds, "isolation_level": None, "check_same_thread": False}
+        return {"connect_args": arguments}
+
+    def _create_engine(self, url: sa.engine.URL) -> Engine:
+        options = self._engine_options()
+        engine = sa.create_engine(url, hide_parameters=True, poolclass=sa.pool.QueuePool, **options)
+        sa.event.listen(engine, "connect", _prepare)
+        sa.event.listen(engine, "begin", _begin)
+        return engine
+
+    def _converter(self, type_: Any) -> Convert:
+        if isinstance(type_, sa.Integer):
+            return types.integer(-(1 << 63), (1 << 63) - 1)
+        convert = super()._converter(type_)
+        if isinstance(type_, sa.JSON):
+            return _checked(convert, _stays_text)
+        if isinstance(type_, (sa.Numeric, sa.Boolean, sa.DateTime, sa.Date, sa.Time)):
+            return _checked(convert, _as_sqlite)
+        return convert
+
+    def _complete(
+        self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
+    ) -> list[str]:
+        for key in reflected.foreign_keys:
+            if str(key.get("options", {}).get("initially", "")).upper() == "DEFERRED":
+                raise SchemaMismatch(
+                    f"a foreign key of {name} is DEFERRABLE INITIALLY DEFERRED. SQLite checks it only at "
+                    "COMMIT, where a refused row can't be told from the others; declare it without DEFERRED"
+                )
+        place = f"PRAGMA {self._quote(self.schema) + '.' if self.schema else ''}"
+        for info in connection.exec_driver_sql(f"{place}table_info({self._quote(name)})"):
+            column = columns[info.name]
+            column.type_text = info.type
+            if isinstance(column.type, sa.NUMERIC) and not _DECIMALS.match(info.type):
+                # SQLAlchemy takes every type that it does not know for a number, as SQLite does.
+                column.convert = _unknown(info.type)
+        return []
+
+    def _default(self, column: Column) -> str:
+        # SQLite has no DEFAULT in an UPDATE.
+        return f"({column.default})" if column.default is not None else "NULL"
+
+    def _upsert(
+        self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
+    ) -> None:
+        names = rows[0].columns
+        quoted = [self._quote(name) for name in names]
+        key = ", ".join(self._quote(name) for name in table.primary_key)
+        changes = [
+            f"{self._quote(name)} = excluded.{self._quote(name)}"
+            for name in names
+            if name not in table.primary_key
+        ]
+        changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
+        action = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
+        connection.exec_driver_sql(
+            f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) "
+            f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({key}) DO {action}",
+            [row.values for row in rows],
+        )
+
+    def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        match = " AND ".join(f"{self._quote(name)} = ?" for name in table.primary_key)
+        statement = f"DELETE FROM {self._quoted_table(table.name)} WHERE {match}"
+        connection.exec_driver_sql(statement, list(keys))
+
+    def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
+        sentence = self._sentence(error)
+        if isinstance(error, sa.exc.IntegrityError) or any(part in sentence for part in _REFUSED):
+            return Refused(sentence, _column(sentence))
+        if any(part in sentence for part in _MISMATCH):
+            return SchemaMismatch(sentence)
+        return Unavailable(sentence)
+
+
+def _unknown(declared: str) -> Convert:
+    if declared.upper() == "UUID":
+        return types.uuid_text()
+    if declared.upper().startswith(("TIMESTAMP", "DATETIME")):
+        return _checked(times.timestamp(zone=False), _as_sqlite)
+    return _checked(types.judged_by_database(), _stays_text)
+
+
+def _prepare(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that begins by reading and then writes could find its snapshot outdated.
+    reads = connection.get_execution_options().get(READS)
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _checked(convert: Convert, finish: Convert) -> Convert:
+    def converted(value: object) -> Any:
+        return finish(convert(value))
+
+    return converted
+
+
+def _as_sqlite(value: object) -> Any:
+    """Return a value as SQLAlchemy's own types would store it, where SQLite has no such type."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, datetime.datetime):
+        return value.replace(tzinfo=None).isoformat(" ", "microseconds")
+    if isinstance(value, datetime.time):
+        return value.isoformat("microseconds")
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return _number(value)
+    return value
+
+
+def _number(value: Decimal) -> Any:
+    if value == value.to_integral_value() and abs(value) < 1 << 63:
+        return int(value)
+    if len(bytes(value.as_tuple().digits).strip(b"\0")) > _DIGITS:
+        raise ConversionError(f"the number has more than {_DIGITS} digits, which SQLite can't keep")
+    return float(value)
+
+
+def _stays_text(value: object) -> Any:
+    """Return a text for a type that is a number for SQLite: a text that looks like one must survive it."""
+    if isinstance(value, str) and _NUMBER.match(value):
+        small = value.lstrip("-").isdigit() and len(value) < 19
+        if str(int(value) if small else float(value)) != value:
+            raise ConversionError("the value is a number that SQLite would write otherwise")
+    return value
+
+
+def _column(sentence: str) -> str:
+    """Return the column that SQLite names: ``UNIQUE constraint failed: persons.email``."""
+    kind, _, place = sentence.partition(" constraint failed: ")
+    return place.rpartition(".")[2] if kind in ("NOT NULL", "UNIQUE") and "," not in place else ""

@@ -1,0 +1,65 @@
+"""A table as it is in the database: its columns with their converters, its keys, and what it refers to."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterable
+
+Convert = Callable[[object], Any]
+
+
+class Column:
+    """One column. ``convert`` takes the bytes of a hash field (or a Python value from a transform; None is
+    NULL) and returns the value to write, or raises ConversionError. ``type_text`` is the type in SQL.
+
+    ``default`` is the default as an SQL expression where the database tells, ``type`` SQLAlchemy's type.
+    """
+
+    __slots__ = ("convert", "default", "has_default", "name", "nullable", "primary_key", "type", "type_text")
+
+    def __init__(
+        self,
+        name: str,
+        type_: Any,
+        type_text: str,
+        convert: Convert,
+        nullable: bool = True,
+        has_default: bool = False,
+        primary_key: bool = False,
+        default: str | None = None,
+    ) -> None:
+        self.name = name
+        self.type = type_
+        self.type_text = type_text
+        self.convert = convert
+        self.nullable = nullable
+        self.has_default = has_default
+        self.primary_key = primary_key
+        self.default = default
+
+    def __repr__(self) -> str:
+        return f"Column({self.name!r}, {self.type_text!r})"
+
+
+class Table:
+    """One table. ``unique_sets`` are the columns of its unique indexes beside the primary key, ``parents``
+    the tables that its foreign keys refer to, ``warnings`` sentences about what may surprise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: dict[str, Column],
+        primary_key: tuple[str, ...],
+        unique_sets: list[tuple[str, ...]],
+        parents: Iterable[str] = (),
+        warnings: Iterable[str] = (),
+    ) -> None:
+        self.name = name
+        self.columns = columns
+        self.primary_key = primary_key
+        self.unique_sets = unique_sets
+        self.parents = frozenset(parents)
+        self.warnings = list(warnings)
+
+    def __repr__(self) -> str:
+        return f"Table({self.name!r})"
