@@ -1,0 +1,191 @@
+"""From the image of a hash to a row operation of one function, by the columns as the database has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from connectors import Connector, ConversionError, RowOp, SchemaMismatch, Table
+from gears import change as changes
+from gears.change import Change
+from gears.deadletters import Fault
+from gears.functions import Change as SeenChange
+from gears.functions import Function, Transform
+
+Convert = Callable[[object], Any]
+
+
+class RowFault(Exception):
+    """A change has no row: a value does not fit, or the transform failed."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
+
+
+class Shape(NamedTuple):
+    """What all images with the same fields share."""
+
+    columns: tuple[str, ...]
+    picks: tuple[tuple[int, Convert], ...]
+    absent: tuple[str, ...]
+
+
+def _as_text(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+class Converter:
+    """Makes row operations for one function. ``Converter(...)`` raises SchemaMismatch when a column is missing."""
+
+    def __init__(self, function: Function, transform: Transform | None, connector: Connector) -> None:
+        self.function = function
+        self.mapping = function.mapping
+        self.transform = transform
+        self.match = function.mapping.keys.match
+        table = connector.table(self.mapping.table)
+        self._check(table)
+        names = self.mapping.primary_key
+        self._key_order = tuple(
+            (names.index(name), table.columns[name].convert) for name in table.primary_key
+        )
+        self._primary_key = table.primary_key
+        self._columns = {
+            field.encode(): (column, table.columns[column].convert)
+            for field, column in self.mapping.columns.items()
+        }
+        self._shapes: dict[tuple[bytes, ...], Shape] = {}
+
+    def _check(self, table: Table) -> None:
+        wanted = [*self.mapping.primary_key, *self.mapping.columns.values()]
+        missing = [column for column in wanted if column not in table.columns]
+        if missing:
+            raise SchemaMismatch(
+                f"table {self.mapping.table} has no column {', '.join(missing)}, which function "
+                f"{self.function.name} writes; add it, or deploy a version without it"
+            )
+        if set(table.primary_key) != set(self.mapping.primary_key):
+            raise SchemaMismatch(
+                f"the primary key of table {self.mapping.table} is ({', '.join(table.primary_key)}), but the keys "
+                f"of function {self.function.name} give ({', '.join(self.mapping.primary_key)})"
+            )
+
+    # -- One change --------------------------------------------------------------------------------------------
+
+    def keeps(self, op: bytes) -> bool:
+        """Whether the row stays when its key goes by ``op``."""
+        policies = {
+            changes.DELETED: self.mapping.on_delete,
+            changes.EXPIRED: self.mapping.on_expire,
+            changes.EVICTED: self.mapping.on_evict,
+        }
+        return policies[op] == "keep"
+
+    def row(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
+        """Return the operation for a change under ``op`` (its own, or what coalescing made of it).
+
+        ``parts``: what the key template matched. None: the transform dropped it. Raises RowFault.
+        """
+        if self.transform is not None:
+            return self._transformed(change, op, parts)
+        key = self._key(parts)
+        if op in changes.GONE:
+            return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
+        shape = self._shapes.get(change.fields)
+        if shape is None:
+            shape = self._shapes[change.fields] = self._shape(change.fields)
+        values = change.values
+        try:
+            converted = tuple([convert(values[at]) for at, convert in shape.picks])
+        except ConversionError:
+            raise self._first_fault(shape, values) from None
+        return self._upsert(change, op, key, shape, converted)
+
+    def _upsert(
+        self, change: Change, op: bytes, key: tuple[Any, ...], shape: Shape, values: tuple[Any, ...]
+    ) -> RowOp:
+        nulls = shape.absent if op == changes.REMOVED else ()
+        defaults = shape.absent if op == changes.REPLACED else ()
+        table = self.mapping.table
+        return RowOp(table, "upsert", key, shape.columns, key + values, nulls, defaults, (change, self, op))
+
+    def _key(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
+        try:
+            return tuple([convert(parts[at]) for at, convert in self._key_order])
+        except ConversionError:
+            for name, (at, convert) in zip(self._primary_key, self._key_order):
+                self._try(name, convert, parts[at])
+            raise
+
+    def _shape(self, fields: tuple[Any, ...]) -> Shape:
+        present = {field: at for at, field in enumerate(fields)}
+        mapped = [(field, *pair) for field, pair in self._columns.items()]
+        columns = tuple(column for field, column, _ in mapped if field in present)
+        picks = tuple((present[field], convert) for field, _, convert in mapped if field in present)
+        absent = tuple(column for field, column, _ in mapped if field not in present)
+        return Shape(self._primary_key + columns, picks, absent)
+
+    def _first_fault(self, shape: Shape, values: list[Any]) -> RowFault:
+        """Find which column refused; slow, and only ever asked about rows that are refused."""
+        for column, (at, convert) in zip(shape.columns[len(self._primary_key) :], shape.picks):
+            try:
+                convert(values[at])
+            except ConversionError as error:
+                return RowFault(self.fault(f"column {column}: {error}", column))
+        raise AssertionError("a value was refused, and then it was not")
+
+    def _try(self, column: str, convert: Convert, value: Any) -> None:
+        try:
+            convert(value)
+        except ConversionError as error:
+            raise RowFault(self.fault(f"column {column} (from the key): {error}", column)) from error
+
+    def fault(self, reason: str, column: str = "") -> Fault:
+        """Return what a dead letter says of this function."""
+        return Fault(self.function.name, self.mapping.table, column, reason)
+
+    # -- With a transform ----------------------------------------------------------------------------------------
+
+    def _transformed(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
+        assert self.transform is not None
+        names = self.mapping.primary_key
+        seen = SeenChange(
+            _as_text(change.key),
+            "delete" if op in changes.GONE else "upsert",
+            {str(_as_text(name)): _as_text(value) for name, value in change.image.items()},
+            {name: _as_text(part) for name, part in zip(names, parts)},
+        )
+        try:
+            result = self.transform(seen)
+        except Exception as error:
+            reason = f"the transform of {self.function.name} raised {type(error).__name__}: {error}"
+            raise RowFault(self.fault(reason)) from error
+        if result is None:
+            return None
+        return self._from_seen(change, op, result)
+
+    def _from_seen(self, change: Change, op: bytes, result: Any) -> RowOp:
+        names = self.mapping.primary_key
+        if (
+            not isinstance(result, SeenChange)
+            or result.op not in ("upsert", "delete")
+            or set(result.primary_key) != set(names)
+        ):
+            message = (
+                "the transform of {} must return its Change or None, with every column of the primary key"
+            )
+            raise RowFault(self.fault(message.format(self.function.name)))
+        key = self._key(tuple(result.primary_key[name] for name in names))
+        if result.op == "delete":
+            return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
+        fields = tuple(name.encode() for name in result.fields)
+        values = list(result.fields.values())
+        shape = self._shape(fields)
+        try:
+            converted = tuple([convert(values[at]) for at, convert in shape.picks])
+        except ConversionError:
+            raise self._first_fault(shape, values) from None
+        return self._upsert(change, changes.UPSERT if op in changes.GONE else op, key, shape, converted)

@@ -1,0 +1,138 @@
+"""The Redis side of the worker: which lanes there are, reading, acknowledging, dead letters, heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from gears import deadletters
+from gears.change import Change, decode
+from gears.deadletters import Fault
+from gears.deployment import Deployment
+
+SOCKET_TIMEOUT_SECONDS = 15.0
+CHUNK = 1000
+"""The most entries of one XREAD: Redis builds the answer on its main thread."""
+LANE_HEAD = b"0-0"
+
+
+class Lane(NamedTuple):
+    """One lane of a deployment, as the module tells."""
+
+    stream: str
+    dead_stream: str
+    target: str
+    number: int
+    retired: bool
+
+
+class Lanes(NamedTuple):
+    """The answer of GEARSYNC.LANES."""
+
+    epoch: int
+    state: str
+    version: int
+    lanes: tuple[Lane, ...]
+
+
+class Pulse(NamedTuple):
+    """The answer of GEARSYNC.HEARTBEAT."""
+
+    epoch: int
+    version: int
+    state: str
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a client that raises at once what goes wrong; retrying is the worker's own."""
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        decode_responses=False,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def fetch_deployment(client: redis.Redis, name: str) -> Deployment | None:
+    """Return the deployment of that name as the module holds it; None: there is none."""
+    for entry in client.execute_command("GEARSYNC.DEPLOYMENTS"):
+        if entry[0].decode() == name:
+            return Deployment.from_payload(entry[3])
+    return None
+
+
+def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
+    """Return the lanes of a deployment, retired ones first, with the shard's epoch."""
+    epoch, _, state, version, entries = client.execute_command("GEARSYNC.LANES", name)
+    lanes = tuple(
+        Lane(stream.decode(), dead.decode(), target.decode(), int(index), status == b"retired")
+        for stream, dead, target, index, status in entries
+    )
+    return Lanes(int(epoch), state.decode(), int(version), lanes)
+
+
+def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pulse:
+    """Tell the module that this worker lives; return what the module wants of it."""
+    epoch, version, state = client.execute_command("GEARSYNC.HEARTBEAT", name, worker_id, report)
+    return Pulse(int(epoch), int(version), state.decode())
+
+
+def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
+    """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
+    return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+
+
+class Reader:
+    """Reads one lane from its head, on a connection of its own."""
+
+    def __init__(self, url: str, stream: str) -> None:
+        self._client = connect(url)
+        self._connection = self._client.connection_pool.get_connection()
+        self._stream = stream
+        self._after = LANE_HEAD
+
+    def read(self, most: int, block_ms: int) -> list[Change]:
+        """Return the next changes, at most ``most``, waiting up to ``block_ms`` for the first."""
+        arguments: list[Any] = ["XREAD", "COUNT", min(most, CHUNK)]
+        if block_ms > 0:
+            arguments += ["BLOCK", block_ms]
+        # The plain connection: redis-py's own XREAD makes a dict of each entry, which costs more than all we do.
+        self._connection.send_command(*arguments, "STREAMS", self._stream, self._after)
+        answer = self._connection.read_response()
+        if not answer:
+            return []
+        entries = answer[0][1]
+        self._after = entries[-1][0]
+        return [decode(entry_id, pairs) for entry_id, pairs in entries]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+        self._client.close()
+
+
+def store_letters(client: redis.Redis, stream: str, letters: Sequence[tuple[Change, list[Fault]]]) -> int:
+    """Add dead letters under their changes' ids; one that is there already is not added again.
+
+    Returns how many are new. They are in Redis when this returns.
+    """
+    added = 0
+    for change, faults in letters:
+        fields: Any = deadletters.encode(change, faults)
+        try:
+            client.xadd(stream, fields, id=change.id)
+        except redis.ResponseError as error:
+            if "equal or smaller" not in str(error):
+                raise
+            if client.xrange(stream, change.id, change.id):
+                continue
+            # Ids fell back after a failover, or another function's letter of this batch came before.
+            client.xadd(stream, fields)
+        added += 1
+    return added

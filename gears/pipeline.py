@@ -1,0 +1,198 @@
+"""From the changes of one batch to row operations: matched to functions, coalesced by key, converted.
+
+The last image of a key wins. What coalescing must not lose is *how* the row got there: whether it was deleted in between, or
+lost fields; ``fold`` keeps that in the operation. Functions with a transform see every change, because a transform may
+drop one or turn it to another row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from connectors import Position, Refusal, RowOp
+from gears import change as changes
+from gears.change import Change
+from gears.conversion import Converter, RowFault
+from gears.deadletters import Fault
+
+
+def fold(before: bytes, op: bytes) -> bytes:
+    """Return the operation that stands for ``op`` after ``before`` on one key (b"": nothing before)."""
+    if op == changes.UPSERT and before in (changes.REMOVED, changes.REPLACED):
+        return before
+    if before in changes.GONE and op in (changes.UPSERT, changes.REMOVED):
+        return changes.REPLACED
+    return op
+
+
+class _Slot:
+    """The latest state of one key for one function."""
+
+    __slots__ = ("change", "converter", "op", "parts")
+
+    def __init__(self, converter: Converter, parts: tuple[bytes, ...]) -> None:
+        self.converter = converter
+        self.parts = parts
+        self.change: Change | None = None
+        self.op = b""
+
+
+class Batch:
+    """A prepared batch. ``rows`` are its operations in order, ``faults`` what was refused before SQL.
+
+    ``position`` is where its last change stands; ``skipped`` counts changes that no function covers.
+    """
+
+    def __init__(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> None:
+        self.changes = all_changes
+        self.converters = converters
+        self.rows: list[RowOp] = []
+        self.faults: list[tuple[Change, Fault]] = []
+        self.skipped = 0
+        self._slots: dict[bytes, list[_Slot]] = {}
+        self._by_key: dict[bytes, list[Change]] | None = None
+        for change in all_changes:
+            self._take(change)
+        self._emit()
+
+    @property
+    def position(self) -> Position:
+        return self.changes[-1].position
+
+    # -- Taking changes in ---------------------------------------------------------------------------------------
+
+    def _match(self, key: bytes) -> list[_Slot]:
+        slots = []
+        for converter in self.converters:
+            parts = converter.match(key)
+            if parts is not None:
+                slots.append(_Slot(converter, parts))
+        return slots
+
+    def _take(self, change: Change) -> None:
+        op = change.op
+        if op == changes.FLUSHED:
+            self._flush(change)
+            return
+        slots = self._slots.get(change.key)
+        if slots is None:
+            slots = self._slots[change.key] = self._match(change.key)
+        if not slots:
+            self.skipped += 1
+        for slot in slots:
+            if op in changes.GONE and slot.converter.keeps(op):
+                continue
+            if slot.converter.transform is not None:
+                self._transform(change, slot)
+            else:
+                slot.change = change
+                slot.op = fold(slot.op, op)
+
+    def _transform(self, change: Change, slot: _Slot) -> None:
+        try:
+            row = slot.converter.row(change, change.op, slot.parts)
+        except RowFault as error:
+            self.faults.append((change, error.fault))
+            return
+        if row is not None:
+            self.rows.append(row)
+
+    def _flush(self, change: Change) -> None:
+        """Clear the tables whose mapping says so; what came before in this batch no longer matters there."""
+        cleared = [each for each in self.converters if each.mapping.on_flush == "delete"]
+        tables = {each.mapping.table for each in cleared}
+        for slots in self._slots.values():
+            for slot in slots:
+                if slot.converter in cleared:
+                    slot.change = None
+                    slot.op = b""
+        self.rows = [row for row in self.rows if row.table not in tables]
+        self.rows += [
+            RowOp(table, "clear", origin=(change, cleared[0], change.op)) for table in sorted(tables)
+        ]
+
+    # -- Giving rows out -------------------------------------------------------------------------------------------
+
+    def _emit(self) -> None:
+        final = [slot for slots in self._slots.values() for slot in slots if slot.change is not None]
+        if len(self.converters) > 1:
+            # Two functions may write one row: then the order of their last changes matters.
+            final.sort(key=lambda slot: slot.change.position if slot.change else self.position)
+        for slot in final:
+            assert slot.change is not None
+            try:
+                row = slot.converter.row(slot.change, slot.op, slot.parts)
+            except RowFault:
+                row = self._last_good(slot.converter, slot.parts, slot.change.key)
+            if row is not None:
+                self.rows.append(row)
+
+    def _chain(self, key: bytes) -> list[Change]:
+        if self._by_key is None:
+            self._by_key = {}
+            for change in self.changes:
+                self._by_key.setdefault(change.key, []).append(change)
+        return self._by_key[key]
+
+    def _states(self, converter: Converter, key: bytes) -> list[tuple[Change, bytes]]:
+        """Return the changes of a key that count for a function, each with what they are folded to up to there."""
+        states: list[tuple[Change, bytes]] = []
+        op = b""
+        for change in self._chain(key):
+            if change.op in changes.GONE and converter.keeps(change.op):
+                continue
+            op = fold(op, change.op)
+            states.append((change, op))
+        return states
+
+    def _last_good(self, converter: Converter, parts: tuple[bytes, ...], key: bytes) -> RowOp | None:
+        """The last image of a key is refused: return the row of the one before it that is not."""
+        for change, op in reversed(self._states(converter, key)):
+            try:
+                return converter.row(change, op, parts)
+            except RowFault as error:
+                self.faults.append((change, error.fault))
+        return None
+
+    def earlier(self, row: RowOp) -> list[RowOp]:
+        """Return the rows of the key's states before ``row``, in order, for when the database refuses ``row``."""
+        change, converter, _ = _origin(row)
+        parts = converter.match(change.key)
+        if converter.transform is not None or parts is None:
+            return []
+        rows = []
+        for before, op in self._states(converter, change.key):
+            if before is change:
+                break
+            try:
+                candidate = converter.row(before, op, parts)
+            except RowFault as error:
+                self.faults.append((before, error.fault))
+            else:
+                if candidate is not None:
+                    rows.append(candidate)
+        return rows
+
+
+def _origin(row: RowOp) -> tuple[Change, Converter, bytes]:
+    origin = row.origin
+    assert isinstance(origin, tuple)
+    change, converter, op = origin
+    return change, converter, op
+
+
+def faults_of(refusals: Sequence[Refusal]) -> list[tuple[Change, Fault]]:
+    """Return what the database refused as faults of changes."""
+    found = []
+    for refusal in refusals:
+        change, converter, _ = _origin(refusal.row)
+        found.append((change, converter.fault(refusal.reason, refusal.column)))
+    return found
+
+
+def letters_of(faults: Sequence[tuple[Change, Fault]]) -> list[tuple[Change, list[Fault]]]:
+    """Gather faults by change, in the order of the lane."""
+    by_position: dict[Position, tuple[Change, list[Fault]]] = {}
+    for change, fault in faults:
+        by_position.setdefault(change.position, (change, []))[1].append(fault)
+    return [by_position[position] for position in sorted(by_position)]

@@ -1,0 +1,348 @@
+"""One lane at work: a thread reads and prepares batches, another applies and acknowledges them."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import redis
+
+from connectors import (
+    Claim,
+    Connector,
+    ConnectorError,
+    Fenced,
+    Position,
+    Refusal,
+    SchemaMismatch,
+    TargetError,
+    Unavailable,
+)
+from gears import failpoints, lanes
+from gears.backoff import Backoff
+from gears.change import Change
+from gears.conversion import Converter
+from gears.deployment import Deployment
+from gears.functions import Transform
+from gears.lanes import Lane
+from gears.pipeline import Batch, faults_of, letters_of
+from gears.report import TargetReport
+
+log = logging.getLogger("gearsync.worker")
+
+BLOCK_MS = 250
+"""The longest wait for a first change: how late a stop is noticed."""
+REFRESH_SECONDS = 2.0
+"""Rows that don't fit make the worker look at the table again, at most this often."""
+
+
+class Stopped(Exception):
+    """The worker is asked to end, or this lane to start anew."""
+
+
+class Shared:
+    """What the lanes of one worker have in common."""
+
+    def __init__(
+        self,
+        url: str,
+        deployment: Deployment,
+        owner: str,
+        open_connector: Callable[[str], Connector],
+        transforms: dict[str, Transform],
+    ) -> None:
+        self.url = url
+        self.deployment = deployment
+        self.owner = owner
+        self.open_connector = open_connector
+        self.transforms = transforms
+        self.stop = threading.Event()
+        self.fenced: str = ""
+
+
+class LaneRunner:
+    """Runs one lane until it is stopped, or, when ``until_empty``, until nothing waits in it."""
+
+    def __init__(
+        self, shared: Shared, lane: Lane, epoch: int, report: TargetReport, until_empty: bool = False
+    ) -> None:
+        self._shared = shared
+        self._lane = lane
+        self._epoch = epoch
+        self._report = report
+        self._until_empty = until_empty
+        self._halt = threading.Event()
+        self._backoff = Backoff()
+        self._converters: list[Converter] = []
+        self._refreshed = 0.0
+        self._told = ""
+        self.thread = threading.Thread(target=self._run, name=lane.stream, daemon=True)
+
+    def start(self) -> None:
+        """Start the lane's threads."""
+        self.thread.start()
+
+    def halt(self) -> None:
+        """Ask the lane to end after the batch in flight; ``thread.join`` waits for it."""
+        self._halt.set()
+
+    @property
+    def _over(self) -> bool:
+        return self._halt.is_set() or self._shared.stop.is_set()
+
+    # -- The applying thread: sessions, one after each failure -----------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._over:
+            try:
+                if self._session():
+                    return
+            except Stopped:
+                return
+            except Fenced as error:
+                self._shared.fenced = str(error)
+                self._shared.stop.set()
+                return
+            except redis.RedisError as error:
+                self._wait(f"Redis: {error}", at_target=False)
+            except ConnectorError as error:
+                self._wait(str(error))
+
+    def _wait(self, error: str, at_target: bool = True) -> None:
+        """Say what is wrong (at growing intervals), and wait before the next try."""
+        seconds = self._backoff.next_seconds()
+        if at_target:
+            self._report.failed(error)
+        if error != self._told or self._backoff.should_tell():
+            log.warning(
+                "%s: %s; trying again in %.1f s (failure %d)",
+                self._lane.stream,
+                error,
+                seconds,
+                self._backoff.failures,
+            )
+        self._told = error
+        self._halt.wait(seconds) if not self._shared.stop.is_set() else None
+
+    def _session(self) -> bool:
+        """Claim the lane and work until something fails; True: the lane is done with."""
+        connector = self._shared.open_connector(self._lane.target)
+        client = lanes.connect(self._shared.url)
+        reading: ReadingThread | None = None
+        try:
+            connector.ensure_checkpoint()
+            self._build_converters(connector)
+            claim = connector.claim(self._lane.stream, self._epoch, self._shared.owner)
+            reading = ReadingThread(self, claim.position)
+            reading.start()
+            return self._apply_all(connector, client, claim, reading)
+        finally:
+            if reading is not None:
+                reading.end()
+            client.close()
+            connector.close()
+
+    def _build_converters(self, connector: Connector) -> None:
+        self._refreshed = time.monotonic()
+        self._converters = [
+            Converter(function, self._shared.transforms.get(function.name), connector)
+            for function in self._shared.deployment.functions
+            if function.target_name == self._lane.target
+        ]
+
+    def prepare(self, changes: list[Change]) -> Batch:
+        """Prepare a batch with the columns as they are known now."""
+        return Batch(changes, self._converters)
+
+    def _apply_all(
+        self, connector: Connector, client: redis.Redis, claim: Claim, reading: ReadingThread
+    ) -> bool:
+        while not self._over:
+            item = reading.take()
+            if item is None:
+                if self._until_empty and reading.idle and not client.xlen(self._lane.stream):
+                    return True
+                continue
+            if item.batch is not None:
+                claim = self._apply(connector, client, claim, item.batch)
+                failpoints.reach("after-commit")
+            failpoints.reach("before-ack")
+            lanes.acknowledge(client, self._lane.stream, item.last_id)
+            self._backoff.reset()
+        return True
+
+    def _apply(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> Claim:
+        """Apply one batch for as long as it takes; returns the claim under which the next one goes."""
+        while not self._over:
+            try:
+                if batch.faults and time.monotonic() - self._refreshed > REFRESH_SECONDS:
+                    batch = self._look_again(connector, batch)
+                self._commit(connector, client, claim, batch)
+                return claim
+            except Unavailable as error:
+                self._wait(str(error))
+                claim, done = self._claim_again(connector, batch)
+                if done:
+                    return claim
+            except SchemaMismatch as error:
+                self._wait(str(error))
+                batch = self._look_again(connector, batch)
+        raise Stopped
+
+    def _claim_again(self, connector: Connector, batch: Batch) -> tuple[Claim, bool]:
+        """After a lost connection only the checkpoint knows whether the batch is in."""
+        while not self._over:
+            try:
+                claim = connector.claim(self._lane.stream, self._epoch, self._shared.owner)
+                return claim, claim.position >= batch.position
+            except Unavailable as error:
+                self._wait(str(error))
+        raise Stopped
+
+    def _look_again(self, connector: Connector, batch: Batch) -> Batch:
+        """The table may have changed: reflect it anew and prepare the batch again."""
+        while not self._over:
+            try:
+                connector.forget_tables()
+                self._build_converters(connector)
+                return self.prepare(list(batch.changes))
+            except (Unavailable, SchemaMismatch) as error:
+                self._wait(str(error))
+        raise Stopped
+
+    def _commit(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> None:
+        stored = 0
+
+        def store(refusals: list[Refusal]) -> None:
+            nonlocal stored
+            letters = letters_of(batch.faults + faults_of(refusals))
+            stored = lanes.store_letters(client, self._lane.dead_stream, letters)
+
+        if batch.faults:
+            # Before SQL, because the connector asks only about what the database itself refuses.
+            store([])
+        failpoints.reach("before-sql")
+        applied = connector.apply(claim, batch.position, batch.rows, store, batch.earlier)
+        self._report.committed(applied.rows, batch.changes[0].position.ms, batch.position.ms)
+        self._report.count(dead_letters=stored, skipped=batch.skipped)
+        if stored:
+            log.warning(
+                "%s: %d changes are dead letters now; see gearsync deadletters list",
+                self._lane.stream,
+                stored,
+            )
+        if batch.skipped:
+            log.warning(
+                "%s: no function of this version covers %d changes; skipped", self._lane.stream, batch.skipped
+            )
+
+    # -- What others ask -------------------------------------------------------------------------------
+
+    @property
+    def retired(self) -> bool:
+        return self._lane.retired
+
+    @property
+    def target(self) -> str:
+        return self._lane.target
+
+    @property
+    def url(self) -> str:
+        return self._shared.url
+
+    @property
+    def stream(self) -> str:
+        return self._lane.stream
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The most changes in a batch, and how long (ms) the first one waits for others."""
+        return self._shared.deployment.batch, self._shared.deployment.interval_ms
+
+
+class Item:
+    """What the reading thread hands over: a batch (None: all of it was applied before), and the last id read."""
+
+    __slots__ = ("batch", "last_id")
+
+    def __init__(self, batch: Batch | None, last_id: str) -> None:
+        self.batch = batch
+        self.last_id = last_id
+
+
+class ReadingThread:
+    """Reads a lane and prepares one batch ahead, so that Python works while the database does."""
+
+    def __init__(self, runner: LaneRunner, position: Position) -> None:
+        self._runner = runner
+        self._position = position
+        self._queue: queue.Queue[Item | BaseException] = queue.Queue(maxsize=1)
+        self._ended = threading.Event()
+        self.idle = False
+        self._thread = threading.Thread(target=self._run, name=f"read {runner.stream}", daemon=True)
+
+    def start(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def end(self) -> None:
+        """Stop reading and wait for the thread."""
+        self._ended.set()
+        self._thread.join()
+
+    def take(self) -> Item | None:
+        """Return the next item; None when none came for a moment. Raises what reading raised."""
+        try:
+            item = self._queue.get(timeout=BLOCK_MS / 1000)
+        except queue.Empty:
+            return None
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def _run(self) -> None:
+        try:
+            reader = lanes.Reader(self._runner.url, self._runner.stream)
+            try:
+                while not self._ended.is_set():
+                    self._read_batch(reader)
+            finally:
+                reader.close()
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: Item | BaseException) -> None:
+        while not self._ended.is_set():
+            try:
+                self._queue.put(item, timeout=BLOCK_MS / 1000)
+                return
+            except queue.Full:
+                continue
+
+    def _read_batch(self, reader: lanes.Reader) -> None:
+        most, interval_ms = self._runner.limits
+        changes = reader.read(most, BLOCK_MS)
+        self.idle = not changes
+        if not changes:
+            return
+        deadline = time.monotonic() + interval_ms / 1000
+        while len(changes) < most and not self._ended.is_set():
+            more = reader.read(most - len(changes), 0)
+            changes += more
+            if more:
+                continue
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            time.sleep(min(left, 0.002))
+        last_id = changes[-1].id
+        new = [change for change in changes if change.position > self._position]
+        self._put(Item(self._runner.prepare(new) if new else None, last_id))
+
+
+def unavailable_target(error: TargetError) -> Unavailable:
+    """A target's variable or file is missing here: that can be mended while the worker waits."""
+    return Unavailable(str(error))

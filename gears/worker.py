@@ -1,0 +1,319 @@
+"""The worker: takes the changes of one deployment on one shard to SQL (docs/design.md, "The worker").
+
+``python -m gears.worker --deployment NAME --supervised`` is how the module starts it: the first line on standard
+input says how to reach Redis, and the end of standard input that Redis is gone. ``--redis URL`` runs it anywhere.
+
+Exit codes: 0 stopped, 1 failed, 3 fenced by another worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+
+import connectors
+from connectors import Connector, TargetError
+from gears import lanes, requirements
+from gears.backoff import Backoff
+from gears.deployment import Deployment
+from gears.errors import DeclarationError
+from gears.functions import Transform
+from gears.lanes import Lane, Lanes
+from gears.report import Report, TargetReport
+from gears.requirements import RequirementsError
+from gears.runner import LaneRunner, Shared, unavailable_target
+
+log = logging.getLogger("gearsync.worker")
+
+EXIT_STOPPED, EXIT_FAILED, EXIT_FENCED = 0, 1, 3
+HEARTBEAT_SECONDS = 1.0
+STOP_SECONDS = 8.0
+"""How long the batch in flight may take at the end; after that it is rolled back."""
+
+
+class Worker:
+    """One worker process; ``run`` is its life and returns its exit code."""
+
+    def __init__(self, url: str, name: str, work_dir: Path) -> None:
+        self._url = url
+        self._name = name
+        self._work_dir = work_dir
+        self._id = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._stop = threading.Event()
+        self._changed = threading.Event()
+        self._report = Report(self._id, 0)
+        self._shared: Shared | None = None
+        self._runners: list[LaneRunner] = []
+        self._lanes: Lanes | None = None
+        self._targets: dict[str, TargetReport] = {}
+        self.asked_to_stop = False
+
+    def stop(self, why: str) -> None:
+        """Ask the worker to end after the batch in flight."""
+        if not self._stop.is_set():
+            log.info("stopping: %s", why)
+        self._stop.set()
+        if self._shared is not None:
+            self._shared.stop.set()
+
+    # -- Life ----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        deployment = self._patiently(self._fetch)
+        if deployment is None:
+            return EXIT_STOPPED if self._stop.is_set() else EXIT_FAILED
+        self._report.version = deployment.version
+        heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        heart.start()
+        transforms = self._prepare(deployment)
+        if transforms is None:
+            return EXIT_STOPPED
+        for name in deployment.targets:
+            self._targets[name] = self._report.targets[name] = TargetReport()
+        shared = Shared(self._url, deployment, self._id, self._opener(deployment), transforms)
+        self._shared = shared
+        if self._stop.is_set():
+            shared.stop.set()
+        log.info("deployment %s version %d: working", deployment.name, deployment.version)
+        self._report.set_state("running")
+        self._work(shared)
+        return self._end(shared)
+
+    def _end(self, shared: Shared) -> int:
+        for runner in self._runners:
+            runner.halt()
+        for runner in self._runners:
+            runner.thread.join(STOP_SECONDS)
+        if any(runner.thread.is_alive() for runner in self._runners):
+            log.warning("the database does not answer: the batch in flight is rolled back")
+        if shared.fenced:
+            log.error("fenced: %s", shared.fenced)
+            return EXIT_FENCED
+        return EXIT_STOPPED
+
+    def _patiently(self, act: Callable[[], Any]) -> Any:
+        """Do something with Redis, again and again while Redis is away."""
+        backoff = Backoff(most=5.0)
+        while not self._stop.is_set():
+            try:
+                return act()
+            except redis.RedisError as error:
+                seconds = backoff.next_seconds()
+                if backoff.should_tell():
+                    log.warning("Redis: %s; trying again in %.1f s", error, seconds)
+                self._stop.wait(seconds)
+        return None
+
+    def _fetch(self) -> Deployment | None:
+        with lanes.connect(self._url) as client:
+            deployment = lanes.fetch_deployment(client, self._name)
+        if deployment is None:
+            log.error("there is no deployment %s on this server; deploy it first", self._name)
+        return deployment
+
+    # -- Requirements and transforms ------------------------------------------------------------------------------------
+
+    def _prepare(self, deployment: Deployment) -> dict[str, Transform] | None:
+        """Install what the deployment requires and load its transforms; None: asked to stop meanwhile."""
+        backoff = Backoff(first=1.0)
+        while not self._stop.is_set():
+            try:
+                self._report.set_state("installing", self._report.error)
+                folder = requirements.install(deployment, self._work_dir, self._fetch_wheel)
+                if folder is not None and str(folder) not in sys.path:
+                    sys.path.insert(0, str(folder))
+                return deployment.transforms()
+            except (RequirementsError, redis.RedisError, DeclarationError) as error:
+                self._not_ready(str(error), backoff)
+            except Exception as error:
+                # The user's own code, which may raise anything.
+                self._not_ready(f"{deployment.source_name} raised {type(error).__name__}: {error}", backoff)
+        return None
+
+    def _not_ready(self, error: str, backoff: Backoff) -> None:
+        seconds = backoff.next_seconds()
+        log.error("%s; trying again in %.0f s", error, seconds)
+        self._report.set_state("failed", error)
+        self._stop.wait(seconds)
+
+    def _fetch_wheel(self, name: str) -> bytes:
+        with lanes.connect(self._url) as client:
+            status = json.loads(client.execute_command("GEARSYNC.STATUS"))
+            content: Any = client.hget(f"gearsync:{{{status['tag']}}}:wheels:{self._name}", name)
+        if content is None:
+            raise RequirementsError(f"the wheel {name} was not uploaded; deploy again with --wheels")
+        return bytes(content)
+
+    def _opener(self, deployment: Deployment) -> Callable[[str], Connector]:
+        def open_connector(target_name: str) -> Connector:
+            target = deployment.targets[target_name]
+            try:
+                return connectors.connect(target.resolve(), target.schema)
+            except TargetError as error:
+                raise unavailable_target(error) from error
+
+        return open_connector
+
+    # -- Lanes -------------------------------------------------------------------------------------------------------------
+
+    def _work(self, shared: Shared) -> None:
+        while not self._stop.is_set() and not shared.stop.is_set():
+            known = self._patiently(self._fetch_lanes)
+            if known is None:
+                return
+            self._lanes = known
+            self._changed.clear()
+            self._run_lanes(shared, known)
+
+    def _fetch_lanes(self) -> Lanes:
+        with lanes.connect(self._url) as client:
+            return lanes.fetch_lanes(client, self._name)
+
+    def _run_lanes(self, shared: Shared, known: Lanes) -> None:
+        """Run the lanes until they change: for each target the retired ones until they are empty, then the others."""
+        log.info("epoch %d, %d lanes", known.epoch, len(known.lanes))
+        self._runners = []
+        waiting: dict[str, list[Lane]] = {}
+        for lane in known.lanes:
+            if lane.retired and lane.target in self._targets:
+                self._start(shared, known, lane)
+        for lane in known.lanes:
+            if not lane.retired:
+                waiting.setdefault(lane.target, []).append(lane)
+        while not (self._stop.is_set() or shared.stop.is_set() or self._changed.is_set()):
+            for target in list(waiting):
+                if not self._retired_at_work(target):
+                    for lane in waiting.pop(target):
+                        self._start(shared, known, lane)
+            self._changed.wait(0.1)
+        if not self._stop.is_set() and not shared.stop.is_set():
+            self._join_runners()
+
+    def _start(self, shared: Shared, known: Lanes, lane: Lane) -> None:
+        runner = LaneRunner(shared, lane, known.epoch, self._targets[lane.target], until_empty=lane.retired)
+        self._runners.append(runner)
+        runner.start()
+
+    def _retired_at_work(self, target: str) -> bool:
+        return any(
+            runner.retired and runner.target == target and runner.thread.is_alive()
+            for runner in self._runners
+        )
+
+    def _join_runners(self) -> None:
+        for runner in self._runners:
+            runner.halt()
+        for runner in self._runners:
+            while runner.thread.is_alive() and not self._stop.is_set():
+                runner.thread.join(0.5)
+
+    # -- Heartbeat ---------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        client = lanes.connect(self._url)
+        while not self._stop.is_set():
+            try:
+                pulse = lanes.heartbeat(client, self._name, self._id, self._report.text())
+                if pulse.state == "stop":
+                    self.stop("the deployment is gone from this server, or it is a replica now")
+                elif pulse.version != self._report.version:
+                    self.stop(f"version {pulse.version} replaces version {self._report.version}")
+                elif self._lanes is not None and self._differs(lanes.fetch_lanes(client, self._name)):
+                    self._changed.set()
+            except redis.RedisError as error:
+                log.debug("heartbeat: %s", error)
+            self._stop.wait(HEARTBEAT_SECONDS)
+        client.close()
+
+    def _differs(self, now: Lanes) -> bool:
+        """Whether the lanes must be claimed anew: another epoch, or a lane that was not there."""
+        assert self._lanes is not None
+        known = {lane.stream for lane in self._lanes.lanes}
+        return now.epoch != self._lanes.epoch or any(lane.stream not in known for lane in now.lanes)
+
+
+# -- The process -------------------------------------------------------------------------------------------------------------
+
+
+def _read_greeting() -> dict[str, Any]:
+    """Read the module's first line without taking more than it: the rest of the pipe is watched for its end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            raise SystemExit("Error: the module's greeting did not come.")
+        line += byte
+    greeting: dict[str, Any] = json.loads(line)
+    return greeting
+
+
+def _watch_input(worker: Worker) -> None:
+    def watch() -> None:
+        while os.read(0, 4096):
+            continue
+        worker.stop("Redis is gone")
+
+    threading.Thread(target=watch, name="standard input", daemon=True).start()
+
+
+def _handle_signals(worker: Worker) -> None:
+    def on_signal(number: int, _frame: object) -> None:
+        if worker.asked_to_stop:
+            os._exit(EXIT_STOPPED)
+        worker.asked_to_stop = True
+        threading.Thread(target=worker.stop, args=(signal.Signals(number).name,), daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gears.worker", description=__doc__.split("\n")[0])
+    parser.add_argument("--deployment", required=True, help="the deployment's name")
+    parser.add_argument("--supervised", action="store_true", help="started by the module")
+    parser.add_argument(
+        "--redis", default=os.environ.get("GEARSYNC_REDIS_URL"), help="URL of the shard's primary"
+    )
+    options = parser.parse_args(arguments)
+    if not options.supervised and not options.redis:
+        parser.error("give --redis URL, or set GEARSYNC_REDIS_URL")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one worker; returns its exit code."""
+    options = _parse(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s gearsync worker %(levelname)s %(message)s"
+    )
+    url = options.redis
+    work_dir = Path(tempfile.gettempdir()) / f"gearsync-{os.getuid()}"
+    if options.supervised:
+        os.closerange(3, 4096)
+        greeting = _read_greeting()
+        url = greeting["url"]
+        work_dir = Path(greeting["work_dir"]) / "gearsync-requirements"
+    worker = Worker(url, options.deployment, work_dir)
+    _handle_signals(worker)
+    if options.supervised:
+        _watch_input(worker)
+    return worker.run()
+
+
+if __name__ == "__main__":
+    code = main()
+    # Threads that hang in a database must not hold the process; what they have open is rolled back.
+    logging.shutdown()
+    os._exit(code)
