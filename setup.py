@@ -59,7 +59,7 @@ class BuildModule(build_ext):
         # A running Redis may have the old file mapped: it is replaced by a rename, never written into.
         unfinished = output + ".unfinished"
         command = [*compiler(), *FLAGS, *shlex.split(os.environ.get("CFLAGS", "")), "-o", unfinished]
-        command += [*ext.sources, *shlex.split(os.environ.get("LDFLAGS", ""))]
+        command += [*map(str, ext.sources), *shlex.split(os.environ.get("LDFLAGS", ""))]
         try:
             done = subprocess.run(command, check=False)
         except OSError as error:

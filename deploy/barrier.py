@@ -36,12 +36,19 @@ def wait(shards: Shards, seconds: float, key: str | None = None, deployment: str
 
 def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> list[str]:
     """Return a sentence for each deployment and shard where changes wait, and the reasons that are known."""
-    sentences = []
-    for shard in statuses:
-        for each in shard["deployments"]:
-            waiting = each["backlog"]["entries"]
-            if waiting and deployment in (None, each["name"]):
-                sentences.append(f"{each['name']} on {shard['address']}: {waiting:,} changes wait.")
+    statuses = [
+        {
+            **shard,
+            "deployments": [each for each in shard["deployments"] if deployment in (None, each["name"])],
+        }
+        for shard in statuses
+    ]
+    sentences = [
+        f"{each['name']} on {shard['address']}: {each['backlog']['entries']:,} changes wait."
+        for shard in statuses
+        for each in shard["deployments"]
+        if each["backlog"]["entries"]
+    ]
     return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 
 

@@ -153,8 +153,8 @@ def _report(engine: sqlalchemy.Engine) -> None:
 
 
 def _readable(row: sqlalchemy.Row[Any]) -> list[object]:
-    country, orders, items, revenue = row
-    return [country, orders, int(str(items)), f"{float(str(revenue)):,.2f}"]
+    # A sum comes as int, Decimal or float, as the database likes.
+    return [row.country, row.orders, int(row.items), f"{float(row.revenue):,.2f}"]
 
 
 def _print_differences(found: list[str]) -> None:

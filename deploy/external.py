@@ -85,7 +85,7 @@ class Workers:
         if modes[self.only] != "external":
             raise CommandError(
                 f"the worker of {self.only} is run by Redis itself.",
-                'set worker = "external" in the deployment and deploy it, or load the module with SUPERVISE no.',
+                'deploy it with worker = "external", or load the module with SUPERVISE no.',
             )
 
     def _look(self) -> None:

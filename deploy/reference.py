@@ -1,4 +1,4 @@
-"""Write docs/cli.md from the commands themselves: ``python -m deploy.reference > docs/cli.md``."""
+"""Write docs/cli.md from the commands themselves: ``make docs``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ HEAD = """\
 This page is made from the commands (`make docs`), and a test holds it current.
 
 Exit codes: 0 done, 1 the check or the work failed, 2 wrong usage. Results go to standard output, progress
-and errors to standard error. Each option can be given by an environment variable instead, which is named beside it.
+and errors to standard error. Each option can be given by an
+environment variable instead, which is named beside it.
 """
 
 

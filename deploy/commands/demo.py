@@ -28,6 +28,7 @@ from deploy.demo_database import TARGETS, VARIABLE
 @click.option(
     "--dir",
     "folder",
+    envvar="GEARSYNC_DEMO_DIR",
     type=click.Path(file_okay=False),
     default=".demo",
     show_default=True,

@@ -21,6 +21,7 @@ from deploy.output import CommandError
 @click.option(
     "--dir",
     "folder",
+    envvar="GEARSYNC_SERVER_DIR",
     type=click.Path(file_okay=False),
     default=".",
     help="The folder for Redis' files; it is created. Default: this one.",

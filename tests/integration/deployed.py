@@ -41,6 +41,15 @@ def lanes(client: redis.Redis, name: str = "people") -> list[tuple[str, str]]:
     return [(each[0].decode(), each[1].decode()) for each in reply[4]]
 
 
+def changes(client: redis.Redis, name: str = "people") -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Return what waits in the lanes of a deployment."""
+    found: list[Any] = []
+    for stream, _ in lanes(client, name):
+        page: Any = client.xrange(stream)
+        found += page
+    return found
+
+
 def apply_all(client: redis.Redis, name: str = "people") -> None:
     """Do as a worker that has brought all that waits to SQL."""
     for stream, _ in lanes(client, name):

@@ -97,8 +97,7 @@ def test_retry_captures_the_present_state_and_removes_the_letter(
 
     assert (done.returncode, done.stdout) == (0, "1 dead letter retried.\n")
     assert [each["key"] for each in listed(server)] == ["person:2"]
-    (stream, _) = deployed.lanes(client)[0]
-    [(_, fields)] = client.xrange(stream)
+    [(_, fields)] = deployed.changes(client)
     assert fields[b"k"] == b"person:1"
     assert fields[b"name"] == b"new"
 
@@ -110,8 +109,7 @@ def test_retry_of_a_key_in_another_database(server: RedisServer, client: redis.R
     deployed.apply_all(client)
     deployed.bury(client, "person:1", "no", {})
     assert gearsync("deadletters", "retry", "--redis", server.url, "--all").returncode == 0
-    (stream, _) = deployed.lanes(client)[0]
-    [(_, fields)] = client.xrange(stream)
+    [(_, fields)] = deployed.changes(client)
     assert fields[b"name"] == b"in three"
 
 

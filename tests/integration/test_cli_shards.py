@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -158,7 +159,8 @@ def test_sentinels(tmp_path: Path) -> None:
 
 def _knows_primary(client: redis.Redis) -> bool:
     try:
-        [state] = client.sentinel_masters().values()
+        masters: Any = client.sentinel_masters()
+        [state] = masters.values()
         return (
             not state["is_disconnected"]
             and state["num-other-sentinels"] == 0

@@ -107,8 +107,8 @@ def test_wait_ends_when_the_worker_is_through_whatever_comes_later(
     command = [*GEARSYNC, "wait", "--redis", server.url, "--timeout", "30"]
     with subprocess.Popen(command, env=environment()) as waiting:
         until(lambda: json.loads(client.execute_command("GEARSYNC.STATUS"))["barriers"] == 1)
-        (stream, _) = deployed.lanes(client)[0]
-        marked = client.xrevrange(stream, count=1)[0][0]
+        [(stream, _)] = deployed.lanes(client)
+        [(marked, _)] = deployed.changes(client)
         client.hset("person:2", "name", "Grace")
         assert waiting.poll() is None
         client.execute_command("GEARSYNC.ACK", stream, marked)

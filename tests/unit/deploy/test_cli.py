@@ -1,0 +1,70 @@
+"""What holds for every command: help, variables, the reference page, exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from deploy import cli, reference
+from deploy.output import CommandError
+
+ROOT = click.Context(cli.group, info_name="gearsync", auto_envvar_prefix="GEARSYNC")
+CONTEXTS = [ROOT, *reference.commands(ROOT)]
+DOCS = Path(__file__).parents[3] / "docs" / "cli.md"
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=lambda each: each.command_path)
+def test_every_command_and_option_has_help(context: click.Context) -> None:
+    assert (context.command.help or "").strip()
+    assert (context.command.help or "").split("\n")[0].endswith("."), "the first line is a sentence"
+    for parameter in context.command.params:
+        if isinstance(parameter, click.Option):
+            assert (parameter.help or "").strip(), parameter.name
+            assert (parameter.help or "").endswith("."), parameter.name
+
+
+@pytest.mark.parametrize("context", CONTEXTS, ids=lambda each: each.command_path)
+def test_help_fits_80_columns(context: click.Context) -> None:
+    words = context.command_path.split()[1:]
+    done = CliRunner().invoke(cli.group, [*words, "--help"], prog_name="gearsync")
+    assert done.exit_code == 0
+    assert max(len(line) for line in done.output.splitlines()) <= 80
+
+
+def test_every_listed_command_can_be_imported() -> None:
+    assert [context.info_name for context in CONTEXTS if context.parent is ROOT] == list(cli.COMMANDS)
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    assert CliRunner().invoke(cli.group, ["undo"]).exit_code == 2
+
+
+def test_the_reference_is_current() -> None:
+    assert DOCS.read_text("utf-8") == reference.text(), "run: make docs"
+
+
+def test_options_come_from_the_environment_too() -> None:
+    done = CliRunner().invoke(
+        cli.group, ["wait"], auto_envvar_prefix="GEARSYNC", env={"GEARSYNC_WAIT_TIMEOUT": "x"}
+    )
+    assert done.exit_code == 2
+    assert "'x' is not a valid float" in done.output
+
+
+def test_version_names_the_module() -> None:
+    done = CliRunner().invoke(cli.group, ["--version"])
+    assert done.exit_code == 0
+    assert done.output.splitlines()[0].startswith("gearsync ")
+    assert done.output.splitlines()[1].startswith("module ")
+
+
+def test_a_failure_is_a_sentence_and_a_hint_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    error = CommandError("it is broken.", "mend it.")
+    error.show()
+    assert error.exit_code == 1
+    captured = capsys.readouterr()
+    assert captured.err == "Error: it is broken.\nTry: mend it.\n"
+    assert captured.out == ""

@@ -1,0 +1,38 @@
+"""What is made of Redis URLs without asking any server."""
+
+from __future__ import annotations
+
+import pytest
+
+from deploy.shards import ShardError, _direct_url, connect
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "expected"),
+    [
+        ("redis://h:1", "n:2", "redis://n:2"),
+        (
+            "redis://user:p%40ss@h:1/3?socket_timeout=5&db=4",
+            "n:2",
+            "redis://user:p%40ss@n:2?socket_timeout=5",
+        ),
+        ("rediss://:word@h:1?ssl_ca_certs=/ca.pem", "n:2", "rediss://:word@n:2?ssl_ca_certs=/ca.pem"),
+        ("redis+sentinel://:word@h:1,i:2/name?sentinel_password=x", "n:2", "redis://:word@n:2"),
+        ("rediss+sentinel://h:1/name", "[::1]:2", "rediss://[::1]:2"),
+    ],
+)
+def test_one_primarys_own_url_keeps_credentials_and_options(url: str, address: str, expected: str) -> None:
+    assert _direct_url(url, address) == expected
+
+
+@pytest.mark.parametrize("url", ["", "h:1", "http://h", "redis+sentinel:///name", "redis+sentinel://h:1"])
+def test_what_is_no_url_says_what_is(url: str) -> None:
+    with pytest.raises(ShardError) as raised:
+        connect(url)
+    assert "redis://" in raised.value.hint
+
+
+def test_a_url_that_cant_be_read_is_not_repeated() -> None:
+    with pytest.raises(ShardError) as raised:
+        connect("redis://:secret word@host:port")
+    assert "secret" not in str(raised.value)

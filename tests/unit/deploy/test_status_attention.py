@@ -1,0 +1,100 @@
+"""What of a status needs attention."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from deploy import barrier, status
+
+SOUND: dict[str, Any] = {
+    "address": "h:1",
+    "deployments": [
+        {
+            "name": "people",
+            "missed": 0,
+            "failed": 0,
+            "backlog": {"entries": 0, "full": False, "on_full": "refuse"},
+            "worker": {
+                "mode": "supervised",
+                "state": "running",
+                "last_exit": "",
+                "heartbeat_age_ms": 20,
+                "report": {
+                    "state": "running",
+                    "error": "",
+                    "targets": {
+                        "a": {"state": "running", "last_error": "", "lag_ms": {"p50": 1.0, "p99": 9.0}},
+                        "b": {"state": "running", "last_error": "", "lag_ms": {"p50": 2.0, "p99": 3.0}},
+                    },
+                },
+            },
+            "targets": [{"name": "a", "dead_letters": 0}, {"name": "b", "dead_letters": 0}],
+        }
+    ],
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """Return SOUND with another value at ``path`` below its deployment."""
+    document = copy.deepcopy(SOUND)
+    at: Any = document["deployments"][0]
+    *way, last = path.split("/")
+    for word in way:
+        at = at[int(word)] if isinstance(at, list) else at[word]
+    at[last] = value
+    return document
+
+
+def test_nothing_of_a_sound_status() -> None:
+    assert status.attention([SOUND]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("worker/state", "backoff", "its worker does not run: backoff."),
+        ("worker/heartbeat_age_ms", 20_000, "its worker has not reported for 20 s."),
+        ("worker/report/error", "no such table", "running: no such table."),
+        ("backlog/full", True, "the backlog is at its limit, covered writes are refused."),
+        ("missed", 1200, "1,200 writes were to keys that fit no template, the last to x:y:z."),
+        ("failed", 2, "2 changes could not be captured; see the server's log."),
+        ("targets/1/dead_letters", 1, "1 dead letter of target b; see gearsync deadletters list."),
+        ("targets/1/dead_letters", 1200, "1,200 dead letters of target b; see gearsync deadletters list."),
+    ],
+)
+def test_one_sentence_for_each_trouble(path: str, value: Any, sentence: str) -> None:
+    document = changed(path, value)
+    document["deployments"][0]["missed_key"] = "x:y:z"
+    assert status.attention([document]) == [f"people on h:1: {sentence}"]
+
+
+def test_a_target_that_waits_says_for_what() -> None:
+    document = changed("worker/report/targets/b", {"state": "waiting", "last_error": "connection refused"})
+    assert status.attention([document]) == ["people on h:1: target b waits: connection refused."]
+
+
+def test_the_exit_of_a_worker_is_told() -> None:
+    document = changed("worker/state", "backoff")
+    document["deployments"][0]["worker"]["last_exit"] = "exit code 1"
+    assert status.attention([document]) == ["people on h:1: its worker does not run: backoff (exit code 1)."]
+
+
+def test_a_worker_that_has_never_reported() -> None:
+    document = changed("worker/report", None)
+    document["deployments"][0]["worker"]["heartbeat_age_ms"] = -1
+    assert status.attention([document]) == []
+    assert status.lag(document["deployments"][0]) is None
+
+
+def test_lag_is_that_of_the_slowest_target() -> None:
+    assert status.lag(SOUND["deployments"][0]) == (1.0, 9.0)
+
+
+def test_leftovers_are_of_the_deployment_asked_for() -> None:
+    document = changed("backlog/entries", 1200)
+    assert barrier.leftovers([document]) == ["people on h:1: 1,200 changes wait."]
+    assert barrier.leftovers([document], "people") == ["people on h:1: 1,200 changes wait."]
+    assert barrier.leftovers([document], "orders") == []

@@ -1,0 +1,139 @@
+"""The project's own files: the build, the configuration, the languages they keep to."""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import glob
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+#: These also run inside RedisGears, on Python 3.7.
+OLD_PYTHON = [
+    *sorted((ROOT / "connectors").glob("*.py")),
+    *(
+        ROOT / "gears" / f"{name}.py"
+        for name in ["functions", "mapping", "template", "deployment", "config", "errors"]
+    ),
+]
+
+
+def build(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "setup.py",
+        "-q",
+        "build_ext",
+        "--build-lib",
+        str(folder),
+        "--build-temp",
+        str(folder),
+    ]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_module_is_built_without_a_python_tag_and_exports_only_what_redis_calls(tmp_path: Path) -> None:
+    done = build(tmp_path)
+    assert done.returncode == 0, done.stderr
+    built = tmp_path / "gears" / "module" / "gearsync.so"
+    assert [each.name for each in built.parent.iterdir()] == ["gearsync.so"]
+    assert ctypes.CDLL(str(built)).RedisModule_OnLoad is not None
+    if shutil.which("nm"):
+        said = subprocess.run(
+            ["nm", "-D", "--defined-only", str(built)], capture_output=True, text=True, check=True
+        )
+        names = {line.split()[-1] for line in said.stdout.splitlines()}
+        assert {name for name in names if not name.startswith("_")} == {
+            "RedisModule_OnLoad",
+            "RedisModule_OnUnload",
+        }
+
+
+def test_without_a_c_compiler_it_says_so(tmp_path: Path) -> None:
+    done = build(tmp_path, PATH=str(tmp_path), CC="")
+    assert done.returncode != 0
+    assert "gearsync needs a C compiler" in done.stderr
+    missing = build(tmp_path, CC="no-such-compiler")
+    assert "the C compiler no-such-compiler can't be run" in missing.stderr
+
+
+def test_a_failed_build_leaves_the_module_that_was_there(tmp_path: Path) -> None:
+    built = tmp_path / "gears" / "module" / "gearsync.so"
+    built.parent.mkdir(parents=True)
+    built.write_text("old")
+    done = build(tmp_path, CFLAGS="-DRedisModule_OnLoad=1")
+    assert done.returncode != 0
+    assert "the Redis module was not built" in done.stderr
+    assert built.read_text() == "old"
+
+
+def test_the_version_stands_once() -> None:
+    header = (ROOT / "gears" / "module" / "gearsync.h").read_text()
+    found = re.search(r'#define GEARSYNC_VERSION_TEXT "(.+)"', header)
+    assert found is not None
+    assert importlib.metadata.version("gearsync") == found.group(1)
+
+
+def _python37() -> str | None:
+    candidates = [
+        shutil.which("python3.7"),
+        *glob.glob(os.path.expanduser("~/.pyenv/versions/3.7*/bin/python")),
+    ]
+    for each in candidates:
+        if each and subprocess.run([each, "-c", ""], capture_output=True, check=False).returncode == 0:
+            return each
+    return None
+
+
+@pytest.mark.parametrize("path", OLD_PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_runs_inside_redisgears_is_python_37(path: Path, tmp_path: Path) -> None:
+    ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 7))
+    python = _python37()
+    if python is None:
+        return
+    code = f"import py_compile; py_compile.compile({str(path)!r}, {str(tmp_path / 'c')!r}, doraise=True)"
+    subprocess.run([python, "-c", code], check=True)
+
+
+def test_every_module_of_ours_is_annotated_late_and_documented() -> None:
+    for package in ("connectors", "deploy", "gears"):
+        for path in (ROOT / package).rglob("*.py"):
+            tree = ast.parse(path.read_text("utf-8"))
+            assert ast.get_docstring(tree), f"{path} has no docstring"
+
+
+def test_compose_has_health_checks_and_no_password() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    document = yaml.safe_load(text)
+    assert set(document["services"]) == {"postgres", "mysql"}
+    for service in document["services"].values():
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert service["healthcheck"]["interval"] == "1s"
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        for name, value in service["environment"].items():
+            if name.endswith("PASSWORD") and "RANDOM" not in name:
+                assert value == "${GEARSYNC_DB_PASSWORD:?set GEARSYNC_DB_PASSWORD}"
+
+
+def test_hooks_run_the_projects_own_tools() -> None:
+    document = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    assert [each["repo"] for each in document["repos"]] == ["local"]
+    assert all(hook["entry"].startswith(".venv/bin/") for hook in document["repos"][0]["hooks"])
+
+
+def test_the_readme_links_to_what_is_there() -> None:
+    for page in (ROOT / "README.md", ROOT / "docs" / "guide.md"):
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            if not link.startswith("http"):
+                assert (page.parent / link).exists(), f"{page.name} links to {link}"
