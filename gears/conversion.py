@@ -39,7 +39,7 @@ def _as_text(value: bytes) -> str | bytes:
 
 
 class Converter:
-    """Makes row operations for one function. ``Converter(...)`` raises SchemaMismatch when a column is missing."""
+    """Makes row operations for one function. The constructor raises SchemaMismatch: a column is missing."""
 
     def __init__(self, function: Function, transform: Transform | None, connector: Connector) -> None:
         self.function = function
@@ -69,11 +69,11 @@ class Converter:
             )
         if set(table.primary_key) != set(self.mapping.primary_key):
             raise SchemaMismatch(
-                f"the primary key of table {self.mapping.table} is ({', '.join(table.primary_key)}), but the keys "
-                f"of function {self.function.name} give ({', '.join(self.mapping.primary_key)})"
+                f"the primary key of table {self.mapping.table} is ({', '.join(table.primary_key)}), "
+                f"but the keys of function {self.function.name} give ({', '.join(self.mapping.primary_key)})"
             )
 
-    # -- One change --------------------------------------------------------------------------------------------
+    # -- One change --------------------------------------------------------------------------------------
 
     def keeps(self, op: bytes) -> bool:
         """Whether the row stays when its key goes by ``op``."""
@@ -147,7 +147,7 @@ class Converter:
         """Return what a dead letter says of this function."""
         return Fault(self.function.name, self.mapping.table, column, reason)
 
-    # -- With a transform ----------------------------------------------------------------------------------------
+    # -- With a transform --------------------------------------------------------------------------------
 
     def _transformed(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
         assert self.transform is not None

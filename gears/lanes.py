@@ -102,7 +102,7 @@ class Reader:
         arguments: list[Any] = ["XREAD", "COUNT", min(most, CHUNK)]
         if block_ms > 0:
             arguments += ["BLOCK", block_ms]
-        # The plain connection: redis-py's own XREAD makes a dict of each entry, which costs more than all we do.
+        # The plain connection: redis-py's own XREAD makes a dict of each entry, which costs most.
         self._connection.send_command(*arguments, "STREAMS", self._stream, self._after)
         answer = self._connection.read_response()
         if not answer:

@@ -1,8 +1,8 @@
 """From the changes of one batch to row operations: matched to functions, coalesced by key, converted.
 
-The last image of a key wins. What coalescing must not lose is *how* the row got there: whether it was deleted in between, or
-lost fields; ``fold`` keeps that in the operation. Functions with a transform see every change, because a transform may
-drop one or turn it to another row.
+The last image of a key wins. What coalescing must not lose is *how* the row got there: whether it was deleted
+in between, or lost fields; ``fold`` keeps that in the operation. Functions with a transform see every change,
+because a transform may drop one or turn it to another row.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Batch:
     def position(self) -> Position:
         return self.changes[-1].position
 
-    # -- Taking changes in ---------------------------------------------------------------------------------------
+    # -- Taking changes in -------------------------------------------------------------------------------
 
     def _match(self, key: bytes) -> list[_Slot]:
         slots = []
@@ -98,7 +98,7 @@ class Batch:
             self.rows.append(row)
 
     def _flush(self, change: Change) -> None:
-        """Clear the tables whose mapping says so; what came before in this batch no longer matters there."""
+        """Clear the tables whose mapping says so; what came before in this batch no longer matters."""
         cleared = [each for each in self.converters if each.mapping.on_flush == "delete"]
         tables = {each.mapping.table for each in cleared}
         for slots in self._slots.values():
@@ -111,7 +111,7 @@ class Batch:
             RowOp(table, "clear", origin=(change, cleared[0], change.op)) for table in sorted(tables)
         ]
 
-    # -- Giving rows out -------------------------------------------------------------------------------------------
+    # -- Giving rows out ---------------------------------------------------------------------------------
 
     def _emit(self) -> None:
         final = [slot for slots in self._slots.values() for slot in slots if slot.change is not None]
@@ -135,7 +135,7 @@ class Batch:
         return self._by_key[key]
 
     def _states(self, converter: Converter, key: bytes) -> list[tuple[Change, bytes]]:
-        """Return the changes of a key that count for a function, each with what they are folded to up to there."""
+        """Return the changes of a key that count for a function, each with its folded operation."""
         states: list[tuple[Change, bytes]] = []
         op = b""
         for change in self._chain(key):
@@ -155,7 +155,7 @@ class Batch:
         return None
 
     def earlier(self, row: RowOp) -> list[RowOp]:
-        """Return the rows of the key's states before ``row``, in order, for when the database refuses ``row``."""
+        """Return the rows of the key's states before ``row``, in order: it is refused itself."""
         change, converter, _ = _origin(row)
         parts = converter.match(change.key)
         if converter.transform is not None or parts is None:

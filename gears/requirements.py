@@ -31,8 +31,8 @@ def _fingerprint(deployment: Deployment, wheels: dict[str, bytes]) -> str:
 def install(deployment: Deployment, directory: Path, fetch_wheel: FetchWheel) -> Path | None:
     """Install what the deployment requires below ``directory``; return the folder for ``sys.path``.
 
-    None: it requires nothing. Wheels that were uploaded with the deployment are used instead of an index. A folder
-    that is there already is used as it is. Raises RequirementsError.
+    None: it requires nothing. Wheels that were uploaded with the deployment are used instead of an index. A
+    folder that is there already is used as it is. Raises RequirementsError.
     """
     if not deployment.requirements and not deployment.wheels:
         return None

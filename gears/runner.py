@@ -93,7 +93,7 @@ class LaneRunner:
     def _over(self) -> bool:
         return self._halt.is_set() or self._shared.stop.is_set()
 
-    # -- The applying thread: sessions, one after each failure -----------------------------------------------------
+    # -- The applying thread: sessions, one after each failure -------------------------------------------
 
     def _run(self) -> None:
         while not self._over:
@@ -239,7 +239,7 @@ class LaneRunner:
                 "%s: no function of this version covers %d changes; skipped", self._lane.stream, batch.skipped
             )
 
-    # -- What others ask -------------------------------------------------------------------------------
+    # -- What others ask ---------------------------------------------------------------------------------
 
     @property
     def retired(self) -> bool:
@@ -264,7 +264,7 @@ class LaneRunner:
 
 
 class Item:
-    """What the reading thread hands over: a batch (None: all of it was applied before), and the last id read."""
+    """What the reading thread hands over: a batch (None: all was applied before), and the last id read."""
 
     __slots__ = ("batch", "last_id")
 

@@ -1,7 +1,8 @@
 """The worker: takes the changes of one deployment on one shard to SQL (docs/design.md, "The worker").
 
-``python -m gears.worker --deployment NAME --supervised`` is how the module starts it: the first line on standard
-input says how to reach Redis, and the end of standard input that Redis is gone. ``--redis URL`` runs it anywhere.
+``python -m gears.worker --deployment NAME --supervised`` is how the module starts it: the first line on
+standard input says how to reach Redis, and the end of standard input that Redis is gone. ``--redis URL`` runs
+it anywhere.
 
 Exit codes: 0 stopped, 1 failed, 3 fenced by another worker.
 """
@@ -68,7 +69,7 @@ class Worker:
         if self._shared is not None:
             self._shared.stop.set()
 
-    # -- Life ----------------------------------------------------------------------------------------------------------
+    # -- Life --------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         deployment = self._patiently(self._fetch)
@@ -123,7 +124,7 @@ class Worker:
             log.error("there is no deployment %s on this server; deploy it first", self._name)
         return deployment
 
-    # -- Requirements and transforms ------------------------------------------------------------------------------------
+    # -- Requirements and transforms ---------------------------------------------------------------------
 
     def _prepare(self, deployment: Deployment) -> dict[str, Transform] | None:
         """Install what the deployment requires and load its transforms; None: asked to stop meanwhile."""
@@ -166,7 +167,7 @@ class Worker:
 
         return open_connector
 
-    # -- Lanes -------------------------------------------------------------------------------------------------------------
+    # -- Lanes -------------------------------------------------------------------------------------------
 
     def _work(self, shared: Shared) -> None:
         while not self._stop.is_set() and not shared.stop.is_set():
@@ -182,7 +183,7 @@ class Worker:
             return lanes.fetch_lanes(client, self._name)
 
     def _run_lanes(self, shared: Shared, known: Lanes) -> None:
-        """Run the lanes until they change: for each target the retired ones until they are empty, then the others."""
+        """Run the lanes until they change: of each target first the retired ones, until they are empty."""
         log.info("epoch %d, %d lanes", known.epoch, len(known.lanes))
         self._runners = []
         waiting: dict[str, list[Lane]] = {}
@@ -219,7 +220,7 @@ class Worker:
             while runner.thread.is_alive() and not self._stop.is_set():
                 runner.thread.join(0.5)
 
-    # -- Heartbeat ---------------------------------------------------------------------------------------------------------
+    # -- Heartbeat ---------------------------------------------------------------------------------------
 
     def _beat(self) -> None:
         client = lanes.connect(self._url)
@@ -244,11 +245,11 @@ class Worker:
         return now.epoch != self._lanes.epoch or any(lane.stream not in known for lane in now.lanes)
 
 
-# -- The process -------------------------------------------------------------------------------------------------------------
+# -- The process -----------------------------------------------------------------------------------------
 
 
 def _read_greeting() -> dict[str, Any]:
-    """Read the module's first line without taking more than it: the rest of the pipe is watched for its end."""
+    """Read the module's first line and no byte more: the rest of the pipe is watched for its end."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)

@@ -13,6 +13,7 @@ def path() -> str:
     built = os.path.join(os.path.dirname(os.path.abspath(__file__)), "gearsync.so")
     if not os.path.exists(built):
         raise FileNotFoundError(
-            f"the gearsync module is not built: {built} is missing. Run `make install`, or `pip install .` with a C compiler."
+            f"the gearsync module is not built: {built} is missing. "
+            "Run `make install`, or `pip install .` with a C compiler."
         )
     return built
