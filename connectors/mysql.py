@@ -102,8 +102,6 @@ class MySQLConnector(Connector):
         )
         return {
             "isolation_level": "READ COMMITTED",
-            # Statements with literals go out as they are: their percent signs are no placeholders.
-            "execution_options": {"no_parameters": True},
             "connect_args": {
                 "charset": "utf8mb4",
                 "init_command": session,
@@ -142,6 +140,8 @@ class MySQLConnector(Connector):
         notes = []
         for info in connection.exec_driver_sql(_COLUMNS_QUERY, place):
             column, type_text, nullable, default, extra, collation, octets = info
+            if column not in columns:
+                raise SchemaMismatch(f"the name of the column {column} of {name} holds a backtick")
             _complete_column(columns[column], type_text, nullable, default, extra, collation, octets)
             if columns[column].primary_key and collation and not collation.endswith(("_bin", "_cs")):
                 notes.append(
@@ -192,7 +192,8 @@ class MySQLConnector(Connector):
         # Some bytes stay free for the protocol.
         room = self._packet - len((head + tail).encode()) - 1024
         for part in _parts(texts, room):
-            connection.exec_driver_sql(head + part + tail)
+            # As it is: a percent sign in it is no placeholder.
+            connection.exec_driver_sql(head + part + tail, execution_options={"no_parameters": True})
 
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
         arguments = error.orig.args if error.orig is not None else ()

@@ -70,6 +70,10 @@ class SQLiteConnector(Connector):
                     f"a foreign key of {name} is DEFERRABLE INITIALLY DEFERRED. SQLite checks it only at "
                     "COMMIT, where a refused row can't be told from the others; declare it without DEFERRED"
                 )
+        # Without them SQLAlchemy overlooks some constraints that are declared within their column.
+        indexes = sa.inspect(connection).get_indexes(name, self.schema, include_auto_indexes=True)
+        unique = [tuple(str(column) for column in each["column_names"]) for each in indexes if each["unique"]]
+        reflected.unique_sets = [each for each in unique if each != reflected.primary_key]
         place = f"PRAGMA {self._quote(self.schema) + '.' if self.schema else ''}"
         for info in connection.exec_driver_sql(f"{place}table_info({self._quote(name)})"):
             column = columns[info.name]

@@ -403,5 +403,6 @@ def run_sql(url: str | URL, statement: str) -> list[Any]:
     """Run one statement on a connection of its own, committed at once, and return its rows."""
     engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
-        result = connection.exec_driver_sql(statement)
+        # A percent sign is no placeholder.
+        result = connection.execution_options(no_parameters=True).exec_driver_sql(statement)
         return list(result) if result.returns_rows else []
