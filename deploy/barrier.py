@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from deploy import status
+from deploy import output, status
 from deploy.output import CommandError
 from deploy.shards import Shard, Shards, errors_of, same_server
 
@@ -44,7 +44,8 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for shard in statuses
     ]
     sentences = [
-        f"{each['name']} on {shard['address']}: {each['backlog']['entries']:,} changes wait."
+        f"{each['name']} on {shard['address']}: "
+        f"{output.counted(each['backlog']['entries'], 'change waits', 'changes wait')}."
         for shard in statuses
         for each in shard["deployments"]
         if each["backlog"]["entries"]

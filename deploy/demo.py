@@ -129,7 +129,7 @@ def _write_and_wait(client: redis.Redis, url: str, keys: int) -> Timing:
     with Progress(*columns, console=output.progress_console()) as progress:
         task = progress.add_task("Writing hashes to Redis", total=keys)
         started = time.monotonic()
-        writes = demo_data.write(client, keys, lambda: progress.advance(task))
+        writes = demo_data.write(client, keys, lambda count: progress.advance(task, count))
         written = time.monotonic()
     with shards.connect(url) as found:
         if not barrier.wait(found, WAIT_SECONDS):
@@ -145,7 +145,7 @@ def _write_and_wait(client: redis.Redis, url: str, keys: int) -> Timing:
 def _report(engine: sqlalchemy.Engine) -> None:
     output.line()
     for each in demo_data.REPORT.splitlines():
-        output.line(f"  {each}")
+        output.line(f" {each}")
     output.line()
     with engine.connect() as connection:
         result = connection.execute(sqlalchemy.text(demo_data.REPORT))
@@ -175,7 +175,7 @@ def _print_end(timing: Timing, count: int, functions: str, database: Database) -
             [
                 "writes to Redis",
                 f"{timing.writes:,}",
-                f"{timing.writes / timing.writing:,.0f}/s, one client, one at a time",
+                f"{timing.writes / timing.writing:,.0f}/s, one client, {demo_data.PIPELINE} at a time",
             ],
             [
                 "changes in SQL",
@@ -188,20 +188,23 @@ def _print_end(timing: Timing, count: int, functions: str, database: Database) -
     )
     output.line()
     output.heading("Try next")
-    output.bullets(_next_steps(functions, database))
+    for step in _next_steps(os.path.relpath(os.path.dirname(functions)), database):
+        output.line(f"  {step}")
 
 
-def _next_steps(functions: str, database: Database) -> list[str]:
-    shown = os.path.relpath(functions)
-    steps = [f"Read {shown}: it is all that was deployed."]
-    if database.url.get_backend_name() == "sqlite":
-        steps.append(f"export {VARIABLE}={database.url}")
-    else:
-        steps.append(f"export {VARIABLE}=… (the URL of a database with the table, which {shown} names)")
+def _next_steps(folder: str, database: Database) -> list[str]:
+    own = os.path.relpath(sys.argv[0]) if os.path.basename(sys.argv[0]) == "gearsync" else "gearsync"
+    gearsync = "gearsync" if shutil.which("gearsync") else own
+    steps = [f"cat {folder}/functions.py  # all that was deployed"]
+    if database.url.get_backend_name() != "sqlite":
+        return [*steps, f"{gearsync} demo --help", f"{gearsync} --help"]
+    path = os.path.relpath(str(database.url.database))
     return [
         *steps,
-        "gearsync server --dir data: a Redis with the module, on port 6379.",
-        f"gearsync deploy {shown}, then, in another terminal: "
-        "redis-cli HSET order:1 customer Ada country NL items 2 amount 9.50 placed 2026-11-20",
-        "gearsync status, gearsync wait, gearsync deadletters list: what runs, what waits, what was refused.",
+        f"export {VARIABLE}={database.url}",
+        f"{gearsync} server --dir {folder}/redis &  # the same Redis again",
+        "redis-cli HSET order:1 customer Ada country NL items 2 amount 9.50",
+        f"{gearsync} wait",
+        f"sqlite3 {path} 'SELECT * FROM gearsync_demo_orders LIMIT 1'",
+        f"{gearsync} status",
     ]

@@ -16,11 +16,11 @@ TABLE = Table(
     "gearsync_demo_orders",
     MetaData(),
     Column("order_id", Integer, primary_key=True, autoincrement=False),
-    Column("customer", String(40), nullable=False),
-    Column("country", String(2), nullable=False),
-    Column("items", Integer, nullable=False),
-    Column("amount", Numeric(10, 2), nullable=False),
-    Column("placed", Date, nullable=False),
+    Column("customer", String(40)),
+    Column("country", String(2)),
+    Column("items", Integer),
+    Column("amount", Numeric(10, 2)),
+    Column("placed", Date),
 )
 
 FUNCTIONS = '''\
@@ -29,42 +29,49 @@ FUNCTIONS = '''\
 from connectors import Target
 from gears import WriteBehind
 
-reporting = Target("env:REPORTING_DB_URL")
+reporting = Target("env:REPORTING_DB_URL", name="reporting")
 
 WriteBehind(
     keys="order:{order_id}",
     table="gearsync_demo_orders",
     columns=["customer", "country", "items", "amount", "placed"],
     target=reporting,
+    name="orders",
 )
 '''
 
 REPORT = """\
 SELECT country, COUNT(*) AS orders, SUM(items) AS items, SUM(amount) AS revenue
-FROM gearsync_demo_orders GROUP BY country ORDER BY revenue DESC"""
+FROM gearsync_demo_orders
+GROUP BY country ORDER BY revenue DESC"""
+
+#: How many hashes one round trip writes.
+PIPELINE = 50
 
 _CUSTOMERS = ("Ada", "Grace", "Édith", "Łukasz", "Søren", "Zoë", "小林", "Noor")
 _COUNTRIES = ("DE", "FR", "IN", "JP", "NL", "PL", "US")
 _FIRST_DAY = datetime.date(2026, 1, 1)
 
 
-def write(client: redis.Redis, keys: int, advance: Callable[[], None]) -> int:
-    """Write ``keys`` hashes, one HSET each, change every tenth and delete every hundredth; return the number
-    of writes. ``advance`` is called after each hash.
+def write(client: redis.Redis, keys: int, advance: Callable[[int], None]) -> int:
+    """Write ``keys`` hashes, change every tenth and delete every hundredth; return the number of writes.
+
+    Plain commands, sent some at a time; ``advance`` gets the number of hashes each time.
     """
     source = random.Random(7)
     writes = 0
-    for number in range(1, keys + 1):
-        key = f"order:{number}"
-        client.hset(key, mapping=_order(source))
-        writes += 1
-        if number % 10 == 0:
-            client.hincrby(key, "items", 1)
-            writes += 1
-        if number % 100 == 0:
-            client.delete(key)
-            writes += 1
-        advance()
+    for first in range(1, keys + 1, PIPELINE):
+        numbers = range(first, min(first + PIPELINE, keys + 1))
+        with client.pipeline(transaction=False) as pipeline:
+            for number in numbers:
+                key = f"order:{number}"
+                pipeline.hset(key, mapping=_order(source))
+                if number % 10 == 0:
+                    pipeline.hincrby(key, "items", 1)
+                if number % 100 == 0:
+                    pipeline.delete(key)
+            writes += len(pipeline.execute())
+        advance(len(numbers))
     return writes
 
 

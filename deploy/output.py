@@ -66,11 +66,14 @@ def as_json(document: object) -> None:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], fold: Sequence[str] = ()) -> None:
     """Print rows under bold headings; a column whose values are all numbers stands right.
+    Without any name there is no heading.
 
     ``fold`` names the columns that give way when the line is too short; the others keep their width.
     """
     cells = [[_cell(value) for value in row] for row in rows]
-    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    grid = Table(
+        box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", show_header=any(columns)
+    )
     for index, name in enumerate(columns):
         numeric = bool(cells) and all(_is_numeric(row[index]) for row in cells)
         folds = name in fold
@@ -87,6 +90,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], fold: Sequen
         console.print(Padding(grid, (0, 0, 0, 2)))
     # Without the blanks that fill each line.
     click.echo("\n".join(each.rstrip() for each in capture.get().splitlines()))
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return ``1 change``, ``1,200 changes``; ``many`` is ``one`` with an s unless given."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def progress_console() -> Console:

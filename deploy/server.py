@@ -5,16 +5,17 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import select
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import IO
 
+from deploy import sessions
 from deploy.output import CommandError
 from gears import module
 
@@ -100,23 +101,17 @@ class Server:
     """A redis-server that runs, in a session of its own, so that a Ctrl-C reaches only us."""
 
     def __init__(self, command: Sequence[str], output: IO[bytes] | None = None) -> None:
-        # The server and all that it starts inherit the writing end: when nobody holds it, all have ended.
-        self._ended, held = os.pipe()
         try:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
-                pass_fds=[held],
                 start_new_session=True,
                 preexec_fn=_die_with_parent(),
             )
         except OSError as error:
-            os.close(self._ended)
             raise CommandError(f"{command[0]} can't be run: {error.strerror}.") from error
-        finally:
-            os.close(held)
 
     def ask_to_end(self) -> None:
         """Send SIGTERM: Redis saves, and tells its workers to end."""
@@ -124,22 +119,27 @@ class Server:
             self.process.terminate()
 
     def wait(self) -> int:
-        """Wait until the server and its workers have ended; return the server's exit code."""
+        """Wait until the server and its workers have ended; return the server's exit code.
+
+        Raises CommandError when a worker did not end in time and was killed.
+        """
         code = self.process.wait()
-        readable, _, _ = select.select([self._ended], [], [], WORKERS_END_SECONDS)
-        os.close(self._ended)
-        self._ended = -1
-        if not readable:
-            raise CommandError(
-                f"the server has ended, but a worker still runs after {WORKERS_END_SECONDS:.0f} s.",
-                "look for it (ps -ef | grep gears.worker), and see why its database does not answer.",
-            )
+        deadline = time.monotonic() + WORKERS_END_SECONDS
+        # What the server has started is still of its session, whoever its parent is now.
+        while sessions.members(self.process.pid):
+            if time.monotonic() > deadline:
+                left = sessions.kill(self.process.pid)
+                raise CommandError(
+                    f"{left} workers still ran {WORKERS_END_SECONDS:.0f} s after the server and were killed.",
+                    "see why their database did not answer; what was in flight is applied at the next start.",
+                )
+            time.sleep(0.02)
         return code
 
     def end(self) -> int:
         """Ask, and wait."""
         self.ask_to_end()
-        return self.process.returncode if self._ended < 0 else self.wait()
+        return self.wait()
 
 
 def run(command: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from deploy import output
 from deploy.output import CommandError
 from deploy.shards import Shards, errors_of
 
@@ -82,18 +83,20 @@ def _of_backlog(deployment: dict[str, Any]) -> list[str]:
         problems.append(f"the backlog is at its limit, {does}.")
     if deployment.get("missed"):
         problems.append(
-            f"{deployment['missed']:,} writes were to keys that fit no template, "
-            f"the last to {deployment['missed_key']}."
+            f"{output.counted(deployment['missed'], 'write was', 'writes were')} to keys that fit "
+            f"no template, the last to {deployment['missed_key']}."
         )
     if deployment.get("failed"):
-        problems.append(f"{deployment['failed']:,} changes could not be captured; see the server's log.")
+        problems.append(
+            f"{output.counted(deployment['failed'], 'change')} could not be captured; see the server's log."
+        )
     return problems
 
 
 def _of_targets(deployment: dict[str, Any]) -> list[str]:
     return [
-        f"{target['dead_letters']:,} dead letter{'' if target['dead_letters'] == 1 else 's'} of target "
-        f"{target['name']}; see gearsync deadletters list."
+        f"{output.counted(target['dead_letters'], 'dead letter')} of target {target['name']}; "
+        "see gearsync deadletters list."
         for target in deployment["targets"]
         if target["dead_letters"]
     ]

@@ -59,7 +59,8 @@ def list_letters(url: str, as_json: bool, deployment: str | None, target: str | 
         )
         output.line()
         output.line(
-            _counted(len(documents)) + ". What was refused can be mended (the value or the table), then:"
+            output.counted(len(documents), "dead letter")
+            + ". What was refused can be mended (the value or the table), then:"
         )
         output.line("gearsync deadletters retry")
     else:
@@ -86,7 +87,7 @@ def retry(
     with shards.connect(url) as found:
         chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
         retried, uncovered = letters.retry(found, chosen)
-    output.line(f"{_counted(len(retried))} retried.")
+    output.line(f"{output.counted(len(retried), 'dead letter')} retried.")
     if uncovered:
         names = ", ".join(str(letter.document()["key"]) for letter in uncovered[:5])
         more = f" and {len(uncovered) - 5} more" if len(uncovered) > 5 else ""
@@ -114,9 +115,11 @@ def drop(
     with shards.connect(url) as found:
         chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
         if chosen and not yes:
-            click.confirm(f"Delete {_counted(len(chosen))} for good?", abort=True, err=True)
+            click.confirm(
+                f"Delete {output.counted(len(chosen), 'dead letter')} for good?", abort=True, err=True
+            )
         dropped = letters.drop(chosen)
-    output.line(f"{_counted(dropped)} dropped.")
+    output.line(f"{output.counted(dropped, 'dead letter')} dropped.")
 
 
 def _chosen(found: shards.Shards, choice: Choice, every: bool) -> list[Letter]:
@@ -136,7 +139,3 @@ def _chosen(found: shards.Shards, choice: Choice, every: bool) -> list[Letter]:
 def _row(document: dict[str, Any]) -> list[object]:
     place = f"{document['table']}.{document['column']}" if document["column"] else document["table"]
     return [document["id"], str(document["key"]), place, document["reason"]]
-
-
-def _counted(count: int) -> str:
-    return f"{count:,} dead letter" + ("" if count == 1 else "s")
