@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from connectors import Position
@@ -17,18 +18,31 @@ class MalformedChange(ValueError):
 
 
 class Change(NamedTuple):
-    """One change. ``fields`` and ``values`` are the image, side by side; both empty when the key is gone."""
+    """One change, as its entry has it. ``fields`` and ``values`` are the image, side by side; both are empty
+    when the key is gone. ``meta`` is the operation and the epoch.
+    """
 
-    position: Position
+    entry_id: bytes
     key: bytes
-    op: bytes
+    meta: bytes
     fields: tuple[bytes, ...]
     values: list[bytes]
 
     @property
+    def op(self) -> bytes:
+        """The operation: one of the constants above."""
+        return self.meta[:1]
+
+    @property
+    def position(self) -> Position:
+        """Where the change stands. Computed, because only few of a batch are ever asked."""
+        ms, _, seq = self.entry_id.partition(b"-")
+        return Position(int(self.meta[1:], 16), int(ms), int(seq))
+
+    @property
     def id(self) -> str:
         """The stream id."""
-        return f"{self.position.ms}-{self.position.seq}"
+        return self.entry_id.decode("ascii")
 
     @property
     def image(self) -> dict[bytes, bytes]:
@@ -36,17 +50,17 @@ class Change(NamedTuple):
         return dict(zip(self.fields, self.values))
 
 
-def decode(entry_id: bytes, pairs: list[bytes]) -> Change:
-    """Read one entry of a lane: its id and its pairs, flat. Raises MalformedChange."""
+def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[Change]:
+    """Read entries of a lane, each its id and its pairs, flat. Raises MalformedChange."""
+    new = tuple.__new__
     try:
-        ms, _, seq = entry_id.partition(b"-")
-        meta = pairs[3]
-        op = meta[:1]
-        if op not in OPERATIONS or len(pairs) % 2 != 0:
-            raise MalformedChange(f"entry {entry_id.decode('latin-1')} of the lane is no change")
-        position = Position(int(meta[1:], 16), int(ms), int(seq))
-        return Change(position, pairs[1], op, tuple(pairs[4::2]), pairs[5::2])
-    except (IndexError, ValueError, TypeError) as error:
-        raise MalformedChange(
-            f"entry {entry_id.decode('latin-1')} of the lane is no change: {error}"
-        ) from error
+        changes = [
+            new(Change, (entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2]))
+            for entry_id, pairs in entries
+        ]
+    except (IndexError, TypeError) as error:
+        raise MalformedChange(f"an entry of the lane is no change: {error}") from error
+    for change in changes:
+        if change[2][:1] not in OPERATIONS or len(change[3]) != len(change[4]):
+            raise MalformedChange(f"entry {change.id} of the lane is no change")
+    return changes

@@ -91,9 +91,13 @@ class Converter:
         """
         if self.transform is not None:
             return self._transformed(change, op, parts)
-        key = self._key(parts)
         if op in changes.GONE:
-            return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
+            return RowOp(self.mapping.table, "delete", self._key(parts), origin=(change, self, op))
+        return self.upsert(change, parts, op)
+
+    def upsert(self, change: Change, parts: tuple[bytes, ...], op: bytes = changes.UPSERT) -> RowOp:
+        """Return the upsert of a change without a transform. Raises RowFault."""
+        key = self._key(parts)
         shape = self._shapes.get(change.fields)
         if shape is None:
             shape = self._shapes[change.fields] = self._shape(change.fields)

@@ -109,7 +109,7 @@ class Reader:
             return []
         entries = answer[0][1]
         self._after = entries[-1][0]
-        return [decode(entry_id, pairs) for entry_id, pairs in entries]
+        return decode(entries)
 
     def close(self) -> None:
         """Close the connection."""

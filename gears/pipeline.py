@@ -51,13 +51,40 @@ class Batch:
         self.skipped = 0
         self._slots: dict[bytes, list[_Slot]] = {}
         self._by_key: dict[bytes, list[Change]] | None = None
-        for change in all_changes:
-            self._take(change)
-        self._emit()
+        if not self._take_plain():
+            for change in all_changes:
+                self._take(change)
+            self._emit()
 
     @property
     def position(self) -> Position:
         return self.changes[-1].position
+
+    # -- The plain case: one function, no transform, nothing but upserts ---
+
+    def _take_plain(self) -> bool:
+        """Do the whole work for the most common kind of batch, with as little as can be per change."""
+        if len(self.converters) != 1 or self.converters[0].transform is not None:
+            return False
+        latest: dict[bytes, Change] = {}
+        for change in self.changes:
+            if change[2][:1] != changes.UPSERT:
+                return False
+            latest[change[1]] = change
+        converter = self.converters[0]
+        match, upsert, rows = converter.match, converter.upsert, self.rows
+        for key, change in latest.items():
+            parts = match(key)
+            if parts is None:
+                self.skipped += len(self._chain(key))
+                continue
+            try:
+                rows.append(upsert(change, parts))
+            except RowFault:
+                row = self._last_good(converter, parts, key)
+                if row is not None:
+                    rows.append(row)
+        return True
 
     # -- Taking changes in -------------------------------------------------------------------------------
 

@@ -281,6 +281,7 @@ class ReadingThread:
         self._position = position
         self._queue: queue.Queue[Item | BaseException] = queue.Queue(maxsize=1)
         self._ended = threading.Event()
+        self._past = False
         self.idle = False
         self._thread = threading.Thread(target=self._run, name=f"read {runner.stream}", daemon=True)
 
@@ -339,8 +340,18 @@ class ReadingThread:
                 break
             time.sleep(min(left, 0.002))
         last_id = changes[-1].id
-        new = [change for change in changes if change.position > self._position]
+        new = self._without_applied(changes)
         self._put(Item(self._runner.prepare(new) if new else None, last_id))
+
+    def _without_applied(self, changes: list[Change]) -> list[Change]:
+        """Positions only grow along a lane: after the first new change, all are new."""
+        if self._past:
+            return changes
+        first = 0
+        while first < len(changes) and changes[first].position <= self._position:
+            first += 1
+        self._past = first < len(changes)
+        return changes[first:]
 
 
 def unavailable_target(error: TargetError) -> Unavailable:

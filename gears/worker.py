@@ -10,6 +10,7 @@ Exit codes: 0 stopped, 1 failed, 3 fenced by another worker.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -306,6 +307,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         greeting = _read_greeting()
         url = greeting["url"]
         work_dir = Path(greeting["work_dir"]) / "gearsync-requirements"
+    # Batches make many short-lived tuples and no cycles: looking for cycles among them costs much time.
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
     worker = Worker(url, options.deployment, work_dir)
     _handle_signals(worker)
     if options.supervised:
