@@ -71,10 +71,11 @@ def _from_report(address: str, report: dict[str, Any]) -> WorkerState:
     state = str(report.get("state", ""))
     if state in ("failed", "fenced"):
         return WorkerState(address, "failed", str(report.get("error") or state))
-    if state == "running":
-        return WorkerState(address, "running")
-    if state == "waiting":
+    targets = [str(target.get("state", "running")) for target in report.get("targets", {}).values()]
+    if state == "waiting" or (state == "running" and "waiting" in targets):
         return WorkerState(address, "waiting", _last_error(report))
+    if state == "running" and "starting" not in targets:
+        return WorkerState(address, "running")
     return WorkerState(address, "starting", "installing requirements" if state == "installing" else "")
 
 

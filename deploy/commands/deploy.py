@@ -132,11 +132,11 @@ def _print(deployment: Deployment, changed: bool, states: list[WorkerState]) -> 
     )
     report.print_functions(deployment)
     output.line()
-    output.table(
-        ("Shard", "Worker", "Detail"),
-        [(each.address, each.state, each.detail) for each in states],
-        fold=("Detail",),
-    )
+    if any(each.detail for each in states):
+        rows = [(each.address, each.state, each.detail) for each in states]
+        output.table(("Shard", "Worker", "Detail"), rows, fold=("Detail",))
+    else:
+        output.table(("Shard", "Worker"), [(each.address, each.state) for each in states])
 
 
 def _document(

@@ -125,7 +125,8 @@ def _wait(shards: Shards, name: str, timeout: float, progress: Progress) -> list
 
 def _describe(left: _Left) -> str:
     worker = f" (worker {left.worker})" if left.worker else ""
-    return f"{left.address}: {counted(left.changes, 'change')} to apply{worker}"
+    what = f"{counted(left.changes, 'change')} to apply" if left.changes else "ending"
+    return f"{left.address}: {what}{worker}"
 
 
 def _require_gone(name: str, left: list[_Left], timeout: float) -> None:

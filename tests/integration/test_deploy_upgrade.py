@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from tests.integration.deploying import (
     FUNCTIONS,
     PERSONS,
     deployments,
+    eventually,
     gearsync,
     redis_with_module,
     rows,
@@ -25,11 +28,13 @@ MAPPINGS = [
     '{"first_name": "first", "last_name": "last"}',
     '{"first_name": "first", "last_name": "last", "age": "age", "city": "city"}',
 ]
-KEYS = 200
+PAUSE_SECONDS = 0.0005
 
 
 class Writer(threading.Thread):
-    """Writes to a few hundred keys, over and over, until it is told to stop; deletes now and then."""
+    """Writes a new key each time, so that a lost change is never healed by a later one; deletes some
+    again.
+    """
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__(daemon=True)
@@ -41,25 +46,19 @@ class Writer(threading.Thread):
     def run(self) -> None:
         try:
             with self.server.client() as client:
-                while not self.enough.is_set():
+                while not self.enough.wait(PAUSE_SECONDS):
                     self._write_once(client)
         except BaseException as error:
             self.error = error
             raise
 
-    def _write_once(self, client) -> None:  # type: ignore[no-untyped-def]
+    def _write_once(self, client: redis.Redis) -> None:
         number = self.writes
-        key = f"person:{number * 7 % KEYS}"
-        if number % 50 == 49:
-            client.delete(key)
-        else:
-            image = {
-                "first_name": f"f{number}",
-                "last_name": f"l{number}",
-                "age": number,
-                "city": f"c{number}",
-            }
-            client.hset(key, mapping=image)
+        image: dict[Any, Any] = {"first_name": f"f{number}", "last_name": f"l{number}"}
+        image.update(age=number, city=f"c{number}")
+        client.hset(f"person:{number}", mapping=image)
+        if number % 10 == 9:
+            client.delete(f"person:{number - 5}")
         self.writes += 1
 
     def finish(self) -> None:
@@ -91,28 +90,28 @@ def test_three_upgrades_under_load_lose_no_write(
         run = gearsync("deploy", write(tmp_path, text), "--redis", server.url)
         assert run.returncode == 0, run.stderr
         assert writer.writes > before, "nothing was written during the upgrade"
-    # Every key is written once more under the last mapping, so that no row is of an earlier one.
-    last_pass = writer.writes + 2 * KEYS
-    while writer.writes < last_pass and writer.error is None:
-        writer.join(0.05)
+    last_version_from = writer.writes
+    eventually(lambda: writer.writes > last_version_from + 100 or writer.error is not None)
     writer.finish()
     assert gearsync("wait", "--redis", server.url, "--timeout", "60").returncode == 0
     assert deployments(server) == {"people": (4, "active")}
-    assert table(database_url) == hashes(server)
+    written, arrived = hashes(server), table(database_url)
+    assert {key: row[0] for key, row in arrived.items()} == {key: image[0] for key, image in written.items()}
+    late = [key for key in written if int(key) > last_version_from]
+    assert late and {key: arrived[key] for key in late} == {key: written[key] for key in late}
 
 
 def hashes(server: RedisServer) -> dict[str, tuple[str, str, int, str]]:
-    found = {}
     with server.client(decode_responses=True) as client:
-        for key in client.keys("person:*"):
-            image = client.hgetall(key)
-            found[key.split(":")[1]] = (
-                image["first_name"],
-                image["last_name"],
-                int(image["age"]),
-                image["city"],
-            )
-    return found
+        keys = list(client.scan_iter("person:*", count=1000))
+        pipeline = client.pipeline(transaction=False)
+        for key in keys:
+            pipeline.hmget(key, "first_name", "last_name", "age", "city")
+        images = pipeline.execute()
+    return {
+        key.split(":")[1]: (first, last, int(age), city)
+        for key, (first, last, age, city) in zip(keys, images)
+    }
 
 
 def table(url: str) -> dict[str, tuple[str, str, int, str]]:

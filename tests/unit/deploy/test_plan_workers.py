@@ -21,8 +21,10 @@ def document(**worker: Any) -> dict[str, Any]:
     return {"address": "h:1", "deployments": [{"name": "people", "version": 3, "worker": {**well, **worker}}]}
 
 
-def report(state: str, error: str = "", version: int = 3, last_error: str = "") -> dict[str, Any]:
-    targets = {"reporting": {"state": "waiting", "last_error": last_error}}
+def report(
+    state: str, error: str = "", version: int = 3, last_error: str = "", target: str = "running"
+) -> dict[str, Any]:
+    targets = {"reporting": {"state": target, "last_error": last_error}}
     return {"version": version, "state": state, "error": error, "targets": targets}
 
 
@@ -33,6 +35,8 @@ def report(state: str, error: str = "", version: int = 3, last_error: str = "") 
         ({"report": report("installing")}, "starting", "installing requirements"),
         ({"report": report("starting")}, "starting", ""),
         ({"report": report("waiting", last_error="it is down")}, "waiting", "reporting: it is down"),
+        ({"report": report("running", target="starting")}, "starting", ""),
+        ({"report": report("running", target="waiting", last_error="x")}, "waiting", "reporting: x"),
         ({"report": report("failed", "no such module")}, "failed", "no such module"),
         ({"report": report("fenced")}, "failed", "fenced"),
         ({"report": report("running", version=2)}, "starting", ""),
