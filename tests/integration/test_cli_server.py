@@ -64,9 +64,8 @@ def test_it_runs_with_the_module_in_a_folder_that_it_creates(tmp_path: Path) -> 
         assert client.config_get("appendonly")["appendonly"] == "yes"
         assert client.info("gearsync")
         assert (tmp_path / "data").is_dir()
-        listening = {
-            each.laddr.ip for each in psutil.net_connections("tcp") if each.laddr and each.laddr.port == served.port
-        }
+        sockets = [each.laddr for each in psutil.net_connections("tcp") if each.laddr]
+        listening = {address.ip for address in sockets if address.port == served.port}
     assert listening == {"127.0.0.1"}
 
 
