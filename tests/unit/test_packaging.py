@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,35 @@ def test_a_failed_build_leaves_the_module_that_was_there(tmp_path: Path) -> None
     assert done.returncode != 0
     assert "the Redis module was not built" in done.stderr
     assert built.read_text() == "old"
+
+
+def test_one_wheel_for_every_python_brings_the_module_and_no_sources(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    for name in ("connectors", "deploy", "gears", "tests/unit"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    for name in ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / name, source)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-build-isolation",
+        "--no-deps",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run([*command, str(source)], check=True, capture_output=True)
+
+    [wheel] = tmp_path.glob("*.whl")
+
+    assert re.fullmatch(r"gearsync-[0-9.]+-py3-none-[a-z0-9_]+\.whl", wheel.name)
+    assert "-any" not in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {"gears/module/gearsync.so", "gears/py.typed", "deploy/cli.py", "connectors/__init__.py"} <= names
+    assert not [name for name in names if name.endswith((".c", ".h")) or name.startswith("tests/")]
 
 
 def test_the_version_stands_once() -> None:
