@@ -136,7 +136,7 @@ class PostgresConnector(Connector):
     ) -> tuple[str, tuple[str, ...]]:
         """Return a SELECT of the rows, its columns named c0, c1, …, and its parameters."""
         columns = [table.columns[name] for name in names]
-        arrays = ", ".join(f"%s::{column.type or 'text'}[]" for column in columns)
+        arrays = ", ".join(f"%s::{_percent(column.type or 'text')}[]" for column in columns)
         wanted = ", ".join(
             f"c{index}" if column.type else f"CAST(c{index} AS {_percent(column.type_text)}) AS c{index}"
             for index, column in enumerate(columns)

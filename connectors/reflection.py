@@ -36,7 +36,7 @@ def converter(type_: Any, traits: Traits) -> Convert:
         return types.boolean()
     if isinstance(type_, sa.Integer):
         return _integer(type_)
-    if isinstance(type_, sa.Numeric):
+    if isinstance(type_, (sa.Numeric, sa.Float)):
         return _number(type_, traits)
     if isinstance(type_, (sa.DateTime, sa.Time)):
         return _time(type_, traits)
@@ -88,10 +88,10 @@ class Reflected:
         self.primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
         if not self.primary_key:
             raise SchemaMismatch(f"the table {name} has no primary key, so a key can't tell its row")
-        self.foreign_keys = inspector.get_foreign_keys(name, schema)
+        foreign_keys = inspector.get_foreign_keys(name, schema)
         self.unique_sets = _unique_sets(inspector, name, schema, self.primary_key)
         self.parents = {
-            key["referred_table"] for key in self.foreign_keys if key["referred_schema"] in (schema, None)
+            key["referred_table"] for key in foreign_keys if key["referred_schema"] in (schema, None)
         }
 
 

@@ -24,6 +24,7 @@ from connectors.tables import Column, Convert, Table
 _DIGITS = 15
 
 _DECIMALS = re.compile(r"\s*(NUMERIC|DECIMAL)\b", re.IGNORECASE)
+_DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*\Z")
 
 _REFUSED = ("constraint failed", "datatype mismatch", "too big", "too large")
@@ -64,18 +65,18 @@ class SQLiteConnector(Connector):
     def _complete(
         self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
     ) -> list[str]:
-        for key in reflected.foreign_keys:
-            if str(key.get("options", {}).get("initially", "")).upper() == "DEFERRED":
-                raise SchemaMismatch(
-                    f"a foreign key of {name} is DEFERRABLE INITIALLY DEFERRED. SQLite checks it only at "
-                    "COMMIT, where a refused row can't be told from the others; declare it without DEFERRED"
-                )
+        place = f"{self._quote(self.schema)}." if self.schema else ""
+        source = f"SELECT sql FROM {place}sqlite_master WHERE type = 'table' AND name = ?"
+        if _DEFERRED.search(str(connection.exec_driver_sql(source, (name,)).scalar())):
+            raise SchemaMismatch(
+                f"a foreign key of {name} is DEFERRABLE INITIALLY DEFERRED. SQLite checks it only at "
+                "COMMIT, where a refused row can't be told from the others; declare it without DEFERRED"
+            )
         # Without them SQLAlchemy overlooks some constraints that are declared within their column.
         indexes = sa.inspect(connection).get_indexes(name, self.schema, include_auto_indexes=True)
         unique = [tuple(str(column) for column in each["column_names"]) for each in indexes if each["unique"]]
         reflected.unique_sets = [each for each in unique if each != reflected.primary_key]
-        place = f"PRAGMA {self._quote(self.schema) + '.' if self.schema else ''}"
-        for info in connection.exec_driver_sql(f"{place}table_info({self._quote(name)})"):
+        for info in connection.exec_driver_sql(f"PRAGMA {place}table_info({self._quote(name)})"):
             column = columns[info.name]
             column.type_text = info.type
             if isinstance(column.type, sa.NUMERIC) and not _DECIMALS.match(info.type):

@@ -349,7 +349,7 @@ class MariaDBServer(DatabaseServer):
     def _prepare(self) -> None:
         statements = [
             "CREATE USER IF NOT EXISTS gearsync@'127.0.0.1';",
-            "GRANT ALL ON *.* TO gearsync@'127.0.0.1';",
+            "GRANT ALL ON *.* TO gearsync@'127.0.0.1' WITH GRANT OPTION;",
         ]
         self.directory.chmod(0o755)
         (self.directory / "init.sql").write_text("\n".join([*statements, ""]))

@@ -88,3 +88,27 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     connector = PortableConnector(make_url(url)) if portable else connect(url)
     yield Database(url, connector)
     connector.close()
+
+
+@pytest.fixture
+def on_postgres(postgres_url: str) -> Iterator[Database]:
+    """A fresh PostgreSQL database."""
+    connector = connect(postgres_url)
+    yield Database(postgres_url, connector)
+    connector.close()
+
+
+@pytest.fixture
+def on_mysql(mariadb_url: str) -> Iterator[Database]:
+    """A fresh MariaDB or MySQL database."""
+    connector = connect(mariadb_url)
+    yield Database(mariadb_url, connector)
+    connector.close()
+
+
+@pytest.fixture
+def on_sqlite(sqlite_url: str) -> Iterator[Database]:
+    """A fresh SQLite database."""
+    connector = connect(sqlite_url)
+    yield Database(sqlite_url, connector)
+    connector.close()

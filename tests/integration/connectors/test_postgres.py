@@ -1,0 +1,112 @@
+"""What only PostgreSQL has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from connectors import RowOp, SchemaMismatch, TargetError, connect
+from tests.servers import run_sql
+
+
+def test_constraint_that_waits_for_the_commit(on_postgres: Any) -> None:
+    """PostgreSQL may check a constraint only in COMMIT; the row is found all the same."""
+    on_postgres.sql("CREATE TABLE late (id INT PRIMARY KEY, a INT UNIQUE DEFERRABLE INITIALLY DEFERRED)")
+    rows = [on_postgres.upsert("late", {"id": i, "a": i if i != 7 else 6}) for i in range(20)]
+    assert on_postgres.apply(*rows) == (19, 1)
+    assert on_postgres.refusals[0].row.key in {(6,), (7,)}
+    # Two rows that swap their values break it in between only.
+    assert on_postgres.apply(*(on_postgres.upsert("late", {"id": i, "a": 3 - i}) for i in (1, 2))) == (2, 0)
+
+
+def test_schema_of_the_target(on_postgres: Any) -> None:
+    on_postgres.sql('CREATE SCHEMA "other %s"')
+    on_postgres.sql("CREATE TYPE \"other %s\".mood AS ENUM ('sad', 'o%k')")
+    on_postgres.sql('CREATE TABLE "other %s".t (id INT PRIMARY KEY, m "other %s".mood)')
+    connector = connect(on_postgres.url, "other %s")
+    connector.ensure_checkpoint()
+    claim = connector.claim("s", 1, "w")
+    row = RowOp("t", "upsert", (1,), ("id", "m"), (1, connector.table("t").columns["m"].convert(b"o%k")))
+    connector.apply(claim, on_postgres.next_position(), [row], print, lambda each: ())
+    assert on_postgres.sql('SELECT id, m FROM "other %s".t') == [(1, "o%k")]
+    assert on_postgres.sql('SELECT COUNT(*) FROM "other %s".gearsync_checkpoint') == [(1,)]
+    with pytest.raises(SchemaMismatch, match="in the schema other %s"):
+        connector.table("persons")
+    connector.close()
+
+
+def test_arrays_domains_and_generated_columns(on_postgres: Any) -> None:
+    on_postgres.sql("CREATE DOMAIN positive AS INT CHECK (VALUE > 0)")
+    on_postgres.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, a INT[], p positive, words TEXT[], price NUMERIC(4,1)[], "
+        "twice INT GENERATED ALWAYS AS (id * 2) STORED)"
+    )
+    rows = [
+        on_postgres.upsert("t", {"id": 1, "a": b"{1,2}", "p": b"5", "words": b'{"a b",NULL,"c\\"d"}'}),
+        on_postgres.upsert("t", {"id": 2, "a": b"{1,x}", "p": b"5", "words": None}),
+        on_postgres.upsert("t", {"id": 3, "a": None, "p": b"-5", "words": None}),
+    ]
+    assert on_postgres.apply(*rows) == (1, 2)
+    assert on_postgres.sql("SELECT a, p, words, twice FROM t") == [([1, 2], 5, ["a b", None, 'c"d'], 2)]
+    columns = on_postgres.connector.table("t").columns
+    assert columns["twice"].has_default
+    with pytest.raises(Exception, match="rounded"):
+        columns["price"].convert(b"{1.23}")
+
+
+def test_case_insensitive_key_is_one_row(on_postgres: Any) -> None:
+    """One statement may not meet a row twice: the batch is isolated, and each key has its turn."""
+    on_postgres.sql(
+        "CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    )
+    on_postgres.sql("CREATE TABLE t (id TEXT COLLATE nocase PRIMARY KEY, a INT)")
+    rows = [on_postgres.upsert("t", {"id": key, "a": a}) for key, a in ((b"x", 1), (b"A", 2), (b"a", 3))]
+    assert on_postgres.apply(*rows) == (3, 0)
+    assert on_postgres.sql("SELECT a FROM t ORDER BY a") == [(1,), (3,)]
+
+
+@pytest.fixture
+def narrow_url(on_postgres: Any) -> Iterator[str]:
+    """The URL of a role that may write to the checkpoint and to nothing else."""
+    on_postgres.sql("CREATE TABLE persons (id INT PRIMARY KEY)")
+    url = make_url(on_postgres.url)
+    role = url.database
+    on_postgres.sql(f"CREATE ROLE {role} LOGIN")
+    on_postgres.sql(f"GRANT ALL ON gearsync_checkpoint TO {role}")
+    yield url.set(username=role).render_as_string(hide_password=False)
+    on_postgres.sql(f"DROP OWNED BY {role}")
+    on_postgres.sql(f"DROP ROLE {role}")
+
+
+def test_missing_rights(on_postgres: Any, narrow_url: str) -> None:
+    """A checkpoint table that is there needs no right to create it; a table without rights is a mismatch."""
+    connector = connect(narrow_url)
+    connector.ensure_checkpoint()
+    claim = connector.claim("s", 1, "w")
+    row = RowOp("persons", "upsert", (1,), ("id",), (1,))
+    with pytest.raises(SchemaMismatch, match="permission denied"):
+        connector.apply(claim, on_postgres.next_position(), [row], print, lambda each: ())
+    connector.close()
+
+
+def test_other_drivers_are_turned_away() -> None:
+    with pytest.raises(TargetError, match="psycopg"):
+        connect("postgresql+psycopg2://localhost/x")
+
+
+def test_server_default_of_another_isolation_and_zone(on_postgres: Any) -> None:
+    """What the database has set for its sessions changes nothing for ours."""
+    name = make_url(on_postgres.url).database
+    run_sql(on_postgres.url, f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+    run_sql(on_postgres.url, f"ALTER DATABASE {name} SET DateStyle = 'SQL, DMY'")
+    run_sql(on_postgres.url, f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    on_postgres.connector.close()
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, z TIMESTAMPTZ, n TIMESTAMP)")
+    on_postgres.apply(
+        on_postgres.upsert("t", {"id": 1, "z": b"2024-03-04T05:06:07", "n": b"2024-03-04T05:06:07Z"})
+    )
+    found = on_postgres.sql("SELECT CAST(z AT TIME ZONE 'UTC' AS text), n = '2024-03-04 05:06:07' FROM t")
+    assert found == [("04/03/2024 05:06:07", True)]

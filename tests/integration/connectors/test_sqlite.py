@@ -1,0 +1,80 @@
+"""What only SQLite has."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from connectors import ConversionError, SchemaMismatch
+
+
+def test_declared_types_are_taken_at_their_word(on_sqlite: Any) -> None:
+    on_sqlite.sql(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, v VARCHAR(3), n NUMERIC(5,2), b BOOLEAN, d DATETIME, "
+        "u UUID, x SOMETHING, j JSON, f FLOAT, t TIMESTAMPTZ)"
+    )
+    columns = on_sqlite.connector.table("t").columns
+    for name, value in (
+        ("id", b"x"),
+        ("v", b"long"),
+        ("n", b"1.234"),
+        ("b", b"2"),
+        ("d", b"today"),
+        ("u", b"1"),
+    ):
+        with pytest.raises(ConversionError):
+            columns[name].convert(value)
+    # SQLite would make a number of it, and forget the zeros.
+    for name in ("x", "j"):
+        with pytest.raises(ConversionError, match="otherwise"):
+            columns[name].convert(b"1.50" if name == "j" else b"0012")
+    values = {
+        "v": b"abc",
+        "n": b"1.50",
+        "b": b"yes",
+        "d": b"2024-01-02T03:04:05Z",
+        "x": b"00:12",
+        "j": b"[1.50]",
+    }
+    values.update(f=b"inf", u=b"AAAAAAAA-0000-0000-0000-00000000000A", t=b"0")
+    on_sqlite.apply(on_sqlite.upsert("t", {"id": b"1", **values}))
+    assert on_sqlite.sql("SELECT v, n, b, d, u, x, j, f, t FROM t") == [
+        (
+            "abc",
+            1.5,
+            1,
+            "2024-01-02 03:04:05.000000",
+            "aaaaaaaa-0000-0000-0000-00000000000a",
+            "00:12",
+            "[1.50]",
+            float("inf"),
+            "1970-01-01 00:00:00.000000",
+        )
+    ]
+    assert columns["d"].type_text == "DATETIME"
+
+
+def test_decimals_that_sqlite_cant_keep(on_sqlite: Any) -> None:
+    on_sqlite.sql("CREATE TABLE t (id INTEGER PRIMARY KEY, n NUMERIC)")
+    convert = on_sqlite.connector.table("t").columns["n"].convert
+    assert convert(b"123456789012.345") == 123456789012.345
+    assert convert(Decimal(2) ** 62) == 2**62
+    for value in (b"1234567890123.456", b"9223372036854775809", b"1e30"):
+        if value != b"1e30":
+            with pytest.raises(ConversionError, match="15 digits"):
+                convert(value)
+
+
+def test_deferred_foreign_key_is_a_mismatch(on_sqlite: Any) -> None:
+    on_sqlite.sql("CREATE TABLE p (id INTEGER PRIMARY KEY)")
+    on_sqlite.sql(
+        "CREATE TABLE c (id INTEGER PRIMARY KEY, p INT REFERENCES p (id) DEFERRABLE INITIALLY DEFERRED)"
+    )
+    with pytest.raises(SchemaMismatch, match="DEFERRED"):
+        on_sqlite.connector.table("c")
+
+
+def test_wal_is_on(on_sqlite: Any) -> None:
+    assert on_sqlite.sql("PRAGMA journal_mode") == [("wal",)]
