@@ -12,7 +12,7 @@ static const char *const WRITES[] = {
     "unlink",   "getdel",    "rename",      "renamenx",    "copy",         "restore",     "move",
     "set",      "setex",     "psetex",      "setnx",       "getset",       "mset",        "msetnx",
     "bitop",    "sort",      "sunionstore", "sinterstore", "sdiffstore",   "zunionstore", "zinterstore",
-    "zdiffstore", "zrangestore", "georadius", "geosearchstore", NULL,
+    "zdiffstore", "zrangestore", "georadius", "georadiusbymember", "geosearchstore", NULL,
 };
 
 void backlog_update(Deployment *deployment) {

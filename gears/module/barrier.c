@@ -122,6 +122,10 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     if (RedisModule_StringToLongLong(argv[1], &timeout) != REDISMODULE_OK || timeout < 0)
         return RedisModule_ReplyWithError(ctx, "ERR the timeout must be milliseconds, 0 for no limit");
     if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    /* Also when nothing waits yet: what was written in the same MULTI or script is captured at its end. */
+    int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
+    if (RedisModule_GetContextFlags(ctx) & denied)
+        return RedisModule_ReplyWithError(ctx, "ERR GEARSYNC.WAIT can't wait inside MULTI or a script");
     char *error = parse_scope(argv, argc, &only, &key, &has_key);
     if (error != NULL) {
         RedisModule_ReplyWithError(ctx, error);
@@ -133,11 +137,6 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     if (all_reached(waiter)) {
         waiter_free(waiter);
         return RedisModule_ReplyWithSimpleString(ctx, "OK");
-    }
-    int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
-    if (RedisModule_GetContextFlags(ctx) & denied) {
-        waiter_free(waiter);
-        return RedisModule_ReplyWithError(ctx, "ERR GEARSYNC.WAIT can't wait inside MULTI or a script");
     }
     waiter->client = RedisModule_BlockClient(ctx, reply_reached, reply_timeout, NULL, timeout);
     RedisModule_SetDisconnectCallback(waiter->client, on_disconnect);

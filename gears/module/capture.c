@@ -17,6 +17,8 @@ enum {
     CAUSE_GONE = 1 << 2,
     CAUSE_EXPIRED = 1 << 3,
     CAUSE_EVICTED = 1 << 4,
+    CAUSE_FIELDS_EXPIRED = 1 << 5, /* some of them; with the last one the key goes too */
+    CAUSE_HASH = 1 << 6,           /* the event is one of a hash: no cause, but a key that should be covered */
 };
 
 #define MAX_FIXED 64
@@ -28,7 +30,7 @@ typedef struct {
 } Pending;
 
 static Pending *pending;
-static int pending_count, pending_capacity;
+static int pending_count, pending_capacity, pending_running;
 static RedisModuleString *label_key, *label_meta;
 static RedisModuleString *metas[128]; /* by operation byte: "<op><epoch>" */
 
@@ -46,7 +48,7 @@ void capture_free(void) {
     if (pending != NULL) RedisModule_Free(pending);
     label_key = label_meta = NULL;
     pending = NULL;
-    pending_count = pending_capacity = 0;
+    pending_count = pending_capacity = pending_running = 0;
 }
 
 static RedisModuleString *meta_for(char op) {
@@ -207,13 +209,23 @@ static char op_for_hash(int cause) {
     return cause & CAUSE_REMOVED ? 'r' : 'u';
 }
 
+/* Whether an event that was noted after the one in hand tells more of the key. */
+static bool is_noted_again(int db, Slice key) {
+    for (int i = pending_running + 1; i < pending_count; i++) {
+        Slice other = string_slice(pending[i].key);
+        if (pending[i].db == db && other.len == key.len && memcmp(other.bytes, key.bytes, key.len) == 0) return true;
+    }
+    return false;
+}
+
 /* The operation for a key that is no hash; 0: none, another event says it. */
-static char op_for_gone(int cause) {
-    if (cause & CAUSE_EXPIRED) return 'x';
+static char op_for_gone(int cause, int db, Slice key) {
+    if (cause & (CAUSE_EXPIRED | CAUSE_FIELDS_EXPIRED)) return 'x';
     if (cause & CAUSE_EVICTED) return 'v';
     if (cause & CAUSE_GONE) return 'd';
     /* HDEL of the last field: the "del" that follows says it. Else the key has just expired under our hands. */
-    return cause & CAUSE_REMOVED && !shard.has_jobs ? 0 : 'x';
+    if (shard.has_jobs) return is_noted_again(db, key) ? 0 : 'x';
+    return cause & CAUSE_REMOVED ? 0 : 'x';
 }
 
 /* The rules of rules[from…] with the same target that cover key; returns where the next target starts. */
@@ -239,7 +251,7 @@ static void note_missed(Deployment *deployment, Slice key) {
 }
 
 /* Appends to each target whose rules cover the key. op 0: by the state and the cause. Returns the changes appended. */
-static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int cause, char forced, bool hash_event) {
+static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int cause, char forced) {
     Slice text = string_slice(name);
     RedisModuleKey *key = NULL;
     bool opened = false, is_hash = false;
@@ -258,7 +270,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
                 opened = true;
             }
-            char op = is_hash ? (forced ? forced : op_for_hash(cause)) : (forced ? 'd' : op_for_gone(cause));
+            char op = is_hash ? (forced ? forced : op_for_hash(cause)) : (forced ? 'd' : op_for_gone(cause, db, text));
             if (op != 0) {
                 Image image;
                 image_start(&image, name, op);
@@ -270,7 +282,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         }
         bool last_of_deployment = i == shard.nrules || shard.rules[i]->deployment != deployment;
         if (last_of_deployment) {
-            if (prefix_seen && !covered && hash_event) note_missed(deployment, text);
+            if (prefix_seen && !covered && (cause & CAUSE_HASH)) note_missed(deployment, text);
             prefix_seen = covered = false;
         }
     }
@@ -294,8 +306,10 @@ static bool overwrites(const char *event) {
 
 /* The cause behind an event; -1: the event changes no hash. */
 static int cause_of(int type, const char *event) {
-    if (type & REDISMODULE_NOTIFY_HASH)
-        return strcmp(event, "hdel") == 0 || strcmp(event, "hexpired") == 0 ? CAUSE_REMOVED : 0;
+    if (type & REDISMODULE_NOTIFY_HASH) {
+        if (strcmp(event, "hexpired") == 0) return CAUSE_HASH | CAUSE_REMOVED | CAUSE_FIELDS_EXPIRED;
+        return strcmp(event, "hdel") == 0 ? CAUSE_HASH | CAUSE_REMOVED : CAUSE_HASH;
+    }
     if (type & REDISMODULE_NOTIFY_EXPIRED) return CAUSE_EXPIRED;
     if (type & REDISMODULE_NOTIFY_EVICTED) return CAUSE_EVICTED;
     if (type & REDISMODULE_NOTIFY_MODULE) return 0;
@@ -312,12 +326,12 @@ static int cause_of(int type, const char *event) {
 static void run_pending(RedisModuleCtx *ctx, void *pd) {
     (void)pd;
     /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
-    for (int i = 0; i < pending_count; i++) {
-        Pending event = pending[i];
-        if (shard.primary) capture_key(ctx, event.db, event.key, event.cause, 0, true);
+    for (pending_running = 0; pending_running < pending_count; pending_running++) {
+        Pending event = pending[pending_running];
+        if (shard.primary) capture_key(ctx, event.db, event.key, event.cause, 0);
         RedisModule_FreeString(NULL, event.key);
     }
-    pending_count = 0;
+    pending_count = pending_running = 0;
 }
 
 static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause) {
@@ -375,12 +389,12 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     if (shard.has_jobs)
         note(ctx, db, key, cause);
     else
-        capture_key(ctx, db, key, cause, 0, (type & REDISMODULE_NOTIFY_HASH) != 0);
+        capture_key(ctx, db, key, cause, 0);
     return REDISMODULE_OK;
 }
 
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, char op) {
-    return capture_key(ctx, db, key, 0, op, false);
+    return capture_key(ctx, db, key, 0, op);
 }
 
 /* A flush has no events of keys; the change 'f' stands for all of them where a mapping wants its rows deleted. */
@@ -433,7 +447,7 @@ static void heal_entry(RedisModuleCtx *ctx, Deployment *deployment, RedisModuleC
         bool is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
         bool same = is_hash ? !was_gone && entry_matches(pairs, key) : was_gone;
         if (key != NULL) RedisModule_CloseKey(key);
-        if (!same) capture_key(ctx, db, name, 0, 'r', false);
+        if (!same) capture_key(ctx, db, name, 0, 'r');
     }
     RedisModule_FreeString(NULL, name);
 }

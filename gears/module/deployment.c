@@ -22,7 +22,10 @@ static void fail(Reader *reader, const char *what) {
 
 static Slice next(Reader *reader, const char *what) {
     if (reader->at >= reader->count) {
-        fail(reader, what);
+        Text text = {0};
+        text_printf(&text, "%s is missing", what);
+        fail(reader, text.bytes);
+        text_free(&text);
         return (Slice){"", 0};
     }
     return reader->arguments[reader->at++];
@@ -141,7 +144,11 @@ static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
     deployment->ntargets = (int)next_number(reader, "the number of targets", 1, 1000);
     if (reader->error != NULL) deployment->ntargets = 0;
     deployment->targets = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(char *));
-    for (int i = 0; i < deployment->ntargets; i++) deployment->targets[i] = next_name(reader, "a target's name");
+    for (int i = 0; i < deployment->ntargets; i++) {
+        deployment->targets[i] = next_name(reader, "a target's name");
+        for (int j = 0; j < i; j++)
+            if (strcmp(deployment->targets[i], deployment->targets[j]) == 0) fail(reader, "this target is named twice");
+    }
     expect(reader, "FUNCTIONS");
     deployment->nrules = (int)next_number(reader, "the number of functions", 1, 10000);
     if (reader->error != NULL) deployment->nrules = 0;

@@ -15,9 +15,11 @@ static bool starts_propagation(RedisModuleCommandFilterCtx *filter, Slice name, 
     return false;
 }
 
-static void see_debug(RedisModuleCommandFilterCtx *filter) {
+/* Holds until the next command: one that was refused must not make a later flush look like a reload. */
+static bool reloads(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    if (name.len != 5 || argc < 2 || !slice_is(name, "debug")) return false;
     Slice what = argument(filter, 1);
-    if (slice_is(what, "reload") || slice_is(what, "loadaof")) flush_expect_reload();
+    return slice_is(what, "reload") || slice_is(what, "loadaof");
 }
 
 static void see_cluster(RedisModuleCommandFilterCtx *filter) {
@@ -31,9 +33,8 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
-    if (name.len == 5 && argc > 1 && slice_is(name, "debug"))
-        see_debug(filter);
-    else if (shard.cluster && name.len == 7 && argc > 3 && slice_is(name, "cluster"))
+    flush_expect_reload(reloads(filter, name, argc));
+    if (shard.cluster && name.len == 7 && argc > 3 && slice_is(name, "cluster"))
         see_cluster(filter);
     else
         backlog_filter(filter, name, argc);

@@ -15,7 +15,7 @@ static int saved_count;
 static bool reload_expected; /* DEBUG RELOAD empties the server only to load it again */
 static bool timer_set;
 
-void flush_expect_reload(void) { reload_expected = true; }
+void flush_expect_reload(bool expected) { reload_expected = expected; }
 void flush_reload_done(void) { reload_expected = false; }
 
 static RedisModuleString *dump(RedisModuleCtx *ctx, RedisModuleString *key) {

@@ -188,7 +188,7 @@ int barrier_waiting(void);
 
 /* -- flush.c -------------------------------------------------------------------------------------------------- */
 void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data);
-void flush_expect_reload(void);
+void flush_expect_reload(bool expected);
 void flush_reload_done(void);
 
 /* -- workers.c ------------------------------------------------------------------------------------------------ */

@@ -135,6 +135,8 @@ long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID 
     if (key != NULL) RedisModule_CloseKey(key);
     lane->bytes = before > 0 && lane->length < before ? lane->bytes * lane->length / before : lane->bytes;
     if (lane->length == 0) lane->bytes = 0;
+    /* An id that was never given must not open the barriers to come. */
+    if (stream_id_compare(id, lane->last) > 0) id = lane->last;
     if (stream_id_compare(id, lane->acked) > 0) lane->acked = id;
     return (long long)lane->length;
 }
