@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any, Iterator, Sequence
 
 import sqlalchemy as sa
+from pymysql.converters import escape_string
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Connection
 
@@ -264,7 +265,8 @@ def _needs_escape(values: Sequence[str]) -> bool:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+    """Escape as the driver does when it binds a parameter."""
+    return str(escape_string(text))
 
 
 def _literal(value: Any) -> str:

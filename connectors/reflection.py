@@ -22,6 +22,8 @@ class Traits:
     infinity = False
     #: Digits of a second's fraction where the type names none.
     second_digits = 6
+    #: REAL is a float of 4 bytes.
+    short_real = True
 
 
 def converter(type_: Any, traits: Traits) -> Convert:
@@ -60,7 +62,7 @@ def _number(type_: Any, traits: Traits) -> Convert:
     if getattr(type_, "scale", None) is not None:
         # DOUBLE(10, 2) rounds as a DECIMAL(10, 2) does.
         return types.numeric(type_.precision, type_.scale)
-    single = isinstance(type_, sa.REAL)
+    single = traits.short_real and isinstance(type_, sa.REAL)
     return types.real(types.SINGLE if single else types.DOUBLE, traits.infinity, traits.nan)
 
 

@@ -33,6 +33,7 @@ _MISMATCH = ("no such table", "no such column", "has no column", "syntax error",
 
 class SQLiteTraits(reflection.Traits):
     infinity = True
+    short_real = False
 
 
 class SQLiteConnector(Connector):
@@ -176,7 +177,8 @@ def _stays_text(value: object) -> Any:
     """Return a text for a type that is a number for SQLite: a text that looks like one must survive it."""
     if isinstance(value, str) and _NUMBER.match(value):
         small = value.lstrip("-").isdigit() and len(value) < 19
-        if str(int(value) if small else float(value)) != value:
+        kept = str(int(value)) if small else repr(float(f"{float(value):.{_DIGITS}g}"))
+        if kept != value:
             raise ConversionError("the value is a number that SQLite would write otherwise")
     return value
 
