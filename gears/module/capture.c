@@ -415,58 +415,120 @@ void capture_flush(RedisModuleCtx *ctx, int db) {
     RedisModule_FreeString(NULL, none);
 }
 
-/* Whether Redis still has what a lane's last entry says: [key, fields…] against the hash. */
-static bool entry_matches(RedisModuleCallReply *pairs, RedisModuleKey *hash) {
-    for (size_t i = 4; i + 1 < RedisModule_CallReplyLength(pairs); i += 2) {
-        Slice field, value;
-        field.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, i), &field.len);
-        value.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, i + 1), &value.len);
-        RedisModuleString *name = RedisModule_CreateString(NULL, field.bytes, field.len), *now = NULL;
-        RedisModule_HashGet(hash, REDISMODULE_HASH_NONE, name, &now, NULL);
-        Slice present = now != NULL ? string_slice(now) : (Slice){NULL, 0};
-        bool same = now != NULL && present.len == value.len && memcmp(present.bytes, value.bytes, value.len) == 0;
-        if (now != NULL) RedisModule_FreeString(NULL, now);
-        RedisModule_FreeString(NULL, name);
-        if (!same) return false;
+/* -- Redis 6.2: changes whose write was lost in a crash ---------------------------------------------------------------- */
+
+#define HEAL_PAGE 1000
+#define HEAL_SEEN (1 << 15)
+
+/* Hashes of the keys whose latest entry was looked at; a power of two of places, at most half of them used. */
+typedef struct {
+    uint64_t *places;
+    size_t used;
+} SeenKeys;
+
+static bool seen_before(SeenKeys *seen, Slice key) {
+    uint64_t hash = key_hash(key) | 1;
+    size_t at = (hash >> 1) & (HEAL_SEEN - 1);
+    while (seen->places[at] != 0 && seen->places[at] != hash) at = (at + 1) & (HEAL_SEEN - 1);
+    if (seen->places[at] == hash) return true;
+    seen->places[at] = hash;
+    seen->used++;
+    return false;
+}
+
+static Slice pair_slice(RedisModuleCallReply *array, size_t at) {
+    Slice slice;
+    slice.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(array, at), &slice.len);
+    return slice;
+}
+
+static bool image_is(const Image *image, RedisModuleCallReply *pairs) {
+    if (RedisModule_CallReplyLength(pairs) != image->count) return false;
+    for (size_t i = 4; i < image->count; i++) {
+        Slice a = string_slice(image->argv[i]), b = pair_slice(pairs, i);
+        if (a.len != b.len || memcmp(a.bytes, b.bytes, a.len) != 0) return false;
     }
     return true;
 }
 
-static void heal_entry(RedisModuleCtx *ctx, Deployment *deployment, RedisModuleCallReply *pairs) {
-    Slice text, meta;
-    text.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, 1), &text.len);
-    meta.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, 3), &meta.len);
-    if (text.len == 0 || meta.len == 0) return;
-    bool was_gone = strchr("dxv", meta.bytes[0]) != NULL;
-    RedisModuleString *name = RedisModule_CreateString(NULL, text.bytes, text.len);
-    for (int r = 0; r < deployment->nrules; r++) {
-        int db = deployment->rules[r].db;
-        if (r > 0 && deployment->rules[r - 1].db == db) continue;
-        RedisModule_SelectDb(ctx, db);
-        RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-        bool is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
-        bool same = is_hash ? !was_gone && entry_matches(pairs, key) : was_gone;
-        if (key != NULL) RedisModule_CloseKey(key);
-        if (!same) capture_key(ctx, db, name, 0, 'r');
+typedef enum { STATE_UNCOVERED, STATE_SAME, STATE_GONE, STATE_HASH } State;
+
+/* What Redis has of a key, against an entry of the lane. */
+static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, int db, RedisModuleString *name,
+                           RedisModuleCallReply *pairs) {
+    Rule *matched[MAX_FIXED];
+    int count = 0;
+    for (int i = 0; i < deployment->nrules && count < MAX_FIXED; i++) {
+        Rule *rule = &deployment->rules[i];
+        if (rule->db == db && strcmp(deployment->targets[rule->target], lane->target) == 0 &&
+            template_matches(&rule->template, string_slice(name)))
+            matched[count++] = rule;
     }
-    RedisModule_FreeString(NULL, name);
+    if (count == 0) return STATE_UNCOVERED;
+    RedisModule_SelectDb(ctx, db);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    bool says_gone = memchr("dxv", pair_slice(pairs, 3).bytes[0], 3) != NULL;
+    State state = says_gone ? STATE_SAME : STATE_GONE;
+    if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH) {
+        Image image;
+        image_start(&image, name, 'u');
+        read_image(&image, key, matched, count);
+        state = !says_gone && image_is(&image, pairs) ? STATE_SAME : STATE_HASH;
+        image_end(&image);
+    }
+    if (key != NULL) RedisModule_CloseKey(key);
+    return state;
 }
 
+/* Captures the key of an entry anew when Redis has another state of it; whether it did. */
+static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleCallReply *pairs, SeenKeys *seen) {
+    Slice text = pair_slice(pairs, 1);
+    if (text.len == 0 || pair_slice(pairs, 3).len == 0 || seen_before(seen, text)) return false;
+    RedisModuleString *name = RedisModule_CreateString(NULL, text.bytes, text.len);
+    int db = -1;
+    bool same = false;
+    for (int i = 0; i < deployment->nrules && !same; i++) {
+        int of_rule = deployment->rules[i].db;
+        State state = compare_state(ctx, deployment, lane, of_rule, name, pairs);
+        same = state == STATE_SAME;
+        if (state == STATE_HASH || (state == STATE_GONE && db < 0)) db = of_rule;
+    }
+    bool healed = !same && db >= 0 && capture_key(ctx, db, name, 0, 'r') > 0;
+    RedisModule_FreeString(NULL, name);
+    return healed;
+}
+
+/* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. */
+static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString **end, SeenKeys *seen) {
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleCallReply *reply =
+        RedisModule_Call(ctx, "XREVRANGE", "ssccl", lane->stream, *end, "-", "COUNT", (long long)HEAL_PAGE);
+    bool sound = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY;
+    size_t count = sound ? RedisModule_CallReplyLength(reply) : 0;
+    bool healed = false;
+    for (size_t i = 0; i < count; i++) {
+        RedisModuleCallReply *pairs = RedisModule_CallReplyArrayElement(RedisModule_CallReplyArrayElement(reply, i), 1);
+        if (RedisModule_CallReplyLength(pairs) >= 4) healed = heal_entry(ctx, deployment, lane, pairs, seen) || healed;
+    }
+    if (count > 0) {
+        Slice id = pair_slice(RedisModule_CallReplyArrayElement(reply, count - 1), 0);
+        RedisModule_FreeString(NULL, *end);
+        *end = RedisModule_CreateString(NULL, id.bytes, id.len);
+    }
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return healed && count == HEAL_PAGE && seen->used < HEAL_SEEN / 2 - HEAL_PAGE;
+}
+
+/* One command can leave many such changes (DEL of many keys), so whole pages are looked at, as long as one had any. */
 void capture_heal_tail(RedisModuleCtx *ctx) {
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         for (int j = 0; j < deployment->lane_count && !deployment->draining; j++) {
-            RedisModule_SelectDb(ctx, 0);
-            RedisModuleCallReply *reply =
-                RedisModule_Call(ctx, "XREVRANGE", "scccl", deployment->lanes[j]->stream, "+", "-", "COUNT", 1LL);
-            bool found = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY &&
-                         RedisModule_CallReplyLength(reply) > 0;
-            if (found) {
-                RedisModuleCallReply *entry = RedisModule_CallReplyArrayElement(reply, 0);
-                RedisModuleCallReply *pairs = RedisModule_CallReplyArrayElement(entry, 1);
-                if (RedisModule_CallReplyLength(pairs) >= 4) heal_entry(ctx, deployment, pairs);
-            }
-            if (reply != NULL) RedisModule_FreeCallReply(reply);
+            SeenKeys seen = {RedisModule_Calloc(HEAL_SEEN, sizeof(uint64_t)), 0};
+            RedisModuleString *end = RedisModule_CreateString(NULL, "+", 1);
+            while (heal_page(ctx, deployment, deployment->lanes[j], &end, &seen)) continue;
+            RedisModule_FreeString(NULL, end);
+            RedisModule_Free(seen.places);
         }
     }
 }
