@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,11 +11,23 @@ from connectors import Position
 UPSERT, REMOVED, REPLACED = b"u", b"r", b"n"
 DELETED, EXPIRED, EVICTED, FLUSHED = b"d", b"x", b"v", b"f"
 GONE = (DELETED, EXPIRED, EVICTED)
-OPERATIONS = frozenset((UPSERT, REMOVED, REPLACED, DELETED, EXPIRED, EVICTED, FLUSHED))
+EMPTIED = b"R"
+"""In no entry, made by coalescing: as REMOVED, of a row that is there by then in any case."""
+
+_META = re.compile(rb"[urndxvf][0-9a-f]{1,16}\Z")
 
 
-class MalformedChange(ValueError):
-    """A stream entry that the module can't have written."""
+class Malformed(NamedTuple):
+    """A stream entry that the module can't have written: somebody else did, or it is damaged."""
+
+    entry_id: bytes
+    pairs: list[bytes]
+    reason: str
+
+    @property
+    def id(self) -> str:
+        """The stream id."""
+        return self.entry_id.decode("ascii")
 
 
 class Change(NamedTuple):
@@ -50,17 +63,39 @@ class Change(NamedTuple):
         return dict(zip(self.fields, self.values))
 
 
-def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[Change]:
-    """Read entries of a lane, each its id and its pairs, flat. Raises MalformedChange."""
+def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
+    """Read entries of a lane, each its id and its pairs, flat; those that are no changes come apart."""
     new = tuple.__new__
     try:
+        # What is right costs no more than this; checks per entry are for the batch in which one is wrong.
         changes = [
             new(Change, (entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2]))
             for entry_id, pairs in entries
         ]
-    except (IndexError, TypeError) as error:
-        raise MalformedChange(f"an entry of the lane is no change: {error}") from error
-    for change in changes:
-        if change[2][:1] not in OPERATIONS or len(change[3]) != len(change[4]):
-            raise MalformedChange(f"entry {change.id} of the lane is no change")
-    return changes
+        labels = {(pairs[0], pairs[2]) for _, pairs in entries}
+    except (IndexError, TypeError):
+        return _decode_each(entries)
+    if labels <= {(b"k", b"m")} and all(_META.match(meta) for meta in {change[2] for change in changes}):
+        return changes, []
+    return _decode_each(entries)
+
+
+def _decode_each(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
+    changes: list[Change] = []
+    malformed: list[Malformed] = []
+    for entry_id, pairs in entries:
+        reason = _problem(pairs)
+        if reason:
+            malformed.append(Malformed(entry_id, pairs or [], reason))
+        else:
+            changes.append(Change(entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2]))
+    return changes, malformed
+
+
+def _problem(pairs: list[bytes] | None) -> str:
+    """Say what is wrong with the pairs of an entry; empty: nothing."""
+    if not pairs or len(pairs) < 4 or pairs[0] != b"k" or pairs[2] != b"m":
+        return "the entry of the lane is no change: it does not start with k and m"
+    if not _META.match(pairs[3]):
+        return "the entry of the lane is no change: its operation or its epoch can't be read"
+    return ""

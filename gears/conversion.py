@@ -24,11 +24,18 @@ class RowFault(Exception):
 
 
 class Shape(NamedTuple):
-    """What all images with the same fields share."""
+    """What all images with the same fields share. ``nullable`` are those of ``absent`` that can be NULL."""
 
     columns: tuple[str, ...]
     picks: tuple[tuple[int, Convert], ...]
     absent: tuple[str, ...]
+    nullable: tuple[str, ...]
+
+
+MAX_SHAPES = 4096
+"""How many shapes are remembered: whole hashes can have any fields."""
+MAX_REASON = 500
+"""The most characters of what a transform raised that are kept."""
 
 
 def _as_text(value: bytes) -> str | bytes:
@@ -53,6 +60,7 @@ class Converter:
             (names.index(name), table.columns[name].convert) for name in table.primary_key
         )
         self._primary_key = table.primary_key
+        self._nullable = frozenset(name for name, column in table.columns.items() if column.nullable)
         self._columns = {
             field.encode(): (column, table.columns[column].convert)
             for field, column in self.mapping.columns.items()
@@ -100,6 +108,8 @@ class Converter:
         key = self._key(parts)
         shape = self._shapes.get(change.fields)
         if shape is None:
+            if len(self._shapes) >= MAX_SHAPES:
+                self._shapes.clear()
             shape = self._shapes[change.fields] = self._shape(change.fields)
         values = change.values
         try:
@@ -111,10 +121,15 @@ class Converter:
     def _upsert(
         self, change: Change, op: bytes, key: tuple[Any, ...], shape: Shape, values: tuple[Any, ...]
     ) -> RowOp:
+        table, columns, values = self.mapping.table, shape.columns, key + values
         nulls = shape.absent if op == changes.REMOVED else ()
         defaults = shape.absent if op == changes.REPLACED else ()
-        table = self.mapping.table
-        return RowOp(table, "upsert", key, shape.columns, key + values, nulls, defaults, (change, self, op))
+        if op == changes.EMPTIED:
+            # Not the default of a new row either: the row had been written before its fields went.
+            columns += shape.nullable
+            values += (None,) * len(shape.nullable)
+            nulls = tuple(name for name in shape.absent if name not in shape.nullable)
+        return RowOp(table, "upsert", key, columns, values, nulls, defaults, (change, self, op))
 
     def _key(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
@@ -130,7 +145,8 @@ class Converter:
         columns = tuple(column for field, column, _ in mapped if field in present)
         picks = tuple((present[field], convert) for field, _, convert in mapped if field in present)
         absent = tuple(column for field, column, _ in mapped if field not in present)
-        return Shape(self._primary_key + columns, picks, absent)
+        nullable = tuple(column for column in absent if column in self._nullable)
+        return Shape(self._primary_key + columns, picks, absent, nullable)
 
     def _first_fault(self, shape: Shape, values: list[Any]) -> RowFault:
         """Find which column refused; slow, and only ever asked about rows that are refused."""
@@ -164,25 +180,19 @@ class Converter:
         )
         try:
             result = self.transform(seen)
-        except Exception as error:
-            reason = f"the transform of {self.function.name} raised {type(error).__name__}: {error}"
+            return None if result is None else self._from_seen(change, op, result)
+        except RowFault:
+            raise
+        except (Exception, SystemExit) as error:
+            # The user's own code, and values of any type: whatever they raise stops this change only.
+            reason = f"the transform of {self.function.name} raised {type(error).__name__}{_said(error)}"
             raise RowFault(self.fault(reason)) from error
-        if result is None:
-            return None
-        return self._from_seen(change, op, result)
 
     def _from_seen(self, change: Change, op: bytes, result: Any) -> RowOp:
-        names = self.mapping.primary_key
-        if (
-            not isinstance(result, SeenChange)
-            or result.op not in ("upsert", "delete")
-            or set(result.primary_key) != set(names)
-        ):
-            message = (
-                "the transform of {} must return its Change or None, with every column of the primary key"
-            )
-            raise RowFault(self.fault(message.format(self.function.name)))
-        key = self._key(tuple(result.primary_key[name] for name in names))
+        problem = self._problem(result)
+        if problem:
+            raise RowFault(self.fault(f"the transform of {self.function.name} {problem}"))
+        key = self._key(tuple(result.primary_key[name] for name in self.mapping.primary_key))
         if result.op == "delete":
             return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
         fields = tuple(name.encode() for name in result.fields)
@@ -193,3 +203,27 @@ class Converter:
         except ConversionError:
             raise self._first_fault(shape, values) from None
         return self._upsert(change, changes.UPSERT if op in changes.GONE else op, key, shape, converted)
+
+    def _problem(self, result: Any) -> str:
+        """Say what is wrong with what a transform returned; empty: nothing."""
+        if not isinstance(result, SeenChange):
+            return f"returned a {type(result).__name__}; it must return its Change, or None to drop it"
+        if result.op not in ("upsert", "delete"):
+            return "returned a change whose op is neither upsert nor delete"
+        if not isinstance(result.fields, dict) or not all(isinstance(name, str) for name in result.fields):
+            return "returned a change whose fields are no dict of names and values"
+        names = self.mapping.primary_key
+        if not isinstance(result.primary_key, dict) or set(result.primary_key) != set(names):
+            return f"returned a change whose primary_key has not just {', '.join(names)}"
+        missing = [name for name in names if result.primary_key[name] is None]
+        return f"returned a change without a value for {', '.join(missing)} in its key" if missing else ""
+
+
+def _said(error: BaseException) -> str:
+    """Return ``: `` and the first line of what an exception says; empty when it says nothing."""
+    try:
+        lines = str(error).splitlines()
+    except Exception:
+        # An exception that can't even be shown; its type has to do.
+        lines = []
+    return f": {lines[0][:MAX_REASON]}" if lines and lines[0] else ""

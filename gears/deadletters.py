@@ -5,9 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from gears.change import Change
+import redis
+
+from gears.change import Change, Malformed
+
+CHUNK = 500
+"""The most letters that are sent at once, and looked at at once."""
+
+EntryId = tuple[int, int]
 
 
 class Fault(NamedTuple):
@@ -19,6 +27,14 @@ class Fault(NamedTuple):
     reason: str
 
 
+class Letter(NamedTuple):
+    """One dead letter: the id of its entry in the lane, whose functions refuse it, and all its fields."""
+
+    id: str
+    functions: frozenset[str]
+    fields: dict[str, bytes]
+
+
 def readable(value: bytes) -> Any:
     """Return ``value`` as JSON can hold it: text when it is UTF-8, else ``{"base64": …}``."""
     try:
@@ -27,22 +43,95 @@ def readable(value: bytes) -> Any:
         return {"base64": base64.b64encode(value).decode("ascii")}
 
 
-def _field_name(field: bytes) -> str:
-    return field.decode("utf-8", "backslashreplace")
-
-
-def encode(change: Change, faults: list[Fault]) -> dict[str, bytes]:
-    """Return the fields of the entry for a change and all that is wrong with it (at least one fault)."""
-    reasons = list(dict.fromkeys(fault.reason for fault in faults))
+def of_change(change: Change, faults: Sequence[Fault]) -> Letter:
+    """Return the letter of a change and all that is wrong with it (at least one fault)."""
+    functions = list(dict.fromkeys(fault.function for fault in faults))
+    image = {name.decode("utf-8", "backslashreplace"): value for name, value in change.image.items()}
     document = {
         "op": change.op.decode("latin-1"),
         "epoch": str(change.position.epoch),
-        "image": json.dumps({_field_name(name): readable(value) for name, value in change.image.items()}),
-        "reason": "; ".join(reasons),
-        "functions": json.dumps(list(dict.fromkeys(fault.function for fault in faults))),
+        "image": json.dumps({name: readable(value) for name, value in image.items()}),
+        "reason": "; ".join(dict.fromkeys(fault.reason for fault in faults)),
+        "functions": json.dumps(functions),
         "table": ", ".join(dict.fromkeys(fault.table for fault in faults)),
         "column": ", ".join(dict.fromkeys(fault.column for fault in faults if fault.column)),
-        "at": str(int(time.time() * 1000)),
     }
+    return _letter(change.id, change.key, frozenset(functions), document)
+
+
+def of_malformed(entry: Malformed) -> Letter:
+    """Return the letter of an entry that is no change; its image holds the raw pairs."""
+    key = entry.pairs[1] if entry.pairs[:1] == [b"k"] and len(entry.pairs) > 1 else b""
+    image = json.dumps({"pairs": [readable(each) for each in entry.pairs]})
+    document = {"op": "", "epoch": "", "image": image, "reason": entry.reason}
+    document.update(functions="[]", table="", column="")
+    return _letter(entry.id, key, frozenset(), document)
+
+
+def _letter(entry_id: str, key: bytes, functions: frozenset[str], document: dict[str, str]) -> Letter:
+    document.update(change=entry_id, at=str(int(time.time() * 1000)))
     fields = {name: text.encode("utf-8", "backslashreplace") for name, text in document.items()}
-    return {"key": change.key, **fields}
+    return Letter(entry_id, functions, {"key": key, **fields})
+
+
+# -- Storing ---------------------------------------------------------------------------------------------
+
+
+def store(client: redis.Redis, stream: str, letters: Sequence[Letter]) -> int:
+    """Add letters, given in the order of their ids; one that is there already is not added again.
+
+    A letter has the id of its change. Where a later one stands already (ids fall back after a failover), it
+    gets the next id, and its field ``change`` tells. Returns how many are new; they are in Redis then.
+    """
+    if not letters:
+        return 0
+    last = _last_id(client, stream)
+    known = dict(_present(client, stream, letters[0].id)) if last >= _parsed(letters[0].id) else {}
+    added = 0
+    for start in range(0, len(letters), CHUNK):
+        with client.pipeline(transaction=True) as pipe:
+            for letter in letters[start : start + CHUNK]:
+                before = known.get(_identity(letter))
+                if before is not None and letter.functions <= before[1]:
+                    continue
+                last = max(_parsed(letter.id), (last[0], last[1] + 1))
+                fields: Any = letter.fields
+                pipe.xadd(stream, fields, id=f"{last[0]}-{last[1]}")
+                if before is None:
+                    added += 1
+                else:
+                    # Another function refuses the same change: the new letter names both.
+                    pipe.xdel(stream, before[0])
+            pipe.execute()
+    return added
+
+
+def _parsed(entry_id: str) -> EntryId:
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq)
+
+
+def _identity(letter: Letter) -> tuple[bytes, bytes]:
+    return letter.fields["change"], letter.fields["epoch"]
+
+
+def _last_id(client: redis.Redis, stream: str) -> EntryId:
+    if not client.exists(stream):
+        return 0, 0
+    described: Any = client.xinfo_stream(stream)
+    return _parsed(described["last-generated-id"].decode())
+
+
+def _present(
+    client: redis.Redis, stream: str, first: str
+) -> Iterator[tuple[tuple[bytes, bytes], tuple[bytes, frozenset[str]]]]:
+    """Yield what letters of the change ``first`` and later ones there are: who they are → id, functions."""
+    start = first
+    while True:
+        page: Any = client.xrange(stream, min=start, count=CHUNK)
+        for entry_id, fields in page:
+            identity = fields.get(b"change", entry_id), fields.get(b"epoch", b"")
+            yield identity, (entry_id, frozenset(json.loads(fields.get(b"functions", b"[]"))))
+        if len(page) < CHUNK:
+            return
+        start = f"({page[-1][0].decode()}"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from gears import deadletters
-from gears.change import Change, decode
-from gears.deadletters import Fault
+from gears.change import Change, Malformed, decode
 from gears.deployment import Deployment
 
 SOCKET_TIMEOUT_SECONDS = 15.0
@@ -88,6 +85,18 @@ def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
     return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
 
 
+class Reading:
+    """What was read of a lane so far: changes, entries that are none, and the last id of both."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.malformed: list[Malformed] = []
+        self.last_id = ""
+
+    def __len__(self) -> int:
+        return len(self.changes) + len(self.malformed)
+
+
 class Reader:
     """Reads one lane from its head, on a connection of its own."""
 
@@ -97,8 +106,8 @@ class Reader:
         self._stream = stream
         self._after = LANE_HEAD
 
-    def read(self, most: int, block_ms: int) -> list[Change]:
-        """Return the next changes, at most ``most``, waiting up to ``block_ms`` for the first."""
+    def read_into(self, reading: Reading, most: int, block_ms: int) -> int:
+        """Add the next entries, at most ``most``; wait up to ``block_ms`` for the first. Returns how many."""
         arguments: list[Any] = ["XREAD", "COUNT", min(most, CHUNK)]
         if block_ms > 0:
             arguments += ["BLOCK", block_ms]
@@ -106,33 +115,21 @@ class Reader:
         self._connection.send_command(*arguments, "STREAMS", self._stream, self._after)
         answer = self._connection.read_response()
         if not answer:
-            return []
+            return 0
         entries = answer[0][1]
         self._after = entries[-1][0]
-        return decode(entries)
+        changes, malformed = decode(entries)
+        reading.changes += changes
+        reading.malformed += malformed
+        reading.last_id = self._after.decode("ascii")
+        return len(entries)
+
+    def version(self, name: str) -> int:
+        """Return the deployment's version by now: what was read before is of this version or older."""
+        self._connection.send_command("GEARSYNC.LANES", name)
+        return int(self._connection.read_response()[3])
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.disconnect()
         self._client.close()
-
-
-def store_letters(client: redis.Redis, stream: str, letters: Sequence[tuple[Change, list[Fault]]]) -> int:
-    """Add dead letters under their changes' ids; one that is there already is not added again.
-
-    Returns how many are new. They are in Redis when this returns.
-    """
-    added = 0
-    for change, faults in letters:
-        fields: Any = deadletters.encode(change, faults)
-        try:
-            client.xadd(stream, fields, id=change.id)
-        except redis.ResponseError as error:
-            if "equal or smaller" not in str(error):
-                raise
-            if client.xrange(stream, change.id, change.id):
-                continue
-            # Ids fell back after a failover, or another function's letter of this batch came before.
-            client.xadd(stream, fields)
-        added += 1
-    return added

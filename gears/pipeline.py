@@ -1,8 +1,9 @@
 """From the changes of one batch to row operations: matched to functions, coalesced by key, converted.
 
 The last image of a key wins. What coalescing must not lose is *how* the row got there: whether it was deleted
-in between, or lost fields; ``fold`` keeps that in the operation. Functions with a transform see every change,
-because a transform may drop one or turn it to another row.
+in between, or lost fields; ``fold`` keeps that in the operation, so that the rows are the same however the
+changes fall into batches. Functions with a transform see every change, because a transform may drop one or
+turn it to another row.
 """
 
 from __future__ import annotations
@@ -11,30 +12,39 @@ from collections.abc import Sequence
 
 from connectors import Position, Refusal, RowOp
 from gears import change as changes
+from gears import deadletters
 from gears.change import Change
 from gears.conversion import Converter, RowFault
-from gears.deadletters import Fault
+from gears.deadletters import Fault, Letter
+
+NOTHING = b""
+NOWHERE = -1
 
 
 def fold(before: bytes, op: bytes) -> bytes:
-    """Return the operation that stands for ``op`` after ``before`` on one key (b"": nothing before)."""
-    if op == changes.UPSERT and before in (changes.REMOVED, changes.REPLACED):
+    """Return the operation that stands for ``op`` after ``before`` on one key (NOTHING: nothing before)."""
+    if op == changes.UPSERT and before in (changes.REMOVED, changes.REPLACED, changes.EMPTIED):
         return before
     if before in changes.GONE and op in (changes.UPSERT, changes.REMOVED):
         return changes.REPLACED
+    if op == changes.REMOVED and before != NOTHING:
+        return changes.EMPTIED
     return op
 
 
 class _Slot:
-    """The latest state of one key for one function."""
+    """The latest state of one key for one function; ``at`` is the place of its change in the batch."""
 
-    __slots__ = ("change", "converter", "op", "parts")
+    __slots__ = ("at", "converter", "op", "parts")
 
     def __init__(self, converter: Converter, parts: tuple[bytes, ...]) -> None:
         self.converter = converter
         self.parts = parts
-        self.change: Change | None = None
-        self.op = b""
+        self.clear()
+
+    def clear(self) -> None:
+        self.at = NOWHERE
+        self.op = NOTHING
 
 
 class Batch:
@@ -50,17 +60,20 @@ class Batch:
         self.faults: list[tuple[Change, Fault]] = []
         self.skipped = 0
         self._slots: dict[bytes, list[_Slot]] = {}
-        self._by_key: dict[bytes, list[Change]] | None = None
+        self._placed: list[tuple[int, RowOp]] = []
+        # The place of the last flush of each table that was cleared.
+        self._cleared: dict[str, int] = {}
+        self._by_key: dict[bytes, list[int]] | None = None
         if not self._take_plain():
-            for change in all_changes:
-                self._take(change)
+            for at, change in enumerate(all_changes):
+                self._take(at, change)
             self._emit()
 
     @property
     def position(self) -> Position:
         return self.changes[-1].position
 
-    # -- The plain case: one function, no transform, nothing but upserts ---
+    # -- The plain case: one function, no transform, nothing but upserts ---------------------------------
 
     def _take_plain(self) -> bool:
         """Do the whole work for the most common kind of batch, with as little as can be per change."""
@@ -76,7 +89,7 @@ class Batch:
         for key, change in latest.items():
             parts = match(key)
             if parts is None:
-                self.skipped += len(self._chain(key))
+                self.skipped += len(self._places(key))
                 continue
             try:
                 rows.append(upsert(change, parts))
@@ -96,10 +109,10 @@ class Batch:
                 slots.append(_Slot(converter, parts))
         return slots
 
-    def _take(self, change: Change) -> None:
+    def _take(self, at: int, change: Change) -> None:
         op = change.op
         if op == changes.FLUSHED:
-            self._flush(change)
+            self._flush(at, change)
             return
         slots = self._slots.get(change.key)
         if slots is None:
@@ -110,63 +123,66 @@ class Batch:
             if op in changes.GONE and slot.converter.keeps(op):
                 continue
             if slot.converter.transform is not None:
-                self._transform(change, slot)
+                self._transform(at, change, slot)
             else:
-                slot.change = change
+                slot.at = at
                 slot.op = fold(slot.op, op)
 
-    def _transform(self, change: Change, slot: _Slot) -> None:
+    def _transform(self, at: int, change: Change, slot: _Slot) -> None:
         try:
             row = slot.converter.row(change, change.op, slot.parts)
         except RowFault as error:
             self.faults.append((change, error.fault))
             return
         if row is not None:
-            self.rows.append(row)
+            self._placed.append((at, row))
 
-    def _flush(self, change: Change) -> None:
+    def _flush(self, at: int, change: Change) -> None:
         """Clear the tables whose mapping says so; what came before in this batch no longer matters."""
-        cleared = [each for each in self.converters if each.mapping.on_flush == "delete"]
-        tables = {each.mapping.table for each in cleared}
+        clearing = {each.mapping.table: each for each in self.converters if each.mapping.on_flush == "delete"}
         for slots in self._slots.values():
             for slot in slots:
-                if slot.converter in cleared:
-                    slot.change = None
-                    slot.op = b""
-        self.rows = [row for row in self.rows if row.table not in tables]
-        self.rows += [
-            RowOp(table, "clear", origin=(change, cleared[0], change.op)) for table in sorted(tables)
-        ]
+                if slot.converter.mapping.table in clearing:
+                    slot.clear()
+        self._placed = [(place, row) for place, row in self._placed if row.table not in clearing]
+        for table, converter in sorted(clearing.items()):
+            self._placed.append((at, RowOp(table, "clear", origin=(change, converter, change.op))))
+            self._cleared[table] = at
 
     # -- Giving rows out ---------------------------------------------------------------------------------
 
     def _emit(self) -> None:
-        final = [slot for slots in self._slots.values() for slot in slots if slot.change is not None]
-        if len(self.converters) > 1:
-            # Two functions may write one row: then the order of their last changes matters.
-            final.sort(key=lambda slot: slot.change.position if slot.change else self.position)
-        for slot in final:
-            assert slot.change is not None
-            try:
-                row = slot.converter.row(slot.change, slot.op, slot.parts)
-            except RowFault:
-                row = self._last_good(slot.converter, slot.parts, slot.change.key)
-            if row is not None:
-                self.rows.append(row)
+        placed = self._placed
+        for slots in self._slots.values():
+            for slot in slots:
+                if slot.at == NOWHERE:
+                    continue
+                change = self.changes[slot.at]
+                try:
+                    row = slot.converter.row(change, slot.op, slot.parts)
+                except RowFault:
+                    row = self._last_good(slot.converter, slot.parts, change.key)
+                if row is not None:
+                    placed.append((slot.at, row))
+        # Two functions may write one row, and a flush clears what came before it: the lane's order matters.
+        placed.sort(key=lambda pair: pair[0])
+        self.rows = [row for _, row in placed]
 
-    def _chain(self, key: bytes) -> list[Change]:
+    def _places(self, key: bytes) -> list[int]:
         if self._by_key is None:
             self._by_key = {}
-            for change in self.changes:
-                self._by_key.setdefault(change.key, []).append(change)
+            for at, change in enumerate(self.changes):
+                self._by_key.setdefault(change.key, []).append(at)
         return self._by_key[key]
 
     def _states(self, converter: Converter, key: bytes) -> list[tuple[Change, bytes]]:
         """Return the changes of a key that count for a function, each with its folded operation."""
         states: list[tuple[Change, bytes]] = []
-        op = b""
-        for change in self._chain(key):
-            if change.op in changes.GONE and converter.keeps(change.op):
+        op = NOTHING
+        cleared = self._cleared.get(converter.mapping.table, NOWHERE)
+        for at in self._places(key):
+            change = self.changes[at]
+            if at < cleared or (change.op in changes.GONE and converter.keeps(change.op)):
                 continue
             op = fold(op, change.op)
             states.append((change, op))
@@ -217,9 +233,10 @@ def faults_of(refusals: Sequence[Refusal]) -> list[tuple[Change, Fault]]:
     return found
 
 
-def letters_of(faults: Sequence[tuple[Change, Fault]]) -> list[tuple[Change, list[Fault]]]:
-    """Gather faults by change, in the order of the lane."""
+def letters_of(faults: Sequence[tuple[Change, Fault]]) -> list[Letter]:
+    """Gather faults by change; returns their letters in the order of the ids, as a stream wants them."""
     by_position: dict[Position, tuple[Change, list[Fault]]] = {}
     for change, fault in faults:
         by_position.setdefault(change.position, (change, []))[1].append(fault)
-    return [by_position[position] for position in sorted(by_position)]
+    ordered = sorted(by_position, key=lambda position: (position.ms, position.seq, position.epoch))
+    return [deadletters.of_change(*by_position[position]) for position in ordered]

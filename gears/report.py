@@ -14,33 +14,42 @@ MAX_BATCHES = 2000
 
 
 class TargetReport:
-    """The figures of one target, fed by its lanes' threads."""
+    """The figures of one target, fed by its lanes' threads. A lane is named by its stream."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=MAX_BATCHES)
+        # What is in the way of each lane; empty: it runs.
+        self._errors: dict[str, str] = {}
         self.applied = 0
         self.dead_letters = 0
         self.skipped = 0
         self.retries = 0
-        self.last_error = ""
-        self.state = "running"
 
-    def committed(self, rows: int, oldest_ms: int, newest_ms: int) -> None:
+    def claimed(self, lane: str) -> None:
+        """Note that the database has given the lane to this worker."""
+        with self._lock:
+            self._errors[lane] = ""
+
+    def committed(self, lane: str, rows: int, oldest_ms: int, newest_ms: int) -> None:
         """Count a batch; the two are the times of its first and last change, in ms since 1970."""
         now = time.time()
         with self._lock:
             self.applied += rows
-            self.state = "running"
+            self._errors[lane] = ""
             self._lags.append((now, max(0.0, now * 1000 - oldest_ms)))
             self._lags.append((now, max(0.0, now * 1000 - newest_ms)))
 
-    def failed(self, error: str) -> None:
+    def failed(self, lane: str, error: str) -> None:
         """Count a retry and remember why."""
         with self._lock:
             self.retries += 1
-            self.state = "waiting"
-            self.last_error = error
+            self._errors[lane] = error
+
+    def forget_lanes(self) -> None:
+        """The lanes are about to start anew."""
+        with self._lock:
+            self._errors.clear()
 
     def count(self, dead_letters: int = 0, skipped: int = 0) -> None:
         """Count dead letters, and changes that no function covers any more."""
@@ -48,18 +57,29 @@ class TargetReport:
             self.dead_letters += dead_letters
             self.skipped += skipped
 
+    @property
+    def state(self) -> tuple[str, str]:
+        """``waiting`` and why, when any lane is; ``starting`` until one is claimed; else ``running``."""
+        with self._lock:
+            return self._state()
+
+    def _state(self) -> tuple[str, str]:
+        error = next(filter(None, self._errors.values()), "")
+        return ("waiting" if error else "running" if self._errors else "starting"), error
+
     def document(self) -> dict[str, Any]:
         """Return the figures as JSON's types; lags are those of the last half minute."""
         with self._lock:
             since = time.time() - WINDOW_SECONDS
             lags = sorted(lag for at, lag in self._lags if at >= since)
+            state, error = self._state()
             return {
                 "applied": self.applied,
                 "dead_letters": self.dead_letters,
                 "skipped": self.skipped,
                 "retries": self.retries,
-                "state": self.state,
-                "last_error": self.last_error if self.state == "waiting" else "",
+                "state": state,
+                "last_error": error,
                 "lag_ms": {"p50": _quantile(lags, 0.5), "p99": _quantile(lags, 0.99)},
             }
 
@@ -68,6 +88,9 @@ def _quantile(ordered: list[float], share: float) -> float | None:
     if not ordered:
         return None
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+
+
+_SEVERITY = ("running", "starting", "waiting")
 
 
 class Report:
@@ -88,9 +111,10 @@ class Report:
     def text(self) -> str:
         """Return the report as JSON."""
         state, error = self.state, self.error
-        waiting = [each for each in self.targets.values() if each.state == "waiting"]
-        if state == "running" and waiting:
-            state, error = "waiting", waiting[0].last_error
+        if state == "running":
+            # The worst of its targets.
+            of_targets = [each.state for each in self.targets.values()]
+            state, error = max(of_targets, key=lambda each: _SEVERITY.index(each[0]), default=(state, error))
         document = {
             "worker": self.worker_id,
             "version": self.version,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 from gears.deployment import Deployment
 
 PIP_TIMEOUT_SECONDS = 900
+POLL_SECONDS = 0.2
 FetchWheel = Callable[[str], bytes]
 
 
@@ -28,11 +30,16 @@ def _fingerprint(deployment: Deployment, wheels: dict[str, bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
-def install(deployment: Deployment, directory: Path, fetch_wheel: FetchWheel) -> Path | None:
+def install(
+    deployment: Deployment,
+    directory: Path,
+    fetch_wheel: FetchWheel,
+    is_stopped: Callable[[], bool] = lambda: False,
+) -> Path | None:
     """Install what the deployment requires below ``directory``; return the folder for ``sys.path``.
 
     None: it requires nothing. Wheels that were uploaded with the deployment are used instead of an index. A
-    folder that is there already is used as it is. Raises RequirementsError.
+    folder that is there already is used as it is. Ends pip when ``is_stopped``. Raises RequirementsError.
     """
     if not deployment.requirements and not deployment.wheels:
         return None
@@ -40,20 +47,31 @@ def install(deployment: Deployment, directory: Path, fetch_wheel: FetchWheel) ->
     folder = directory / deployment.name / _fingerprint(deployment, wheels)
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix="installing-", dir=folder.parent))
     try:
-        _run_pip(deployment, wheels, unfinished)
-        (unfinished / "installed").rename(folder)
+        _make_own(directory)
+        folder.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="installing-", dir=folder.parent) as unfinished:
+            _run_pip(deployment, wheels, Path(unfinished), is_stopped)
+            (Path(unfinished) / "installed").rename(folder)
     except OSError as error:
+        # Another worker may have been faster.
         if not folder.is_dir():
             raise RequirementsError(f"{folder} can't be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
-def _run_pip(deployment: Deployment, wheels: dict[str, bytes], folder: Path) -> None:
+def _make_own(directory: Path) -> None:
+    """Make the folder, which nobody else may write to: what is in it is run."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    about = directory.stat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        raise RequirementsError(f"{directory} belongs to somebody else, or others may write to it; remove it")
+
+
+def _run_pip(
+    deployment: Deployment, wheels: dict[str, bytes], folder: Path, is_stopped: Callable[[], bool]
+) -> None:
+    (folder / "installed").mkdir()
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--target", str(folder / "installed")]
     for name, content in wheels.items():
@@ -61,17 +79,24 @@ def _run_pip(deployment: Deployment, wheels: dict[str, bytes], folder: Path) -> 
     if wheels:
         command += ["--no-index", "--find-links", str(folder)]
     command += deployment.requirements or [str(folder / os.path.basename(name)) for name in wheels]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=PIP_TIMEOUT_SECONDS,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise RequirementsError(f"pip did not finish within {PIP_TIMEOUT_SECONDS} s") from error
-    if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()][-4:]
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        code = _wait_for_pip(command, output, is_stopped)
+        output.seek(0)
+        lines = [line for line in output.read().splitlines() if line.strip()][-4:]
+    if code != 0:
         raise RequirementsError("pip could not install the requirements: " + " | ".join(lines))
+
+
+def _wait_for_pip(command: list[str], output: TextIO, is_stopped: Callable[[], bool]) -> int:
+    deadline = time.monotonic() + PIP_TIMEOUT_SECONDS
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=output
+    ) as process:
+        while True:
+            try:
+                return process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if is_stopped() or time.monotonic() > deadline:
+                    process.kill()
+                    reason = "was ended with the worker" if is_stopped() else "did not finish within {} s"
+                    raise RequirementsError(f"pip {reason.format(PIP_TIMEOUT_SECONDS)}") from None

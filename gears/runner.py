@@ -6,7 +6,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 
 import redis
 
@@ -21,13 +22,14 @@ from connectors import (
     TargetError,
     Unavailable,
 )
-from gears import failpoints, lanes
+from gears import deadletters, failpoints, lanes
 from gears.backoff import Backoff
-from gears.change import Change
+from gears.change import Change, Malformed
 from gears.conversion import Converter
+from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.functions import Transform
-from gears.lanes import Lane
+from gears.lanes import Lane, Reading
 from gears.pipeline import Batch, faults_of, letters_of
 from gears.report import TargetReport
 
@@ -41,6 +43,10 @@ REFRESH_SECONDS = 2.0
 
 class Stopped(Exception):
     """The worker is asked to end, or this lane to start anew."""
+
+
+class Replaced(Stopped):
+    """A newer version is deployed: what it captured is not for the functions of this one."""
 
 
 class Shared:
@@ -100,6 +106,9 @@ class LaneRunner:
             try:
                 if self._session():
                     return
+            except Replaced:
+                self._shared.stop.set()
+                return
             except Stopped:
                 return
             except Fenced as error:
@@ -107,15 +116,18 @@ class LaneRunner:
                 self._shared.stop.set()
                 return
             except redis.RedisError as error:
-                self._wait(f"Redis: {error}", at_target=False)
+                self._wait(f"Redis: {error}")
             except ConnectorError as error:
                 self._wait(str(error))
+            except Exception as error:
+                # A fault of ours. A lane whose thread has ended would stand still, and nobody would be told.
+                log.error("%s: %s", self._lane.stream, "".join(traceback.format_tb(error.__traceback__)))
+                self._wait(f"unexpected {type(error).__name__}: {error}")
 
-    def _wait(self, error: str, at_target: bool = True) -> None:
+    def _wait(self, error: str) -> None:
         """Say what is wrong (at growing intervals), and wait before the next try."""
         seconds = self._backoff.next_seconds()
-        if at_target:
-            self._report.failed(error)
+        self._report.failed(self._lane.stream, error)
         if error != self._told or self._backoff.should_tell():
             log.warning(
                 "%s: %s; trying again in %.1f s (failure %d)",
@@ -125,7 +137,8 @@ class LaneRunner:
                 self._backoff.failures,
             )
         self._told = error
-        self._halt.wait(seconds) if not self._shared.stop.is_set() else None
+        if not self._shared.stop.is_set():
+            self._halt.wait(seconds)
 
     def _session(self) -> bool:
         """Claim the lane and work until something fails; True: the lane is done with."""
@@ -135,7 +148,7 @@ class LaneRunner:
         try:
             connector.ensure_checkpoint()
             self._build_converters(connector)
-            claim = connector.claim(self._lane.stream, self._epoch, self._shared.owner)
+            claim = self._claim(connector)
             reading = ReadingThread(self, claim.position)
             reading.start()
             return self._apply_all(connector, client, claim, reading)
@@ -145,6 +158,11 @@ class LaneRunner:
             client.close()
             connector.close()
 
+    def _claim(self, connector: Connector) -> Claim:
+        claim = connector.claim(self._lane.stream, self._epoch, self._shared.owner)
+        self._report.claimed(self._lane.stream)
+        return claim
+
     def _build_converters(self, connector: Connector) -> None:
         self._refreshed = time.monotonic()
         self._converters = [
@@ -153,7 +171,7 @@ class LaneRunner:
             if function.target_name == self._lane.target
         ]
 
-    def prepare(self, changes: list[Change]) -> Batch:
+    def prepare(self, changes: Sequence[Change]) -> Batch:
         """Prepare a batch with the columns as they are known now."""
         return Batch(changes, self._converters)
 
@@ -166,6 +184,8 @@ class LaneRunner:
                 if self._until_empty and reading.idle and not client.xlen(self._lane.stream):
                     return True
                 continue
+            if item.malformed:
+                self._bury(client, [deadletters.of_malformed(entry) for entry in item.malformed])
             if item.batch is not None:
                 claim = self._apply(connector, client, claim, item.batch)
                 failpoints.reach("after-commit")
@@ -173,6 +193,16 @@ class LaneRunner:
             lanes.acknowledge(client, self._lane.stream, item.last_id)
             self._backoff.reset()
         return True
+
+    def _bury(self, client: redis.Redis, letters: list[Letter]) -> None:
+        stored = deadletters.store(client, self._lane.dead_stream, letters)
+        self._report.count(dead_letters=stored)
+        if stored:
+            log.warning(
+                "%s: %d changes are dead letters now; see gearsync deadletters list",
+                self._lane.stream,
+                stored,
+            )
 
     def _apply(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> Claim:
         """Apply one batch for as long as it takes; returns the claim under which the next one goes."""
@@ -184,20 +214,22 @@ class LaneRunner:
                 return claim
             except Unavailable as error:
                 self._wait(str(error))
-                claim, done = self._claim_again(connector, batch)
-                if done:
+                claim = self._claim_again(connector)
+                # Only the checkpoint knows whether the batch is in, or what another worker applied of it.
+                left = [change for change in batch.changes if change.position > claim.position]
+                if not left:
                     return claim
+                if len(left) < len(batch.changes):
+                    batch = self.prepare(left)
             except SchemaMismatch as error:
                 self._wait(str(error))
                 batch = self._look_again(connector, batch)
         raise Stopped
 
-    def _claim_again(self, connector: Connector, batch: Batch) -> tuple[Claim, bool]:
-        """After a lost connection only the checkpoint knows whether the batch is in."""
+    def _claim_again(self, connector: Connector) -> Claim:
         while not self._over:
             try:
-                claim = connector.claim(self._lane.stream, self._epoch, self._shared.owner)
-                return claim, claim.position >= batch.position
+                return self._claim(connector)
             except Unavailable as error:
                 self._wait(str(error))
         raise Stopped
@@ -208,32 +240,24 @@ class LaneRunner:
             try:
                 connector.forget_tables()
                 self._build_converters(connector)
-                return self.prepare(list(batch.changes))
+                return self.prepare(batch.changes)
             except (Unavailable, SchemaMismatch) as error:
                 self._wait(str(error))
         raise Stopped
 
     def _commit(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> None:
-        stored = 0
-
         def store(refusals: list[Refusal]) -> None:
-            nonlocal stored
-            letters = letters_of(batch.faults + faults_of(refusals))
-            stored = lanes.store_letters(client, self._lane.dead_stream, letters)
+            self._bury(client, letters_of(batch.faults + faults_of(refusals)))
 
         if batch.faults:
             # Before SQL, because the connector asks only about what the database itself refuses.
             store([])
         failpoints.reach("before-sql")
         applied = connector.apply(claim, batch.position, batch.rows, store, batch.earlier)
-        self._report.committed(applied.rows, batch.changes[0].position.ms, batch.position.ms)
-        self._report.count(dead_letters=stored, skipped=batch.skipped)
-        if stored:
-            log.warning(
-                "%s: %d changes are dead letters now; see gearsync deadletters list",
-                self._lane.stream,
-                stored,
-            )
+        self._report.committed(
+            self._lane.stream, applied.rows, batch.changes[0].position.ms, batch.position.ms
+        )
+        self._report.count(skipped=batch.skipped)
         if batch.skipped:
             log.warning(
                 "%s: no function of this version covers %d changes; skipped", self._lane.stream, batch.skipped
@@ -258,18 +282,23 @@ class LaneRunner:
         return self._lane.stream
 
     @property
+    def deployment(self) -> Deployment:
+        return self._shared.deployment
+
+    @property
     def limits(self) -> tuple[int, int]:
         """The most changes in a batch, and how long (ms) the first one waits for others."""
         return self._shared.deployment.batch, self._shared.deployment.interval_ms
 
 
 class Item:
-    """What the reading thread hands over: a batch (None: all was applied before), and the last id read."""
+    """What is read: a batch (None: all was applied before), entries that are no changes, and the last id."""
 
-    __slots__ = ("batch", "last_id")
+    __slots__ = ("batch", "last_id", "malformed")
 
-    def __init__(self, batch: Batch | None, last_id: str) -> None:
+    def __init__(self, batch: Batch | None, malformed: list[Malformed], last_id: str) -> None:
         self.batch = batch
+        self.malformed = malformed
         self.last_id = last_id
 
 
@@ -325,23 +354,22 @@ class ReadingThread:
 
     def _read_batch(self, reader: lanes.Reader) -> None:
         most, interval_ms = self._runner.limits
-        changes = reader.read(most, BLOCK_MS)
-        self.idle = not changes
-        if not changes:
+        read = Reading()
+        self.idle = not reader.read_into(read, most, BLOCK_MS)
+        if self.idle:
             return
         deadline = time.monotonic() + interval_ms / 1000
-        while len(changes) < most and not self._ended.is_set():
-            more = reader.read(most - len(changes), 0)
-            changes += more
-            if more:
+        while len(read) < most and not self._ended.is_set():
+            if reader.read_into(read, most - len(read), 0):
                 continue
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             time.sleep(min(left, 0.002))
-        last_id = changes[-1].id
-        new = self._without_applied(changes)
-        self._put(Item(self._runner.prepare(new) if new else None, last_id))
+        if reader.version(self._runner.deployment.name) != self._runner.deployment.version:
+            raise Replaced
+        new = self._without_applied(read.changes)
+        self._put(Item(self._runner.prepare(new) if new else None, read.malformed, read.last_id))
 
     def _without_applied(self, changes: list[Change]) -> list[Change]:
         """Positions only grow along a lane: after the first new change, all are new."""

@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from connectors import Connector, TargetError
 from gears import lanes, requirements
 from gears.backoff import Backoff
 from gears.deployment import Deployment
-from gears.errors import DeclarationError
+from gears.errors import DeclarationError, PayloadError
 from gears.functions import Transform
 from gears.lanes import Lane, Lanes
 from gears.report import Report, TargetReport
@@ -73,7 +74,11 @@ class Worker:
     # -- Life --------------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        deployment = self._patiently(self._fetch)
+        try:
+            deployment = self._patiently(self._fetch)
+        except PayloadError as error:
+            log.error("deployment %s: %s", self._name, error)
+            return EXIT_FAILED
         if deployment is None:
             return EXIT_STOPPED if self._stop.is_set() else EXIT_FAILED
         self._report.version = deployment.version
@@ -82,8 +87,8 @@ class Worker:
         transforms = self._prepare(deployment)
         if transforms is None:
             return EXIT_STOPPED
-        for name in deployment.targets:
-            self._targets[name] = self._report.targets[name] = TargetReport()
+        # Assigned as a whole: the heartbeat reads it meanwhile.
+        self._targets = self._report.targets = {name: TargetReport() for name in deployment.targets}
         shared = Shared(self._url, deployment, self._id, self._opener(deployment), transforms)
         self._shared = shared
         if self._stop.is_set():
@@ -96,8 +101,9 @@ class Worker:
     def _end(self, shared: Shared) -> int:
         for runner in self._runners:
             runner.halt()
+        deadline = time.monotonic() + STOP_SECONDS
         for runner in self._runners:
-            runner.thread.join(STOP_SECONDS)
+            runner.thread.join(max(0.0, deadline - time.monotonic()))
         if any(runner.thread.is_alive() for runner in self._runners):
             log.warning("the database does not answer: the batch in flight is rolled back")
         if shared.fenced:
@@ -133,14 +139,16 @@ class Worker:
         while not self._stop.is_set():
             try:
                 self._report.set_state("installing", self._report.error)
-                folder = requirements.install(deployment, self._work_dir, self._fetch_wheel)
+                folder = requirements.install(
+                    deployment, self._work_dir, self._fetch_wheel, self._stop.is_set
+                )
                 if folder is not None and str(folder) not in sys.path:
                     sys.path.insert(0, str(folder))
                 return deployment.transforms()
             except (RequirementsError, redis.RedisError, DeclarationError) as error:
                 self._not_ready(str(error), backoff)
-            except Exception as error:
-                # The user's own code, which may raise anything.
+            except (Exception, SystemExit) as error:
+                # The user's own code, which may raise anything, and call sys.exit.
                 self._not_ready(f"{deployment.source_name} raised {type(error).__name__}: {error}", backoff)
         return None
 
@@ -175,6 +183,9 @@ class Worker:
             known = self._patiently(self._fetch_lanes)
             if known is None:
                 return
+            if known.version != shared.deployment.version:
+                self.stop(f"version {known.version} replaces version {shared.deployment.version}")
+                return
             self._lanes = known
             self._changed.clear()
             self._run_lanes(shared, known)
@@ -187,6 +198,8 @@ class Worker:
         """Run the lanes until they change: of each target first the retired ones, until they are empty."""
         log.info("epoch %d, %d lanes", known.epoch, len(known.lanes))
         self._runners = []
+        for report in self._targets.values():
+            report.forget_lanes()
         waiting: dict[str, list[Lane]] = {}
         for lane in known.lanes:
             if lane.retired and lane.target in self._targets:
@@ -307,6 +320,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         greeting = _read_greeting()
         url = greeting["url"]
         work_dir = Path(greeting["work_dir"]) / "gearsync-requirements"
+    try:
+        lanes.connect(url).close()
+    except ValueError:
+        # Its message can hold a part of the URL, and so of a password.
+        log.error("the URL of Redis can't be read; it must be like redis://host:port")
+        return EXIT_FAILED
     # Batches make many short-lived tuples and no cycles: looking for cycles among them costs much time.
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
