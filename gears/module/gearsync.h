@@ -193,6 +193,7 @@ void flush_reload_done(void);
 
 /* -- workers.c ------------------------------------------------------------------------------------------------ */
 void worker_init(Worker *worker);
+void worker_retry_now(Worker *worker); /* a new version may mend what made it fail */
 void workers_tick(RedisModuleCtx *ctx);
 void workers_shutdown(void);
 void worker_release(Worker *worker); /* of a deployment that goes: asks the process to end */

@@ -114,6 +114,7 @@ static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *
 static void inherit(Deployment *deployment, Deployment *old) {
     deployment->worker = old->worker;
     worker_init(&old->worker);
+    worker_retry_now(&deployment->worker);
     deployment->captured = old->captured;
     deployment->missed = old->missed;
     deployment->missed_key = old->missed_key;

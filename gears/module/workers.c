@@ -35,6 +35,11 @@ void worker_init(Worker *worker) {
     worker->backoff_ms = BACKOFF_FIRST_MS;
 }
 
+void worker_retry_now(Worker *worker) {
+    worker->next_start_ms = 0;
+    worker->backoff_ms = BACKOFF_FIRST_MS;
+}
+
 const char *worker_state_name(WorkerState state) {
     static const char *const names[] = {"stopped", "starting", "running", "backoff", "fenced"};
     return names[state];
