@@ -190,7 +190,6 @@ def test_the_error_of_a_worker_that_fails_is_printed(
     eventually(lambda: rows(database, "SELECT first FROM persons") == [("Ada",)])
 
 
-@pytest.mark.xfail(reason="the worker reports a target as running before its first claim")
 def test_a_database_that_is_down_is_waited_for_and_named(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
