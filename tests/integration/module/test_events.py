@@ -20,7 +20,7 @@ from tests.integration.module.driving import (
     wait_for,
 )
 
-A = {"first": "Ada", "last": "Byron", "age": "36"}
+A: dict[str, str] = {"first": "Ada", "last": "Byron", "age": "36"}
 Seen = list[tuple[str, str, dict[str, str]]]
 
 #: name -> the commands of one write, and what the lane holds of it. person:1 is A before, other:1 a hash,
@@ -83,7 +83,7 @@ def seen(client: redis.Redis) -> Seen:
 def people(client: redis.Redis) -> redis.Redis:
     """A client of a server with person:{id} deployed and the keys that SINGLE tells of, nothing waiting."""
     deploy(client)
-    client.hset("person:1", mapping={**A})
+    client.hset("person:1", items=[part for pair in A.items() for part in pair])
     client.hset("other:1", "first", "Eve")
     client.mset({"person:s": "v", "other:s": "v"})
     client.sadd("other:set", "x")

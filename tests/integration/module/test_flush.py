@@ -1,0 +1,159 @@
+"""A flush takes the keys, never the changes that wait nor the deployments."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from tests.integration.module.driving import (
+    ALWAYS,
+    Change,
+    Function,
+    acknowledge,
+    changes,
+    connect,
+    deploy,
+    lane_keys,
+    lanes,
+    module_server,
+    status,
+)
+from tests.integration.module.test_replication import catch_up, pair, waiting
+
+FLUSHES = ["FLUSHALL", "FLUSHDB", "FLUSHALL ASYNC", "FLUSHDB ASYNC", "FLUSHALL SYNC", "FLUSHDB SYNC"]
+
+
+def flush(client: redis.Redis, line: str) -> None:
+    client.execute_command(*line.split(" "))
+
+
+def fill(client: redis.Redis, count: int = 10) -> None:
+    for number in range(count):
+        client.hset(f"person:{number}", "first", number)
+
+
+@pytest.mark.parametrize("line", FLUSHES)
+@pytest.mark.parametrize("inside", ["alone", "multi", "script"])
+def test_waiting_changes_are_kept(client: redis.Redis, line: str, inside: str) -> None:
+    deploy(client, lanes=2)
+    fill(client)
+    dead = lanes(client)[0].replace(":lane:", ":dead:")
+    client.execute_command("XADD", dead, "1-1", "key", "person:99")
+    client.hset("gearsync:{0}:wheels:people", "a.whl", b"\x00wheel")
+    before, epoch = changes(client), status(client)["epoch"]
+    if inside == "multi":
+        with client.pipeline(transaction=True) as pipe:
+            pipe.execute_command("HSET", "person:0", "first", "before")
+            pipe.execute_command(*line.split(" "))
+            pipe.execute_command("HSET", "person:0", "first", "after")
+            pipe.execute()
+    elif inside == "script":
+        client.eval(f"redis.call('{line.split()[0]}')", 0)
+    else:
+        flush(client, line)
+    found = changes(client)
+    assert [each for each in found if each in before] == before
+    assert len(client.keys("person:*")) == (1 if inside == "multi" else 0)
+    if inside == "multi":
+        assert found[-1].image == {"first": "after"} or {"first": "after"} in [each.image for each in found]
+    else:
+        assert found == before
+    assert client.xlen(dead) == 1 and client.hget("gearsync:{0}:wheels:people", "a.whl") == b"\x00wheel"
+    assert status(client)["epoch"] > epoch
+    client.hset("person:1", "first", "new")
+    assert Change("u", status(client)["epoch"], "person:1", {"first": "new"}) in changes(client)
+    assert [each["name"] for each in status(client)["deployments"]] == ["people"]
+
+
+def test_another_database(client: redis.Redis) -> None:
+    pets = Function("pet:{id}", db=1, target="t2", flush="DELETE")
+    deploy(client, Function(flush="DELETE"), pets, targets=["t1", "t2"])
+    fill(client, 3)
+    before, epoch = changes(client), status(client)["epoch"]
+    client.execute_command("SELECT", 1)
+    client.hset("pet:1", "first", "A")
+    client.flushdb()
+    client.execute_command("SELECT", 0)
+    assert changes(client) == before and status(client)["epoch"] == epoch
+    assert [each.op for each in changes(client, target="t2")] == ["u", "f"]
+
+
+@pytest.mark.parametrize("line", FLUSHES)
+def test_delete_policy_writes_one_flush_after_the_changes(client: redis.Redis, line: str) -> None:
+    deploy(client, Function(flush="DELETE"), Function("pet:{id}", flush="DELETE"), Function("car:{id}"))
+    fill(client, 3)
+    flush(client, line)
+    client.hset("person:1", "first", "new")
+    found = changes(client)
+    assert [each.op for each in found] == ["u", "u", "u", "f", "u"]
+    assert found[3].key == "" and found[3].image == {} and found[3].epoch == found[4].epoch > found[2].epoch
+
+
+def test_ids_do_not_go_back(client: redis.Redis) -> None:
+    deploy(client)
+    fill(client, 1)
+    stream = lanes(client)[0]
+    last = client.xinfo_stream(stream)["last-generated-id"]
+    acknowledge(client)
+    client.flushall()
+    client.hset("person:1", "first", "A")
+    now = client.xinfo_stream(stream)["last-generated-id"]
+    assert [int(part) for part in now.split(b"-")] > [int(part) for part in last.split(b"-")]
+
+
+def test_without_a_deployment_a_flush_leaves_nothing(client: redis.Redis) -> None:
+    client.set("a", "b")
+    client.flushall()
+    assert client.keys("*") == []
+
+
+def test_a_refused_reload_is_no_excuse_to_lose_changes() -> None:
+    with module_server() as server, connect(server) as client:
+        deploy(client)
+        fill(client)
+        client.execute_command("ACL", "SETUSER", "default", "-debug")
+        with pytest.raises(redis.ResponseError):
+            client.execute_command("DEBUG", "RELOAD")
+        client.flushall()
+        assert len(changes(client)) == 10
+
+
+@pytest.mark.parametrize("line", FLUSHES[:4])
+@pytest.mark.parametrize("policy", ["KEEP", "DELETE"])
+def test_replica_and_crash(line: str, policy: str) -> None:
+    with pair(*ALWAYS) as servers, connect(servers[0]) as primary, connect(servers[1]) as replica:
+        deploy(primary, Function(flush=policy))
+        fill(primary)
+        # One packet, so that captures stand between the flush and what the module does after it.
+        with primary.pipeline(transaction=False) as pipe:
+            pipe.execute_command("HSET", "person:1", "first", "before")
+            pipe.execute_command(*line.split(" "))
+            pipe.execute_command("HSET", "person:1", "first", "after")
+            pipe.execute()
+        expected = [*(["u"] * 11), *(["f"] if policy == "DELETE" else []), "u"]
+        assert [each.op for each in changes(primary)] == expected
+        catch_up(primary, replica)
+        assert waiting(replica) == waiting(primary)
+        assert replica.hgetall("gearsync:{0}:registry") == primary.hgetall("gearsync:{0}:registry")
+        before = waiting(primary)
+        for server in servers:
+            server.kill9()
+        servers[0].start()
+        assert waiting(primary) == before
+
+
+@pytest.mark.parametrize("line", FLUSHES[:4])
+def test_crash_right_after_a_flush(line: str) -> None:
+    with module_server(*ALWAYS) as server:
+        with connect(server) as client:
+            deploy(client, lanes=2)
+            fill(client)
+            flush(client, line)
+            client.hset("person:1", "first", "after")
+            before = waiting(client)
+        server.kill9()
+        server.start()
+        with connect(server) as client:
+            assert waiting(client) == before and len(lane_keys(client)) == 2
+            assert [each["name"] for each in status(client)["deployments"]] == ["people"]
+            assert client.keys("person:*") == [b"person:1"]
