@@ -20,7 +20,8 @@ from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerErro
 URL_VARIABLE = "GEARSYNC_BENCH_DB_URL"
 COLUMNS = ("first", "last", "age")
 _TABLE = (
-    "CREATE TABLE persons (person_id VARCHAR(40) PRIMARY KEY, first VARCHAR(40), last VARCHAR(40), age INTEGER)"
+    "CREATE TABLE persons (person_id VARCHAR(40) PRIMARY KEY, first VARCHAR(40), "
+    "last VARCHAR(40), age INTEGER)"
 )
 
 _FUNCTIONS = f"""
