@@ -19,6 +19,7 @@ from connectors.checkpoint import Checkpoint
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.isolation import Isolation
 from connectors.order import in_order
+from connectors.pool import watch
 from connectors.rows import Applied, Claim, Group, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
 
@@ -156,11 +157,10 @@ class Connector:
     # -- What a dialect may do its own way -----------------------------------------------------------------
 
     def _create_engine(self, url: URL) -> Engine:
-        # Ping: a connection that the database closed while idle must not fail a batch.
         options = self._engine_options()
-        return sa.create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, pool_size=4, max_overflow=60, **options
-        )
+        engine = sa.create_engine(url, hide_parameters=True, pool_size=4, max_overflow=60, **options)
+        watch(engine)
+        return engine
 
     def _engine_options(self) -> dict[str, Any]:
         """Return further arguments for SQLAlchemy's create_engine."""

@@ -40,6 +40,9 @@ class Checkpoint:
             mariadb_engine="InnoDB",
         )
 
+        # Built once: this statement begins every batch.
+        self._move = _move(self._table)
+
     def exists(self, connection: Connection) -> bool:
         """Say whether the table is there."""
         return sa.inspect(connection).has_table(TABLE_NAME, schema=self._table.schema)
@@ -87,26 +90,9 @@ class Checkpoint:
 
         Raises Fenced when the claim holds no longer, Unavailable when the position is not ahead.
         """
-        table = self._table
-        epoch, ms, seq = position
-        behind = sa.or_(
-            table.c.epoch < epoch,
-            sa.and_(
-                table.c.epoch == epoch,
-                sa.or_(table.c.ms < ms, sa.and_(table.c.ms == ms, table.c.seq < seq)),
-            ),
-        )
-        moved = connection.execute(
-            sa.update(table)
-            .where(self._held(claim), behind)
-            .values(
-                epoch=epoch,
-                ms=ms,
-                seq=seq,
-                applied=table.c.applied + rows,
-                updated_at=sa.func.current_timestamp(),
-            )
-        )
+        values = {"of_stream": claim.stream, "of_generation": claim.generation, "rows": rows}
+        values.update(to_epoch=position.epoch, to_ms=position.ms, to_seq=position.seq)
+        moved = connection.execute(self._move, values)
         if moved.rowcount == 0:
             self._explain(connection, claim, position)
 
@@ -126,3 +112,27 @@ class Checkpoint:
             f"{claim.stream} is applied up to {row.epoch}:{row.ms}-{row.seq} already, which is not before "
             f"{position.epoch}:{position.ms}-{position.seq}; claim it again to read from there"
         )
+
+
+def _move(table: sa.Table) -> sa.Update:
+    """Return the statement that moves a position forward, if the claim holds and the position is ahead."""
+    epoch, ms, seq = (sa.bindparam(f"to_{name}", type_=sa.BigInteger) for name in ("epoch", "ms", "seq"))
+    behind = sa.or_(
+        table.c.epoch < epoch,
+        sa.and_(
+            table.c.epoch == epoch,
+            sa.or_(table.c.ms < ms, sa.and_(table.c.ms == ms, table.c.seq < seq)),
+        ),
+    )
+    return (
+        sa.update(table)
+        .where(table.c.stream == sa.bindparam("of_stream"))
+        .where(table.c.generation == sa.bindparam("of_generation"), behind)
+        .values(
+            epoch=epoch,
+            ms=ms,
+            seq=seq,
+            applied=table.c.applied + sa.bindparam("rows", type_=sa.BigInteger),
+            updated_at=sa.func.current_timestamp(),
+        )
+    )

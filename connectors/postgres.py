@@ -128,8 +128,9 @@ class PostgresConnector(Connector):
         connection.exec_driver_sql(statement, arrays)
 
     def _settle(self, connection: Connection) -> None:
-        connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
-        connection.exec_driver_sql("SET CONSTRAINTS ALL DEFERRED")
+        # Two statements in one message, which goes without parameters only.
+        both = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
+        connection.exec_driver_sql(both, execution_options={"no_parameters": True})
 
     def _source(
         self, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]

@@ -32,6 +32,16 @@ def fold(before: bytes, op: bytes) -> bytes:
     return op
 
 
+def _adds_to(change: Change, before: Change, op: bytes) -> bool:
+    """Whether ``change`` leaves columns as ``before`` (under ``op``) wrote them: then both must be applied.
+
+    So it is when the key went in between and its row was kept (evicted, by default), and is a hash again.
+    """
+    if change.op != changes.UPSERT or op in changes.GONE or change.fields == before.fields:
+        return False
+    return not set(before.fields) <= set(change.fields)
+
+
 class _Slot:
     """The latest state of one key for one function; ``at`` is the place of its change in the batch."""
 
@@ -84,6 +94,8 @@ class Batch:
             if change[2][:1] != changes.UPSERT:
                 return False
             latest[change[1]] = change
+        if len(latest) < len(self.changes) and self._has_additions():
+            return False
         converter = self.converters[0]
         match, upsert, rows = converter.match, converter.upsert, self.rows
         for key, change in latest.items():
@@ -94,10 +106,19 @@ class Batch:
             try:
                 rows.append(upsert(change, parts))
             except RowFault:
-                row = self._last_good(converter, parts, key)
+                row = self._last_good(converter, parts, change)
                 if row is not None:
                     rows.append(row)
         return True
+
+    def _has_additions(self) -> bool:
+        before: dict[bytes, Change] = {}
+        for change in self.changes:
+            last = before.get(change.key)
+            if last is not None and _adds_to(change, last, changes.UPSERT):
+                return True
+            before[change.key] = change
+        return False
 
     # -- Taking changes in -------------------------------------------------------------------------------
 
@@ -125,6 +146,9 @@ class Batch:
             if slot.converter.transform is not None:
                 self._transform(at, change, slot)
             else:
+                if slot.at != NOWHERE and _adds_to(change, self.changes[slot.at], slot.op):
+                    self._place(slot)
+                    slot.clear()
                 slot.at = at
                 slot.op = fold(slot.op, op)
 
@@ -152,21 +176,22 @@ class Batch:
     # -- Giving rows out ---------------------------------------------------------------------------------
 
     def _emit(self) -> None:
-        placed = self._placed
         for slots in self._slots.values():
             for slot in slots:
-                if slot.at == NOWHERE:
-                    continue
-                change = self.changes[slot.at]
-                try:
-                    row = slot.converter.row(change, slot.op, slot.parts)
-                except RowFault:
-                    row = self._last_good(slot.converter, slot.parts, change.key)
-                if row is not None:
-                    placed.append((slot.at, row))
+                if slot.at != NOWHERE:
+                    self._place(slot)
         # Two functions may write one row, and a flush clears what came before it: the lane's order matters.
-        placed.sort(key=lambda pair: pair[0])
-        self.rows = [row for _, row in placed]
+        self._placed.sort(key=lambda pair: pair[0])
+        self.rows = [row for _, row in self._placed]
+
+    def _place(self, slot: _Slot) -> None:
+        change = self.changes[slot.at]
+        try:
+            row = slot.converter.row(change, slot.op, slot.parts)
+        except RowFault:
+            row = self._last_good(slot.converter, slot.parts, change)
+        if row is not None:
+            self._placed.append((slot.at, row))
 
     def _places(self, key: bytes) -> list[int]:
         if self._by_key is None:
@@ -175,22 +200,26 @@ class Batch:
                 self._by_key.setdefault(change.key, []).append(at)
         return self._by_key[key]
 
-    def _states(self, converter: Converter, key: bytes) -> list[tuple[Change, bytes]]:
-        """Return the changes of a key that count for a function, each with its folded operation."""
+    def _states(self, converter: Converter, last: Change) -> list[tuple[Change, bytes]]:
+        """Return the changes that a row stands for, up to ``last``, each with its folded operation."""
         states: list[tuple[Change, bytes]] = []
         op = NOTHING
         cleared = self._cleared.get(converter.mapping.table, NOWHERE)
-        for at in self._places(key):
+        for at in self._places(last.key):
             change = self.changes[at]
             if at < cleared or (change.op in changes.GONE and converter.keeps(change.op)):
                 continue
+            if states and _adds_to(change, states[-1][0], op):
+                states, op = [], NOTHING
             op = fold(op, change.op)
             states.append((change, op))
+            if change is last:
+                break
         return states
 
-    def _last_good(self, converter: Converter, parts: tuple[bytes, ...], key: bytes) -> RowOp | None:
-        """The last image of a key is refused: return the row of the one before it that is not."""
-        for change, op in reversed(self._states(converter, key)):
+    def _last_good(self, converter: Converter, parts: tuple[bytes, ...], last: Change) -> RowOp | None:
+        """The last image of a row is refused: return the row of the one before it that is not."""
+        for change, op in reversed(self._states(converter, last)):
             try:
                 return converter.row(change, op, parts)
             except RowFault as error:
@@ -204,9 +233,7 @@ class Batch:
         if converter.transform is not None or parts is None:
             return []
         rows = []
-        for before, op in self._states(converter, change.key):
-            if before is change:
-                break
+        for before, op in self._states(converter, change)[:-1]:
             try:
                 candidate = converter.row(before, op, parts)
             except RowFault as error:

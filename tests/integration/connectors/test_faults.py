@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from connectors import Connector, RowOp, Unavailable, connect
+from connectors.pool import IDLE_SECONDS
 from tests.integration.connectors.conftest import STREAM, Database
 from tests.servers import free_port, run_sql
 
@@ -103,7 +104,10 @@ def test_connection_closed_while_idle_does_not_fail_a_batch(killable: tuple[Any,
     server, database = killable
     database.sql("CREATE TABLE counted (id INT PRIMARY KEY, a INT)")
     database.apply(*counted(database, range(2)))
+    idle_until = time.monotonic() + IDLE_SECONDS
     server.restart()
+    while time.monotonic() < idle_until:
+        time.sleep(0.05)
     assert database.apply(*counted(database, range(4))) == (4, 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -59,8 +60,9 @@ def test_a_replica_follows_and_refuses() -> None:
         assert status(replica)["role"] == "replica"
         assert [each["name"] for each in status(replica)["deployments"]] == ["people"]
         stream = lane_keys(primary)[0]
-        refused = [["ACK", stream, "1-1"], ["WAIT", 10], ["LANES", "people"], ["UNDEPLOY", "people"]]
-        for command in [*refused, ["RECAPTURE", "person:1"], ["EPOCH", 99], ["DEPLOY", "x", 1]]:
+        refused: list[list[Any]] = [["ACK", stream, "1-1"], ["WAIT", 10], ["LANES", "people"]]
+        refused += [["UNDEPLOY", "people"], ["RECAPTURE", "person:1"], ["EPOCH", 99], ["DEPLOY", "x", 1]]
+        for command in refused:
             with pytest.raises(redis.ResponseError, match=r"(?i)replica|readonly"):
                 replica.execute_command(f"GEARSYNC.{command[0]}", *command[1:])
         reply = replica.execute_command("GEARSYNC.HEARTBEAT", "people", "w", "{}")

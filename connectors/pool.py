@@ -1,0 +1,36 @@
+"""Connections that were closed while idle are replaced before a batch meets them."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+#: Seconds after which an idle connection is asked whether it still lives. Asking costs a round trip, which a
+#: stream of small batches need not pay each time.
+IDLE_SECONDS = 0.5
+
+_USED = "gearsync_used"
+
+
+def watch(engine: Engine, idle_seconds: float = IDLE_SECONDS) -> None:
+    """Have ``engine`` ping a connection that was idle for a while, and open another when it is dead."""
+
+    def checked_in(connection: Any, record: Any) -> None:
+        record.info[_USED] = time.monotonic()
+
+    def checked_out(connection: Any, record: Any, proxy: Any) -> None:
+        used = record.info.get(_USED)
+        if used is None or time.monotonic() - used < idle_seconds:
+            return
+        try:
+            alive = engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.DisconnectionError from error
+        if not alive:
+            raise sa.exc.DisconnectionError
+
+    sa.event.listen(engine, "checkin", checked_in)
+    sa.event.listen(engine, "checkout", checked_out)
