@@ -20,7 +20,8 @@ from tests.chaos.world import World, until
 
 FULL = os.environ.get("GEARSYNC_CHAOS") == "full"
 ROUNDS = 20 if FULL else 2
-WRITES = 50_000 if FULL else 3_000
+WRITES = 50_000 if FULL else 6_000
+#: Kills of one round at least; they go on while the clients write.
 KILLS = 6 if FULL else 3
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if FULL else 240)]
@@ -39,10 +40,11 @@ def running(world: World) -> Iterator[World]:
 def _kill_in_load(world: World, kill: Callable[[], object]) -> None:
     """Write while ``kill`` is called at random moments; then check."""
     for _ in range(ROUNDS):
-        threads = world.write(WRITES)
-        for _ in range(KILLS):
-            time.sleep(world.random.uniform(0.05, 0.6))
+        threads, kills = world.write(WRITES), 0
+        while kills < KILLS or any(thread.is_alive() for thread in threads):
+            time.sleep(world.random.uniform(0.05, 0.6 if kills < KILLS else 4))
             kill()
+            kills += 1
         for thread in threads:
             thread.join()
         world.check()
