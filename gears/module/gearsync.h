@@ -186,6 +186,13 @@ void barrier_check(void);
 void barrier_collect(void); /* frees clients that timed out or left */
 int barrier_waiting(void);
 
+/* -- aof.c ---------------------------------------------------------------------------------------------------- */
+
+/* After a load: see whether the AOF ends within a transaction. */
+void aof_check(RedisModuleCtx *ctx);
+/* Have such a file written anew, once the server can. */
+void aof_tick(RedisModuleCtx *ctx);
+
 /* -- flush.c -------------------------------------------------------------------------------------------------- */
 void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data);
 void flush_expect_reload(bool expected);

@@ -25,6 +25,7 @@ static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t sub
     shard.loading = subevent != REDISMODULE_SUBEVENT_LOADING_ENDED && subevent != REDISMODULE_SUBEVENT_LOADING_FAILED;
     if (shard.loading) return;
     flush_reload_done();
+    aof_check(ctx);
     shard.primary = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_MASTER) != 0;
     if (subevent == REDISMODULE_SUBEVENT_LOADING_ENDED && shard.primary)
         registry_take_over(ctx, false);
@@ -40,6 +41,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     last = now;
     barrier_collect();
     workers_tick(ctx);
+    if (!shard.loading) aof_tick(ctx);
     if (!shard.primary || shard.loading) return;
     cluster_check_tag(ctx);
     registry_finish_drained(ctx);

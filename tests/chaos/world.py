@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy.engine import make_url
 
 import gears.module
@@ -162,7 +164,8 @@ class World:
 
     def _client_loop(self, count: int, seed: int) -> None:
         dice = random.Random(seed)
-        client = self.server.client(socket_timeout=5)
+        # A client that retried by itself would write a version twice.
+        client = self.server.client(socket_timeout=5, retry=Retry(NoBackoff(), 0))
         deadline = time.monotonic() + 300
         while count > 0:
             try:

@@ -1,0 +1,63 @@
+"""A crash that tears a transaction in the AOF must not come back at a later start, half of it or whole."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from tests.integration.module.driving import (
+    ALWAYS,
+    aof_files,
+    changes,
+    connect,
+    deploy,
+    lanes,
+    module_server,
+    wait_for,
+)
+
+
+def rewriting(client: redis.Redis) -> bool:
+    found = client.info("persistence")
+    return bool(found["aof_rewrite_in_progress"] or found["aof_rewrite_scheduled"])
+
+
+@pytest.mark.parametrize("torn", [1, 20, 60], ids="bytes-{}".format)
+def test_a_torn_transaction_never_comes_back(torn: int) -> None:
+    """The server cuts off the torn command alone, which leaves an open MULTI in the file."""
+    with module_server(*ALWAYS) as server:
+        with connect(server) as client:
+            deploy(client)
+            client.hset("person:1", "first", "Ada")
+            with client.pipeline(transaction=True) as pipe:
+                # Redis 6.2 makes a transaction of no single write.
+                pipe.hset("person:2", "first", "Eve").execute()
+        server.kill9()
+        newest = aof_files(server.directory)[-1]
+        with newest.open("r+b") as file:
+            file.truncate(newest.stat().st_size - torn)
+        server.start()
+        with connect(server) as client:
+            assert not client.exists("person:2")
+            assert [each.key for each in changes(client)] == ["person:1"]
+            wait_for(lambda: "is written anew" in server.log_text(), "the module sees the torn file")
+            wait_for(lambda: not rewriting(client), "the file is written anew")
+            client.hset("person:3", "first", "Joe")
+        server.restart()
+        with connect(server) as client:
+            assert sorted(client.keys("person:*")) == [b"person:1", b"person:3"]
+            assert [each.key for each in changes(client)] == ["person:1", "person:3"]
+            assert len(lanes(client)) == 1
+            assert "MULTI calls can not be nested" not in server.log_text()
+
+
+def test_a_whole_file_is_left_alone() -> None:
+    with module_server(*ALWAYS) as server:
+        with connect(server) as client:
+            deploy(client)
+            client.hset("person:1", "first", "Ada")
+        server.restart()
+        with connect(server) as client:
+            wait_for(lambda: client.info("server")["uptime_in_seconds"] >= 1, "some ticks")
+            assert not rewriting(client)
+            assert "is written anew" not in server.log_text()
