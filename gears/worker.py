@@ -278,7 +278,7 @@ def _watch_input(worker: Worker) -> None:
     def watch() -> None:
         while os.read(0, 4096):
             continue
-        worker.stop("Redis is gone")
+        worker.stop("Redis asks for it, or is gone")
 
     threading.Thread(target=watch, name="standard input", daemon=True).start()
 

@@ -180,8 +180,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, GetClientInfoById, (void *, uint64_t))
 
 #define API_OPTIONAL(X)                                                                                                \
-    X(int, AddPostNotificationJob,                                                                                     \
-      (RedisModuleCtx *, RedisModulePostNotificationJobFunc, void *, void (*)(void *)))                                \
+    X(int, AddPostNotificationJob, (RedisModuleCtx *, RedisModulePostNotificationJobFunc, void *, void (*)(void *)))   \
     X(unsigned long long, CommandFilterGetClientId, (RedisModuleCommandFilterCtx *))
 
 #define API_DECLARE(type, name, args) extern type(*RedisModule_##name) args;

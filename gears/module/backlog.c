@@ -7,12 +7,47 @@
 static int full_deployments;
 
 static const char *const WRITES[] = {
-    "hset",     "hmset",     "hsetnx",      "hincrby",     "hincrbyfloat", "hdel",        "hgetdel",
-    "hsetex",   "hgetex",    "hexpire",     "hpexpire",    "hexpireat",    "hpexpireat",  "del",
-    "unlink",   "getdel",    "rename",      "renamenx",    "copy",         "restore",     "move",
-    "set",      "setex",     "psetex",      "setnx",       "getset",       "mset",        "msetnx",
-    "bitop",    "sort",      "sunionstore", "sinterstore", "sdiffstore",   "zunionstore", "zinterstore",
-    "zdiffstore", "zrangestore", "georadius", "georadiusbymember", "geosearchstore", NULL,
+    "hset",
+    "hmset",
+    "hsetnx",
+    "hincrby",
+    "hincrbyfloat",
+    "hdel",
+    "hgetdel",
+    "hsetex",
+    "hgetex",
+    "hexpire",
+    "hpexpire",
+    "hexpireat",
+    "hpexpireat",
+    "del",
+    "unlink",
+    "getdel",
+    "rename",
+    "renamenx",
+    "copy",
+    "restore",
+    "move",
+    "set",
+    "setex",
+    "psetex",
+    "setnx",
+    "getset",
+    "mset",
+    "msetnx",
+    "bitop",
+    "sort",
+    "sunionstore",
+    "sinterstore",
+    "sdiffstore",
+    "zunionstore",
+    "zinterstore",
+    "zdiffstore",
+    "zrangestore",
+    "georadius",
+    "georadiusbymember",
+    "geosearchstore",
+    NULL,
 };
 
 void backlog_update(Deployment *deployment) {
@@ -70,7 +105,8 @@ static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *de
     RedisModuleString *name = RedisModule_CreateString(NULL, deployment->name, strlen(deployment->name));
     RedisModule_CommandFilterArgReplace(filter, 1, name);
     /* A queued command must fail when it is queued, so that EXEC aborts: an unknown command does. */
-    const char *command = in_multi(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
+    const char *command =
+        in_multi(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
     RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, command, strlen(command)));
 }
 
@@ -92,10 +128,11 @@ int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     if (argc != 2) return RedisModule_WrongArity(ctx);
     Slice name = string_slice(argv[1]);
     Text text = {0};
-    text_printf(&text,
-                "BACKLOG the change stream of deployment %.*s is full, so nothing was written; its database is away or too "
-                "slow (see GEARSYNC.STATUS), or raise its backlog limit",
-                name.len > NAME_MAX_BYTES ? NAME_MAX_BYTES : (int)name.len, name.bytes);
+    text_printf(
+        &text,
+        "BACKLOG the change stream of deployment %.*s is full, so nothing was written; its database is away or too "
+        "slow (see GEARSYNC.STATUS), or raise its backlog limit",
+        name.len > NAME_MAX_BYTES ? NAME_MAX_BYTES : (int)name.len, name.bytes);
     int result = RedisModule_ReplyWithError(ctx, text.bytes);
     text_free(&text);
     return result;

@@ -55,7 +55,8 @@ static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
         if (key != NULL && !covers(deployment, *key)) continue;
         for (int j = 0; j < deployment->lane_count; j++) {
             Lane *lane = deployment->lanes[j];
-            if (key != NULL && !lane->retired && key_hash(*key) % (uint64_t)lane->count != (uint64_t)lane->index) continue;
+            if (key != NULL && !lane->retired && key_hash(*key) % (uint64_t)lane->count != (uint64_t)lane->index)
+                continue;
             add_mark(waiter, lane);
         }
     }

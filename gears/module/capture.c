@@ -141,8 +141,12 @@ static void read_fields(Image *image, RedisModuleKey *key, const Rule *rule, boo
     }
 }
 
-/* The image for one target: the union of what its matching rules map. */
+/* The image for one target: the union of what its matching rules map; the whole hash when those are too many. */
 static void read_image(Image *image, RedisModuleKey *key, Rule **rules, int count) {
+    if (count > MAX_FIXED) {
+        read_whole(image, key);
+        return;
+    }
     for (int i = 0; i < count; i++) {
         if (rules[i]->nfields >= 0) continue;
         read_whole(image, key);
@@ -159,9 +163,9 @@ static void append_failed(RedisModuleCtx *ctx, Lane *lane, Deployment *deploymen
     Slice name = string_slice(key);
     RedisModule_Log(ctx, "warning", "a change of key %.*s can't be stored in its lane (%s); it is a dead letter now",
                     name.len > 200 ? 200 : (int)name.len, name.bytes, strerror(error));
-    RedisModuleCallReply *reply =
-        RedisModule_Call(ctx, "XADD", "!sccccccs", lane->dead_stream, "*", "reason",
-                         "the image is too large for a stream entry; make the hash smaller and retry", "op", "u", "key", key);
+    RedisModuleCallReply *reply = RedisModule_Call(
+        ctx, "XADD", "!sccccccs", lane->dead_stream, "*", "reason",
+        "the image is too large for a stream entry; make the hash smaller and retry", "op", "u", "key", key);
     if (reply != NULL) RedisModule_FreeCallReply(reply);
 }
 
@@ -228,7 +232,8 @@ static char op_for_gone(int cause, int db, Slice key) {
     return cause & CAUSE_REMOVED ? 0 : 'x';
 }
 
-/* The rules of rules[from…] with the same target that cover key; returns where the next target starts. */
+/* The rules of rules[from…] with the same target that cover key (matched: the first MAX_FIXED of them); returns where the
+ * next target starts. */
 static int match_group(int from, int db, Slice key, Rule **matched, int *count, bool *prefix_seen) {
     const Rule *first = shard.rules[from];
     int i = from;
@@ -238,7 +243,9 @@ static int match_group(int from, int db, Slice key, Rule **matched, int *count, 
         if (rule->deployment != first->deployment || rule->target != first->target) break;
         if (rule->db != db || !template_has_prefix(&rule->template, key)) continue;
         *prefix_seen = true;
-        if (*count < MAX_FIXED && template_matches(&rule->template, key)) matched[(*count)++] = rule;
+        if (!template_matches(&rule->template, key)) continue;
+        if (*count < MAX_FIXED) matched[*count] = rule;
+        (*count)++;
     }
     return i;
 }
@@ -344,7 +351,8 @@ static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause)
             return;
         }
     }
-    if (pending_count == 0 && RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) != REDISMODULE_OK) return;
+    if (pending_count == 0 && RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) != REDISMODULE_OK)
+        return;
     if (pending_count == pending_capacity) {
         pending_capacity = pending_capacity > 0 ? pending_capacity * 2 : 64;
         pending = RedisModule_Realloc(pending, sizeof(Pending) * (size_t)pending_capacity);
@@ -365,8 +373,8 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
         size_t before = lane->length;
         lane_refresh(ctx, lane);
         if (lane->length < before)
-            RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL", event,
-                            (int)name.len, name.bytes, before - lane->length);
+            RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL",
+                            event, (int)name.len, name.bytes, before - lane->length);
     } else if (lane == NULL && strcmp(event, "restore") == 0) {
         registry_adopt(ctx, name);
     } else if (registry_is_key(name)) {
@@ -458,11 +466,13 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
                            RedisModuleCallReply *pairs) {
     Rule *matched[MAX_FIXED];
     int count = 0;
-    for (int i = 0; i < deployment->nrules && count < MAX_FIXED; i++) {
+    for (int i = 0; i < deployment->nrules; i++) {
         Rule *rule = &deployment->rules[i];
-        if (rule->db == db && strcmp(deployment->targets[rule->target], lane->target) == 0 &&
-            template_matches(&rule->template, string_slice(name)))
-            matched[count++] = rule;
+        if (rule->db != db || strcmp(deployment->targets[rule->target], lane->target) != 0 ||
+            !template_matches(&rule->template, string_slice(name)))
+            continue;
+        if (count < MAX_FIXED) matched[count] = rule;
+        count++;
     }
     if (count == 0) return STATE_UNCOVERED;
     RedisModule_SelectDb(ctx, db);
@@ -481,7 +491,8 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
 }
 
 /* Captures the key of an entry anew when Redis has another state of it; whether it did. */
-static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleCallReply *pairs, SeenKeys *seen) {
+static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleCallReply *pairs,
+                       SeenKeys *seen) {
     Slice text = pair_slice(pairs, 1);
     if (text.len == 0 || pair_slice(pairs, 3).len == 0 || seen_before(seen, text)) return false;
     RedisModuleString *name = RedisModule_CreateString(NULL, text.bytes, text.len);
@@ -499,7 +510,8 @@ static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, 
 }
 
 /* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. */
-static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString **end, SeenKeys *seen) {
+static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString **end,
+                      SeenKeys *seen) {
     RedisModule_SelectDb(ctx, 0);
     RedisModuleCallReply *reply =
         RedisModule_Call(ctx, "XREVRANGE", "ssccl", lane->stream, *end, "-", "COUNT", (long long)HEAL_PAGE);

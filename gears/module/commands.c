@@ -45,7 +45,8 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     bool discard = argc == 3 && slice_is(string_slice(argv[2]), "discard");
     if (argc == 3 && !discard) return RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.UNDEPLOY name [DISCARD]");
     Deployment *deployment = registry_find(string_slice(argv[1]));
-    if (deployment == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
+    if (deployment == NULL)
+        return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
     registry_undeploy(ctx, deployment, discard);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
@@ -79,7 +80,8 @@ static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return reply_replica(ctx);
     Deployment *deployment = registry_find(string_slice(argv[1]));
-    if (deployment == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
+    if (deployment == NULL)
+        return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
     RedisModule_ReplyWithArray(ctx, 5);
     RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
     reply_text(ctx, shard.source);
@@ -121,8 +123,10 @@ static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc > 2) return RedisModule_WrongArity(ctx);
     if (argc == 2) {
         if (!shard.primary) return reply_replica(ctx);
-        if (RedisModule_StringToLongLong(argv[1], &wanted) != REDISMODULE_OK || wanted < 0 || (uint64_t)wanted <= shard.epoch)
-            return RedisModule_ReplyWithError(ctx, "ERR the epoch can only be raised: give a number above the present one");
+        if (RedisModule_StringToLongLong(argv[1], &wanted) != REDISMODULE_OK || wanted < 0 ||
+            (uint64_t)wanted <= shard.epoch)
+            return RedisModule_ReplyWithError(ctx,
+                                              "ERR the epoch can only be raised: give a number above the present one");
         registry_raise_epoch((uint64_t)wanted);
         registry_write(ctx, true);
     }
@@ -149,8 +153,9 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.refuse", backlog_refuse_command, "readonly fast", 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (RedisModule_CreateCommand(ctx, commands[i].name, commands[i].function, commands[i].flags, commands[i].first_key,
-                                      commands[i].last_key, commands[i].key_step) != REDISMODULE_OK)
+        if (RedisModule_CreateCommand(ctx, commands[i].name, commands[i].function, commands[i].flags,
+                                      commands[i].first_key, commands[i].last_key,
+                                      commands[i].key_step) != REDISMODULE_OK)
             return REDISMODULE_ERR;
     return REDISMODULE_OK;
 }

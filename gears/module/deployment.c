@@ -108,7 +108,8 @@ static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
     rule->target = -1;
     Slice target = next(reader, "a function's target");
     for (int i = 0; i < deployment->ntargets; i++)
-        if (target.len == strlen(deployment->targets[i]) && memcmp(target.bytes, deployment->targets[i], target.len) == 0)
+        if (target.len == strlen(deployment->targets[i]) &&
+            memcmp(target.bytes, deployment->targets[i], target.len) == 0)
             rule->target = i;
     if (rule->target < 0) fail(reader, "this function's target is not among the TARGETS");
     rule->db = (int)next_number(reader, "a function's database number", 0, 1 << 20);
@@ -120,9 +121,7 @@ static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
     read_fields(reader, rule);
 }
 
-static int compare_rules(const void *a, const void *b) {
-    return ((const Rule *)a)->target - ((const Rule *)b)->target;
-}
+static int compare_rules(const void *a, const void *b) { return ((const Rule *)a)->target - ((const Rule *)b)->target; }
 
 static void read_settings(Reader *reader, Deployment *deployment) {
     expect(reader, "LANES");
@@ -155,7 +154,8 @@ static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
     deployment->rules = RedisModule_Calloc((size_t)deployment->nrules + 1, sizeof(Rule));
     for (int i = 0; i < deployment->nrules && reader->error == NULL; i++)
         read_rule(reader, deployment, &deployment->rules[i]);
-    if (reader->error == NULL && reader->at != reader->count) fail(reader, "nothing more is expected after the functions");
+    if (reader->error == NULL && reader->at != reader->count)
+        fail(reader, "nothing more is expected after the functions");
     qsort(deployment->rules, (size_t)deployment->nrules, sizeof(Rule), compare_rules);
 }
 
@@ -220,8 +220,7 @@ char *deployment_parse_resp(Slice resp, Deployment **out) {
 }
 
 void deployment_add_lane(Deployment *deployment, Lane *lane) {
-    deployment->lanes =
-        RedisModule_Realloc(deployment->lanes, sizeof(Lane *) * (size_t)(deployment->lane_count + 1));
+    deployment->lanes = RedisModule_Realloc(deployment->lanes, sizeof(Lane *) * (size_t)(deployment->lane_count + 1));
     deployment->lanes[deployment->lane_count++] = lane;
 }
 

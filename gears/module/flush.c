@@ -56,7 +56,8 @@ static void each_key(RedisModuleCtx *ctx, void (*visit)(RedisModuleCtx *, RedisM
             visit(ctx, deployment->lanes[j]->stream);
             visit(ctx, deployment->lanes[j]->dead_stream);
         }
-        RedisModuleString *wheels = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
+        RedisModuleString *wheels =
+            RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
         visit(ctx, wheels);
         RedisModule_FreeString(NULL, wheels);
     }
@@ -109,10 +110,11 @@ static void flush_ended(RedisModuleCtx *ctx, int db) {
     registry_raise_epoch(shard.epoch + 1);
     registry_write(ctx, false);
     capture_flush(ctx, db);
-    RedisModule_Log(ctx, "warning",
-                    "the server was flushed: %zu waiting changes of %d deployments are kept; tables keep their rows unless "
-                    "a mapping says on_flush=\"delete\"",
-                    waiting, shard.count);
+    RedisModule_Log(
+        ctx, "warning",
+        "the server was flushed: %zu waiting changes of %d deployments are kept; tables keep their rows unless "
+        "a mapping says on_flush=\"delete\"",
+        waiting, shard.count);
     if (!timer_set) RedisModule_CreateTimer(ctx, 0, on_timer, NULL);
     timer_set = true;
 }

@@ -27,9 +27,10 @@ typedef struct {
 } Slice;
 void text_add(Text *text, const char *bytes, size_t len);
 void text_printf(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void text_json(Text *text, const char *bytes, size_t len); /* as a quoted JSON string; bytes that are not ASCII as \u00XX */
+void text_json(Text *text, const char *bytes,
+               size_t len); /* as a quoted JSON string; bytes that are not ASCII as \u00XX */
 void text_free(Text *text);
-char *slice_copy(Slice slice); /* NUL-terminated, to be freed */
+char *slice_copy(Slice slice);                /* NUL-terminated, to be freed */
 bool slice_is(Slice slice, const char *word); /* equal, ASCII case ignored */
 Slice string_slice(const RedisModuleString *string);
 
@@ -113,11 +114,11 @@ typedef struct Deployment {
 
 typedef struct {
     bool primary, loading, cluster, has_jobs;
-    bool registry_dirty;    /* to be written to the keyspace at the next tick */
-    bool registry_stale;    /* the keyspace has what memory has not (a replica, or just loaded) */
-    bool propagates;        /* an AOF or a replica may read what we replicate */
-    bool tag_lost;          /* the shard no longer owns the slot of its tag */
-    bool writing_registry;  /* our own writes make events too */
+    bool registry_dirty;   /* to be written to the keyspace at the next tick */
+    bool registry_stale;   /* the keyspace has what memory has not (a replica, or just loaded) */
+    bool propagates;       /* an AOF or a replica may read what we replicate */
+    bool tag_lost;         /* the shard no longer owns the slot of its tag */
+    bool writing_registry; /* our own writes make events too */
     int server_version;
     char tag[8];
     char source[13];
@@ -134,7 +135,8 @@ extern Shard shard;
 
 Deployment *registry_find(Slice name);
 Lane *registry_find_lane(Slice stream, Deployment **owner);
-char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool check_only); /* NULL, or the error, to be freed */
+char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count,
+                      bool check_only); /* NULL, or the error, to be freed */
 void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard);
 void registry_finish_drained(RedisModuleCtx *ctx);
 void registry_load(RedisModuleCtx *ctx);                  /* from the keyspace into memory */

@@ -61,8 +61,10 @@ static bool take_argument(RedisModuleCtx *ctx, Slice name, Slice value) {
     } else if (slice_is(name, "supervise") && (slice_is(value, "yes") || slice_is(value, "no"))) {
         shard.supervise = slice_is(value, "yes");
     } else {
-        RedisModule_Log(ctx, "warning", "gearsync can't be loaded: argument %.*s %.*s is unknown; use PYTHON path, URL url, "
-                        "SUPERVISE yes|no", (int)name.len, name.bytes, (int)value.len, value.bytes);
+        RedisModule_Log(ctx, "warning",
+                        "gearsync can't be loaded: argument %.*s %.*s is unknown; use PYTHON path, URL url, "
+                        "SUPERVISE yes|no",
+                        (int)name.len, name.bytes, (int)value.len, value.bytes);
         return false;
     }
     return true;
@@ -85,8 +87,10 @@ static bool subscribe(RedisModuleCtx *ctx) {
         uint64_t id;
         RedisModuleEventCallback callback;
     } events[] = {
-        {REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role}, {REDISMODULE_EVENT_LOADING, on_loading},
-        {REDISMODULE_EVENT_FLUSHDB, flush_on_event},           {REDISMODULE_EVENT_CRON_LOOP, on_cron},
+        {REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED, on_role},
+        {REDISMODULE_EVENT_LOADING, on_loading},
+        {REDISMODULE_EVENT_FLUSHDB, flush_on_event},
+        {REDISMODULE_EVENT_CRON_LOOP, on_cron},
         {REDISMODULE_EVENT_SHUTDOWN, on_shutdown},
     };
     const int types = REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST |
@@ -121,9 +125,10 @@ static bool has_readers(RedisModuleCtx *ctx) {
 static bool check_api(RedisModuleCtx *ctx, const char *missing) {
     if (missing == NULL) return true;
     if (RedisModule_Log != NULL)
-        RedisModule_Log(ctx, "warning",
-                        "gearsync can't be loaded: this server's module API lacks %s; gearsync needs Redis 6.2 or newer, or Valkey",
-                        missing);
+        RedisModule_Log(
+            ctx, "warning",
+            "gearsync can't be loaded: this server's module API lacks %s; gearsync needs Redis 6.2 or newer, or Valkey",
+            missing);
     return false;
 }
 

@@ -20,7 +20,8 @@ bool registry_is_key(Slice key) {
 
 Deployment *registry_find(Slice name) {
     for (int i = 0; i < shard.count; i++)
-        if (strlen(shard.deployments[i]->name) == name.len && memcmp(shard.deployments[i]->name, name.bytes, name.len) == 0)
+        if (strlen(shard.deployments[i]->name) == name.len &&
+            memcmp(shard.deployments[i]->name, name.bytes, name.len) == 0)
             return shard.deployments[i];
     return NULL;
 }
@@ -135,10 +136,11 @@ static char *check_dropped_targets(RedisModuleCtx *ctx, Deployment *deployment, 
         size_t dead = kept ? 0 : lane_dead_letters(ctx, lane);
         if (kept || lane->length + dead == 0) continue;
         Text error = {0};
-        text_printf(&error,
-                    "version %lld of %s leaves out the target %s, which still has %zu changes waiting and %zu dead letters; "
-                    "wait until they are applied, or drop them",
-                    deployment->version, deployment->name, lane->target, lane->length, dead);
+        text_printf(
+            &error,
+            "version %lld of %s leaves out the target %s, which still has %zu changes waiting and %zu dead letters; "
+            "wait until they are applied, or drop them",
+            deployment->version, deployment->name, lane->target, lane->length, dead);
         return error.bytes;
     }
     return NULL;
@@ -191,7 +193,8 @@ static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
         delete_key(ctx, deployment->lanes[i]->stream);
         delete_key(ctx, deployment->lanes[i]->dead_stream);
     }
-    RedisModuleString *wheels = RedisModule_CreateStringPrintf(ctx, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
+    RedisModuleString *wheels =
+        RedisModule_CreateStringPrintf(ctx, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
     delete_key(ctx, wheels);
     RedisModule_FreeString(ctx, wheels);
     shard.writing_registry = false;
@@ -214,7 +217,8 @@ void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard
         remove_deployment(ctx, deployment);
         return;
     }
-    RedisModule_Log(ctx, "notice", "deployment %s captures no more; it ends when its lanes are empty", deployment->name);
+    RedisModule_Log(ctx, "notice", "deployment %s captures no more; it ends when its lanes are empty",
+                    deployment->name);
     registry_write(ctx, true);
 }
 
@@ -399,8 +403,8 @@ static bool parse_stream_name(Slice stream, char deployment[65], char target[65]
     char *text = slice_copy(stream);
     char source[33], tag[33];
     int end = 0;
-    bool sound = sscanf(text, "gearsync:{%32[0-9]}:lane:%32[^:]:%64[^:]:%64[^:]:%d.%d%n", tag, source, deployment, target,
-                        index, count, &end) == 6 &&
+    bool sound = sscanf(text, "gearsync:{%32[0-9]}:lane:%32[^:]:%64[^:]:%64[^:]:%d.%d%n", tag, source, deployment,
+                        target, index, count, &end) == 6 &&
                  (size_t)end == stream.len;
     RedisModule_Free(text);
     return sound;
@@ -463,7 +467,8 @@ void registry_take_over(RedisModuleCtx *ctx, bool promoted) {
     registry_raise_epoch(promoted ? ((epoch >> 20) + 1) << 20 : epoch + 1);
     /* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). */
     if (shard.server_version < 0x070000) capture_heal_tail(ctx);
-    RedisModule_Log(ctx, "notice", "primary with %d deployments, epoch %llu", shard.count, (unsigned long long)shard.epoch);
+    RedisModule_Log(ctx, "notice", "primary with %d deployments, epoch %llu", shard.count,
+                    (unsigned long long)shard.epoch);
 }
 
 void registry_free(void) {

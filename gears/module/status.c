@@ -20,8 +20,8 @@ static void add_lane(RedisModuleCtx *ctx, Text *out, Lane *lane) {
     add_string(out, "stream", string_slice(lane->stream));
     text_printf(out, ", ");
     add_string(out, "dead_stream", string_slice(lane->dead_stream));
-    text_printf(out, ", \"status\": \"%s\", \"length\": %zu, \"dead_letters\": %zu, ", lane->retired ? "retired" : "current",
-                lane->length, lane_dead_letters(ctx, lane));
+    text_printf(out, ", \"status\": \"%s\", \"length\": %zu, \"dead_letters\": %zu, ",
+                lane->retired ? "retired" : "current", lane->length, lane_dead_letters(ctx, lane));
     add_id(out, "last_id", lane->last);
     text_printf(out, ", ");
     add_id(out, "acked_id", lane->acked);
@@ -81,23 +81,25 @@ static void add_worker(Text *out, const Deployment *deployment) {
                 external ? "external" : "supervised", (int)worker->pid, worker_state_name(worker->state),
                 worker->restarts > 0 ? worker->restarts - 1 : 0);
     add_string(out, "last_exit", c_slice(worker->last_exit));
-    text_printf(out, ", \"heartbeat_age_ms\": %lld, \"report\": %s},\n", age, worker->report != NULL ? worker->report : "null");
+    text_printf(out, ", \"heartbeat_age_ms\": %lld, \"report\": %s},\n", age,
+                worker->report != NULL ? worker->report : "null");
 }
 
 static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deployment) {
     unsigned long long entries, bytes;
     backlog_of(deployment, &entries, &bytes);
-    text_printf(out, "    {\"name\": \"%s\", \"version\": %lld, \"state\": \"%s\",\n", deployment->name, deployment->version,
-                deployment->draining ? "draining" : "active");
+    text_printf(out, "    {\"name\": \"%s\", \"version\": %lld, \"state\": \"%s\",\n", deployment->name,
+                deployment->version, deployment->draining ? "draining" : "active");
     text_printf(out, "      \"captured\": %lld, \"failed\": %lld, \"missed\": %lld, ", deployment->captured,
                 deployment->failed, deployment->missed);
     add_string(out, "missed_key", (Slice){deployment->missed_key, deployment->missed_key_len});
     text_printf(out, ", \"refused_writes\": %lld,\n", deployment->refused_writes);
-    text_printf(out,
-                "      \"backlog\": {\"entries\": %llu, \"bytes\": %llu, \"limit_entries\": %llu, \"limit_bytes\": %llu, "
-                "\"on_full\": \"%s\", \"full\": %s},\n",
-                entries, bytes, deployment->limit_entries, deployment->limit_bytes,
-                deployment->refuse_when_full ? "refuse" : "grow", deployment->full ? "true" : "false");
+    text_printf(
+        out,
+        "      \"backlog\": {\"entries\": %llu, \"bytes\": %llu, \"limit_entries\": %llu, \"limit_bytes\": %llu, "
+        "\"on_full\": \"%s\", \"full\": %s},\n",
+        entries, bytes, deployment->limit_entries, deployment->limit_bytes,
+        deployment->refuse_when_full ? "refuse" : "grow", deployment->full ? "true" : "false");
     add_worker(out, deployment);
     text_printf(out, "      \"targets\": [\n");
     add_targets(ctx, out, deployment);

@@ -115,7 +115,8 @@ unsigned key_slot(Slice key) {
     unsigned crc = 0;
     for (size_t i = 0; i < key.len; i++) {
         crc ^= (unsigned)(unsigned char)key.bytes[i] << 8;
-        for (int bit = 0; bit < 8; bit++) crc = (crc & 0x8000u) ? ((crc << 1) ^ 0x1021u) & 0xffffu : (crc << 1) & 0xffffu;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc & 0x8000u) ? ((crc << 1) ^ 0x1021u) & 0xffffu : (crc << 1) & 0xffffu;
     }
     return crc & 16383u;
 }

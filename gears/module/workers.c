@@ -14,7 +14,7 @@
 
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_MOST_MS 30000
-#define STEADY_MS 60000  /* a worker that ran this long starts with the first backoff again */
+#define STEADY_MS 60000 /* a worker that ran this long starts with the first backoff again */
 #define KILL_AFTER_MS 15000
 #define HEARTBEAT_FRESH_MS 5000
 #define EXIT_FENCED 3
@@ -50,7 +50,8 @@ const char *worker_state_name(WorkerState state) {
 static char *config_get(RedisModuleCtx *ctx, const char *name) {
     char *value = NULL;
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "CONFIG", "cc", "GET", name);
-    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY && RedisModule_CallReplyLength(reply) > 1) {
+    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY &&
+        RedisModule_CallReplyLength(reply) > 1) {
         Slice slice;
         slice.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(reply, 1), &slice.len);
         if (slice.bytes != NULL) value = slice_copy(slice);
@@ -62,8 +63,8 @@ static char *config_get(RedisModuleCtx *ctx, const char *name) {
 static void add_escaped(Text *url, const char *text) {
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' || c == '.' ||
-                     c == '-' || c == '_';
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' ||
+                     c == '.' || c == '-' || c == '_';
         text_printf(url, plain ? "%c" : "%%%02X", c);
     }
 }
@@ -171,7 +172,8 @@ static void start(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
     }
     if (error != 0) {
         worker->pid = 0;
-        snprintf(worker->last_exit, sizeof(worker->last_exit), "%.60s can't be started: %s", shard.python, strerror(error));
+        snprintf(worker->last_exit, sizeof(worker->last_exit), "%.60s can't be started: %s", shard.python,
+                 strerror(error));
         RedisModule_Log(ctx, "warning", "worker of %s: %s", deployment->name, worker->last_exit);
         back_off(worker, now);
         return;
@@ -320,12 +322,13 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     const char *state = "stop";
     if (deployment != NULL && shard.primary) {
         Worker *worker = &deployment->worker;
-        bool other_fresh = strcmp(worker->id, "") != 0 && (strlen(worker->id) != id.len || memcmp(worker->id, id.bytes, id.len) != 0) &&
+        bool other_fresh = strcmp(worker->id, "") != 0 &&
+                           (strlen(worker->id) != id.len || memcmp(worker->id, id.bytes, id.len) != 0) &&
                            heartbeat_is_fresh(worker, RedisModule_Milliseconds());
         /* Two at once: the connector's fence settles who commits; the status shows the one that came last. */
         if (other_fresh)
-            RedisModule_Log(ctx, "debug", "two workers of %s beat: %s and %.*s", deployment->name, worker->id, (int)id.len,
-                            id.bytes);
+            RedisModule_Log(ctx, "debug", "two workers of %s beat: %s and %.*s", deployment->name, worker->id,
+                            (int)id.len, id.bytes);
         take_heartbeat(worker, id, report);
         state = deployment->draining ? "drain" : "run";
     }

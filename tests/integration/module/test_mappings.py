@@ -142,3 +142,10 @@ def test_check_deploys_nothing(client: redis.Redis) -> None:
     assert client.execute_command("GEARSYNC.DEPLOYMENTS") == []
     client.hset("person:1", "first", "A")
     assert client.keys("gearsync*") == []
+
+
+def test_a_hundred_functions_over_one_key_capture_all_their_fields(client: redis.Redis) -> None:
+    deploy(client, *(Function(fields=[f"f{number}"]) for number in range(100)))
+    image: dict[Any, Any] = {f"f{number}": str(number) for number in range(100)}
+    client.hset("person:1", mapping=image)
+    assert [each.image for each in changes(client)] == [image]
