@@ -43,7 +43,7 @@ servers:
 	@.ci/servers
 
 test: install servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 	@$(MAKE) --no-print-directory lint
 
 # The same tests in their long form: all rounds of killing, failing over and resharding; hours.

@@ -266,7 +266,8 @@ class RedisServer(Server):
 
     def _command(self) -> list[str]:
         command = [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)]
-        command += ["--save", "", *self.options]
+        # A replica is served at once, where the default waits some seconds for others to share its transfer.
+        command += ["--save", "", "--repl-diskless-sync-delay", "0", *self.options]
         if self.module is not None:
             command += ["--loadmodule", self.module, *self.module_arguments]
         return command
