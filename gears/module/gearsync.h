@@ -195,6 +195,11 @@ void aof_check(RedisModuleCtx *ctx);
 /* Have such a file written anew, once the server can. */
 void aof_tick(RedisModuleCtx *ctx);
 
+/* -- json.c --------------------------------------------------------------------------------------------------- */
+
+/* Whether a text is one JSON object, in ASCII. */
+bool json_is_object(Slice text);
+
 /* -- flush.c -------------------------------------------------------------------------------------------------- */
 void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data);
 void flush_expect_reload(bool expected);

@@ -122,7 +122,7 @@ long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID 
     if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM) {
         /* Trimming keeps what is at or after the id given: so the one that follows. */
         RedisModuleStreamID first = {id.ms, id.seq + 1};
-        if (id.seq == UINT64_MAX) first = (RedisModuleStreamID){id.ms + 1, 0};
+        if (id.seq == UINT64_MAX) first = id.ms == UINT64_MAX ? id : (RedisModuleStreamID){id.ms + 1, 0};
         long long trimmed = RedisModule_StreamTrimByID(key, 0, &first);
         lane->length = RedisModule_ValueLength(key);
         if (trimmed > 0) {

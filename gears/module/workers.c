@@ -317,8 +317,7 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     if (argc != 4) return RedisModule_WrongArity(ctx);
     Slice id = string_slice(argv[2]), report = string_slice(argv[3]);
     Deployment *deployment = registry_find(string_slice(argv[1]));
-    bool sound = report.len > 1 && report.bytes[0] == '{' && report.bytes[report.len - 1] == '}';
-    if (!sound) return RedisModule_ReplyWithError(ctx, "ERR the report must be a JSON object");
+    if (!json_is_object(report)) return RedisModule_ReplyWithError(ctx, "ERR the report must be a JSON object");
     const char *state = "stop";
     if (deployment != NULL && shard.primary) {
         Worker *worker = &deployment->worker;

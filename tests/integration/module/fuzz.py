@@ -1,0 +1,255 @@
+"""A fuzzer of the module's commands: words of their grammar, cut, swapped, doubled and filled with junk.
+
+``python -m tests.integration.module.fuzz SECONDS [SEED]`` fuzzes a server of its own for as long as that.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from tests.integration.module.driving import (
+    Function,
+    connect,
+    deploy_arguments,
+    lane_keys,
+    module_server,
+    wait_for,
+)
+
+#: Commands between two looks at the whole server.
+ROUND = 200
+
+NAMES = ["people", "orders", "a", "n" * 64, "n" * 65, "", "no body", "p\0x", "ü", "discard", "check"]
+NUMBERS = [0, 1, 2, 7, 64, 65, -1, 2**31, 2**62, 2**63, 2**64, "1e3", "0x1", " 1", "", "nan", "9" * 40]
+TEMPLATES = [
+    "person:{id}",
+    "{a}:{b}",
+    "{any*}",
+    "{{x}}{y}",
+    "{",
+    "}",
+    "",
+    "{a}{b}",
+    "x{a*}y",
+    "{a}:{a}",
+    "\0{z}",
+]
+IDS = [
+    "0-0",
+    "1-1",
+    "0-1",
+    "18446744073709551615-18446744073709551615",
+    "1",
+    "-",
+    "+",
+    "*",
+    "1-1-1",
+    "99999999999999999999-0",
+]
+WORDS = [
+    "CHECK",
+    "LANES",
+    "BACKLOG",
+    "REFUSE",
+    "GROW",
+    "WORKER",
+    "EXTERNAL",
+    "SUPERVISED",
+    "PAYLOAD",
+    "TARGETS",
+    "FUNCTIONS",
+]
+WORDS += ["KEEP", "DELETE", "DISCARD", "DEPLOYMENT", "KEY"]
+
+
+@dataclass
+class Report:
+    """How many commands ran, and how the server took them."""
+
+    commands: int = 0
+    accepted: int = 0
+    refused: int = 0
+
+
+class Fuzzer:
+    """Makes commands; the same seed makes the same ones as long as the server answers the same."""
+
+    def __init__(self, client: redis.Redis, seed: int) -> None:
+        self._client = client
+        self._dice = random.Random(seed)
+
+    def command(self) -> list[Any]:
+        """Return the next command and its arguments."""
+        makers = [
+            self._deploy,
+            self._deploy,
+            self._of_name,
+            self._acknowledge,
+            self._wait,
+            self._write,
+            self._other,
+        ]
+        words = self._dice.choice(makers)()
+        # A timeout of junk could be a very long one.
+        first = 2 if words[0] == "GEARSYNC.WAIT" else 1
+        if self._dice.random() < 0.5:
+            words[first:] = self._spoil(words[first:])
+        return words
+
+    def _junk(self) -> Any:
+        kind = self._dice.randrange(6)
+        if kind == 0:
+            return self._dice.randbytes(self._dice.randrange(40))
+        if kind == 1:
+            return b"x" * self._dice.choice([255, 256, 1 << 16])
+        junk: list[list[Any]] = [NAMES, NUMBERS, TEMPLATES, WORDS]
+        return self._dice.choice(junk[kind - 2])
+
+    def _spoil(self, words: list[Any]) -> list[Any]:
+        for _ in range(self._dice.choice([1, 1, 2, 5])):
+            at = self._dice.randrange(len(words) + 1)
+            kind = self._dice.randrange(5)
+            if kind == 0:
+                words = words[:at]
+            elif kind == 1:
+                words = [*words[:at], self._junk(), *words[at:]]
+            elif kind == 2:
+                words = [*words[:at], *words[at + 1 :]]
+            elif kind == 3 and words:
+                words[at % len(words)] = self._junk()
+            else:
+                words = [*words, *words[:at]]
+        return words
+
+    def _deploy(self) -> list[Any]:
+        dice = self._dice
+        targets = [f"t{number}" for number in range(1, dice.choice([1, 1, 2, 5]) + 1)]
+        functions = [
+            Function(
+                dice.choice(TEMPLATES[:4]),
+                dice.choice([None, ["first"], [], [f"f{number}" for number in range(50)]]),
+                dice.choice(targets),
+                dice.choice([0, 0, 1, 15]),
+                dice.choice(["KEEP", "DELETE"]),
+            )
+            for _ in range(dice.choice([1, 1, 2, 9]))
+        ]
+        words = deploy_arguments(
+            dice.choice(NAMES[:4]),
+            dice.randrange(1, 99),
+            functions,
+            targets,
+            dice.choice([1, 1, 3, 64]),
+            (dice.choice([0, 0, 3, 1000]), dice.choice([0, 0, 500])),
+            dice.choice(["REFUSE", "GROW"]),
+            payload=json.dumps({"x": dice.choice(NAMES)}),
+            check=dice.random() < 0.2,
+        )
+        return ["GEARSYNC.DEPLOY", *words]
+
+    def _of_name(self) -> list[Any]:
+        command = self._dice.choice(["UNDEPLOY", "LANES", "UNDEPLOY"])
+        words = [f"GEARSYNC.{command}", self._dice.choice(NAMES)]
+        return [*words, "DISCARD"] if command == "UNDEPLOY" and self._dice.random() < 0.7 else words
+
+    def _acknowledge(self) -> list[Any]:
+        known = lane_keys(self._client) or ["gearsync:{0}:lane:x"]
+        return ["GEARSYNC.ACK", self._dice.choice(known), self._dice.choice(IDS)]
+
+    def _wait(self) -> list[Any]:
+        words: list[Any] = ["GEARSYNC.WAIT", self._dice.choice([1, 1, 1, -1, "x"])]
+        return (
+            words
+            if self._dice.random() < 0.5
+            else [*words, self._dice.choice(WORDS), self._dice.choice(NAMES)]
+        )
+
+    def _write(self) -> list[Any]:
+        dice = self._dice
+        key: Any = dice.choice(
+            ["person:1", "person:2", "a:b", "x", b"\0\xff", "", "person:", "gearsync:{0}:registry"]
+        )
+        if dice.random() < 0.2:
+            key = dice.choice([*lane_keys(self._client), "person:1"])
+        value = dice.randbytes(dice.choice([0, 5, 5000]))
+        commands = [
+            ["HSET", key, "first", value],
+            ["HDEL", key, "first"],
+            ["DEL", key],
+            ["RENAME", key, "person:2"],
+        ]
+        commands += [
+            ["COPY", key, "person:1"],
+            ["SET", key, value],
+            ["EXPIRE", key, 0],
+            ["FLUSHALL"],
+            ["XADD", key, "*", "a", "b"],
+        ]
+        return list(dice.choice(commands))
+
+    def _other(self) -> list[Any]:
+        dice = self._dice
+        report = dice.choice(["{}", '{"a": 1}', "{", "", "[]", "{x}"])
+        return list(
+            dice.choice(
+                [
+                    ["GEARSYNC.HEARTBEAT", dice.choice(NAMES), dice.choice(NAMES), report],
+                    ["GEARSYNC.RECAPTURE", "person:1", dice.choice(NAMES)],
+                    ["GEARSYNC.EPOCH"],
+                    ["GEARSYNC.STATUS"],
+                    ["GEARSYNC.DEPLOYMENTS"],
+                    ["GEARSYNC.REFUSE", dice.choice(NAMES)],
+                ]
+            )
+        )
+
+
+def _deployments(client: redis.Redis) -> list[tuple[str, int]]:
+    document = json.loads(client.execute_command("GEARSYNC.STATUS"))
+    return sorted((each["name"], each["version"]) for each in document["deployments"])
+
+
+def _is_written(client: redis.Redis, names: list[str]) -> bool:
+    """Whether the registry has all the deployments: what clients did to it is mended in a moment."""
+    if client.type("gearsync:{0}:registry") != b"hash":
+        return not names
+    fields: list[Any] = client.hkeys("gearsync:{0}:registry")
+    found = {field.decode("latin-1").partition(":")[2] for field in fields}
+    return set(names) <= found
+
+
+def _check(client: redis.Redis) -> None:
+    """The server lives, its status can be read, and what it holds survives a reload."""
+    before = _deployments(client)
+    wait_for(lambda: _is_written(client, [name for name, _ in before]), "the registry is written")
+    client.execute_command("DEBUG", "RELOAD")
+    assert _deployments(client) == before
+
+
+def run(client: redis.Redis, seconds: float, seed: int) -> Report:
+    """Fuzz for so many seconds; AssertionError or a lost connection when the server took harm."""
+    fuzzer, report = Fuzzer(client, seed), Report()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for _ in range(ROUND):
+            words = fuzzer.command()
+            report.commands += 1
+            try:
+                client.execute_command(*words)
+                report.accepted += 1
+            except redis.ResponseError:
+                report.refused += 1
+        _check(client)
+    return report
+
+
+if __name__ == "__main__":
+    with module_server() as own_server, connect(own_server) as own_client:
+        print(run(own_client, float(sys.argv[1]), int((sys.argv[2:] or ["1"])[0])))
