@@ -60,11 +60,12 @@ static char *config_get(RedisModuleCtx *ctx, const char *name) {
     return value != NULL ? value : slice_copy((Slice){"", 0});
 }
 
-static void add_escaped(Text *url, const char *text) {
+/* A slash ends the password in a URL, but not a path. */
+static void add_escaped(Text *url, const char *text, bool is_path) {
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '/' ||
-                     c == '.' || c == '-' || c == '_';
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                     c == '-' || c == '_' || (c == '/' && is_path);
         text_printf(url, plain ? "%c" : "%%%02X", c);
     }
 }
@@ -91,17 +92,17 @@ static Text server_url(RedisModuleCtx *ctx) {
     text_printf(&url, "%s", socket[0] != '\0' ? "unix://" : tls ? "rediss://" : "redis://");
     if (password[0] != '\0') {
         text_printf(&url, ":");
-        add_escaped(&url, password);
+        add_escaped(&url, password, false);
         text_printf(&url, "@");
     }
     if (socket[0] != '\0') {
         if (socket[0] != '/') {
             char *dir = config_get(ctx, "dir");
-            add_escaped(&url, dir);
+            add_escaped(&url, dir, true);
             text_printf(&url, "/");
             RedisModule_Free(dir);
         }
-        add_escaped(&url, socket);
+        add_escaped(&url, socket, true);
     } else {
         add_host(ctx, &url);
         text_printf(&url, ":%s", tls ? tls_port : port);
@@ -308,7 +309,8 @@ void workers_shutdown(void) {
 static void take_heartbeat(Worker *worker, Slice id, Slice report) {
     snprintf(worker->id, sizeof(worker->id), "%.*s", (int)id.len, id.bytes);
     worker->heartbeat_ms = RedisModule_Milliseconds();
-    if (worker->state == WORKER_STARTING || worker->pid == 0) worker->state = WORKER_RUNNING;
+    /* The beat of another worker does not bring ours back from its fence or its pause. */
+    if (worker->state == WORKER_STARTING || worker->state == WORKER_STOPPED) worker->state = WORKER_RUNNING;
     if (worker->report != NULL) RedisModule_Free(worker->report);
     worker->report = slice_copy(report);
 }
