@@ -95,13 +95,20 @@ class Converter:
     def row(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
         """Return the operation for a change under ``op`` (its own, or what coalescing made of it).
 
-        ``parts``: what the key template matched. None: the transform dropped it. Raises RowFault.
+        ``parts``: what the key template matched. None: there is nothing to do. Raises RowFault.
         """
         if self.transform is not None:
             return self._transformed(change, op, parts)
         if op in changes.GONE:
-            return RowOp(self.mapping.table, "delete", self._key(parts), origin=(change, self, op))
+            return self._delete(change, op, parts)
         return self.upsert(change, parts, op)
+
+    def _delete(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
+        try:
+            return RowOp(self.mapping.table, "delete", self._key(parts), origin=(change, self, op))
+        except RowFault:
+            # A key that no column takes never had a row; what it held is a dead letter already.
+            return None
 
     def upsert(self, change: Change, parts: tuple[bytes, ...], op: bytes = changes.UPSERT) -> RowOp:
         """Return the upsert of a change without a transform. Raises RowFault."""

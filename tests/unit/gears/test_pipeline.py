@@ -160,6 +160,12 @@ def test_a_bad_key_is_a_letter_and_has_no_row() -> None:
     assert "from the key" in fault.reason
 
 
+def test_the_end_of_a_key_that_never_had_a_row_is_nothing() -> None:
+    for op in "dxv":
+        prepared = batch([change(op, key="person:abc")], converter(on_evict="delete"))
+        assert (prepared.rows, prepared.faults) == ([], [])
+
+
 def test_earlier_states_are_those_before_the_refused_row() -> None:
     changes = [change("u", age="1"), change("u", age="x"), change("d"), change("u", age="2")]
     prepared = batch(changes)
