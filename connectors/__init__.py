@@ -24,12 +24,13 @@ from connectors.errors import (
     ConnectorError,
     ConversionError,
     Fenced,
+    NotHandedOver,
     SchemaMismatch,
     TargetError,
     Unavailable,
 )
 from connectors.registry import connect, register
-from connectors.rows import Applied, Claim, Position, Refusal, RowOp
+from connectors.rows import Applied, Claim, Moves, Position, Refusal, RowOp
 from connectors.tables import Column, Table
 from connectors.target import Target
 
@@ -41,6 +42,8 @@ __all__ = [
     "ConnectorError",
     "ConversionError",
     "Fenced",
+    "Moves",
+    "NotHandedOver",
     "Position",
     "Refusal",
     "RowOp",

@@ -17,10 +17,11 @@ from sqlalchemy.engine import URL, Connection, Engine
 from connectors import portable, reflection
 from connectors.checkpoint import Checkpoint
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.handover import Handover
 from connectors.isolation import Isolation
 from connectors.order import in_order
 from connectors.pool import watch
-from connectors.rows import Applied, Claim, Group, Position, Refusal, RowOp, groups, waves
+from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 10
 #: Seconds after which a statement that gets no answer, or a transaction that does nothing, is given up.
 SILENT_SECONDS = 60
+
+NO_MOVES = Moves()
 
 #: The execution option of a transaction that only reads.
 READS = "gearsync_reads"
@@ -51,6 +54,8 @@ class Connector:
         self._tables: dict[str, Table] = {}
         self._lock = threading.Lock()
         self._checkpoint = Checkpoint(schema)
+        self._handover = Handover(schema)
+        self._can_hand_over = False
         try:
             self._engine = self._create_engine(url)
         except (ImportError, sa.exc.NoSuchModuleError) as error:
@@ -83,16 +88,23 @@ class Connector:
 
     def ensure_checkpoint(self) -> None:
         """Create the checkpoint table unless it is there; several may do so at once."""
+        self._ensure(self._checkpoint.table)
+
+    def _ensure(self, table: sa.Table) -> None:
         try:
             with self._transaction() as connection:
-                if not self._checkpoint.exists(connection):
-                    self._checkpoint.create(connection)
+                if not self._has(connection, table):
+                    connection.execute(sa.schema.CreateTable(table, if_not_exists=True))
         except ConnectorError:
             with self._transaction() as connection:
                 # Somebody else was faster.
-                if self._checkpoint.exists(connection):
+                if self._has(connection, table):
                     return
             raise
+
+    @staticmethod
+    def _has(connection: Connection, table: sa.Table) -> bool:
+        return sa.inspect(connection).has_table(table.name, schema=table.schema)
 
     def claim(self, stream: str, epoch: int, owner: str) -> Claim:
         """Take a stream over, after any transaction of its present owner has ended; tell its position.
@@ -119,21 +131,28 @@ class Connector:
         rows: Sequence[RowOp],
         on_refused: Callable[[list[Refusal]], None],
         earlier: Callable[[RowOp], Sequence[RowOp]],
+        moves: Moves = NO_MOVES,
     ) -> Applied:
         """Apply ``rows`` and move the checkpoint to ``position``, in one transaction.
 
         Rows of the same table and key are applied in their order. What the database refuses is isolated; for
         a refused row, ``earlier`` gives the older states of it to apply instead, oldest first. ``on_refused``
-        gets all refusals before the commit; if it raises, nothing is committed.
+        gets all refusals before the commit; if it raises, nothing is committed. ``moves``: what the batch
+        says of keys that change their shard.
 
-        Raises Unavailable (claim the stream again, then retry), Fenced or SchemaMismatch; nothing is
-        committed then, except that after an Unavailable in COMMIT only the next claim can tell.
+        Raises Unavailable (claim the stream again, then retry), Fenced, NotHandedOver or SchemaMismatch;
+        nothing is committed then, except that after an Unavailable in COMMIT only the next claim can tell.
         """
         for name in {row.table for row in rows}:
             self.table(name)
+        if moves != NO_MOVES and not self._can_hand_over:
+            # Only clusters need the table, and only once their slots move.
+            self._ensure(self._handover.table)
+            self._can_hand_over = True
         try:
             with self._transaction() as connection:
                 self._checkpoint.move(connection, claim, position, len(rows))
+                self._hand_over(connection, moves)
                 self._write(connection, rows)
             return Applied(len(rows), 0)
         except Refused as error:
@@ -141,6 +160,7 @@ class Connector:
         try:
             with self._transaction() as connection:
                 self._checkpoint.move(connection, claim, position, 0)
+                self._hand_over(connection, moves)
                 isolation = Isolation(lambda part: self._try(connection, part), earlier)
                 isolation.run(rows)
                 self._checkpoint.count(connection, claim, isolation.applied)
@@ -149,6 +169,12 @@ class Connector:
             return Applied(isolation.applied, len(isolation.refusals))
         except Refused as error:
             raise SchemaMismatch(f"the database refuses at COMMIT what it took before: {error}") from error
+
+    def _hand_over(self, connection: Connection, moves: Moves) -> None:
+        for token in moves.taken:
+            self._handover.take(connection, token)
+        for token in moves.given:
+            self._handover.give(connection, token)
 
     def close(self) -> None:
         """Close all connections."""

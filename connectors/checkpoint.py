@@ -23,7 +23,7 @@ class Checkpoint:
     """The statements on the checkpoint table in ``schema``."""
 
     def __init__(self, schema: str | None) -> None:
-        self._table = sa.Table(
+        self.table = sa.Table(
             TABLE_NAME,
             sa.MetaData(schema=schema),
             sa.Column("stream", _STREAM, primary_key=True),
@@ -41,29 +41,21 @@ class Checkpoint:
         )
 
         # Built once: this statement begins every batch.
-        self._move = _move(self._table)
-
-    def exists(self, connection: Connection) -> bool:
-        """Say whether the table is there."""
-        return sa.inspect(connection).has_table(TABLE_NAME, schema=self._table.schema)
-
-    def create(self, connection: Connection) -> None:
-        """Create the table when it is missing."""
-        connection.execute(sa.schema.CreateTable(self._table, if_not_exists=True))
+        self._move = _move(self.table)
 
     def add_stream(self, connection: Connection, stream: str) -> None:
         """Add the row of a stream that nobody has claimed yet; IntegrityError when another did so."""
         zeros = ("owner_epoch", "generation", "epoch", "ms", "seq", "applied")
         values: dict[str, Any] = dict.fromkeys(zeros, 0)
         values.update(stream=stream, owner="", updated_at=sa.func.current_timestamp())
-        connection.execute(sa.insert(self._table).values(values))
+        connection.execute(sa.insert(self.table).values(values))
 
     def claim(self, connection: Connection, stream: str, epoch: int, owner: str) -> Claim | None:
         """Take the stream, after the transaction of its owner has ended; None when its row is missing or new.
 
         Raises Fenced when the owner's epoch is higher.
         """
-        table = self._table
+        table = self.table
         this = table.c.stream == stream
         taken = connection.execute(
             sa.update(table)
@@ -98,14 +90,14 @@ class Checkpoint:
 
     def count(self, connection: Connection, claim: Claim, rows: int) -> None:
         """Count ``rows`` more as applied, in the transaction that has moved the position."""
-        table = self._table
+        table = self.table
         connection.execute(sa.update(table).where(self._held(claim)).values(applied=table.c.applied + rows))
 
     def _held(self, claim: Claim) -> Any:
-        return sa.and_(self._table.c.stream == claim.stream, self._table.c.generation == claim.generation)
+        return sa.and_(self.table.c.stream == claim.stream, self.table.c.generation == claim.generation)
 
     def _explain(self, connection: Connection, claim: Claim, position: Position) -> None:
-        row = connection.execute(sa.select(self._table).where(self._held(claim))).first()
+        row = connection.execute(sa.select(self.table).where(self._held(claim))).first()
         if row is None:
             raise Fenced(f"another worker has claimed {claim.stream}")
         raise Unavailable(

@@ -5,6 +5,7 @@
     ConnectorError
     ├── Unavailable       nothing was committed for sure, or nobody knows: claim again and retry
     ├── Fenced            another worker owns the stream: stop
+    ├── NotHandedOver     a key's old shard has changes of it that are not in SQL yet: wait
     ├── SchemaMismatch    a table, column, constraint or right is missing: an operator must act
     ├── ConversionError   one value does not fit its column
     ├── TargetError       the reference of a target is wrong, or leads nowhere
@@ -30,6 +31,14 @@ class Unavailable(ConnectorError):
 
 class Fenced(ConnectorError):
     """Another worker has claimed the stream since, or owns it by a higher epoch; nothing was committed."""
+
+
+class NotHandedOver(ConnectorError):
+    """The old owner of a key has changes of it that are not in SQL yet; nothing was committed."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__("the shard that a key came from has not brought all its changes of it to SQL yet")
+        self.token = token
 
 
 class SchemaMismatch(ConnectorError):

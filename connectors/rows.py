@@ -23,6 +23,13 @@ class Claim(NamedTuple):
     position: Position
 
 
+class Moves(NamedTuple):
+    """Tokens of the keys that change their shard with a batch: ``given`` up by this one, ``taken`` over."""
+
+    given: tuple[str, ...] = ()
+    taken: tuple[str, ...] = ()
+
+
 class RowOp:
     """One operation on one row, its values already converted by the columns.
 

@@ -11,10 +11,12 @@ from connectors import Position
 UPSERT, REMOVED, REPLACED = b"u", b"r", b"n"
 DELETED, EXPIRED, EVICTED, FLUSHED = b"d", b"x", b"v", b"f"
 GONE = (DELETED, EXPIRED, EVICTED)
+LEFT, CAME = b"m", b"i"
+"""Marks, no changes: a resharding took the key to another shard, or brought it from one."""
 EMPTIED = b"R"
 """In no entry, made by coalescing: as REMOVED, of a row that is there by then in any case."""
 
-_META = re.compile(rb"[urndxvf][0-9a-f]{1,16}\Z")
+_META = re.compile(rb"[urndxvfmi][0-9a-f]{1,16}\Z")
 
 
 class Malformed(NamedTuple):
@@ -45,6 +47,11 @@ class Change(NamedTuple):
     def op(self) -> bytes:
         """The operation: one of the constants above."""
         return self.meta[:1]
+
+    @property
+    def node(self) -> bytes:
+        """Of a mark: the id of the cluster's node that has the key from then on."""
+        return self.values[0] if self.values else b""
 
     @property
     def position(self) -> Position:

@@ -32,6 +32,18 @@ def fold(before: bytes, op: bytes) -> bytes:
     return op
 
 
+def parts_of(all_changes: Sequence[Change]) -> list[Sequence[Change]]:
+    """Cut where keys come from another shard: what stands before must not wait for what that shard owes."""
+    parts: list[Sequence[Change]] = []
+    start = 0
+    for at, change in enumerate(all_changes):
+        # By index: this is asked of every change.
+        if change[2][:1] == changes.CAME and at > start and all_changes[at - 1].op != changes.CAME:
+            parts.append(all_changes[start:at])
+            start = at
+    return [*parts, all_changes[start:]]
+
+
 def _adds_to(change: Change, before: Change, op: bytes) -> bool:
     """Whether ``change`` leaves columns as ``before`` (under ``op``) wrote them: then both must be applied.
 
@@ -60,7 +72,8 @@ class _Slot:
 class Batch:
     """A prepared batch. ``rows`` are its operations in order, ``faults`` what was refused before SQL.
 
-    ``position`` is where its last change stands; ``skipped`` counts changes that no function covers.
+    ``position`` is where its last change stands; ``skipped`` counts changes that no function covers;
+    ``marks`` are those of keys that left the shard or came to it.
     """
 
     def __init__(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> None:
@@ -69,6 +82,7 @@ class Batch:
         self.rows: list[RowOp] = []
         self.faults: list[tuple[Change, Fault]] = []
         self.skipped = 0
+        self.marks: list[Change] = []
         self._slots: dict[bytes, list[_Slot]] = {}
         self._placed: list[tuple[int, RowOp]] = []
         # The place of the last flush of each table that was cleared.
@@ -134,6 +148,9 @@ class Batch:
         op = change.op
         if op == changes.FLUSHED:
             self._flush(at, change)
+            return
+        if op in (changes.LEFT, changes.CAME):
+            self.marks.append(change)
             return
         slots = self._slots.get(change.key)
         if slots is None:
@@ -207,7 +224,9 @@ class Batch:
         cleared = self._cleared.get(converter.mapping.table, NOWHERE)
         for at in self._places(last.key):
             change = self.changes[at]
-            if at < cleared or (change.op in changes.GONE and converter.keeps(change.op)):
+            if at < cleared or change.op in (changes.LEFT, changes.CAME):
+                continue
+            if change.op in changes.GONE and converter.keeps(change.op):
                 continue
             if states and _adds_to(change, states[-1][0], op):
                 states, op = [], NOTHING

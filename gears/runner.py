@@ -16,6 +16,8 @@ from connectors import (
     Connector,
     ConnectorError,
     Fenced,
+    Moves,
+    NotHandedOver,
     Position,
     Refusal,
     SchemaMismatch,
@@ -30,7 +32,8 @@ from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.functions import Transform
 from gears.lanes import Lane, Reading
-from gears.pipeline import Batch, faults_of, letters_of
+from gears.moves import Handover
+from gears.pipeline import Batch, faults_of, letters_of, parts_of
 from gears.report import TargetReport
 
 log = logging.getLogger("gearsync.worker")
@@ -206,12 +209,15 @@ class LaneRunner:
 
     def _apply(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> Claim:
         """Apply one batch for as long as it takes; returns the claim under which the next one goes."""
+        handover = self._handover(batch)
         while not self._over:
             try:
                 if batch.faults and time.monotonic() - self._refreshed > REFRESH_SECONDS:
                     batch = self._look_again(connector, batch)
-                self._commit(connector, client, claim, batch)
+                self._commit(connector, client, claim, batch, handover.moves)
                 return claim
+            except NotHandedOver as error:
+                handover.wait(error.token)
             except Unavailable as error:
                 self._wait(str(error))
                 claim = self._claim_again(connector)
@@ -221,10 +227,24 @@ class LaneRunner:
                     return claim
                 if len(left) < len(batch.changes):
                     batch = self.prepare(left)
+                    handover = self._handover(batch)
             except SchemaMismatch as error:
                 self._wait(str(error))
                 batch = self._look_again(connector, batch)
         raise Stopped
+
+    def _handover(self, batch: Batch) -> Handover:
+        shared, lane = self._shared, self._lane
+        return Handover(shared.url, shared.deployment.name, lane.target, batch.marks, self._pause)
+
+    def _pause(self, seconds: float, error: str) -> None:
+        """Wait for something outside; an empty ``error`` is not worth telling yet."""
+        if error:
+            self._report.failed(self._lane.stream, error)
+            if error != self._told:
+                log.warning("%s: %s", self._lane.stream, error)
+            self._told = error
+        self._halt.wait(seconds)
 
     def _claim_again(self, connector: Connector) -> Claim:
         while not self._over:
@@ -245,7 +265,9 @@ class LaneRunner:
                 self._wait(str(error))
         raise Stopped
 
-    def _commit(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> None:
+    def _commit(
+        self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch, moved: Moves
+    ) -> None:
         def store(refusals: list[Refusal]) -> None:
             self._bury(client, letters_of(batch.faults + faults_of(refusals)))
 
@@ -253,7 +275,7 @@ class LaneRunner:
             # Before SQL, because the connector asks only about what the database itself refuses.
             store([])
         failpoints.reach("before-sql")
-        applied = connector.apply(claim, batch.position, batch.rows, store, batch.earlier)
+        applied = connector.apply(claim, batch.position, batch.rows, store, batch.earlier, moved)
         self._report.committed(
             self._lane.stream, applied.rows, batch.changes[0].position.ms, batch.position.ms
         )
@@ -369,7 +391,12 @@ class ReadingThread:
         if reader.version(self._runner.deployment.name) != self._runner.deployment.version:
             raise Replaced
         new = self._without_applied(read.changes)
-        self._put(Item(self._runner.prepare(new) if new else None, read.malformed, read.last_id))
+        *firsts, last = parts_of(new)
+        malformed = read.malformed
+        for part in firsts:
+            self._put(Item(self._runner.prepare(part), malformed, part[-1].id))
+            malformed = []
+        self._put(Item(self._runner.prepare(last) if last else None, malformed, read.last_id))
 
     def _without_applied(self, changes: list[Change]) -> list[Change]:
         """Positions only grow along a lane: after the first new change, all are new."""

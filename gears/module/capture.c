@@ -19,6 +19,8 @@ enum {
     CAUSE_EVICTED = 1 << 4,
     CAUSE_FIELDS_EXPIRED = 1 << 5, /* some of them; with the last one the key goes too */
     CAUSE_HASH = 1 << 6,           /* the event is one of a hash: no cause, but a key that should be covered */
+    CAUSE_LEFT = 1 << 7,           /* a resharding took the key away: a mark, no change of the row */
+    CAUSE_CAME = 1 << 8,           /* a resharding brought it */
 };
 
 #define MAX_FIXED 64
@@ -257,6 +259,18 @@ static void note_missed(Deployment *deployment, Slice key) {
     deployment->missed_key = slice_copy((Slice){key.bytes, deployment->missed_key_len});
 }
 
+/* A mark in the lane of a key that changes its shard, with the id of the node that has it from now on. */
+static void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, int cause) {
+    const char *node = cause & CAUSE_LEFT ? move_target(ctx, string_slice(key)) : RedisModule_GetMyClusterID();
+    if (node == NULL) return;
+    Image image;
+    image_start(&image, key, cause & CAUSE_LEFT ? 'm' : 'i');
+    image.fields_owned = true;
+    image_add(&image, RedisModule_CreateString(NULL, "n", 1), RedisModule_CreateString(NULL, node, NODE_ID_BYTES));
+    append(ctx, deployment, lane, &image);
+    image_end(&image);
+}
+
 /* Appends to each target whose rules cover the key. op 0: by the state and the cause. Returns the changes appended. */
 static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int cause, char forced) {
     Slice text = string_slice(name);
@@ -269,7 +283,10 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         Rule *matched[MAX_FIXED];
         int count, target = shard.rules[i]->target;
         i = match_group(i, db, text, matched, &count, &prefix_seen);
-        if (count > 0) {
+        if (count > 0 && (cause & (CAUSE_LEFT | CAUSE_CAME))) {
+            covered = true;
+            append_mark(ctx, deployment, lane_of_key(deployment, target, name), name, cause);
+        } else if (count > 0) {
             covered = true;
             if (!opened) {
                 RedisModule_SelectDb(ctx, db);
@@ -393,6 +410,8 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     int db = RedisModule_GetSelectedDb(ctx);
     if (!shard.primary || !is_covered(db, name)) return REDISMODULE_OK;
     int cause = cause_of(type, event);
+    if (shard.moving == MOVING_AWAY && cause == CAUSE_GONE && move_target(ctx, name) != NULL) cause = CAUSE_LEFT;
+    if (shard.moving == MOVING_HERE && strcmp(event, "restore") == 0) cause = CAUSE_CAME;
     if (cause < 0) return REDISMODULE_OK;
     if (shard.has_jobs)
         note(ctx, db, key, cause);
@@ -494,7 +513,9 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
 static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleCallReply *pairs,
                        SeenKeys *seen) {
     Slice text = pair_slice(pairs, 1);
-    if (text.len == 0 || pair_slice(pairs, 3).len == 0 || seen_before(seen, text)) return false;
+    Slice meta = pair_slice(pairs, 3);
+    if (text.len == 0 || meta.len == 0 || memchr("mi", meta.bytes[0], 2) != NULL || seen_before(seen, text))
+        return false;
     RedisModuleString *name = RedisModule_CreateString(NULL, text.bytes, text.len);
     int db = -1;
     bool same = false;

@@ -29,9 +29,21 @@ static void see_cluster(RedisModuleCommandFilterCtx *filter) {
         cluster_slot_leaves((unsigned)slot);
 }
 
+/* Whether the command that is about to run moves keys of a slot that changes its owner. */
+static void see_move(Slice name) {
+    shard.moving = MOVING_NOTHING;
+    if (name.len == 7 && slice_is(name, "migrate")) {
+        shard.moving = MOVING_AWAY;
+        move_forget();
+    } else if (name.len == 14 && slice_is(name, "restore-asking")) {
+        shard.moving = MOVING_HERE;
+    }
+}
+
 void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
+    if (shard.cluster) see_move(name);
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
     flush_expect_reload(reloads(filter, name, argc));
     if (shard.cluster && name.len == 7 && argc > 3 && slice_is(name, "cluster"))

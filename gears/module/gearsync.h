@@ -112,8 +112,12 @@ typedef struct Deployment {
     Worker worker;
 } Deployment;
 
+/* What the command in hand does to keys of a cluster: a resharding takes them away, or brings them. */
+typedef enum { MOVING_NOTHING, MOVING_AWAY, MOVING_HERE } Moving;
+
 typedef struct {
     bool primary, loading, cluster, has_jobs;
+    Moving moving;
     bool registry_dirty;   /* to be written to the keyspace at the next tick */
     bool registry_stale;   /* the keyspace has what memory has not (a replica, or just loaded) */
     bool propagates;       /* an AOF or a replica may read what we replicate */
@@ -173,6 +177,12 @@ void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
 void capture_free(void);
+
+/* -- moves.c -------------------------------------------------------------------------------------------------- */
+#define NODE_ID_BYTES 40
+void move_forget(void); /* another MIGRATE is about to run */
+/* The id of the node that takes the slot of key from us in this MIGRATE; NULL: it is no resharding. */
+const char *move_target(RedisModuleCtx *ctx, Slice key);
 
 /* -- backlog.c ------------------------------------------------------------------------------------------------ */
 void backlog_update(Deployment *deployment);

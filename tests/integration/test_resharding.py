@@ -1,0 +1,260 @@
+"""A slot moves to another shard: what the old owner has captured comes to SQL before what the new one has."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.crc import key_slot
+
+import gears.module
+from tests.chaos.world import TABLES
+from tests.cluster import Cluster
+from tests.integration.command import environment
+from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
+from tests.integration.module.driving import changes, lanes
+from tests.servers import RedisServer, run_sql
+
+FUNCTIONS = """
+from connectors import Target
+from gears import WriteBehind, deployment_settings
+
+deployment_settings(name="people", worker="{worker}")
+WriteBehind(
+    keys="person:{{person_id}}",
+    table="persons",
+    columns=["version", "note", "age"],
+    target=Target("env:REPORTING_DB_URL", name="t1"),
+)
+"""
+Variables = dict[str, str]
+
+
+def node(*options: str) -> RedisServer:
+    return RedisServer(*options, module=gears.module.path(), module_arguments=("PYTHON", sys.executable))
+
+
+@pytest.fixture
+def variables(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Variables:
+    for statement in TABLES["sqlite"]:
+        run_sql(sqlite_url, statement)
+    found = {"REPORTING_DB_URL": sqlite_url, "PYTHONPATH": str(ROOT)}
+    for name, value in found.items():
+        monkeypatch.setenv(name, value)
+    return found
+
+
+@pytest.fixture
+def cluster(variables: Variables) -> Iterator[Cluster]:
+    with Cluster(node, primaries=2) as found:
+        yield found
+
+
+def deploy(cluster: Cluster, folder: Path, worker: str = "external") -> None:
+    done = gearsync("deploy", write(folder, FUNCTIONS.format(worker=worker)), "--redis", cluster.url)
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def worker(cluster: Cluster, number: int, variables: Variables) -> Iterator[None]:
+    """The worker of one shard, as a process of its own."""
+    command = [sys.executable, "-m", "gears.worker", "--deployment", "people"]
+    process = subprocess.Popen(
+        [*command, "--redis", cluster.nodes[number].url],
+        env=environment(**variables),
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def table(url: str) -> dict[int, Any]:
+    return {row[0]: row[1] for row in rows(url, "SELECT person_id, version FROM persons")}
+
+
+def key_of(cluster: Cluster, number: int) -> str:
+    """A covered key of a shard; not in the slot of that shard's own keys."""
+    own = {key_slot(stream.encode()) for stream in lanes(cluster.clients[number])}
+    candidates = (f"person:{each}" for each in range(1000))
+    return next(
+        key for key in candidates if cluster.owner(key) == number and key_slot(key.encode()) not in own
+    )
+
+
+def wait(cluster: Cluster) -> None:
+    for client in cluster.clients:
+        client.execute_command("GEARSYNC.WAIT", 4500)
+
+
+def test_a_move_changes_no_row_and_leaves_marks(cluster: Cluster, tmp_path: Path) -> None:
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    with cluster.client() as client:
+        client.hset(key, mapping={"version": 1, "note": "kept"})
+        assert cluster.move_slot(key_slot(key.encode()), 1) == 1
+        client.hset(key, "version", 2)
+    old, new = ([(each.op, each.image) for each in changes(one)] for one in cluster.clients)
+    there = {"n": cluster.node_id(1)}
+    assert old == [("u", {"version": "1", "note": "kept"}), ("m", there)]
+    assert new == [("i", there), ("u", {"version": "2", "note": "kept"})]
+
+
+def test_a_plain_restore_and_a_plain_delete_are_changes_all_the_same(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    one = cluster.clients[0]
+    one.hset(key, "version", 1)
+    dumped: Any = one.dump(key)
+    one.delete(key)
+    one.restore(key, 0, dumped)
+    assert [each.op for each in changes(one)] == ["u", "d", "n"]
+
+
+def test_the_new_owner_waits_for_the_old_ones_changes(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """The old owner's worker is away, the new owner's is there: SQL never goes back to the older state."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key, other = key_of(cluster, 0), key_of(cluster, 1)
+    number, unmoved = int(key.split(":")[1]), int(other.split(":")[1])
+    with cluster.client() as client, worker(cluster, 1, variables):
+        client.hset(key, "version", 1)
+        client.hset(key, "version", 2)
+        client.hset(other, "version", 1)
+        eventually(lambda: table(url) == {unmoved: 1})
+        cluster.move_slot(key_slot(key.encode()), 1)
+        client.hset(key, "version", 3)
+
+        def told() -> bool:
+            document = json.loads(cluster.clients[1].execute_command("GEARSYNC.STATUS"))
+            report = document["deployments"][0]["worker"]["report"] or {}
+            error = report.get("targets", {}).get("t1", {}).get("last_error", "")
+            return f"key {key.encode()!r} came from another shard" in error
+
+        eventually(told)
+        assert table(url) == {unmoved: 1}
+        with worker(cluster, 0, variables):
+            wait(cluster)
+    assert table(url) == {unmoved: 1, number: 3}
+    history = rows(url, f"SELECT version FROM history WHERE person_id = {number} ORDER BY seq")
+    assert history == [(2,), (3,)]
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
+def test_there_and_back_and_there_again(cluster: Cluster, variables: Variables, tmp_path: Path) -> None:
+    """All of it waits before any worker starts: each shard waits for the other, in turns, never for ever."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    keys = [key_of(cluster, 0), key_of(cluster, 1)]
+    with cluster.client() as client:
+        version = 0
+        for turn in range(6):
+            for key in keys:
+                version += 1
+                client.hset(key, "version", version)
+            for key in keys if turn % 2 else reversed(keys):
+                cluster.move_slot(key_slot(key.encode()), 1 - cluster.owner(key))
+        with worker(cluster, 0, variables), worker(cluster, 1, variables):
+            wait(cluster)
+    assert sorted(table(url).values()) == [version - 1, version]
+    for key in keys:
+        found = rows(url, f"SELECT version FROM history WHERE person_id = {key.split(':')[1]} ORDER BY seq")
+        assert found == sorted(found) and len(set(found)) == len(found)
+
+
+def test_a_move_that_failed_halfway_holds_nothing_up(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """The key was copied, and the old owner never let go: its own later changes still come first."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    number, slot = int(key.split(":")[1]), key_slot(key.encode())
+    with cluster.client() as client, worker(cluster, 0, variables), worker(cluster, 1, variables):
+        client.hset(key, "version", 1)
+        cluster.open_slot(slot, 0, 1)
+        copied: Any = cluster.clients[0].dump(key)
+        cluster.clients[1].execute_command("RESTORE-ASKING", key, 0, copied)
+        cluster.clients[0].hset(key, "version", 2)
+        cluster.move_keys(slot, 0, 1)
+        cluster.close_slot(slot, 1)
+        client.hset(key, "version", 3)
+        eventually(lambda: table(url) == {number: 3}, 60)
+        cluster.clients[1].execute_command("GEARSYNC.WAIT", 4500)
+    assert rows(url, "SELECT version FROM history ORDER BY seq")[-1] == (3,)
+
+
+def test_slots_move_under_load(cluster: Cluster, variables: Variables, tmp_path: Path) -> None:
+    """Every key ends in SQL as it is in Redis, and no row ever goes back."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path, worker="supervised")
+    own = {key_slot(stream.encode()) for one in cluster.clients for stream in lanes(one)}
+    slots = sorted({key_slot(f"person:{each}".encode()) for each in range(60)} - own)
+    stop, errors = threading.Event(), []
+    versions = [0]
+
+    def load() -> None:
+        dice = random.Random(5)
+        try:
+            with cluster.client() as client:
+                while not stop.is_set():
+                    versions[0] += 1
+                    key = f"person:{dice.randrange(60)}"
+                    if dice.random() < 0.1:
+                        client.delete(key)
+                    else:
+                        client.hset(key, mapping={"version": versions[0], "note": f"n{versions[0]}"})
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    for slot in [*slots, *slots]:
+        cluster.move_slot(slot, 1 - cluster.owner(slot))
+    stop.set()
+    thread.join()
+    assert not errors, errors
+    wait(cluster)
+    with cluster.client() as client:
+        found = {each: client.hget(f"person:{each}", "version") for each in range(60)}
+    assert table(url) == {each: int(value) for each, value in found.items() if value is not None}
+    last: dict[int, int] = {}
+    for person, version in rows(url, "SELECT person_id, version FROM history ORDER BY seq"):
+        assert version > last.get(person, 0), f"person {person} went back to {version} from {last[person]}"
+        last[person] = version
+
+
+def test_the_command_line_reaches_every_shard_while_slots_are_open(cluster: Cluster, tmp_path: Path) -> None:
+    deploy(cluster, tmp_path, worker="supervised")
+    key = key_of(cluster, 0)
+    with cluster.client() as client:
+        client.hset(key, "age", "unknown")
+        cluster.open_slot(key_slot(key.encode()), 0, 1)
+        cluster.move_keys(key_slot(key.encode()), 0, 1)
+        run = functools.partial(gearsync, timeout=60)
+        assert run("wait", "--redis", cluster.url, "--timeout", "20").returncode == 0
+        listed = run("deadletters", "list", "--redis", cluster.nodes[1].url)
+        assert key in listed.stdout
+        cluster.close_slot(key_slot(key.encode()), 1)
+        client.hset(key, "age", 5)
+        for words in (["deadletters", "retry", "--all"], ["status"], ["undeploy", "people"]):
+            done = run(*words, "--redis", cluster.url)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "MOVED" not in done.stdout + done.stderr and "CROSSSLOT" not in done.stdout + done.stderr
