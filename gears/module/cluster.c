@@ -1,4 +1,5 @@
 /* Which slots are ours: lanes and the registry live under one hash tag whose slot this shard owns. */
+#define _GNU_SOURCE
 #include "gearsync.h"
 
 #include <stdio.h>
@@ -8,29 +9,42 @@
 
 static int leaving_slot = -1;
 
-static bool reply_is(RedisModuleCallReply *reply, const char *text) {
-    if (reply == NULL || RedisModule_CallReplyType(reply) != REDISMODULE_REPLY_STRING) return false;
-    size_t len;
-    const char *bytes = RedisModule_CallReplyStringPtr(reply, &len);
-    return len >= 40 && memcmp(bytes, text, 40) == 0;
+char *cluster_nodes(RedisModuleCtx *ctx) {
+    /* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", "NODES");
+    Slice text = {"", 0};
+    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_STRING)
+        text.bytes = RedisModule_CallReplyStringPtr(reply, &text.len);
+    char *copy = slice_copy(text);
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return copy;
 }
 
-/* Marks the slots of which this node is the primary. One range is [start, end, [ip, port, id, …], replicas…]. */
-static bool read_slots(RedisModuleCtx *ctx, bool owned[SLOTS]) {
-    const char *me = RedisModule_GetMyClusterID();
-    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", "SLOTS");
-    bool sound = me != NULL && reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY;
-    memset(owned, 0, SLOTS * sizeof(bool));
-    for (size_t i = 0; sound && i < RedisModule_CallReplyLength(reply); i++) {
-        RedisModuleCallReply *range = RedisModule_CallReplyArrayElement(reply, i);
-        RedisModuleCallReply *node = RedisModule_CallReplyArrayElement(range, 2);
-        if (!reply_is(RedisModule_CallReplyArrayElement(node, 2), me)) continue;
-        long long start = RedisModule_CallReplyInteger(RedisModule_CallReplyArrayElement(range, 0));
-        long long end = RedisModule_CallReplyInteger(RedisModule_CallReplyArrayElement(range, 1));
-        for (long long slot = start; slot <= end && slot < SLOTS; slot++) owned[slot] = true;
+/* The slots at the end of this node's own line, after eight other fields: "0-5460 7000 [93->-<node>]". */
+static void mark_slots(char *fields, bool owned[SLOTS]) {
+    char *rest = NULL;
+    int at = 0;
+    for (char *field = strtok_r(fields, " ", &rest); field != NULL; field = strtok_r(NULL, " ", &rest)) {
+        int first, last;
+        if (at++ < 8 || field[0] == '[') continue;
+        int found = sscanf(field, "%d-%d", &first, &last);
+        if (found == 1) last = first;
+        for (int slot = first; found >= 1 && slot <= last && slot >= 0 && slot < SLOTS; slot++) owned[slot] = true;
     }
-    if (reply != NULL) RedisModule_FreeCallReply(reply);
-    return sound;
+}
+
+/* Marks the slots of which this node is the primary; false: the cluster does not tell. */
+static bool read_slots(RedisModuleCtx *ctx, bool owned[SLOTS]) {
+    char *nodes = cluster_nodes(ctx), *rest = NULL;
+    bool found = false;
+    memset(owned, 0, SLOTS * sizeof(bool));
+    for (char *line = strtok_r(nodes, "\n", &rest); line != NULL && !found; line = strtok_r(NULL, "\n", &rest)) {
+        if (strstr(line, "myself") == NULL) continue;
+        found = true;
+        mark_slots(line, owned);
+    }
+    RedisModule_Free(nodes);
+    return found;
 }
 
 static unsigned slot_of_tag(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }

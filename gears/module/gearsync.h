@@ -225,6 +225,7 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
 const char *worker_state_name(WorkerState state);
 
 /* -- cluster.c ------------------------------------------------------------------------------------------------ */
+char *cluster_nodes(RedisModuleCtx *ctx);     /* what CLUSTER NODES says, to be freed */
 bool cluster_choose_tag(RedisModuleCtx *ctx); /* sets shard.tag to one whose slot is ours; false: none is */
 void cluster_check_tag(RedisModuleCtx *ctx);
 void cluster_slot_leaves(unsigned slot);

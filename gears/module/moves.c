@@ -14,20 +14,10 @@ void move_forget(void) {
     nodes = NULL;
 }
 
-static void read_nodes(RedisModuleCtx *ctx) {
-    if (nodes != NULL) return;
-    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", "NODES");
-    Slice text = {"", 0};
-    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_STRING)
-        text.bytes = RedisModule_CallReplyStringPtr(reply, &text.len);
-    nodes = slice_copy(text);
-    if (reply != NULL) RedisModule_FreeCallReply(reply);
-}
-
 /* In the line of this node an open slot stands as [<slot>->-<id of the node that takes it>]. */
 const char *move_target(RedisModuleCtx *ctx, Slice key) {
     char mark[24];
-    read_nodes(ctx);
+    if (nodes == NULL) nodes = cluster_nodes(ctx);
     snprintf(mark, sizeof(mark), "[%u->-", key_slot(key));
     const char *found = strstr(nodes, mark);
     if (found == NULL || strlen(found) < strlen(mark) + NODE_ID_BYTES) return NULL;
