@@ -21,6 +21,7 @@ enum {
     CAUSE_HASH = 1 << 6,           /* the event is one of a hash: no cause, but a key that should be covered */
     CAUSE_LEFT = 1 << 7,           /* a resharding took the key away: a mark, no change of the row */
     CAUSE_CAME = 1 << 8,           /* a resharding brought it */
+    CAUSE_ASKED = 1 << 9,          /* GEARSYNC.RECAPTURE */
 };
 
 #define MAX_FIXED 64
@@ -352,7 +353,7 @@ static void run_pending(RedisModuleCtx *ctx, void *pd) {
     /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
     for (pending_running = 0; pending_running < pending_count; pending_running++) {
         Pending event = pending[pending_running];
-        if (shard.primary) capture_key(ctx, event.db, event.key, event.cause, 0);
+        if (shard.primary) capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
         RedisModule_FreeString(NULL, event.key);
     }
     pending_count = pending_running = 0;
@@ -420,8 +421,24 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     return REDISMODULE_OK;
 }
 
-int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, char op) {
-    return capture_key(ctx, db, key, 0, op);
+/* How many changes a key makes: one a target that covers it. */
+static int count_targets(int db, Slice key) {
+    Rule *matched[MAX_FIXED];
+    int targets = 0, count;
+    bool prefix_seen = false;
+    for (int i = 0; i < shard.nrules;) {
+        i = match_group(i, db, key, matched, &count, &prefix_seen);
+        targets += count > 0;
+    }
+    return targets;
+}
+
+int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
+    if (!shard.has_jobs) return capture_key(ctx, db, key, 0, 'r');
+    /* At the end of the unit: inside a command with keys, Redis 7.4 takes every key for one of their slot. */
+    int targets = count_targets(db, string_slice(key));
+    if (targets > 0) note(ctx, db, key, CAUSE_ASKED);
+    return targets;
 }
 
 /* A flush has no events of keys; the change 'f' stands for all of them where a mapping wants its rows deleted. */

@@ -172,7 +172,7 @@ bool stream_id_parse(Slice text, RedisModuleStreamID *id);
 
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
-int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, char op); /* changes appended */
+int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its present state; changes appended */
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
