@@ -118,6 +118,20 @@ class Cluster:
         ids = self.node_id(target)
         for number in (target, *(each for each in range(self._count) if each != target)):
             self.clients[number].execute_command("CLUSTER SETSLOT", slot, "NODE", ids)
+        # Until all know the target's new config epoch, a slot that moves on at once could be claimed by two.
+        deadline = time.monotonic() + 30
+        while len({self._epoch(client, ids) for client in self.clients}) > 1:
+            assert time.monotonic() < deadline, "the nodes do not agree on the slot's owner"
+            time.sleep(0.01)
+
+    @staticmethod
+    def _epoch(client: redis.Redis, node: str) -> str:
+        """Return the config epoch of a node as ``client`` knows it."""
+        reader = redis.Redis(connection_pool=client.connection_pool)
+        reader.set_response_callback("CLUSTER NODES", lambda reply, **_: reply)
+        lines: Any = reader.execute_command("CLUSTER NODES")
+        text = lines.decode() if isinstance(lines, bytes) else str(lines)
+        return next(line.split()[6] for line in text.splitlines() if line.startswith(node))
 
     def move_slot(self, slot: int, target: int) -> int:
         """Move one slot with its keys; return how many keys it had."""
