@@ -3,6 +3,9 @@
 
 #include <string.h>
 
+/* Some 30 years. The server does not take a time that overflows, and answers in our place without blocking the client. */
+#define TIMEOUT_MOST_MS (1LL << 40)
+
 typedef struct {
     char *stream;
     RedisModuleStreamID id;
@@ -96,22 +99,22 @@ static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client)
     if (waiter != NULL) waiter->left = true;
 }
 
-static char *parse_scope(RedisModuleString **argv, int argc, Deployment **only, Slice *key, bool *has_key) {
-    Text error = {0};
-    for (int i = 2; i < argc && error.len == 0; i += 2) {
+/* Each form at most once: of two, one would go unheard. NULL, or the error. */
+static const char *parse_scope(RedisModuleString **argv, int argc, Deployment **only, Slice *key, bool *has_key) {
+    static const char *const usage = "ERR use GEARSYNC.WAIT timeout-ms [DEPLOYMENT name] [KEY key]";
+    for (int i = 2; i < argc; i += 2) {
         Slice word = string_slice(argv[i]);
-        if (i + 1 < argc && slice_is(word, "deployment")) {
-            Slice name = string_slice(argv[i + 1]);
-            *only = registry_find(name);
-            if (*only == NULL) text_printf(&error, "ERR there is no deployment of that name on this server");
-        } else if (i + 1 < argc && slice_is(word, "key")) {
+        if (i + 1 < argc && slice_is(word, "deployment") && *only == NULL) {
+            *only = registry_find(string_slice(argv[i + 1]));
+            if (*only == NULL) return "ERR there is no deployment of that name on this server";
+        } else if (i + 1 < argc && slice_is(word, "key") && !*has_key) {
             *key = string_slice(argv[i + 1]);
             *has_key = true;
         } else {
-            text_printf(&error, "ERR use GEARSYNC.WAIT timeout-ms [DEPLOYMENT name] [KEY key]");
+            return usage;
         }
     }
-    return error.bytes;
+    return NULL;
 }
 
 int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
@@ -120,19 +123,15 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     Slice key = {NULL, 0};
     bool has_key = false;
     if (argc < 2) return RedisModule_WrongArity(ctx);
-    if (RedisModule_StringToLongLong(argv[1], &timeout) != REDISMODULE_OK || timeout < 0)
-        return RedisModule_ReplyWithError(ctx, "ERR the timeout must be milliseconds, 0 for no limit");
+    if (RedisModule_StringToLongLong(argv[1], &timeout) != REDISMODULE_OK || timeout < 0 || timeout > TIMEOUT_MOST_MS)
+        return RedisModule_ReplyWithError(ctx, "ERR the timeout must be milliseconds up to 2^40, 0 for no limit");
     if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
     /* Also when nothing waits yet: what was written in the same MULTI or script is captured at its end. */
     int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
     if (RedisModule_GetContextFlags(ctx) & denied)
         return RedisModule_ReplyWithError(ctx, "ERR GEARSYNC.WAIT can't wait inside MULTI or a script");
-    char *error = parse_scope(argv, argc, &only, &key, &has_key);
-    if (error != NULL) {
-        RedisModule_ReplyWithError(ctx, error);
-        RedisModule_Free(error);
-        return REDISMODULE_OK;
-    }
+    const char *error = parse_scope(argv, argc, &only, &key, &has_key);
+    if (error != NULL) return RedisModule_ReplyWithError(ctx, error);
     Waiter *waiter = RedisModule_Calloc(1, sizeof(*waiter));
     collect(waiter, only, has_key ? &key : NULL);
     if (all_reached(waiter)) {

@@ -197,14 +197,48 @@ def test_inside_multi_and_scripts_it_says_that_it_cannot_wait(client: redis.Redi
         ([], "wrong number of arguments"),
         (["soon"], "the timeout must be milliseconds"),
         (["-1"], "the timeout must be milliseconds"),
+        ([str(2**40 + 1)], "the timeout must be milliseconds"),
+        (["0x10"], "the timeout must be milliseconds"),
+        ([""], "the timeout must be milliseconds"),
         (["0", "DEPLOYMENT"], "use GEARSYNC.WAIT"),
         (["0", "LANE", "x"], "use GEARSYNC.WAIT"),
+        (["0", "KEY", "a", "KEY"], "use GEARSYNC.WAIT"),
+        (["0", "KEY", "a", "KEY", "b"], "use GEARSYNC.WAIT"),
+        (["0", "DEPLOYMENT", "people", "DEPLOYMENT", "people"], "use GEARSYNC.WAIT"),
+        (["0", "DEPLOYMENT", ""], "there is no deployment of that name"),
+        (["0", "DEPLOYMENT", b"peo\0ple"], "there is no deployment of that name"),
         (["0", "DEPLOYMENT", "nobody"], "there is no deployment of that name"),
     ],
 )
-def test_wrong_use(client: redis.Redis, arguments: list[str], reason: str) -> None:
+def test_wrong_use(client: redis.Redis, arguments: list[Any], reason: str) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
     with pytest.raises(redis.ResponseError, match=reason):
         client.execute_command("GEARSYNC.WAIT", *arguments)
+    assert status(client)["barriers"] == 0
+
+
+@pytest.mark.parametrize("timeout", [2**63 - 1, 2**62, 2**41])
+def test_a_timeout_that_the_server_would_not_take_leaves_nobody_behind(
+    shared_server: RedisServer, client: redis.Redis, timeout: int
+) -> None:
+    """Since 7.2 the server answers such a client itself; to remember it as waiting is a crash."""
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    with connect(shared_server) as other, pytest.raises(redis.ResponseError, match="the timeout must be"):
+        other.execute_command("GEARSYNC.WAIT", timeout)
+    acknowledge(client)
+    assert status(client)["barriers"] == 0
+    with connect(shared_server) as other:
+        other.ping()
+
+
+def test_the_longest_timeout_waits(shared_server: RedisServer, client: redis.Redis) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    with waiting(shared_server, client, 2**40) as waiter:
+        acknowledge(client)
+        assert waiter.result() == "OK"
 
 
 def test_a_primary_that_becomes_a_replica_lets_nobody_wait_in_vain() -> None:
