@@ -33,9 +33,16 @@ class CommandError(click.ClickException):
             _sentence(console, "Try", self.hint, "bold")
 
 
+def shown(text: str) -> str:
+    """Return ``text`` with an escape for each character that could steer a terminal: keys hold any byte."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+
+
 def status(message: str) -> None:
     """Print a line about what goes on."""
-    _console(stderr=True).print(Text(message), soft_wrap=True)
+    _console(stderr=True).print(Text(shown(message)), soft_wrap=True)
 
 
 def warning(message: str) -> None:
@@ -45,18 +52,20 @@ def warning(message: str) -> None:
 
 def line(message: str = "") -> None:
     """Print one line of data."""
-    _console().print(Text(message), soft_wrap=True)
+    _console().print(Text(shown(message)), soft_wrap=True)
 
 
 def heading(message: str) -> None:
     """Print the line that stands over a table."""
-    _console().print(Text(message, style="bold"), soft_wrap=True)
+    _console().print(Text(shown(message), style="bold"), soft_wrap=True)
 
 
 def bullets(lines: Iterable[str]) -> None:
     """Print a list of sentences, each folded under itself."""
     for each in lines:
-        click.echo(textwrap.fill(each, _console().width, initial_indent="  - ", subsequent_indent="    "))
+        click.echo(
+            textwrap.fill(shown(each), _console().width, initial_indent="  - ", subsequent_indent="    ")
+        )
 
 
 def as_json(document: object) -> None:
@@ -107,7 +116,7 @@ def _cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return "-" if value is None or value == "" else str(value)
+    return "-" if value is None or value == "" else shown(str(value))
 
 
 def _is_numeric(cell: str) -> bool:
@@ -115,7 +124,7 @@ def _is_numeric(cell: str) -> bool:
 
 
 def _sentence(console: Console, label: str, message: str, style: str) -> None:
-    console.print(Text.assemble((f"{label}:", style), " ", message), soft_wrap=not console.is_terminal)
+    console.print(Text.assemble((f"{label}:", style), " ", shown(message)), soft_wrap=not console.is_terminal)
 
 
 def _console(stderr: bool = False) -> Console:

@@ -1,4 +1,4 @@
-"""A replica takes over: the old worker is fenced, the new one resumes, nothing is applied twice or skipped."""
+"""A replica takes over: the old worker is fenced, the new one resumes, and all is applied just once."""
 
 from __future__ import annotations
 
