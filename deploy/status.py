@@ -84,13 +84,19 @@ def _of_backlog(deployment: dict[str, Any]) -> list[str]:
     if deployment.get("missed"):
         problems.append(
             f"{output.counted(deployment['missed'], 'write was', 'writes were')} to keys that fit "
-            f"no template, the last to {deployment['missed_key']}."
+            f"no template, the last to {_shown_key(deployment['missed_key'])}."
         )
     if deployment.get("failed"):
         problems.append(
             f"{output.counted(deployment['failed'], 'change')} could not be captured; see the server's log."
         )
     return problems
+
+
+def _shown_key(key: str) -> str:
+    """Return a key, one character a byte as the module writes it, as text that moves no terminal's cursor."""
+    text = key.encode("latin-1").decode("utf-8", "backslashreplace")
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def _of_targets(deployment: dict[str, Any]) -> list[str]:

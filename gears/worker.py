@@ -42,6 +42,9 @@ log = logging.getLogger("gearsync.worker")
 
 EXIT_STOPPED, EXIT_FAILED, EXIT_FENCED = 0, 1, 3
 HEARTBEAT_SECONDS = 1.0
+REFUSED_SECONDS = 5.0
+"""A supervised worker that Redis, which lives, has refused for so long ends: the module greets the next one
+with the password and the port of the day."""
 STOP_SECONDS = 8.0
 """How long the batch in flight may take at the end; after that it is rolled back."""
 
@@ -49,10 +52,13 @@ STOP_SECONDS = 8.0
 class Worker:
     """One worker process; ``run`` is its life and returns its exit code."""
 
-    def __init__(self, url: str, name: str, work_dir: Path) -> None:
+    def __init__(self, url: str, name: str, work_dir: Path, supervised: bool = False) -> None:
         self._url = url
         self._name = name
         self._work_dir = work_dir
+        self._supervised = supervised
+        self._refused_since: float | None = None
+        self._failed = False
         self._id = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stop = threading.Event()
         self._changed = threading.Event()
@@ -80,13 +86,13 @@ class Worker:
             log.error("deployment %s: %s", self._name, error)
             return EXIT_FAILED
         if deployment is None:
-            return EXIT_STOPPED if self._stop.is_set() else EXIT_FAILED
+            return EXIT_STOPPED if self._stop.is_set() and not self._failed else EXIT_FAILED
         self._report.version = deployment.version
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
         transforms = self._prepare(deployment)
         if transforms is None:
-            return EXIT_STOPPED
+            return EXIT_FAILED if self._failed else EXIT_STOPPED
         # Assigned as a whole: the heartbeat reads it meanwhile.
         self._targets = self._report.targets = {name: TargetReport() for name in deployment.targets}
         shared = Shared(self._url, deployment, self._id, self._opener(deployment), transforms)
@@ -108,21 +114,38 @@ class Worker:
             log.warning("the database does not answer: the batch in flight is rolled back")
         if shared.fenced:
             log.error("fenced: %s", shared.fenced)
+            self._report.set_state("fenced", shared.fenced)
+            self._beat_once()
             return EXIT_FENCED
-        return EXIT_STOPPED
+        return EXIT_FAILED if self._failed else EXIT_STOPPED
 
     def _patiently(self, act: Callable[[], Any]) -> Any:
         """Do something with Redis, again and again while Redis is away."""
         backoff = Backoff(most=5.0)
         while not self._stop.is_set():
             try:
-                return act()
+                found = act()
+                self._refused_since = None
+                return found
             except redis.RedisError as error:
+                self._note_refusal(error)
                 seconds = backoff.next_seconds()
                 if backoff.should_tell():
                     log.warning("Redis: %s; trying again in %.1f s", error, seconds)
                 self._stop.wait(seconds)
         return None
+
+    def _note_refusal(self, error: redis.RedisError) -> None:
+        # A loading or a slow Redis has another way to say it, and goes by.
+        refused = isinstance(error, redis.ConnectionError) and not isinstance(error, redis.BusyLoadingError)
+        if not self._supervised or not refused:
+            return
+        now = time.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        elif now - self._refused_since > REFUSED_SECONDS:
+            self._failed = True
+            self.stop(f"Redis lives and takes no connection of this worker ({error})")
 
     def _fetch(self) -> Deployment | None:
         with lanes.connect(self._url) as client:
@@ -241,6 +264,7 @@ class Worker:
         while not self._stop.is_set():
             try:
                 pulse = lanes.heartbeat(client, self._name, self._id, self._report.text())
+                self._refused_since = None
                 if pulse.state == "stop":
                     self.stop("the deployment is gone from this server, or it is a replica now")
                 elif pulse.version != self._report.version:
@@ -249,8 +273,17 @@ class Worker:
                     self._changed.set()
             except redis.RedisError as error:
                 log.debug("heartbeat: %s", error)
+                self._note_refusal(error)
             self._stop.wait(HEARTBEAT_SECONDS)
         client.close()
+
+    def _beat_once(self) -> None:
+        """Tell the last state: the status shows it when nobody else beats."""
+        try:
+            with lanes.connect(self._url) as client:
+                lanes.heartbeat(client, self._name, self._id, self._report.text())
+        except redis.RedisError as error:
+            log.debug("heartbeat: %s", error)
 
     def _differs(self, now: Lanes) -> bool:
         """Whether the lanes must be claimed anew: another epoch, or a lane that was not there."""
@@ -271,6 +304,8 @@ def _read_greeting() -> dict[str, Any]:
             raise SystemExit("Error: the module's greeting did not come.")
         line += byte
     greeting: dict[str, Any] = json.loads(line)
+    # The module writes each byte that is not ASCII as one character.
+    greeting["work_dir"] = os.fsdecode(greeting["work_dir"].encode("latin-1"))
     return greeting
 
 
@@ -329,7 +364,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Batches make many short-lived tuples and no cycles: looking for cycles among them costs much time.
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
-    worker = Worker(url, options.deployment, work_dir)
+    worker = Worker(url, options.deployment, work_dir, options.supervised)
     _handle_signals(worker)
     if options.supervised:
         _watch_input(worker)

@@ -54,7 +54,7 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 static int deployments(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     if (argc != 1) return RedisModule_WrongArity(ctx);
-    if (!shard.primary && shard.registry_stale && !shard.loading) registry_load(ctx);
+    registry_refresh(ctx);
     RedisModule_ReplyWithArray(ctx, shard.count);
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];

@@ -144,6 +144,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count,
 void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard);
 void registry_finish_drained(RedisModuleCtx *ctx);
 void registry_load(RedisModuleCtx *ctx);                  /* from the keyspace into memory */
+void registry_refresh(RedisModuleCtx *ctx);               /* what a replica shows, right before it is shown */
 void registry_write(RedisModuleCtx *ctx, bool replicate); /* the other way */
 void registry_write_if_dirty(RedisModuleCtx *ctx);
 void registry_raise_epoch(uint64_t epoch);
@@ -220,6 +221,8 @@ void worker_init(Worker *worker);
 void worker_retry_now(Worker *worker); /* a new version may mend what made it fail */
 void workers_tick(RedisModuleCtx *ctx);
 void workers_shutdown(void);
+void workers_unload(void);           /* as well, and leaves no process behind */
+long long workers_clock_ms(void);    /* of the times in Worker; never set back */
 void worker_release(Worker *worker); /* of a deployment that goes: asks the process to end */
 int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 const char *worker_state_name(WorkerState state);

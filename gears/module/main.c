@@ -159,7 +159,7 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
 
 EXPORT int RedisModule_OnUnload(RedisModuleCtx *ctx) {
     (void)ctx;
-    workers_shutdown();
+    workers_unload();
     registry_free();
     capture_free();
     RedisModule_FreeThreadSafeContext(shard.detached);

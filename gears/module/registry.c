@@ -455,6 +455,14 @@ void registry_load(RedisModuleCtx *ctx) {
     for (int i = 0; i < shard.count; i++) backlog_update(shard.deployments[i]);
 }
 
+/* A replica captures nothing and acknowledges nothing: what it knows of its lanes is what the keyspace has. */
+void registry_refresh(RedisModuleCtx *ctx) {
+    if (shard.primary || shard.loading) return;
+    if (shard.registry_stale) registry_load(ctx);
+    for (int i = 0; i < shard.count; i++)
+        for (int j = 0; j < shard.deployments[i]->lane_count; j++) lane_refresh(ctx, shard.deployments[i]->lanes[j]);
+}
+
 void registry_take_over(RedisModuleCtx *ctx, bool promoted) {
     registry_load(ctx);
     if (shard.count == 0) return;

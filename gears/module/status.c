@@ -75,7 +75,7 @@ static void backlog_of(const Deployment *deployment, unsigned long long *entries
 
 static void add_worker(Text *out, const Deployment *deployment) {
     const Worker *worker = &deployment->worker;
-    long long age = worker->heartbeat_ms > 0 ? RedisModule_Milliseconds() - worker->heartbeat_ms : -1;
+    long long age = worker->heartbeat_ms > 0 ? workers_clock_ms() - worker->heartbeat_ms : -1;
     bool external = deployment->external_worker || !shard.supervise;
     text_printf(out, "      \"worker\": {\"mode\": \"%s\", \"pid\": %d, \"state\": \"%s\", \"restarts\": %lld, ",
                 external ? "external" : "supervised", (int)worker->pid, worker_state_name(worker->state),
@@ -109,7 +109,7 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
 int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     if (argc != 1) return RedisModule_WrongArity(ctx);
-    if (!shard.primary && shard.registry_stale && !shard.loading) registry_load(ctx);
+    registry_refresh(ctx);
     Text out = {0};
     int version = shard.server_version;
     text_printf(&out, "{\"module\": \"%s\", \"server\": \"%d.%d.%d\", \"role\": \"%s\", ", GEARSYNC_VERSION_TEXT,
@@ -129,7 +129,7 @@ int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 }
 
 void status_info(RedisModuleInfoCtx *ctx, int for_crash_report) {
-    (void)for_crash_report;
+    if (!for_crash_report) registry_refresh(shard.detached);
     RedisModule_InfoAddSection(ctx, "");
     RedisModule_InfoAddFieldCString(ctx, "version", GEARSYNC_VERSION_TEXT);
     RedisModule_InfoAddFieldCString(ctx, "role", shard.primary ? "primary" : "replica");

@@ -3,13 +3,16 @@
 #define _GNU_SOURCE
 #include "gearsync.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKOFF_FIRST_MS 500
@@ -17,6 +20,7 @@
 #define STEADY_MS 60000 /* a worker that ran this long starts with the first backoff again */
 #define KILL_AFTER_MS 15000
 #define HEARTBEAT_FRESH_MS 5000
+#define UNLOAD_MS 200 /* the most that unloading waits for killed workers */
 #define EXIT_FENCED 3
 
 extern char **environ;
@@ -28,6 +32,12 @@ typedef struct Orphan {
     struct Orphan *next;
 } Orphan;
 static Orphan *orphans;
+
+long long workers_clock_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 
 void worker_init(Worker *worker) {
     memset(worker, 0, sizeof(*worker));
@@ -47,6 +57,7 @@ const char *worker_state_name(WorkerState state) {
 
 /* -- What a worker needs to know to reach this server -------------------------------------------------------------- */
 
+/* A setting's value, to be freed; empty when there is no such setting, or no CONFIG (renamed). */
 static char *config_get(RedisModuleCtx *ctx, const char *name) {
     char *value = NULL;
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "CONFIG", "cc", "GET", name);
@@ -133,6 +144,17 @@ static bool send_greeting(RedisModuleCtx *ctx, int fd, const Deployment *deploym
 
 /* -- Starting and ending --------------------------------------------------------------------------------------------- */
 
+/* Servers open some files without O_CLOEXEC, the AOF among them: a worker must not be able to write to it. */
+static void keep_descriptors_here(void) {
+    DIR *open_ones = opendir("/dev/fd");
+    if (open_ones == NULL) return; /* the worker closes what it finds open at its start */
+    for (struct dirent *entry = readdir(open_ones); entry != NULL; entry = readdir(open_ones)) {
+        int fd = atoi(entry->d_name);
+        if (fd > 2) fcntl(fd, F_SETFD, FD_CLOEXEC);
+    }
+    closedir(open_ones);
+}
+
 static int spawn(const Deployment *deployment, int input, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -150,6 +172,7 @@ static int spawn(const Deployment *deployment, int input, pid_t *pid) {
     /* A group of its own: a Ctrl-C in the server's terminal ends the server, which then ends the worker in order. */
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+    keep_descriptors_here();
     int error = posix_spawnp(pid, shard.python, &actions, &attributes, arguments, environ);
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
@@ -162,9 +185,36 @@ static void back_off(Worker *worker, long long now) {
     worker->backoff_ms = worker->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : worker->backoff_ms * 2;
 }
 
+/* Says why a worker can't be started: once, not at each try. */
+static void start_failed(RedisModuleCtx *ctx, Deployment *deployment, const char *why, long long now) {
+    Worker *worker = &deployment->worker;
+    worker->pid = 0;
+    if (strcmp(worker->last_exit, why) != 0)
+        RedisModule_Log(ctx, "warning", "worker of %s: %s; trying again from time to time", deployment->name, why);
+    snprintf(worker->last_exit, sizeof(worker->last_exit), "%s", why);
+    back_off(worker, now);
+}
+
+/* Without CONFIG nothing tells the port and the password. */
+static bool is_reachable(RedisModuleCtx *ctx) {
+    if (shard.worker_url != NULL) return true;
+    char *port = config_get(ctx, "port");
+    bool known = port[0] != '\0';
+    RedisModule_Free(port);
+    return known;
+}
+
 static void start(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
     Worker *worker = &deployment->worker;
+    char why[sizeof(worker->last_exit)];
     int ends[2];
+    if (!is_reachable(ctx)) {
+        start_failed(ctx, deployment,
+                     "can't be started: the command CONFIG is renamed, so that this server's address is unknown; load "
+                     "gearsync with URL redis://host:port",
+                     now);
+        return;
+    }
     int error = pipe2(ends, O_CLOEXEC) == 0 ? 0 : errno;
     if (error == 0) {
         error = spawn(deployment, ends[0], &worker->pid);
@@ -172,11 +222,8 @@ static void start(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
         if (error != 0) close(ends[1]);
     }
     if (error != 0) {
-        worker->pid = 0;
-        snprintf(worker->last_exit, sizeof(worker->last_exit), "%.60s can't be started: %s", shard.python,
-                 strerror(error));
-        RedisModule_Log(ctx, "warning", "worker of %s: %s", deployment->name, worker->last_exit);
-        back_off(worker, now);
+        snprintf(why, sizeof(why), "%.90s can't be started: %s", shard.python, strerror(error));
+        start_failed(ctx, deployment, why, now);
         return;
     }
     worker->pipe = ends[1];
@@ -196,22 +243,26 @@ static void close_pipe(Worker *worker) {
     worker->pipe = -1;
 }
 
+/* The worker and what it has started, such as pip: they are a group. */
+static void kill_group(pid_t pid) { kill(-pid, SIGKILL); }
+
 static void ask_to_end(Worker *worker, long long now) {
     if (worker->pid <= 0) return;
     if (worker->stopping_since_ms == 0) {
         worker->stopping_since_ms = now;
         kill(worker->pid, SIGTERM);
     } else if (now - worker->stopping_since_ms > KILL_AFTER_MS) {
-        kill(worker->pid, SIGKILL);
+        kill_group(worker->pid);
     }
 }
 
-/* Whether the process has ended; *status is -1 when the server reaped it before us. */
+/* Whether the process has ended; *status is -1 when the server reaped it before us, as it does while it saves. Then the
+ * number may belong to a stranger by now. */
 static bool has_ended(pid_t pid, int *status) {
     pid_t got = waitpid(pid, status, WNOHANG);
     if (got == pid) return true;
     *status = -1;
-    return got < 0 && errno == ECHILD && kill(pid, 0) != 0;
+    return got < 0 && errno == ECHILD;
 }
 
 static void describe_exit(Worker *worker, int status) {
@@ -227,7 +278,7 @@ static void describe_exit(Worker *worker, int status) {
         snprintf(to, size, "exit code %d", WEXITSTATUS(status));
 }
 
-static void on_exit(RedisModuleCtx *ctx, Deployment *deployment, int status, long long now) {
+static void after_exit(RedisModuleCtx *ctx, Deployment *deployment, int status, long long now) {
     Worker *worker = &deployment->worker;
     bool asked = worker->stopping_since_ms > 0;
     describe_exit(worker, status);
@@ -252,7 +303,7 @@ void worker_release(Worker *worker) {
     if (worker->pid <= 0) return;
     kill(worker->pid, SIGTERM);
     Orphan *orphan = RedisModule_Alloc(sizeof(*orphan));
-    *orphan = (Orphan){worker->pid, RedisModule_Milliseconds(), orphans};
+    *orphan = (Orphan){worker->pid, workers_clock_ms(), orphans};
     orphans = orphan;
     worker->pid = 0;
 }
@@ -266,7 +317,7 @@ static void reap_orphans(long long now) {
             RedisModule_Free(orphan);
             continue;
         }
-        if (now - orphan->since_ms > KILL_AFTER_MS) kill(orphan->pid, SIGKILL);
+        if (now - orphan->since_ms > KILL_AFTER_MS) kill_group(orphan->pid);
         at = &orphan->next;
     }
 }
@@ -279,7 +330,7 @@ static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now)
     Worker *worker = &deployment->worker;
     bool wanted = shard.primary && !shard.loading && shard.supervise && !deployment->external_worker;
     int status;
-    if (worker->pid > 0 && has_ended(worker->pid, &status)) on_exit(ctx, deployment, status, now);
+    if (worker->pid > 0 && has_ended(worker->pid, &status)) after_exit(ctx, deployment, status, now);
     if (worker->pid > 0) {
         if (!wanted || worker->version != deployment->version || worker->stopping_since_ms > 0) ask_to_end(worker, now);
         return;
@@ -295,7 +346,7 @@ static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now)
 }
 
 void workers_tick(RedisModuleCtx *ctx) {
-    long long now = RedisModule_Milliseconds();
+    long long now = workers_clock_ms();
     reap_orphans(now);
     for (int i = 0; i < shard.count; i++) tick_one(ctx, shard.deployments[i], now);
 }
@@ -304,11 +355,26 @@ void workers_shutdown(void) {
     for (int i = 0; i < shard.count; i++) worker_release(&shard.deployments[i]->worker);
 }
 
+/* Who could reap them later? So they are killed (what they have open is rolled back, and applied again) and waited for,
+ * which takes the kernel some milliseconds. */
+void workers_unload(void) {
+    int status;
+    workers_shutdown();
+    for (Orphan *orphan = orphans; orphan != NULL; orphan = orphan->next) kill_group(orphan->pid);
+    long long deadline = workers_clock_ms() + UNLOAD_MS;
+    while (orphans != NULL) {
+        Orphan *orphan = orphans;
+        while (!has_ended(orphan->pid, &status) && workers_clock_ms() < deadline) usleep(500);
+        orphans = orphan->next;
+        RedisModule_Free(orphan);
+    }
+}
+
 /* -- Heartbeats --------------------------------------------------------------------------------------------------------- */
 
 static void take_heartbeat(Worker *worker, Slice id, Slice report) {
     snprintf(worker->id, sizeof(worker->id), "%.*s", (int)id.len, id.bytes);
-    worker->heartbeat_ms = RedisModule_Milliseconds();
+    worker->heartbeat_ms = workers_clock_ms();
     /* The beat of another worker does not bring ours back from its fence or its pause. */
     if (worker->state == WORKER_STARTING || worker->state == WORKER_STOPPED) worker->state = WORKER_RUNNING;
     if (worker->report != NULL) RedisModule_Free(worker->report);
@@ -325,7 +391,7 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
         Worker *worker = &deployment->worker;
         bool other_fresh = strcmp(worker->id, "") != 0 &&
                            (strlen(worker->id) != id.len || memcmp(worker->id, id.bytes, id.len) != 0) &&
-                           heartbeat_is_fresh(worker, RedisModule_Milliseconds());
+                           heartbeat_is_fresh(worker, workers_clock_ms());
         /* Two at once: the connector's fence settles who commits; the status shows the one that came last. */
         if (other_fresh)
             RedisModule_Log(ctx, "debug", "two workers of %s beat: %s and %.*s", deployment->name, worker->id,

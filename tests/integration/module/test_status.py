@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from tests.integration.module.driving import (
     status,
     wait_for,
 )
+from tests.servers import RedisServer
 
 
 def test_an_empty_server(client: redis.Redis) -> None:
@@ -141,24 +143,129 @@ def test_a_target_that_still_has_changes_cannot_be_left_out(client: redis.Redis)
     assert [each["name"] for each in deployment_status(client)["targets"]] == ["t1"]
 
 
-def test_info_has_a_section(client: redis.Redis) -> None:
+def test_refused_writes_are_counted(client: redis.Redis) -> None:
+    deploy(client, backlog=(2, 0))
+    client.hset("person:1", "first", "Ada")
+    assert deployment_status(client)["backlog"]["full"] is False
+    client.hset("person:2", "first", "Ada")
+    for _ in range(3):
+        with pytest.raises(redis.ResponseError, match="the change stream of deployment people is full"):
+            client.hset("person:3", "first", "Ada")
+    found = deployment_status(client)
+    assert (found["captured"], found["refused_writes"], found["backlog"]["full"]) == (2, 3, True)
+    acknowledge(client)
+    found = deployment_status(client)
+    assert (found["refused_writes"], found["backlog"]["full"]) == (3, False)
+    assert (found["backlog"]["entries"], found["backlog"]["bytes"]) == (0, 0)
+
+
+def test_a_limit_may_be_passed_by_one_that_grows(client: redis.Redis) -> None:
+    deploy(client, backlog=(1, 0), on_full="GROW")
+    for _ in range(3):
+        client.hset("person:1", "first", "Ada")
+    backlog = deployment_status(client)["backlog"]
+    assert (backlog["entries"], backlog["on_full"], backlog["full"]) == (3, "grow", False)
+
+
+def test_barriers_are_counted(client: redis.Redis, shared_server: RedisServer) -> None:
     deploy(client)
     client.hset("person:1", "first", "Ada")
-    found: dict[str, Any] = client.info("gearsync")
-    assert found["gearsync_role"] == "primary"
-    assert found["gearsync_deployments"] == 1
-    names = ("backlog_entries", "captured", "refused_writes", "worker")
-    assert [found[f"gearsync_people_{name}"] for name in names] == [1, 1, 0, "stopped"]
+    with connect(shared_server) as waiting:
+        connection = waiting.connection_pool.get_connection()
+        connection.send_command("GEARSYNC.WAIT", 0)
+        wait_for(lambda: status(client)["barriers"] == 1, "the barrier")
+        acknowledge(client)
+        assert connection.read_response() == b"OK"
+    wait_for(lambda: status(client)["barriers"] == 0, "no barrier")
+
+
+def test_a_large_report_is_shown_as_it_is_until_the_next(client: redis.Redis) -> None:
+    deploy(client)
+    error = 'caf\u00e9 \u4e16 \U0001f600 "\\/\b\n\0\x1b\x7f' * 40
+    report = {"state": "waiting", "targets": {f"t{number}": {"last_error": error} for number in range(2000)}}
+    for text in (json.dumps(report), json.dumps(report, indent=1)):
+        client.execute_command("GEARSYNC.HEARTBEAT", "people", "w1", text)
+        assert deployment_status(client)["worker"]["report"] == report
+    client.execute_command("GEARSYNC.HEARTBEAT", "people", "w1", "{}")
+    assert deployment_status(client)["worker"]["report"] == {}
+
+
+def test_many_deployments_make_one_document(client: redis.Redis) -> None:
+    names = [f"d{number}" + "x" * 60 for number in range(40)]
+    for name in names:
+        deploy(client, Function(f"{name}:{{id}}"), name=name, lanes=16)
+    found = status(client)["deployments"]
+    assert [each["name"] for each in found] == names
+    assert all(len(each["targets"][0]["lanes"]) == 16 for each in found)
+
+
+def test_info_has_a_section(client: redis.Redis) -> None:
+    deploy(client, backlog=(1, 0))
+    client.hset("person:1", "first", "Ada")
+    with pytest.raises(redis.ResponseError, match="is full"):
+        client.hset("person:1", "first", "Ada")
+    document = status(client)
+    assert info(client) == {
+        "version": document["module"],
+        "role": "primary",
+        "source": document["source"],
+        "epoch": str(document["epoch"]),
+        "deployments": "1",
+        "people_backlog_entries": "1",
+        "people_backlog_bytes": str(document["deployments"][0]["backlog"]["bytes"]),
+        "people_captured": "1",
+        "people_refused_writes": "1",
+        "people_worker": "stopped",
+    }
+
+
+def info(client: redis.Redis) -> dict[str, str]:
+    """Return the module's part of INFO, each value as it stands there."""
+    reader = redis.Redis(connection_pool=client.connection_pool)
+    reader.set_response_callback("INFO", lambda reply, **_: reply.decode())
+    lines = str(reader.execute_command("INFO", "gearsync")).split("\r\n")
+    pairs = (line.partition(":") for line in lines if ":" in line)
+    return {name.replace("gearsync_", "", 1): value for name, _, value in pairs}
 
 
 def test_a_replica_shows_what_its_primary_has() -> None:
     with module_server() as server, module_server("--replicaof", "127.0.0.1", str(server.port)) as copy:
         with connect(server) as client, connect(copy) as replica:
-            deploy(client, lanes=3)
-            client.hset("person:1", "first", "Ada")
-            wait_for(lambda: replica.exists("person:1"), "the replica")
+            deploy(client, Function("person:{id}"), lanes=3)
             wait_for(lambda: status(replica)["deployments"], "the deployment")
+            for number in range(6):
+                client.hset(f"person:{number}", "first", "Ada")
+            lane = lanes(client)[0]
+            dead = lane.replace(":lane:", ":dead:")
+            client.xadd(dead, {"reason": "x"})
+            same_on(replica, client)
+            client.execute_command("GEARSYNC.ACK", lane, entries(client, lane)[0][0])
+            same_on(replica, client)
+            deploy(client, version=2)
+            acknowledge(client)
+            client.delete(dead)
+            wait_for(lambda: len(lanes(client)) == 1, "the retired lanes are gone")
+            same_on(replica, client)
             found = status(replica)
             assert (found["role"], found["source"]) == ("replica", status(client)["source"])
-            assert [each["name"] for each in found["deployments"]] == ["people"]
-            assert found["deployments"][0]["worker"]["pid"] == 0
+            worker = found["deployments"][0]["worker"]
+            assert (worker["pid"], worker["state"], worker["report"]) == (0, "stopped", None)
+
+
+def same_on(replica: redis.Redis, client: redis.Redis) -> None:
+    """Assert that a replica, once it has all that was written, shows the same lanes, also in INFO."""
+    assert client.wait(1, 15_000) == 1
+    here, there = deployment_status(client), deployment_status(replica)
+    for found in (here, there):
+        for target in found["targets"]:
+            target["lanes"].sort(key=lambda lane: str(lane["stream"]))
+            for lane in target["lanes"]:
+                del lane["acked_id"]
+                if lane["length"] == 0:
+                    # Of an empty lane nothing in the keyspace tells.
+                    del lane["last_id"]
+    assert there["targets"] == here["targets"]
+    assert (there["version"], there["state"]) == (here["version"], here["state"])
+    assert there["backlog"]["entries"] == here["backlog"]["entries"]
+    assert info(replica)["people_backlog_entries"] == str(here["backlog"]["entries"])
+    assert (there["backlog"]["bytes"] > 0) == (here["backlog"]["entries"] > 0)

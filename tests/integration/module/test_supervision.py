@@ -1,11 +1,7 @@
-"""The module starts a worker where one is wanted, watches it, and ends it: with a script in Python's place.
-
-The script writes down how it was called, and then does as the file ``mode`` beside it says.
-"""
+"""The module starts a worker where one is wanted, watches it, ends it; a script stands in Python's place."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -18,53 +14,15 @@ import pytest
 import redis
 
 from tests.integration.module.driving import (
+    ALWAYS,
     acknowledge,
     connect,
     deploy,
-    deployment_status,
     module_server,
     wait_for,
 )
+from tests.integration.module.supervising import Script, has_ended, is_gone, started, worker
 from tests.servers import RedisServer
-
-SCRIPT = """#!/bin/sh
-here=$(dirname "$0")
-printf '%s\\n' "$@" >"$here/arguments"
-tr '\\0' '\\n' </proc/$$/environ >"$here/environment"
-ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> /\\1 /p' >"$here/descriptors"
-read -r greeting
-printf '%s' "$greeting" >"$here/greeting.new" && mv "$here/greeting.new" "$here/greeting"
-mode=$(cat "$here/mode")
-case $mode in
-    exit*) exit "${mode#exit}" ;;
-    stubborn) trap '' TERM ;;
-esac
-cat >/dev/null
-echo "input ended" >"$here/ended"
-"""
-
-
-class Script:
-    """The script in Python's place and what it wrote down."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.path = folder / "python"
-        self.path.write_text(SCRIPT)
-        self.path.chmod(0o755)
-        self.mode("stay")
-
-    def mode(self, mode: str) -> None:
-        (self.folder / "mode").write_text(mode)
-
-    def said(self, name: str) -> str:
-        """Return what the script wrote down under a name, once it has."""
-        wait_for((self.folder / name).exists, name)
-        return (self.folder / name).read_text()
-
-    def greeting(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.said("greeting"))
-        return found
 
 
 @pytest.fixture
@@ -82,22 +40,6 @@ def server(script: Script) -> Iterator[RedisServer]:
 def client(server: RedisServer) -> Iterator[redis.Redis]:
     with connect(server) as found:
         yield found
-
-
-def worker(client: redis.Redis) -> dict[str, Any]:
-    found: dict[str, Any] = deployment_status(client)["worker"]
-    return found
-
-
-def started(client: redis.Redis, **settings: Any) -> int:
-    """Deploy with a worker of the module's; return its process id."""
-    deploy(client, worker="SUPERVISED", **settings)
-    return int(wait_for(lambda: worker(client)["pid"], "the worker's start"))
-
-
-def is_gone(pid: int) -> bool:
-    """Whether a process has ended and was reaped: a zombie is not gone."""
-    return not psutil.pid_exists(pid)
 
 
 def test_it_is_started_with_a_greeting_and_no_secret_outside_of_it(
@@ -123,13 +65,46 @@ def test_it_is_started_with_a_greeting_and_no_secret_outside_of_it(
     assert "s3cret" not in server.log_text()
 
 
-def test_it_inherits_no_descriptor_but_the_standard_ones(client: redis.Redis, script: Script) -> None:
-    started(client)
-    lines = script.said("descriptors").splitlines()
+def test_it_inherits_the_standard_descriptors_alone(script: Script, tmp_path: Path) -> None:
+    options = (*ALWAYS, "--unixsocket", str(tmp_path / "redis.sock"), "--rdb-key-save-delay", "1000000")
+    with module_server(*options, arguments=("PYTHON", str(script.path))) as server:
+        with connect(server) as client, module_server("--replicaof", "127.0.0.1", str(server.port)) as copy:
+            with connect(copy) as replica:
+                wait_for(lambda: replica.info("replication")["master_link_status"] == "up", "the replica")
+            wait_for(lambda: not client.info("persistence")["rdb_bgsave_in_progress"], "the end of its copy")
+            client.mset({str(number): "" for number in range(20)})
+            client.bgsave()
+            started(client)
+            lines = script.said("descriptors").splitlines()
     # The shell itself has its script open, at 10 or above.
-    open_ones = {int(line.split()[0]): line for line in lines if str(script.path) not in line}
-    sockets = [line for number, line in open_ones.items() if number > 2 and "socket" in line]
-    assert not sockets, sockets
+    assert sorted(line.split()[0] for line in lines if str(script.path) not in line) == ["0", "1", "2"], lines
+
+
+@pytest.mark.parametrize("socket", ["{folder}/a b@.sock", "relative.sock"])
+def test_the_greeting_leads_to_a_unix_socket(script: Script, tmp_path: Path, socket: str) -> None:
+    path = socket.format(folder=tmp_path)
+    with module_server("--unixsocket", path, arguments=("PYTHON", str(script.path))) as server:
+        with connect(server) as client:
+            client.config_set("requirepass", "p w/:@")
+            client.execute_command("AUTH", "p w/:@")
+            started(client)
+            url = script.greeting()["url"]
+            assert url.startswith("unix://")
+            with redis.Redis.from_url(url) as reached:
+                assert reached.ping()
+
+
+def test_without_config_it_is_told_what_to_do(script: Script) -> None:
+    renamed = ("--rename-command", "CONFIG", "")
+    with module_server(*renamed, arguments=("PYTHON", str(script.path))) as server, connect(server) as client:
+        deploy(client, worker="SUPERVISED")
+        wait_for(lambda: "CONFIG is renamed" in worker(client)["last_exit"], "the reason")
+        assert worker(client)["last_exit"].endswith("load gearsync with URL redis://host:port")
+        assert (worker(client)["pid"], worker(client)["state"]) == (0, "backoff")
+    arguments = ("PYTHON", str(script.path), "URL", "redis://elsewhere:1")
+    with module_server(*renamed, arguments=arguments) as server, connect(server) as client:
+        started(client)
+        assert script.greeting()["url"] == "redis://elsewhere:1"
 
 
 def test_a_worker_that_dies_is_started_again_with_growing_pauses(client: redis.Redis, script: Script) -> None:
@@ -141,11 +116,15 @@ def test_a_worker_that_dies_is_started_again_with_growing_pauses(client: redis.R
     assert time.monotonic() - begin > 1.4
     assert worker(client)["last_exit"] == "exit code 7"
     wait_for(lambda: worker(client)["state"] == "backoff", "the next pause")
-    script.mode("stay")
-    pid = int(wait_for(lambda: worker(client)["pid"], "the restart"))
+
+
+def test_the_signal_that_killed_it_is_told(client: redis.Redis) -> None:
+    pid = started(client)
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: worker(client)["last_exit"] == "killed by signal 9", "what ended it")
     assert is_gone(pid)
+    wait_for(lambda: worker(client)["pid"] not in (0, pid), "the restart")
+    assert worker(client)["restarts"] == 1
 
 
 def test_an_upgrade_starts_a_failed_worker_at_once(client: redis.Redis, script: Script) -> None:
@@ -207,14 +186,26 @@ def test_a_new_version_replaces_it(client: redis.Redis, script: Script) -> None:
     wait_for(lambda: script.greeting()["version"] == 2, "the new greeting")
 
 
-def test_a_replica_has_none_and_a_promoted_one_has(client: redis.Redis) -> None:
+def test_it_moves_with_the_role(client: redis.Redis, server: RedisServer, tmp_path: Path) -> None:
     pid = started(client)
-    with module_server() as other:
-        client.replicaof("127.0.0.1", other.port)
-        wait_for(lambda: is_gone(pid), "the end of the worker")
-        client.replicaof("NO", "ONE")
-    deploy(client, version=2, worker="SUPERVISED")
-    wait_for(lambda: worker(client)["pid"], "the worker of the primary")
+    (tmp_path / "copy").mkdir()
+    other = Script(tmp_path / "copy")
+    link = ("--replicaof", "127.0.0.1", str(server.port))
+    with module_server(*link, arguments=("PYTHON", str(other.path))) as copy, connect(copy) as replica:
+        wait_for(lambda: deployed(replica), "the deployment")
+        assert (worker(replica)["pid"], worker(replica)["state"]) == (0, "stopped")
+        replica.replicaof("NO", "ONE")
+        taken_over = wait_for(lambda: worker(replica)["pid"], "the worker of the promoted one")
+        client.replicaof("127.0.0.1", copy.port)
+        wait_for(lambda: is_gone(pid), "the end of the old worker")
+        wait_for(lambda: worker(client)["state"] == "stopped", "the old primary's status")
+        assert client.execute_command("GEARSYNC.HEARTBEAT", "people", "w1", "{}")[2] == b"stop"
+        assert (worker(replica)["pid"], is_gone(taken_over)) == (taken_over, False)
+
+
+def deployed(client: redis.Redis) -> list[Any]:
+    found: list[Any] = client.execute_command("GEARSYNC.DEPLOYMENTS")
+    return found
 
 
 def test_none_where_it_runs_elsewhere(client: redis.Redis, script: Script) -> None:
@@ -228,31 +219,41 @@ def test_none_where_it_runs_elsewhere(client: redis.Redis, script: Script) -> No
     assert not (script.folder / "greeting").exists()
 
 
-@pytest.mark.parametrize("how", ["kill9", "terminate"])
+@pytest.mark.parametrize("how", ["kill9", "terminate", "shutdown"])
 def test_the_end_of_redis_ends_it(server: RedisServer, client: redis.Redis, script: Script, how: str) -> None:
     pid = started(client)
     script.greeting()
-    client.close()
-    getattr(server, how)()
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "its end")
+    if how == "shutdown":
+        client.shutdown(nosave=True)
+    else:
+        client.close()
+        getattr(server, how)()
+    wait_for(lambda: has_ended(pid), "its end")
 
 
-def test_unloading_the_module_ends_it(client: redis.Redis) -> None:
+def test_unloading_the_module_leaves_no_process(
+    client: redis.Redis, script: Script, server: RedisServer
+) -> None:
+    script.mode("deaf")
     pid = started(client)
+    script.greeting()
     client.execute_command("MODULE", "UNLOAD", "gearsync")
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "its end")
+    wait_for(lambda: is_gone(pid), "its end")
     assert client.ping()
+    assert psutil.Process(server.pid).children() == []
 
 
-def test_a_python_that_is_not_there_is_said_and_redis_goes_on() -> None:
-    with module_server(arguments=("PYTHON", "/nowhere/python")) as server, connect(server) as client:
-        deploy(client, worker="SUPERVISED")
-        wait_for(lambda: "can't be started" in worker(client)["last_exit"], "the reason")
-        assert worker(client)["last_exit"] == "/nowhere/python can't be started: No such file or directory"
-        client.hset("person:1", "first", "Ada")
-        assert deployment_status(client)["backlog"]["entries"] == 1
-        lines = [line for line in server.log_text().splitlines() if "can't be started" in line]
-        assert 1 <= len(lines) <= 3
+def test_a_server_that_saves_takes_its_exit_code(client: redis.Redis, script: Script) -> None:
+    """While it has a child of its own, Redis reaps whatever child has ended."""
+    pid = started(client)
+    script.greeting()
+    client.config_set("rdb-key-save-delay", 1_000_000)
+    client.mset({str(number): "" for number in range(100)})
+    client.bgsave()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: worker(client)["pid"] not in (0, pid), "the restart")
+    assert worker(client)["last_exit"] in ("ended, status unknown", "killed by signal 9")
+    assert client.info("persistence")["rdb_bgsave_in_progress"] == 1
 
 
 def test_none_at_all_when_the_module_is_told_so() -> None:

@@ -71,6 +71,20 @@ def test_one_sentence_for_each_trouble(path: str, value: Any, sentence: str) -> 
     assert status.attention([document]) == [f"people on h:1: {sentence}"]
 
 
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("caf\xc3\xa9", "caf\u00e9"),
+        ("\x1b[31m\0\n", "\\x1b[31m\\x00\\n"),
+        ("\xff:\xc3", "\\xff:\\xc3"),
+    ],
+)
+def test_a_missed_key_is_shown_as_text(key: str, shown: str) -> None:
+    document = changed("missed", 1)
+    document["deployments"][0]["missed_key"] = key
+    assert status.attention([document])[0].endswith(f"the last to {shown}.")
+
+
 def test_a_target_that_waits_says_for_what() -> None:
     document = changed("worker/report/targets/b", {"state": "waiting", "last_error": "connection refused"})
     assert status.attention([document]) == ["people on h:1: target b waits: connection refused."]
