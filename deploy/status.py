@@ -94,9 +94,8 @@ def _of_backlog(deployment: dict[str, Any]) -> list[str]:
 
 
 def _shown_key(key: str) -> str:
-    """Return a key, one character a byte as the module writes it, as text that moves no terminal's cursor."""
-    text = key.encode("latin-1").decode("utf-8", "backslashreplace")
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    """Return the text of a key that the module wrote one character a byte."""
+    return key.encode("latin-1").decode("utf-8", "backslashreplace")
 
 
 def _of_targets(deployment: dict[str, Any]) -> list[str]:

@@ -71,14 +71,7 @@ def test_one_sentence_for_each_trouble(path: str, value: Any, sentence: str) -> 
     assert status.attention([document]) == [f"people on h:1: {sentence}"]
 
 
-@pytest.mark.parametrize(
-    ("key", "shown"),
-    [
-        ("caf\xc3\xa9", "caf\u00e9"),
-        ("\x1b[31m\0\n", "\\x1b[31m\\x00\\n"),
-        ("\xff:\xc3", "\\xff:\\xc3"),
-    ],
-)
+@pytest.mark.parametrize(("key", "shown"), [("caf\xc3\xa9", "caf\u00e9"), ("\xff:\xc3", "\\xff:\\xc3")])
 def test_a_missed_key_is_shown_as_text(key: str, shown: str) -> None:
     document = changed("missed", 1)
     document["deployments"][0]["missed_key"] = key
