@@ -25,6 +25,8 @@ class Lane(NamedTuple):
     target: str
     number: int
     retired: bool
+    adopted: bool = False
+    """It came from another shard with its slot."""
 
 
 class Lanes(NamedTuple):
@@ -66,9 +68,16 @@ def fetch_deployment(client: redis.Redis, name: str) -> Deployment | None:
 
 def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
     """Return the lanes of a deployment, retired ones first, with the shard's epoch."""
-    epoch, _, state, version, entries = client.execute_command("GEARSYNC.LANES", name)
+    epoch, source, state, version, entries = client.execute_command("GEARSYNC.LANES", name)
     lanes = tuple(
-        Lane(stream.decode(), dead.decode(), target.decode(), int(index), status == b"retired")
+        Lane(
+            stream.decode(),
+            dead.decode(),
+            target.decode(),
+            int(index),
+            status == b"retired",
+            b":lane:" + source + b":" not in stream,
+        )
         for stream, dead, target, index, status in entries
     )
     return Lanes(int(epoch), state.decode(), int(version), lanes)

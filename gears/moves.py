@@ -22,6 +22,8 @@ from gears.change import Change
 
 log = logging.getLogger("gearsync.worker")
 
+NO_NODE = b"0" * 40
+"""The node of a mark that only carries the epoch of the shard that took a lane over."""
 PAGE = 1000
 """How many entries of a lane are looked through at a time."""
 FIRST_SECONDS, MOST_SECONDS = 0.05, 1.0
@@ -88,7 +90,9 @@ def token(deployment: str, mark: Change) -> str:
 
 def of_marks(deployment: str, marks: Sequence[Change]) -> Moves:
     """Return the tokens that a batch gives and takes."""
-    given = tuple(token(deployment, mark) for mark in marks if mark.op == changes.LEFT)
+    given = tuple(
+        token(deployment, mark) for mark in marks if mark.op == changes.LEFT and mark.node != NO_NODE
+    )
     taken = tuple(token(deployment, mark) for mark in marks if mark.op == changes.CAME)
     return Moves(given, taken)
 

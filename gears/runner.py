@@ -288,8 +288,9 @@ class LaneRunner:
     # -- What others ask ---------------------------------------------------------------------------------
 
     @property
-    def retired(self) -> bool:
-        return self._lane.retired
+    def goes_first(self) -> bool:
+        """Whether the target's current lanes begin when this one is done."""
+        return self._lane.retired and not self._lane.adopted
 
     @property
     def target(self) -> str:

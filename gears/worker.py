@@ -218,7 +218,10 @@ class Worker:
             return lanes.fetch_lanes(client, self._name)
 
     def _run_lanes(self, shared: Shared, known: Lanes) -> None:
-        """Run the lanes until they change: of each target first the retired ones, until they are empty."""
+        """Run the lanes until they change: of each target first the retired ones, until they are empty.
+
+        Those of another shard are waited for by marks: what is ours may have to come before.
+        """
         log.info("epoch %d, %d lanes", known.epoch, len(known.lanes))
         self._runners = []
         for report in self._targets.values():
@@ -246,7 +249,7 @@ class Worker:
 
     def _retired_at_work(self, target: str) -> bool:
         return any(
-            runner.retired and runner.target == target and runner.thread.is_alive()
+            runner.goes_first and runner.target == target and runner.thread.is_alive()
             for runner in self._runners
         )
 

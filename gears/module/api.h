@@ -67,6 +67,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 #define REDISMODULE_KEYTYPE_STREAM 7
 
 #define REDISMODULE_HASH_NONE 0
+#define REDISMODULE_STREAM_ITERATOR_REVERSE (1 << 1)
 #define REDISMODULE_STREAM_ADD_AUTOID (1 << 0)
 
 #define REDISMODULE_REPLY_STRING 0
@@ -136,6 +137,10 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(RedisModuleScanCursor *, ScanCursorCreate, (void))                                                               \
     X(void, ScanCursorDestroy, (RedisModuleScanCursor *))                                                              \
     X(int, StreamAdd, (RedisModuleKey *, int, RedisModuleStreamID *, RedisModuleString **, long))                      \
+    X(int, StreamIteratorStart, (RedisModuleKey *, int, RedisModuleStreamID *, RedisModuleStreamID *))                 \
+    X(int, StreamIteratorNextID, (RedisModuleKey *, RedisModuleStreamID *, long *))                                    \
+    X(int, StreamIteratorNextField, (RedisModuleKey *, RedisModuleString **, RedisModuleString **))                    \
+    X(int, StreamIteratorStop, (RedisModuleKey *))                                                                     \
     X(long long, StreamTrimByID, (RedisModuleKey *, int, RedisModuleStreamID *))                                       \
     X(RedisModuleString *, CreateString, (RedisModuleCtx *, const char *, size_t))                                     \
     X(RedisModuleString *, CreateStringPrintf, (RedisModuleCtx *, const char *, ...))                                  \

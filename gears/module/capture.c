@@ -261,11 +261,11 @@ static void note_missed(Deployment *deployment, Slice key) {
 }
 
 /* A mark in the lane of a key that changes its shard, with the id of the node that has it from now on. */
-static void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, int cause) {
-    const char *node = cause & CAUSE_LEFT ? move_target(ctx, string_slice(key)) : RedisModule_GetMyClusterID();
+void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                  const char *node) {
     if (node == NULL) return;
     Image image;
-    image_start(&image, key, cause & CAUSE_LEFT ? 'm' : 'i');
+    image_start(&image, key, op);
     image.fields_owned = true;
     image_add(&image, RedisModule_CreateString(NULL, "n", 1), RedisModule_CreateString(NULL, node, NODE_ID_BYTES));
     append(ctx, deployment, lane, &image);
@@ -286,7 +286,9 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         i = match_group(i, db, text, matched, &count, &prefix_seen);
         if (count > 0 && (cause & (CAUSE_LEFT | CAUSE_CAME))) {
             covered = true;
-            append_mark(ctx, deployment, lane_of_key(deployment, target, name), name, cause);
+            bool left = (cause & CAUSE_LEFT) != 0;
+            capture_mark(ctx, deployment, lane_of_key(deployment, target, name), name, left ? 'm' : 'i',
+                         left ? move_target(ctx, text) : RedisModule_GetMyClusterID());
         } else if (count > 0) {
             covered = true;
             if (!opened) {
@@ -387,14 +389,17 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
         return;
     }
     Lane *lane = registry_find_lane(name, NULL);
-    if (lane != NULL && strcmp(event, "xadd") != 0) {
+    if (strcmp(event, "restore") == 0 && !registry_is_key(name)) {
+        registry_adopt(ctx, name);
+    } else if (lane != NULL && strcmp(event, "xadd") != 0) {
         size_t before = lane->length;
         lane_refresh(ctx, lane);
-        if (lane->length < before)
+        if (lane->length < before && shard.moving == MOVING_AWAY)
+            RedisModule_Log(ctx, "notice", "the lane %.*s moves to another shard, whose worker goes on with it",
+                            (int)name.len, name.bytes);
+        else if (lane->length < before)
             RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL",
                             event, (int)name.len, name.bytes, before - lane->length);
-    } else if (lane == NULL && strcmp(event, "restore") == 0) {
-        registry_adopt(ctx, name);
     } else if (registry_is_key(name)) {
         shard.registry_dirty = true;
     }

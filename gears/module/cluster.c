@@ -8,6 +8,7 @@
 #define SLOTS 16384
 
 static int leaving_slot = -1;
+static bool timer_set;
 
 char *cluster_nodes(RedisModuleCtx *ctx) {
     /* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
@@ -66,10 +67,38 @@ bool cluster_choose_tag(RedisModuleCtx *ctx) {
     return false;
 }
 
-void cluster_slot_leaves(unsigned slot) {
-    if (shard.tag[0] == '\0' || slot_of_tag(shard.tag) != slot) return;
-    leaving_slot = (int)slot;
-    shard.tag_lost = true;
+/* What waits in an old lane must be in SQL before what the new one takes, whoever has the old one by then. */
+static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
+    for (int i = 0; i < deployment->lane_count; i++) {
+        Lane *lane = deployment->lanes[i];
+        /* A lane of an older version may hold any key. */
+        bool follows = !lane->retired && strcmp(lane->target, old->target) == 0 &&
+                       (old->count != lane->count || old->index == lane->index);
+        if (!follows) continue;
+        Slice name = string_slice(old->stream);
+        RedisModuleString *key =
+            RedisModule_CreateStringPrintf(NULL, "%.*s %d", (int)name.len, name.bytes, lane->index);
+        capture_mark(ctx, deployment, old, key, 'm', RedisModule_GetMyClusterID());
+        capture_mark(ctx, deployment, lane, key, 'i', RedisModule_GetMyClusterID());
+        RedisModule_FreeString(NULL, key);
+    }
+}
+
+static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
+    Lane **before = deployment->lanes;
+    int count = deployment->lane_count;
+    deployment->lanes = NULL;
+    deployment->lane_count = 0;
+    for (int t = 0; t < deployment->ntargets; t++)
+        for (int j = 0; j < deployment->nlanes; j++)
+            deployment_add_lane(
+                deployment, lane_for(shard.source, deployment->name, deployment->targets[t], j, deployment->nlanes));
+    for (int j = 0; j < count; j++) {
+        if (before[j]->length > 0) mark_lanes(ctx, deployment, before[j]);
+        before[j]->retired = true;
+        deployment_add_lane(deployment, before[j]);
+    }
+    RedisModule_Free(before);
 }
 
 /* Moves to another tag: the lanes of the old one become retired, wherever the cluster takes them. */
@@ -78,24 +107,24 @@ static void change_tag(RedisModuleCtx *ctx) {
     memcpy(old, shard.tag, sizeof(old));
     if (!cluster_choose_tag(ctx) || strcmp(old, shard.tag) == 0) return;
     RedisModule_Log(ctx, "notice", "the slot of tag %s leaves this shard: lanes go on under tag %s", old, shard.tag);
-    for (int i = 0; i < shard.count; i++) {
-        Deployment *deployment = shard.deployments[i];
-        Lane **before = deployment->lanes;
-        int count = deployment->lane_count;
-        deployment->lanes = NULL;
-        deployment->lane_count = 0;
-        for (int t = 0; t < deployment->ntargets; t++)
-            for (int j = 0; j < deployment->nlanes; j++)
-                deployment_add_lane(deployment, lane_for(shard.source, deployment->name, deployment->targets[t], j,
-                                                         deployment->nlanes));
-        for (int j = 0; j < count; j++) {
-            before[j]->retired = true;
-            deployment_add_lane(deployment, before[j]);
-        }
-        RedisModule_Free(before);
-    }
+    for (int i = 0; i < shard.count; i++) renew_lanes(ctx, shard.deployments[i]);
     shard.tag_lost = false;
-    shard.registry_dirty = true;
+    registry_leave_tag(ctx, old);
+}
+
+static void on_timer(RedisModuleCtx *ctx, void *data) {
+    (void)data;
+    timer_set = false;
+    if (shard.primary && shard.tag_lost) change_tag(ctx);
+}
+
+void cluster_slot_leaves(unsigned slot) {
+    if (shard.tag[0] == '\0' || slot_of_tag(shard.tag) != slot) return;
+    leaving_slot = (int)slot;
+    shard.tag_lost = true;
+    /* Before the keys of the slot go, so that the marks go with the lanes. */
+    if (!timer_set) RedisModule_CreateTimer(shard.detached, 0, on_timer, NULL);
+    timer_set = true;
 }
 
 void cluster_check_tag(RedisModuleCtx *ctx) {

@@ -150,7 +150,8 @@ void registry_write_if_dirty(RedisModuleCtx *ctx);
 void registry_raise_epoch(uint64_t epoch);
 void registry_free(void);
 bool registry_is_key(Slice key);
-void registry_adopt(RedisModuleCtx *ctx, Slice stream); /* a lane that a resharding brought here */
+void registry_leave_tag(RedisModuleCtx *ctx, const char *tag); /* its keys, once there is another tag */
+void registry_adopt(RedisModuleCtx *ctx, Slice stream);        /* a lane that a resharding brought here */
 void registry_take_over(RedisModuleCtx *ctx, bool promoted);
 
 /* -- deployment.c: one deployment, from the arguments of GEARSYNC.DEPLOY --------------------------------------- */
@@ -174,6 +175,9 @@ bool stream_id_parse(Slice text, RedisModuleStreamID *id);
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its present state; changes appended */
+/* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
+void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                  const char *node);
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
@@ -181,7 +185,8 @@ void capture_free(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */
 #define NODE_ID_BYTES 40
-void move_forget(void); /* another MIGRATE is about to run */
+#define NO_NODE "0000000000000000000000000000000000000000" /* of a mark that only carries its epoch */
+void move_forget(void);                                    /* another MIGRATE is about to run */
 /* The id of the node that takes the slot of key from us in this MIGRATE; NULL: it is no resharding. */
 const char *move_target(RedisModuleCtx *ctx, Slice key);
 

@@ -70,25 +70,41 @@ static size_t stream_length(RedisModuleCtx *ctx, RedisModuleString *name) {
 
 size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane) { return stream_length(ctx, lane->dead_stream); }
 
-/* The last entry of a lane as a reply [id, [field, value, …]], inside *owner, which the caller frees; NULL: none. */
-static RedisModuleCallReply *last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleCallReply **owner) {
+/* The id and the epoch of a lane's last entry; false: it has none. By the API, since a cluster takes no command on a key
+ * of a slot that is still on its way here. */
+static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id, uint64_t *epoch) {
+    bool found = false;
+    long fields;
     RedisModule_SelectDb(ctx, 0);
-    *owner = RedisModule_Call(ctx, "XREVRANGE", "scccl", lane->stream, "+", "-", "COUNT", 1LL);
-    if (*owner == NULL || RedisModule_CallReplyType(*owner) != REDISMODULE_REPLY_ARRAY) return NULL;
-    return RedisModule_CallReplyLength(*owner) > 0 ? RedisModule_CallReplyArrayElement(*owner, 0) : NULL;
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ);
+    if (key == NULL) return false;
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM &&
+        RedisModule_StreamIteratorStart(key, REDISMODULE_STREAM_ITERATOR_REVERSE, NULL, NULL) == REDISMODULE_OK) {
+        found = RedisModule_StreamIteratorNextID(key, id, &fields) == REDISMODULE_OK;
+        RedisModuleString *name, *value;
+        for (int i = 0; found && i < 2; i++) {
+            if (RedisModule_StreamIteratorNextField(key, &name, &value) != REDISMODULE_OK) break;
+            Slice meta = string_slice(value);
+            char hex[20] = {0};
+            if (i == 1 && meta.len > 1 && meta.len <= sizeof(hex)) {
+                memcpy(hex, meta.bytes + 1, meta.len - 1);
+                *epoch = strtoull(hex, NULL, 16);
+            }
+            RedisModule_FreeString(NULL, name);
+            RedisModule_FreeString(NULL, value);
+        }
+        RedisModule_StreamIteratorStop(key);
+    }
+    RedisModule_CloseKey(key);
+    return found;
 }
 
 void lane_refresh(RedisModuleCtx *ctx, Lane *lane) {
     size_t before = lane->length;
+    uint64_t epoch = 0;
     lane->length = stream_length(ctx, lane->stream);
     lane->bytes = before > 0 ? lane->bytes * lane->length / before : 0;
-    RedisModuleCallReply *owner = NULL, *entry = last_entry(ctx, lane, &owner);
-    if (entry != NULL) {
-        Slice id;
-        id.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(entry, 0), &id.len);
-        stream_id_parse(id, &lane->last);
-    }
-    if (owner != NULL) RedisModule_FreeCallReply(owner);
+    last_entry(ctx, lane, &lane->last, &epoch);
     if (lane->length == 0 || lane->bytes > 0) return;
     RedisModuleCallReply *usage = RedisModule_Call(ctx, "MEMORY", "cs", "USAGE", lane->stream);
     if (usage != NULL && RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_INTEGER)
@@ -97,20 +113,9 @@ void lane_refresh(RedisModuleCtx *ctx, Lane *lane) {
 }
 
 uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane) {
+    RedisModuleStreamID id;
     uint64_t epoch = 0;
-    RedisModuleCallReply *owner = NULL, *entry = last_entry(ctx, lane, &owner);
-    if (entry != NULL) {
-        RedisModuleCallReply *pairs = RedisModule_CallReplyArrayElement(entry, 1);
-        Slice meta = {NULL, 0};
-        if (RedisModule_CallReplyLength(pairs) >= 4)
-            meta.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(pairs, 3), &meta.len);
-        char hex[20] = {0};
-        if (meta.bytes != NULL && meta.len > 1 && meta.len <= sizeof(hex)) {
-            memcpy(hex, meta.bytes + 1, meta.len - 1);
-            epoch = strtoull(hex, NULL, 16);
-        }
-    }
-    if (owner != NULL) RedisModule_FreeCallReply(owner);
+    last_entry(ctx, lane, &id, &epoch);
     return epoch;
 }
 

@@ -422,8 +422,54 @@ static void add_retired_lane(RedisModuleCtx *ctx, Slice stream) {
 }
 
 void registry_adopt(RedisModuleCtx *ctx, Slice stream) {
-    add_retired_lane(ctx, stream);
-    shard.registry_dirty = true;
+    /* Dead letters come with their lane, or after it, when it is empty and so is no key. */
+    char *name = slice_copy(stream), *word = strstr(name, "}:dead:");
+    if (word != NULL) memcpy(word + 2, "lane", 4);
+    Slice lane_name = {name, stream.len};
+    add_retired_lane(ctx, lane_name);
+    Deployment *deployment = NULL;
+    Lane *lane = registry_find_lane(lane_name, &deployment);
+    if (lane != NULL) {
+        lane_refresh(ctx, lane);
+        /* Its checkpoint belongs to a worker of the epoch in which it was written last: ours must be above, and the
+         * next shard that the lane may go to must see ours. */
+        uint64_t seen = lane_last_epoch(ctx, lane);
+        if (seen >= shard.epoch) registry_raise_epoch(seen + 1);
+        if (lane->length > 0) capture_mark(ctx, deployment, lane, lane->stream, 'm', NO_NODE);
+        shard.registry_dirty = true;
+    } else if (strstr(name, "}:lane:") != NULL) {
+        RedisModule_Log(ctx, "warning", "the lane %s came here, but its deployment is not on this shard; deploy it",
+                        name);
+    }
+    RedisModule_Free(name);
+}
+
+/* Wheels go to the new tag by value: no command of a cluster takes keys of two slots. */
+static void move_wheels(RedisModuleCtx *ctx, const char *tag, const char *deployment) {
+    RedisModuleString *from = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", tag, deployment);
+    RedisModuleString *to = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", shard.tag, deployment);
+    RedisModuleCallReply *dumped = RedisModule_Call(ctx, "DUMP", "s", from);
+    if (dumped != NULL && RedisModule_CallReplyType(dumped) == REDISMODULE_REPLY_STRING) {
+        size_t length;
+        const char *bytes = RedisModule_CallReplyStringPtr(dumped, &length);
+        RedisModuleCallReply *reply = RedisModule_Call(ctx, "RESTORE", "!scb", to, "0", bytes, length);
+        if (reply != NULL) RedisModule_FreeCallReply(reply);
+        delete_key(ctx, from);
+    }
+    if (dumped != NULL) RedisModule_FreeCallReply(dumped);
+    RedisModule_FreeString(NULL, from);
+    RedisModule_FreeString(NULL, to);
+}
+
+void registry_leave_tag(RedisModuleCtx *ctx, const char *tag) {
+    registry_write(ctx, true);
+    RedisModuleString *old = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:registry", tag);
+    RedisModule_SelectDb(ctx, 0);
+    shard.writing_registry = true;
+    for (int i = 0; i < shard.count; i++) move_wheels(ctx, tag, shard.deployments[i]->name);
+    delete_key(ctx, old);
+    shard.writing_registry = false;
+    RedisModule_FreeString(NULL, old);
 }
 
 void registry_load(RedisModuleCtx *ctx) {

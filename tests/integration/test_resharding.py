@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from redis.crc import key_slot
 
 import gears.module
@@ -201,12 +202,45 @@ def test_a_move_that_failed_halfway_holds_nothing_up(
     assert rows(url, "SELECT version FROM history ORDER BY seq")[-1] == (3,)
 
 
+def test_the_slot_of_the_lanes_moves(cluster: Cluster, variables: Variables, tmp_path: Path) -> None:
+    """The lane goes with it, to be emptied by the other shard's worker, before what comes after it."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    number = int(key.split(":")[1])
+    [old] = lanes(cluster.clients[0])
+    with cluster.client() as client:
+        client.hset(key, "version", 1)
+        client.hset(key, "version", 2)
+        cluster.clients[0].execute_command("GEARSYNC.EPOCH", 1 << 20)
+        client.hset(key, "version", 3)
+        cluster.move_slot(key_slot(old.encode()), 1)
+        client.hset(key, "version", 4)
+    assert old in lanes(cluster.clients[1])
+    eventually(lambda: old not in lanes(cluster.clients[0]))
+    assert [registry_tags(one) for one in cluster.clients] == [[lanes(cluster.clients[0])[0][10:11]], ["0"]]
+    with worker(cluster, 0, variables):
+        with pytest.raises(redis.ResponseError, match="TIMEOUT"):
+            cluster.clients[0].execute_command("GEARSYNC.WAIT", 2000)
+        assert table(url) == {}
+        with worker(cluster, 1, variables):
+            wait(cluster)
+    assert table(url) == {number: 4}
+    assert rows(url, "SELECT version FROM history ORDER BY seq") == [(3,), (4,)]
+    eventually(lambda: old not in lanes(cluster.clients[1]))
+
+
+def registry_tags(client: redis.Redis) -> list[str]:
+    found: Any = client.keys("gearsync:*:registry")
+    return sorted(name.decode().partition("{")[2].partition("}")[0] for name in found)
+
+
 def test_slots_move_under_load(cluster: Cluster, variables: Variables, tmp_path: Path) -> None:
     """Every key ends in SQL as it is in Redis, and no row ever goes back."""
     url = variables["REPORTING_DB_URL"]
     deploy(cluster, tmp_path, worker="supervised")
     own = {key_slot(stream.encode()) for one in cluster.clients for stream in lanes(one)}
-    slots = sorted({key_slot(f"person:{each}".encode()) for each in range(60)} - own)
+    slots = sorted({key_slot(f"person:{each}".encode()) for each in range(60)} | own)
     stop, errors = threading.Event(), []
     versions = [0]
 

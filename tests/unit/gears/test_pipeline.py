@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import Refusal
+from gears import moves
 from gears.change import Change
 from gears.functions import Change as SeenChange
-from gears.pipeline import Batch, faults_of, letters_of
+from gears.pipeline import Batch, faults_of, letters_of, parts_of
 from tests.unit.gears.batches import COLUMNS, DEFAULTS, NOT_NULL, Rows, batch, change, converter, run
 
 # -- A model: hashes that are written, and the rows as docs/design.md says, change by change ---------------
@@ -242,3 +243,30 @@ def test_a_hash_that_was_evicted_and_written_anew_keeps_the_columns_that_it_lack
     run(rows, prepared.rows)
     assert rows["persons", (1,)] == {"name": "Eve", "age": 36, "note": "empty"}
     assert prepared.earlier(prepared.rows[1]) == []
+
+
+# -- Keys that change their shard ---------------------------------------------------------------------------
+
+
+def test_marks_change_no_row_and_are_told() -> None:
+    changes = [change("i", n="a" * 40), change("u", age="1"), change("m", n="b" * 40)]
+    prepared = batch(changes)
+    assert [row.kind for row in prepared.rows] == ["upsert"]
+    assert prepared.marks == [changes[0], changes[2]]
+    assert prepared.position == changes[2].position
+    given, taken = moves.of_marks("people", prepared.marks)
+    assert given == (moves.token("people", changes[2]),)
+    assert taken == (moves.token("people", changes[0]),)
+
+
+def test_a_mark_without_a_node_gives_no_token() -> None:
+    assert moves.of_marks("people", [change("m", n="0" * 40)]) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("ops", "sizes"),
+    [("uuu", [3]), ("iu", [2]), ("iiu", [3]), ("ui", [1, 1]), ("umiiui", [2, 3, 1]), ("", [0]), ("mm", [2])],
+)
+def test_batches_are_cut_where_keys_come(ops: str, sizes: list[int]) -> None:
+    """What stands before must not wait for what another shard owes."""
+    assert [len(part) for part in parts_of([change(op) for op in ops])] == sizes
