@@ -6,49 +6,28 @@
 
 static int full_deployments;
 
-static const char *const WRITES[] = {
-    "hset",
-    "hmset",
-    "hsetnx",
-    "hincrby",
-    "hincrbyfloat",
-    "hdel",
-    "hgetdel",
-    "hsetex",
-    "hgetex",
-    "hexpire",
-    "hpexpire",
-    "hexpireat",
-    "hpexpireat",
-    "del",
-    "unlink",
-    "getdel",
-    "rename",
-    "renamenx",
-    "copy",
-    "restore",
-    "move",
-    "set",
-    "setex",
-    "psetex",
-    "setnx",
-    "getset",
-    "mset",
-    "msetnx",
-    "bitop",
-    "sort",
-    "sunionstore",
-    "sinterstore",
-    "sdiffstore",
-    "zunionstore",
-    "zinterstore",
-    "zdiffstore",
-    "zrangestore",
-    "georadius",
-    "georadiusbymember",
-    "geosearchstore",
-    NULL,
-};
+/* Commands whose changes of a key are captured, by which of their arguments they change. */
+typedef enum { EVERY_KEY, FIRST_ARGUMENT, SECOND_ARGUMENT, AFTER_STORE, NOTHING } Written;
+
+static const char *const EVERY[] = {
+    "hset", "hmset", "hsetnx", "hincrby", "hincrbyfloat", "hdel", "hgetdel", "hsetex", "hgetex", "hexpire", "hpexpire",
+    "hexpireat", "hpexpireat", "hpersist", "del", "unlink", "getdel", "rename", "renamenx", "restore", "move", "set",
+    "setex", "psetex", "setnx", "getset", "mset", "msetnx", "gearsync.recapture",
+    /* They delete the key of another type with its last element. */
+    "lpop", "rpop", "blpop", "brpop", "lmpop", "blmpop", "lrem", "ltrim", "spop", "srem", "zpopmin", "zpopmax",
+    "bzpopmin", "bzpopmax", "zmpop", "bzmpop", "zrem", "zremrangebyscore", "zremrangebyrank", "zremrangebylex", NULL};
+static const char *const FIRST[] = {"sunionstore", "sinterstore", "sdiffstore",     "zunionstore", "zinterstore",
+                                    "zdiffstore",  "zrangestore", "geosearchstore", "smove",       "lmove",
+                                    "blmove",      "rpoplpush",   "brpoplpush",     NULL};
+static const char *const SECOND[] = {"copy", "bitop", NULL};
+static const char *const STORING[] = {"sort", "georadius", "georadiusbymember", NULL};
+static const char *const *const WRITES[] = {
+    [EVERY_KEY] = EVERY, [FIRST_ARGUMENT] = FIRST, [SECOND_ARGUMENT] = SECOND, [AFTER_STORE] = STORING};
+
+void backlog_recount(void) {
+    full_deployments = 0;
+    for (int i = 0; i < shard.count; i++) full_deployments += shard.deployments[i]->full;
+}
 
 void backlog_update(Deployment *deployment) {
     unsigned long long entries = 0, bytes = 0;
@@ -62,33 +41,54 @@ void backlog_update(Deployment *deployment) {
                  (deployment->limit_bytes > 0 && bytes >= deployment->limit_bytes));
     if (full == deployment->full) return;
     deployment->full = full;
-    full_deployments = 0;
-    for (int i = 0; i < shard.count; i++) full_deployments += shard.deployments[i]->full;
+    backlog_recount();
+    if (deployment->draining) return;
     RedisModule_Log(NULL, full ? "warning" : "notice", "backlog of deployment %s: %llu changes, about %llu bytes: %s",
                     deployment->name, entries, bytes, full ? "full, covered writes are refused" : "has room again");
 }
 
-static bool is_write(Slice name) {
-    for (int i = 0; WRITES[i] != NULL; i++)
-        if (slice_is(name, WRITES[i])) return true;
-    return false;
+static Written what_is_written(Slice name) {
+    for (int kind = 0; kind < NOTHING; kind++)
+        for (int i = 0; WRITES[kind][i] != NULL; i++)
+            if (slice_is(name, WRITES[kind][i])) return (Written)kind;
+    return NOTHING;
 }
 
-/* The full deployment that covers one of the keys of the command; NULL: none. The database of the client is not known
- * to a filter on every server, so that a key counts in any of them. */
-static Deployment *full_for(RedisModuleString **argv, int argc) {
+/* The full deployment that covers a key; NULL: none. The database of the client is not known to a filter on every
+ * server, so that a key counts in any of them. */
+static Deployment *full_covering(RedisModuleString *name) {
+    Slice key = string_slice(name);
+    for (int i = 0; i < shard.nrules; i++) {
+        Rule *rule = shard.rules[i];
+        if (rule->deployment->full && template_matches(&rule->template, key)) return rule->deployment;
+    }
+    return NULL;
+}
+
+static Deployment *full_for_keys(RedisModuleString **argv, int argc) {
     int count = 0;
     Deployment *found = NULL;
     int *positions = RedisModule_GetCommandKeys(shard.detached, argv, argc, &count);
-    for (int i = 0; i < count && found == NULL; i++) {
-        Slice key = string_slice(argv[positions[i]]);
-        for (int r = 0; r < shard.nrules && found == NULL; r++) {
-            Rule *rule = shard.rules[r];
-            if (rule->deployment->full && template_matches(&rule->template, key)) found = rule->deployment;
-        }
-    }
+    for (int i = 0; i < count && found == NULL; i++) found = full_covering(argv[positions[i]]);
     if (positions != NULL) RedisModule_Free(positions);
     return found;
+}
+
+/* SORT … STORE key, GEORADIUS … STORE|STOREDIST key: the last one counts; without any they only read. */
+static Deployment *full_for_stored(RedisModuleString **argv, int argc) {
+    for (int i = argc - 2; i > 1; i--) {
+        Slice word = string_slice(argv[i]);
+        if (slice_is(word, "store") || slice_is(word, "storedist")) return full_covering(argv[i + 1]);
+    }
+    return NULL;
+}
+
+/* The full deployment that covers a key which the command may change; NULL: none. */
+static Deployment *full_for(Written written, RedisModuleString **argv, int argc) {
+    if (written == EVERY_KEY) return full_for_keys(argv, argc);
+    if (written == AFTER_STORE) return full_for_stored(argv, argc);
+    int at = written == FIRST_ARGUMENT ? 1 : 2;
+    return at < argc ? full_covering(argv[at]) : NULL;
 }
 
 static bool in_multi(RedisModuleCommandFilterCtx *filter) {
@@ -110,18 +110,19 @@ static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *de
     RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, command, strlen(command)));
 }
 
-static void refuse_if_covered(RedisModuleCommandFilterCtx *filter, int argc) {
+static void refuse_if_covered(RedisModuleCommandFilterCtx *filter, Written written, int argc) {
     RedisModuleString *fixed[64];
     RedisModuleString **argv = argc <= 64 ? fixed : RedisModule_Alloc(sizeof(*argv) * (size_t)argc);
     for (int i = 0; i < argc; i++) argv[i] = RedisModule_CommandFilterArgGet(filter, i);
-    Deployment *deployment = full_for(argv, argc);
+    Deployment *deployment = full_for(written, argv, argc);
     if (argv != fixed) RedisModule_Free(argv);
     if (deployment != NULL) refuse(filter, argc, deployment);
 }
 
 void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
-    if (full_deployments == 0 || argc < 2 || !shard.primary || !is_write(name)) return;
-    refuse_if_covered(filter, argc);
+    if (full_deployments == 0 || argc < 2 || !shard.primary) return;
+    Written written = what_is_written(name);
+    if (written != NOTHING) refuse_if_covered(filter, written, argc);
 }
 
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {

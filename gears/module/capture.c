@@ -65,7 +65,9 @@ static RedisModuleString *meta_for(char op) {
 typedef struct {
     RedisModuleString **argv; /* k, key, m, meta, then field, value… */
     size_t count, capacity;
-    size_t bytes;
+    size_t bytes;      /* about what the change takes in a stream, */
+    size_t names;      /* and what the names of its fields take there, unless they are those of the change before */
+    uint64_t shape;    /* tells which fields these are */
     size_t owned_from; /* strings from here on are ours to free: every one, or every second one */
     bool fields_owned;
     RedisModuleString *fixed[MAX_FIXED];
@@ -97,13 +99,20 @@ static void image_start(Image *image, RedisModuleString *key, char op) {
     image_push(image, label_meta);
     image_push(image, meta_for(op));
     image->owned_from = image->count;
-    image->bytes = string_slice(key).len + 32;
+    image->bytes = string_slice(key).len + 24;
+    image->names = 6;
+    image->shape = 1;
 }
 
 static void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
     image_push(image, field);
     image_push(image, value);
-    image->bytes += string_slice(value).len + (image->fields_owned ? string_slice(field).len : 0) + 4;
+    Slice name = string_slice(field);
+    uint64_t end = name.len;
+    memcpy(&end, name.bytes + name.len - (name.len < 8 ? name.len : 8), name.len < 8 ? name.len : 8);
+    image->bytes += string_slice(value).len + 2;
+    image->names += name.len + 2;
+    image->shape = (image->shape ^ end) * 0x100000001b3u;
 }
 
 static void image_end(Image *image) {
@@ -197,7 +206,8 @@ static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Imag
         return;
     }
     lane->last = id;
-    lane->bytes += image->bytes;
+    bytes_add(lane, 1, image->bytes + (image->shape == lane->shape ? 0 : image->names));
+    lane->shape = image->shape;
     deployment->captured++;
     replicate(ctx, lane, image, id);
     backlog_update(deployment);
@@ -388,7 +398,8 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
         shard.registry_stale = shard.registry_stale || registry_is_key(name);
         return;
     }
-    Lane *lane = registry_find_lane(name, NULL);
+    Deployment *deployment = NULL;
+    Lane *lane = registry_find_lane(name, &deployment);
     if (strcmp(event, "restore") == 0 && !registry_is_key(name)) {
         registry_adopt(ctx, name);
     } else if (lane != NULL && strcmp(event, "xadd") != 0) {
@@ -400,6 +411,8 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
         else if (lane->length < before)
             RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL",
                             event, (int)name.len, name.bytes, before - lane->length);
+        backlog_update(deployment);
+        barrier_check();
     } else if (registry_is_key(name)) {
         shard.registry_dirty = true;
     }

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* It grows by itself afterwards, and SQL holds it as a signed number of 64 bits. */
+#define EPOCH_MOST (1LL << 60)
+
 static int reply_error(RedisModuleCtx *ctx, char *message) {
     Text text = {0};
     text_printf(&text, "ERR %s", message);
@@ -124,9 +127,9 @@ static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc == 2) {
         if (!shard.primary) return reply_replica(ctx);
         if (RedisModule_StringToLongLong(argv[1], &wanted) != REDISMODULE_OK || wanted < 0 ||
-            (uint64_t)wanted <= shard.epoch)
-            return RedisModule_ReplyWithError(ctx,
-                                              "ERR the epoch can only be raised: give a number above the present one");
+            (uint64_t)wanted <= shard.epoch || wanted > EPOCH_MOST)
+            return RedisModule_ReplyWithError(
+                ctx, "ERR the epoch can only be raised: give a number above the present one, up to 2^60");
         registry_raise_epoch((uint64_t)wanted);
         registry_write(ctx, true);
     }

@@ -49,7 +49,8 @@ static long long next_number(Reader *reader, const char *what, long long low, lo
     char *end = digits;
     if (slice.len > 0 && slice.len < sizeof(digits)) memcpy(digits, slice.bytes, slice.len);
     long long value = strtoll(digits, &end, 10);
-    if (end == digits || *end != '\0' || value < low || value > high) {
+    bool all_digits = isdigit((unsigned char)digits[digits[0] == '-']) && (size_t)(end - digits) == slice.len;
+    if (!all_digits || value < low || value > high) {
         Text text = {0};
         text_printf(&text, "%s must be a whole number from %lld to %lld", what, low, high);
         reader->at--;

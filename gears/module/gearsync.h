@@ -53,6 +53,7 @@ uint64_t key_hash(Slice key); /* FNV-1a, 64 bits */
 unsigned key_slot(Slice key); /* Redis Cluster's slot, hash tags respected */
 
 /* -- registry.c: deployments, source, epoch ------------------------------------------------------------------- */
+struct Chunk; /* bytes.c */
 typedef struct {
     RedisModuleString *stream, *dead_stream;
     char *target;
@@ -61,7 +62,10 @@ typedef struct {
     RedisModuleStreamID last;  /* of the last change appended or found at load; 0-0: none known */
     RedisModuleStreamID acked; /* the last id acknowledged since this server started */
     size_t length;             /* changes that wait */
-    uint64_t bytes;            /* about what they take */
+    uint64_t bytes;            /* about what they take: the sum of the chunks */
+    struct Chunk *chunks;      /* from first_chunk up to end_chunk, oldest first */
+    size_t first_chunk, end_chunk, chunk_capacity;
+    uint64_t shape; /* tells which fields the last change has */
 } Lane;
 
 typedef enum { WORKER_STOPPED, WORKER_STARTING, WORKER_RUNNING, WORKER_BACKOFF, WORKER_FENCED } WorkerState;
@@ -172,6 +176,11 @@ long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID 
 int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b);
 bool stream_id_parse(Slice text, RedisModuleStreamID *id);
 
+/* -- bytes.c: about what the changes of a lane take -------------------------------------------------------------- */
+void bytes_add(Lane *lane, size_t count, uint64_t bytes); /* that many changes more */
+void bytes_take(Lane *lane, size_t count);                /* that many fewer, at the head */
+void bytes_free(Lane *lane);
+
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its present state; changes appended */
@@ -192,6 +201,7 @@ const char *move_target(RedisModuleCtx *ctx, Slice key);
 
 /* -- backlog.c ------------------------------------------------------------------------------------------------ */
 void backlog_update(Deployment *deployment);
+void backlog_recount(void); /* after deployments came or went */
 void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 

@@ -56,6 +56,7 @@ void lane_free(Lane *lane) {
     RedisModule_FreeString(NULL, lane->stream);
     RedisModule_FreeString(NULL, lane->dead_stream);
     RedisModule_Free(lane->target);
+    bytes_free(lane);
     RedisModule_Free(lane);
 }
 
@@ -99,17 +100,24 @@ static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id,
     return found;
 }
 
+/* All that the lane has, as the server measures it. */
+static void weigh(RedisModuleCtx *ctx, Lane *lane) {
+    bytes_take(lane, SIZE_MAX);
+    RedisModuleCallReply *usage = RedisModule_Call(ctx, "MEMORY", "cscc", "USAGE", lane->stream, "SAMPLES", "0");
+    if (usage != NULL && RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_INTEGER)
+        bytes_add(lane, lane->length, (uint64_t)RedisModule_CallReplyInteger(usage));
+    if (usage != NULL) RedisModule_FreeCallReply(usage);
+}
+
 void lane_refresh(RedisModuleCtx *ctx, Lane *lane) {
     size_t before = lane->length;
     uint64_t epoch = 0;
     lane->length = stream_length(ctx, lane->stream);
-    lane->bytes = before > 0 ? lane->bytes * lane->length / before : 0;
     last_entry(ctx, lane, &lane->last, &epoch);
-    if (lane->length == 0 || lane->bytes > 0) return;
-    RedisModuleCallReply *usage = RedisModule_Call(ctx, "MEMORY", "cs", "USAGE", lane->stream);
-    if (usage != NULL && RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_INTEGER)
-        lane->bytes = (uint64_t)RedisModule_CallReplyInteger(usage);
-    if (usage != NULL) RedisModule_FreeCallReply(usage);
+    if (lane->length > before || (lane->length > 0 && lane->bytes == 0))
+        weigh(ctx, lane);
+    else
+        bytes_take(lane, lane->length > 0 ? before - lane->length : SIZE_MAX);
 }
 
 uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane) {
@@ -138,8 +146,7 @@ long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID 
         }
     }
     if (key != NULL) RedisModule_CloseKey(key);
-    lane->bytes = before > 0 && lane->length < before ? lane->bytes * lane->length / before : lane->bytes;
-    if (lane->length == 0) lane->bytes = 0;
+    if (lane->length < before) bytes_take(lane, lane->length > 0 ? before - lane->length : SIZE_MAX);
     /* An id that was never given must not open the barriers to come. */
     if (stream_id_compare(id, lane->last) > 0) id = lane->last;
     if (stream_id_compare(id, lane->acked) > 0) lane->acked = id;

@@ -56,6 +56,7 @@ static void rebuild_rules(void) {
         if (deployment->draining) continue;
         for (int j = 0; j < deployment->nrules; j++) shard.rules[shard.nrules++] = &deployment->rules[j];
     }
+    backlog_recount();
 }
 
 static void put(Deployment *deployment) {
@@ -146,6 +147,17 @@ static char *check_dropped_targets(RedisModuleCtx *ctx, Deployment *deployment, 
     return NULL;
 }
 
+static char *check_databases(RedisModuleCtx *ctx, const Deployment *deployment) {
+    int before = RedisModule_GetSelectedDb(ctx), missing = -1;
+    for (int i = 0; i < deployment->nrules && missing < 0; i++)
+        if (RedisModule_SelectDb(ctx, deployment->rules[i].db) != REDISMODULE_OK) missing = deployment->rules[i].db;
+    RedisModule_SelectDb(ctx, before);
+    if (missing < 0) return NULL;
+    Text error = {0};
+    text_printf(&error, "a function is about database %d, which this server does not have", missing);
+    return error.bytes;
+}
+
 static void ensure_source(void) {
     if (shard.source[0] != '\0') return;
     RedisModule_GetRandomHexChars(shard.source, 12);
@@ -157,7 +169,8 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     char *error = deployment_parse(arguments, count, &deployment);
     if (error != NULL) return error;
     Deployment *old = registry_find((Slice){deployment->name, strlen(deployment->name)});
-    if (old != NULL) error = check_dropped_targets(ctx, deployment, old);
+    error = check_databases(ctx, deployment);
+    if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
     if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
         error = slice_copy((Slice){"this node of the cluster owns no slot, so it has nothing to capture", 67});
     if (error != NULL || check_only) {
@@ -209,6 +222,7 @@ static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
 void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard) {
     deployment->draining = true;
     rebuild_rules();
+    backlog_update(deployment);
     if (discard) {
         size_t waiting = 0;
         for (int i = 0; i < deployment->lane_count; i++) waiting += deployment->lanes[i]->length;
