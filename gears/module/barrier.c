@@ -44,6 +44,33 @@ static void add_mark(Waiter *waiter, Lane *lane) {
     waiter->marks[waiter->count++] = (Mark){slice_copy(string_slice(lane->stream)), lane->last};
 }
 
+static bool is_of(const Mark *mark, const Lane *lane) {
+    Slice name = string_slice(lane->stream);
+    return strlen(mark->stream) == name.len && memcmp(mark->stream, name.bytes, name.len) == 0;
+}
+
+/* Takes the mark of a lane out; false: there is none, or it was reached. */
+static bool take_mark(Waiter *waiter, const Lane *lane) {
+    for (int i = 0; i < waiter->count; i++) {
+        if (!is_of(&waiter->marks[i], lane)) continue;
+        bool open = stream_id_compare(lane->acked, waiter->marks[i].id) < 0;
+        RedisModule_Free(waiter->marks[i].stream);
+        waiter->marks[i] = waiter->marks[--waiter->count];
+        return open;
+    }
+    return false;
+}
+
+void barrier_lane_moved(Deployment *deployment, const Lane *old) {
+    for (Waiter *waiter = waiters; waiter != NULL; waiter = waiter->next) {
+        if (!take_mark(waiter, old)) continue;
+        for (int i = 0; i < deployment->lane_count; i++) {
+            Lane *lane = deployment->lanes[i];
+            if (!lane->retired && strcmp(lane->target, old->target) == 0) add_mark(waiter, lane);
+        }
+    }
+}
+
 static bool covers(const Deployment *deployment, Slice key) {
     for (int i = 0; i < deployment->nrules; i++)
         if (template_matches(&deployment->rules[i].template, key)) return true;

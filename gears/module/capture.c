@@ -405,12 +405,14 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
     } else if (lane != NULL && strcmp(event, "xadd") != 0) {
         size_t before = lane->length;
         lane_refresh(ctx, lane);
-        if (lane->length < before && shard.moving == MOVING_AWAY)
+        if (lane->length < before && shard.moving == MOVING_AWAY) {
             RedisModule_Log(ctx, "notice", "the lane %.*s moves to another shard, whose worker goes on with it",
                             (int)name.len, name.bytes);
-        else if (lane->length < before)
+            barrier_lane_moved(deployment, lane);
+        } else if (lane->length < before) {
             RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL",
                             event, (int)name.len, name.bytes, before - lane->length);
+        }
         backlog_update(deployment);
         barrier_check();
     } else if (registry_is_key(name)) {

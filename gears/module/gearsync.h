@@ -211,6 +211,8 @@ void filter_command(RedisModuleCommandFilterCtx *filter);
 /* -- barrier.c ------------------------------------------------------------------------------------------------ */
 int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 void barrier_check(void);
+/* A resharding took a lane away: who waited for it waits for the mark that follows it in the lanes that go on. */
+void barrier_lane_moved(Deployment *deployment, const Lane *old);
 void barrier_collect(void); /* frees clients that timed out or left */
 int barrier_waiting(void);
 

@@ -22,7 +22,7 @@ from tests.chaos.world import TABLES
 from tests.cluster import Cluster
 from tests.integration.command import environment
 from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
-from tests.integration.module.driving import changes, lanes
+from tests.integration.module.driving import changes, lanes, status
 from tests.servers import RedisServer, run_sql
 
 FUNCTIONS = """
@@ -228,6 +228,36 @@ def test_the_slot_of_the_lanes_moves(cluster: Cluster, variables: Variables, tmp
     assert table(url) == {number: 4}
     assert rows(url, "SELECT version FROM history ORDER BY seq") == [(3,), (4,)]
     eventually(lambda: old not in lanes(cluster.clients[1]))
+
+
+def test_who_waits_for_a_lane_that_moves_waits_until_it_is_empty(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    one = cluster.clients[0]
+    answers: list[dict[int, Any]] = []
+    [old] = lanes(one)
+
+    def wait_for_all() -> None:
+        with cluster.nodes[0].client() as client:
+            client.execute_command("GEARSYNC.WAIT", 60_000)
+            answers.append(table(url))
+
+    one.hset(key, "version", 1)
+    thread = threading.Thread(target=wait_for_all, daemon=True)
+    thread.start()
+    eventually(lambda: status(one)["barriers"] == 1)
+    cluster.move_slot(key_slot(old.encode()), 1)
+    eventually(lambda: old not in lanes(one))
+    with worker(cluster, 0, variables):
+        with pytest.raises(redis.ResponseError, match="TIMEOUT"):
+            one.execute_command("GEARSYNC.WAIT", 1000)
+        assert status(one)["barriers"] >= 1 and answers == []
+        with worker(cluster, 1, variables):
+            thread.join(60)
+    assert answers == [{int(key.split(":")[1]): 1}]
 
 
 def registry_tags(client: redis.Redis) -> list[str]:

@@ -16,6 +16,7 @@ from tests.integration.module.driving import (
     Function,
     acknowledge,
     connect,
+    decode,
     deploy,
     entries,
     lanes,
@@ -127,6 +128,108 @@ def test_one_deployment_or_one_key(shared_server: RedisServer, client: redis.Red
     with waiting(shared_server, client, 0, "key", "person:1") as waiter:
         acknowledge(client)
         assert waiter.result() == "OK"
+
+
+def test_a_key_waits_for_its_own_lane_alone_and_for_every_retired_one(
+    shared_server: RedisServer, client: redis.Redis
+) -> None:
+    deploy(client, lanes=8)
+    numbers = range(40)
+    for number in numbers:
+        client.hset(f"person:{number}", "age", number)
+    held = {lane: {decode(pairs).key for _, pairs in entries(client, lane)} for lane in lanes(client)}
+    for lane, keys in held.items():
+        if "person:0" not in keys:
+            client.execute_command("GEARSYNC.ACK", lane, entries(client, lane)[-1][0])
+    others = sorted({f"person:{number}" for number in numbers} - held[lane_of("person:0", held)])
+    assert client.execute_command("GEARSYNC.WAIT", 0, "KEY", others[0]) == b"OK"
+    with waiting(shared_server, client, 0, "KEY", "person:0") as waiter:
+        deploy(client, version=2, lanes=3)
+        # The retired lane is one of all keys now.
+        with waiting(shared_server, client, 0, "KEY", others[0], "DEPLOYMENT", "people") as other:
+            client.ping()
+            assert (waiter.answer, other.answer) == ("", "")
+            assert acknowledge(client) == len(held[lane_of("person:0", held)])
+            assert (waiter.result(), other.result()) == ("OK", "OK")
+
+
+def lane_of(key: str, held: dict[str, set[str]]) -> str:
+    return next(lane for lane, keys in held.items() if key in keys)
+
+
+def test_writes_that_go_on_never_starve_it(shared_server: RedisServer, client: redis.Redis) -> None:
+    """There is never a moment at which nothing waits."""
+    deploy(client, lanes=2)
+    for number in range(8):
+        client.hset(f"person:{number}", "age", 0)
+    with waiting(shared_server, client, 30_000) as waiter:
+        for age in range(1, 10):
+            before = {lane: entries(client, lane)[-1][0] for lane in lanes(client)}
+            for number in range(8):
+                client.hset(f"person:{number}", "age", age)
+            for lane, last in before.items():
+                assert client.execute_command("GEARSYNC.ACK", lane, last) > 0
+        assert waiter.result() == "OK"
+
+
+@pytest.mark.parametrize("command", [["DEL"], ["XTRIM", "MAXLEN", "0"]], ids=lambda each: str(each[0]))
+def test_a_lane_that_somebody_empties_by_hand_lets_them_go(
+    shared_server: RedisServer, client: redis.Redis, command: list[str]
+) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    with waiting(shared_server, client, 0) as waiter:
+        client.execute_command(command[0], lanes(client)[0], *command[1:])
+        assert waiter.result() == "OK"
+
+
+@pytest.mark.parametrize(("how", "answer"), [("TIMEOUT", "TIMEOUT not all"), ("ERROR", "UNBLOCKED")])
+def test_client_unblock(shared_server: RedisServer, client: redis.Redis, how: str, answer: str) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    with waiting(shared_server, client, 0) as waiter:
+        assert client.execute_command("CLIENT", "UNBLOCK", waiter.id, how) == 1
+        assert waiter.result().startswith(answer)
+    wait_for(lambda: status(client)["barriers"] == 0, "no barrier is left")
+    acknowledge(client)
+
+
+def test_a_reload_keeps_the_barrier(shared_server: RedisServer, client: redis.Redis) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    with waiting(shared_server, client, 0) as waiter:
+        client.execute_command("DEBUG", "RELOAD")
+        client.hset("person:1", "age", 2)
+        client.ping()
+        assert waiter.answer == ""
+        oldest: Any = client.xrange(lanes(client)[0], count=1)
+        client.execute_command("GEARSYNC.ACK", lanes(client)[0], oldest[0][0])
+        assert waiter.result() == "OK"
+
+
+def test_the_module_stays_as_long_as_somebody_waits(shared_server: RedisServer, client: redis.Redis) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    with waiting(shared_server, client, 0) as waiter:
+        with pytest.raises(redis.ResponseError, match="blocked clients"):
+            client.execute_command("MODULE", "UNLOAD", "gearsync")
+        acknowledge(client)
+        assert waiter.result() == "OK"
+
+
+def test_many_clients_that_leave_before_their_answer(shared_server: RedisServer, client: redis.Redis) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    leavers = [connect(shared_server, single_connection_client=True) for _ in range(30)]
+    for number, leaver in enumerate(leavers):
+        assert leaver.connection is not None
+        leaver.connection.send_command("GEARSYNC.WAIT", number % 3 * 100)
+    wait_for(lambda: status(client)["barriers"] >= 10, "those without a timeout wait")
+    for leaver in leavers:
+        leaver.close()
+    acknowledge(client)
+    wait_for(lambda: status(client)["barriers"] == 0, "no barrier is left")
+    client.execute_command("DEBUG", "RELOAD")
 
 
 def test_all_who_wait_are_answered_and_one_that_left_harms_nobody(
