@@ -97,8 +97,14 @@ def key_of(cluster: Cluster, number: int) -> str:
 
 
 def wait(cluster: Cluster) -> None:
-    for client in cluster.clients:
-        client.execute_command("GEARSYNC.WAIT", 4500)
+    """Wait until all is in SQL; fail with what the workers wait for."""
+    for node_ in cluster.nodes:
+        with node_.client(socket_timeout=None) as client:
+            try:
+                client.execute_command("GEARSYNC.WAIT", 40_000)
+            except redis.ResponseError as error:
+                reports = [one.execute_command("GEARSYNC.STATUS").decode() for one in cluster.clients]
+                raise AssertionError("\n".join([str(error), *reports])) from error
 
 
 def test_a_move_changes_no_row_and_leaves_marks(cluster: Cluster, tmp_path: Path) -> None:
