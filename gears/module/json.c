@@ -55,13 +55,13 @@ static bool escape(Cursor *cursor) {
     return true;
 }
 
-/* Of ASCII alone, as Python writes it (DEL as it is): so the status is text in any case. */
+/* Of ASCII alone, as Python writes it: so the status is text in any case. */
 static bool string(Cursor *cursor) {
     if (!take(cursor, '"')) return false;
     while (cursor->at < cursor->end) {
         unsigned char byte = (unsigned char)*cursor->at++;
         if (byte == '"') return true;
-        if (byte < 0x20 || byte > 0x7f || (byte == '\\' && !escape(cursor))) return false;
+        if (byte < 0x20 || byte > 0x7e || (byte == '\\' && !escape(cursor))) return false;
     }
     return false;
 }

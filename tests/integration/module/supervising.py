@@ -6,6 +6,7 @@ It writes down how it was called, and then does as the file ``mode`` beside it s
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ SOURCE = """#!/bin/sh
 here=$(dirname "$0")
 printf '%s\\n' "$@" >"$here/arguments"
 tr '\\0' '\\n' </proc/$$/environ >"$here/environment"
-ls -l /proc/$$/fd | sed -n 's/.* \\([0-9]*\\) -> /\\1 /p' >"$here/descriptors"
 read -r greeting
 printf '%s' "$greeting" >"$here/greeting.new" && mv "$here/greeting.new" "$here/greeting"
 mode=$(cat "$here/mode")
@@ -30,7 +30,7 @@ case $mode in
         sleep 1000 </dev/null &
         while :; do wait; done ;;
 esac
-cat >/dev/null
+exec cat >/dev/null
 """
 
 
@@ -73,6 +73,12 @@ def started(client: redis.Redis, **settings: Any) -> int:
     """Deploy with a worker of the module's; return its process id."""
     deploy(client, worker="SUPERVISED", **settings)
     return int(wait_for(lambda: worker(client)["pid"], "the worker's start"))
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """Return what the script in its mode ``stay`` has open, by number, once the shell has made way to cat."""
+    wait_for(lambda: psutil.Process(pid).name() == "cat", "cat in the shell's place")
+    return {int(link.name): os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
 
 
 def is_gone(pid: int) -> bool:

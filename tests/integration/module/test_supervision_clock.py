@@ -66,6 +66,7 @@ def test_pauses_grow_to_half_a_minute_and_fall_back_after_a_steady_run(
     client: redis.Redis, script: Script, clock: Clock
 ) -> None:
     fail_until_the_longest_pause(client, script, clock)
+    assert worker(client)["last_exit"] == "exit code 7"
     script.mode("stay")
     clock.advance(20)
     always(lambda: (worker(client)["state"], worker(client)["pid"]) == ("backoff", 0))
@@ -88,6 +89,13 @@ def test_a_short_run_keeps_the_long_pause(client: redis.Redis, script: Script, c
     wait_for(lambda: worker(client)["state"] == "backoff", "the pause")
     clock.advance(15)
     always(lambda: worker(client)["pid"] == 0)
+
+
+def test_an_upgrade_starts_a_failed_worker_at_once(client: redis.Redis, script: Script, clock: Clock) -> None:
+    fail_until_the_longest_pause(client, script, clock)
+    script.mode("stay")
+    deploy(client, version=2, worker="SUPERVISED")
+    wait_for(lambda: worker(client)["pid"], "the new worker, half a minute early", 10)
 
 
 def test_a_fenced_worker_comes_back_when_the_other_one_is_silent(

@@ -100,6 +100,7 @@ def test_it_has_no_secret_and_no_descriptor_of_the_servers_and_ends_with_it(
     client.close()
     server.kill9()
     wait_for(lambda: has_ended(pid), "the end of the worker")
+    assert "stopping: Redis asks for it, or is gone" in server.log_text()
 
 
 def descriptors(pid: int) -> set[str]:
