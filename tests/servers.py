@@ -31,6 +31,7 @@ from redis.retry import Retry
 from sqlalchemy.engine import URL, make_url
 from typing_extensions import Self
 
+from tests import sanitizers
 from tests.choice import find_binary
 
 #: Seconds that a server may take to start, and to stop after being asked to.
@@ -163,6 +164,10 @@ class Server:
     def _log_path(self) -> Path:
         return self.directory / f"{self.name}.log"
 
+    def _environment(self) -> dict[str, str] | None:
+        """Return the environment of the server; None: that of the tests."""
+        return None
+
     def _account(self) -> pwd.struct_passwd | None:
         if os.geteuid() != 0 or self.system_user is None:
             return None
@@ -183,6 +188,7 @@ class Server:
         return subprocess.Popen(
             command,
             cwd=self.directory,
+            env=self._environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -255,6 +261,14 @@ class RedisServer(Server):
         self.module_arguments = tuple(module_arguments)
         self.binary = binary or find_redis_server()
 
+    def stop(self) -> None:
+        """Stop as any server does. Raises ServerError with what sanitizers in the module have found."""
+        self.terminate()
+        found = sanitizers.reports(self.log_text()) if sanitizers.are_asked_for() else []
+        super().stop()
+        if found:
+            raise ServerError("the sanitizers report:\n" + "\n\n".join(found))
+
     @property
     def url(self) -> str:
         """The URL of database 0."""
@@ -271,6 +285,9 @@ class RedisServer(Server):
         if self.module is not None:
             command += ["--loadmodule", self.module, *self.module_arguments]
         return command
+
+    def _environment(self) -> dict[str, str] | None:
+        return sanitizers.environment(self.module)
 
     def _check_ready(self) -> None:
         once = Retry(NoBackoff(), 0)

@@ -196,4 +196,6 @@ API_OPTIONAL(API_DECLARE)
 /* Resolves every pointer above. NULL, or the name of the first required function that the server lacks. */
 const char *api_resolve(RedisModuleCtx *ctx);
 
+void api_free_theirs(void *memory); /* what the server allocated and left to us */
+
 #endif

@@ -70,7 +70,7 @@ static Deployment *full_for_keys(RedisModuleString **argv, int argc) {
     Deployment *found = NULL;
     int *positions = RedisModule_GetCommandKeys(shard.detached, argv, argc, &count);
     for (int i = 0; i < count && found == NULL; i++) found = full_covering(argv[positions[i]]);
-    if (positions != NULL) RedisModule_Free(positions);
+    if (positions != NULL) api_free_theirs(positions);
     return found;
 }
 

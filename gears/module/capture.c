@@ -54,6 +54,8 @@ void capture_free(void) {
     pending_count = pending_capacity = pending_running = 0;
 }
 
+bool capture_is_pending(void) { return pending_count > 0; }
+
 static RedisModuleString *meta_for(char op) {
     RedisModuleString **meta = &metas[(int)op];
     if (*meta == NULL) *meta = RedisModule_CreateStringPrintf(NULL, "%c%llx", op, (unsigned long long)shard.epoch);

@@ -10,6 +10,8 @@
 static int leaving_slot = -1;
 static bool timer_set;
 
+bool cluster_is_pending(void) { return timer_set; }
+
 char *cluster_nodes(RedisModuleCtx *ctx) {
     /* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", "NODES");

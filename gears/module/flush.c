@@ -17,6 +17,7 @@ static bool timer_set;
 
 void flush_expect_reload(bool expected) { reload_expected = expected; }
 void flush_reload_done(void) { reload_expected = false; }
+bool flush_is_pending(void) { return timer_set; }
 
 static RedisModuleString *dump(RedisModuleCtx *ctx, RedisModuleString *key) {
     RedisModule_SelectDb(ctx, 0);

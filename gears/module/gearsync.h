@@ -190,6 +190,7 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
+bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
 void capture_free(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */
@@ -232,6 +233,7 @@ bool json_is_object(Slice text);
 void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data);
 void flush_expect_reload(bool expected);
 void flush_reload_done(void);
+bool flush_is_pending(void);
 
 /* -- workers.c ------------------------------------------------------------------------------------------------ */
 void worker_init(Worker *worker);
@@ -249,6 +251,7 @@ char *cluster_nodes(RedisModuleCtx *ctx);     /* what CLUSTER NODES says, to be 
 bool cluster_choose_tag(RedisModuleCtx *ctx); /* sets shard.tag to one whose slot is ours; false: none is */
 void cluster_check_tag(RedisModuleCtx *ctx);
 void cluster_slot_leaves(unsigned slot);
+bool cluster_is_pending(void);
 
 /* -- status.c ------------------------------------------------------------------------------------------------- */
 int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);

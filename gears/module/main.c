@@ -132,12 +132,7 @@ static bool check_api(RedisModuleCtx *ctx, const char *missing) {
     return false;
 }
 
-EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    const char *missing = api_resolve(ctx);
-    if (RedisModule_SetModuleAttribs == NULL || RedisModule_IsModuleNameBusy == NULL) return REDISMODULE_ERR;
-    if (RedisModule_IsModuleNameBusy("gearsync")) return REDISMODULE_ERR;
-    RedisModule_SetModuleAttribs(ctx, "gearsync", GEARSYNC_VERSION, REDISMODULE_APIVER_1);
-    if (!check_api(ctx, missing)) return REDISMODULE_ERR;
+static void start_shard(RedisModuleCtx *ctx) {
     memset(&shard, 0, sizeof(shard));
     int flags = RedisModule_GetContextFlags(ctx);
     shard.primary = (flags & REDISMODULE_CTX_FLAGS_MASTER) != 0;
@@ -148,23 +143,58 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
     shard.detached = RedisModule_GetDetachedThreadSafeContext(ctx);
     shard.propagates = has_readers(ctx);
     if (!shard.cluster) cluster_choose_tag(ctx);
-    if (!take_arguments(ctx, argv, argc) || commands_register(ctx) != REDISMODULE_OK || !subscribe(ctx))
+}
+
+static void end_shard(void) {
+    registry_free();
+    capture_free();
+    move_forget();
+    RedisModule_FreeThreadSafeContext(shard.detached);
+    if (shard.python != NULL) RedisModule_Free(shard.python);
+    if (shard.worker_url != NULL) RedisModule_Free(shard.worker_url);
+    memset(&shard, 0, sizeof(shard));
+}
+
+EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (!check_api(ctx, api_resolve(ctx))) return REDISMODULE_ERR;
+    if (RedisModule_IsModuleNameBusy("gearsync")) {
+        RedisModule_Log(ctx, "warning", "gearsync can't be loaded: it is loaded already; unload it first");
         return REDISMODULE_ERR;
+    }
+    RedisModule_SetModuleAttribs(ctx, "gearsync", GEARSYNC_VERSION, REDISMODULE_APIVER_1);
+    start_shard(ctx);
+    if (!take_arguments(ctx, argv, argc) || commands_register(ctx) != REDISMODULE_OK || !subscribe(ctx)) {
+        end_shard();
+        return REDISMODULE_ERR;
+    }
     /* Loaded into a running server: its deployments are there already. */
     if (shard.primary && !shard.loading) registry_take_over(ctx, false);
+    shard.registry_stale = !shard.primary;
     RedisModule_Log(ctx, "notice", "gearsync %s loaded: capture by %s", GEARSYNC_VERSION_TEXT,
                     shard.has_jobs ? "post-notification jobs" : "notifications");
     return REDISMODULE_OK;
 }
 
+/* What the server would call after the module is gone; newer servers refuse by themselves while there are timers. */
+static const char *what_is_pending(void) {
+    if (capture_is_pending()) return "changes of this transaction are still to be captured";
+    if (flush_is_pending()) return "a flush is still to be made good for the replicas and the AOF";
+    return cluster_is_pending() ? "lanes are about to leave their slot" : NULL;
+}
+
 EXPORT int RedisModule_OnUnload(RedisModuleCtx *ctx) {
-    (void)ctx;
+    const char *pending = what_is_pending();
+    if (pending != NULL) {
+        RedisModule_Log(ctx, "warning", "gearsync can't be unloaded now: %s; try again", pending);
+        return REDISMODULE_ERR;
+    }
+    registry_write_if_dirty(ctx);
+    if (shard.primary && shard.nrules > 0)
+        RedisModule_Log(ctx, "warning",
+                        "gearsync is unloaded with %d deployments: what is written until it is loaded again is not "
+                        "captured (docs/guide.md says how to change the module without a gap)",
+                        shard.count);
     workers_unload();
-    registry_free();
-    capture_free();
-    RedisModule_FreeThreadSafeContext(shard.detached);
-    if (shard.python != NULL) RedisModule_Free(shard.python);
-    if (shard.worker_url != NULL) RedisModule_Free(shard.worker_url);
-    memset(&shard, 0, sizeof(shard));
+    end_shard();
     return REDISMODULE_OK;
 }

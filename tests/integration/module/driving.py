@@ -12,8 +12,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-import gears.module
 from tests.choice import version_of
+from tests.sanitizers import module_path
 from tests.servers import RedisServer, find_redis_server
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ def module_server(*options: str, arguments: Sequence[str] = ("SUPERVISE", "no"),
     """Return a server, not yet started, with the module and with DEBUG allowed."""
     if server_version() >= (7, 0):
         options = ("--enable-debug-command", "yes", "--enable-module-command", "yes", *options)
-    return RedisServer(*options, module=gears.module.path(), module_arguments=arguments, **more)
+    return RedisServer(*options, module=module_path(), module_arguments=arguments, **more)
 
 
 def connect(server: RedisServer, **options: Any) -> redis.Redis:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import pytest
 import redis
 
-import gears.module
 from tests.integration.module.driving import (
     ALWAYS,
     Change,
@@ -23,6 +22,7 @@ from tests.integration.module.driving import (
     status,
     wait_for,
 )
+from tests.sanitizers import module_path
 from tests.servers import RedisServer
 
 
@@ -178,7 +178,7 @@ def test_unload_and_load(client: redis.Redis) -> None:
         epoch = status(client)["epoch"]
         client.execute_command("MODULE", "UNLOAD", "gearsync")
         client.hset("person:1", "first", "not captured")
-        client.execute_command("MODULE", "LOAD", gears.module.path(), "SUPERVISE", "no")
+        client.execute_command("MODULE", "LOAD", module_path(), "SUPERVISE", "no")
         assert status(client)["epoch"] == epoch + 1
         assert [each.image["first"] for each in changes(client)] == [str(each) for each in range(cycle + 1)]
 
@@ -187,8 +187,8 @@ def test_bad_module_arguments_are_refused(client: redis.Redis) -> None:
     client.execute_command("MODULE", "UNLOAD", "gearsync")
     for arguments in (["SUPERVISE"], ["SUPERVISE", "maybe"], ["COLOUR", "red"]):
         with pytest.raises(redis.ResponseError):
-            client.execute_command("MODULE", "LOAD", gears.module.path(), *arguments)
-    client.execute_command("MODULE", "LOAD", gears.module.path(), "supervise", "NO")
+            client.execute_command("MODULE", "LOAD", module_path(), *arguments)
+    client.execute_command("MODULE", "LOAD", module_path(), "supervise", "NO")
     assert status(client)["deployments"] == []
 
 
