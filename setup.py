@@ -26,7 +26,7 @@ from setuptools.errors import CompileError
 FOLDER = os.path.join("gears", "module")
 FLAGS = ["-std=c11", "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
 SANITIZED = os.path.join("build", "sanitized", "gearsync.so")
-#: It stays mapped when it is unloaded, so that the functions behind a leak that is found afterwards have names.
+#: It stays mapped when it is unloaded, so that functions behind a leak that is found afterwards have names.
 #: What the compiler thinks of formats is not sound with these checks in the code.
 SANITIZE_FLAGS = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-O1", "-Wl,-z,nodelete"]
 SANITIZE_FLAGS += ["-Wno-format-truncation"]

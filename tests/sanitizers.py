@@ -2,8 +2,8 @@
 
 With GEARSYNC_TEST_SANITIZED=1 the tests of the module load ``build/sanitized/gearsync.so`` (made by
 ``setup.py build_ext --sanitize``) in place of the one that users have. An unmodified server then needs the
-sanitizers' libraries before all others. What they find stands in the server's log; a server whose log has some
-fails its test when it stops.
+sanitizers' libraries before all others. What they find stands in the server's log; a server whose log has
+some fails its test when it stops.
 """
 
 from __future__ import annotations

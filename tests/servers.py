@@ -39,6 +39,10 @@ START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
+#: What Redis and Valkey log, after their name, when they crash.
+CRASH = " BUG REPORT START"
+
+
 class ServerError(Exception):
     """A server for tests could not be found, or did not start."""
 
@@ -262,10 +266,13 @@ class RedisServer(Server):
         self.binary = binary or find_redis_server()
 
     def stop(self) -> None:
-        """Stop as any server does. Raises ServerError with what sanitizers in the module have found."""
+        """Stop as any server does. Raises ServerError when it has crashed, or sanitizers found something."""
         self.terminate()
-        found = sanitizers.reports(self.log_text()) if sanitizers.are_asked_for() else []
+        log = self.log_text()
         super().stop()
+        if CRASH in log:
+            raise ServerError(f"{self.name} crashed: {log[log.index(CRASH) :][:5000]}")
+        found = sanitizers.reports(log) if sanitizers.are_asked_for() else []
         if found:
             raise ServerError("the sanitizers report:\n" + "\n\n".join(found))
 

@@ -176,6 +176,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, CommandFilterArgDelete, (RedisModuleCommandFilterCtx *, int))                                               \
     X(int *, GetCommandKeys, (RedisModuleCtx *, RedisModuleString **, int, int *))                                     \
     X(int, GetContextFlags, (RedisModuleCtx *))                                                                        \
+    X(int, AvoidReplicaTraffic, (void))                                                                                \
     X(long long, Milliseconds, (void))                                                                                 \
     X(const char *, GetMyClusterID, (void))                                                                            \
     X(void, GetRandomHexChars, (char *, size_t))                                                                       \

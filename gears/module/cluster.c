@@ -117,7 +117,8 @@ static void change_tag(RedisModuleCtx *ctx) {
 static void on_timer(RedisModuleCtx *ctx, void *data) {
     (void)data;
     timer_set = false;
-    if (shard.primary && shard.tag_lost) change_tag(ctx);
+    /* If not now, then at the next tick. */
+    if (shard_may_write() && shard.tag_lost) change_tag(ctx);
 }
 
 void cluster_slot_leaves(unsigned slot) {

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#define PAUSE_MS 10 /* between two looks whether writes are still paused */
+
 typedef struct {
     RedisModuleString *key, *payload;
 } Saved;
@@ -82,8 +84,9 @@ static void replicate_key(RedisModuleCtx *ctx, RedisModuleString *key) {
 
 static void on_timer(RedisModuleCtx *ctx, void *data) {
     (void)data;
-    timer_set = false;
-    if (!shard.primary) return;
+    timer_set = shard.primary && !shard_may_write();
+    if (timer_set) RedisModule_CreateTimer(ctx, PAUSE_MS, on_timer, NULL);
+    if (!shard_may_write()) return;
     RedisModule_SelectDb(ctx, 0);
     registry_write(ctx, true);
     each_key(ctx, replicate_key);

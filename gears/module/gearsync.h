@@ -141,6 +141,12 @@ typedef struct {
 } Shard;
 extern Shard shard;
 
+/* -- main.c --------------------------------------------------------------------------------------------------- */
+
+/* Whether the module may write by itself, outside of a client's command. While writes are paused (CLIENT PAUSE, a
+ * failover, a shutdown that waits for replicas) the server ends itself if anything is to be replicated. */
+bool shard_may_write(void);
+
 Deployment *registry_find(Slice name);
 Lane *registry_find_lane(Slice stream, Deployment **owner);
 char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count,

@@ -33,6 +33,8 @@ static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t sub
         shard.registry_stale = true;
 }
 
+bool shard_may_write(void) { return shard.primary && !shard.loading && !RedisModule_AvoidReplicaTraffic(); }
+
 static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)subevent, (void)data;
     static long long last;
@@ -42,7 +44,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     barrier_collect();
     workers_tick(ctx);
     if (!shard.loading) aof_tick(ctx);
-    if (!shard.primary || shard.loading) return;
+    if (!shard_may_write()) return;
     cluster_check_tag(ctx);
     registry_finish_drained(ctx);
     registry_write_if_dirty(ctx);

@@ -326,7 +326,7 @@ void registry_write(RedisModuleCtx *ctx, bool replicate) {
 }
 
 void registry_write_if_dirty(RedisModuleCtx *ctx) {
-    if (shard.registry_dirty && shard.primary && !shard.loading) registry_write(ctx, true);
+    if (shard.registry_dirty && shard_may_write()) registry_write(ctx, true);
 }
 
 void registry_raise_epoch(uint64_t epoch) {
