@@ -2,6 +2,7 @@
 # make demo      a run of the whole thing on this machine; TARGET=sqlite (default), postgres or mysql
 # make test      installs what the tests need, runs them all, then lint
 # make soak      the long form of the tests that kill, fail over, reshard and generate; hours
+# make sanitize  the module's tests with AddressSanitizer and UndefinedBehaviorSanitizer in it; minutes
 # make bench     the benchmarks
 # make lint, make format, make docs, make module, make clean
 
@@ -15,7 +16,7 @@ MODULE := gears/module/gearsync.so
 EXTRAS := dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test soak servers bench docs lint format module clean
+.PHONY: install demo test soak sanitize servers bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -49,6 +50,11 @@ test: install servers
 # The same tests in their long form: all rounds of killing, failing over and resharding; hours.
 soak: install servers
 	GEARSYNC_SOAK=1 $(BIN)/python -m pytest tests/chaos tests/integration --timeout 7200
+
+# In an unmodified server; needs the sanitizers' libraries of the compiler (gcc has them).
+sanitize: install servers
+	$(BIN)/python setup.py --quiet build_ext --sanitize
+	GEARSYNC_TEST_SANITIZED=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/integration/module
 
 bench: install servers
 	$(BIN)/python -m bench
