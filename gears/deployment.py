@@ -15,6 +15,8 @@ from gears.mapping import is_text
 
 PAYLOAD_FORMAT = 1
 MAX_LANES = 64
+#: Of all targets of a deployment together; the module searches them one by one.
+MAX_ALL_LANES = 1024
 MAX_BATCH = 1_000_000
 MAX_INTERVAL_MS = 60_000
 MAX_BACKLOG = 1 << 50
@@ -252,6 +254,10 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
     mistakes: list[Mistake] = []
     if not deployment.functions:
         mistakes.append(Mistake(place, "", "", "no function is declared; a deployment needs at least one"))
+    if deployment.lanes * len(deployment.targets) > MAX_ALL_LANES:
+        message = "{} targets of {} lanes each are too many: at most {} lanes for all targets together"
+        problem = message.format(len(deployment.targets), deployment.lanes, MAX_ALL_LANES)
+        mistakes.append(Mistake(place, "", "lanes", problem))
     places: dict[str, str] = {}
     for function in deployment.functions:
         if function.name in places:

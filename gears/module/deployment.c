@@ -142,6 +142,8 @@ static void read_settings(Reader *reader, Deployment *deployment) {
 static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
     expect(reader, "TARGETS");
     deployment->ntargets = (int)next_number(reader, "the number of targets", 1, 1000);
+    if (reader->error == NULL && deployment->ntargets * deployment->nlanes > MAX_ALL_LANES)
+        fail(reader, "the lanes of all targets together must be at most 1024");
     if (reader->error != NULL) deployment->ntargets = 0;
     deployment->targets = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(char *));
     for (int i = 0; i < deployment->ntargets; i++) {

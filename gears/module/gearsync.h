@@ -15,6 +15,7 @@
 #define KEY_PREFIX "gearsync:{"
 #define NAME_MAX_BYTES 64
 #define MAX_LANES 64
+#define MAX_ALL_LANES 1024 /* of all targets of a deployment together: they are searched one by one */
 
 /* -- text.c: growable text ------------------------------------------------------------------------------------ */
 typedef struct {

@@ -4,8 +4,14 @@
 
 #include <string.h>
 
+/* Room for one more after count of them; the room doubles, whenever count is a power of two. */
+static void *grown(void *items, size_t count, size_t size) {
+    if ((count & (count - 1)) != 0) return items;
+    return RedisModule_Realloc(items, (count > 0 ? count * 2 : 1) * size);
+}
+
 static TemplatePart *add_part(Template *template) {
-    template->parts = RedisModule_Realloc(template->parts, sizeof(TemplatePart) * (size_t)(template->count + 1));
+    template->parts = grown(template->parts, (size_t) template->count, sizeof(TemplatePart));
     TemplatePart *part = &template->parts[template->count++];
     memset(part, 0, sizeof(*part));
     return part;
@@ -14,7 +20,7 @@ static TemplatePart *add_part(Template *template) {
 static void add_literal_byte(Template *template, char byte) {
     TemplatePart *last = template->count > 0 ? &template->parts[template->count - 1] : NULL;
     if (last == NULL || last->capture) last = add_part(template);
-    last->literal = RedisModule_Realloc(last->literal, last->len + 1);
+    last->literal = grown(last->literal, last->len, 1);
     last->literal[last->len++] = byte;
 }
 

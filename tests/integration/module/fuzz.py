@@ -1,11 +1,13 @@
 """A fuzzer of the module's commands: words of their grammar, cut, swapped, doubled and filled with junk.
 
+They come alone, as transactions and as scripts; some clients leave while they wait.
 ``python -m tests.integration.module.fuzz SECONDS [SEED]`` fuzzes a server of its own for as long as that.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import random
 import sys
 import time
@@ -67,6 +69,17 @@ WORDS = [
     "FUNCTIONS",
 ]
 WORDS += ["KEEP", "DELETE", "DISCARD", "DEPLOYMENT", "KEY"]
+#: Short ones, and those that no server can wait for.
+TIMEOUTS = [1, 1, 1, -1, "x", 2**40 + 1, 2**62, 2**63 - 1, 2**64]
+#: Runs the commands in its arguments, each after the number of its words; errors are passed over.
+SCRIPT = """
+local at = 1
+while at <= #ARGV do
+    local words = tonumber(ARGV[at])
+    redis.pcall(unpack(ARGV, at + 1, at + words))
+    at = at + words + 1
+end
+"""
 
 
 @dataclass
@@ -102,6 +115,25 @@ class Fuzzer:
         if self._dice.random() < 0.5:
             words[first:] = self._spoil(words[first:])
         return words
+
+    def unit(self) -> list[list[Any]]:
+        """Return what comes next: one command, or a transaction of some, or a script that runs them."""
+        commands = [self.command() for _ in range(self._dice.choice([1] * 12 + [2, 3, 6]))]
+        if len(commands) == 1:
+            return commands
+        if self._dice.random() < 0.5:
+            return [["MULTI"], *commands, ["EXEC"]]
+        words = [word for command in commands for word in (len(command), *command)]
+        return [["EVAL", SCRIPT, 0, *words]]
+
+    def leave(self) -> None:
+        """Have a client wait and go away without reading its answer."""
+        connection = self._client.connection_pool.make_connection()
+        connection.connect()
+        connection.send_command("GEARSYNC.WAIT", self._dice.choice([0, 0, 50, *TIMEOUTS]))
+        if self._dice.random() < 0.5:
+            self._client.ping()
+        connection.disconnect()
 
     def _junk(self) -> Any:
         kind = self._dice.randrange(6)
@@ -164,7 +196,7 @@ class Fuzzer:
         return ["GEARSYNC.ACK", self._dice.choice(known), self._dice.choice(IDS)]
 
     def _wait(self) -> list[Any]:
-        words: list[Any] = ["GEARSYNC.WAIT", self._dice.choice([1, 1, 1, -1, "x"])]
+        words: list[Any] = ["GEARSYNC.WAIT", self._dice.choice(TIMEOUTS)]
         return (
             words
             if self._dice.random() < 0.5
@@ -179,6 +211,7 @@ class Fuzzer:
         if dice.random() < 0.2:
             key = dice.choice([*lane_keys(self._client), "person:1"])
         value = dice.randbytes(dice.choice([0, 5, 5000]))
+        lane = dice.choice(lane_keys(self._client) or ["x"])
         commands = [
             ["HSET", key, "first", value],
             ["HDEL", key, "first"],
@@ -191,6 +224,11 @@ class Fuzzer:
             ["EXPIRE", key, 0],
             ["FLUSHALL"],
             ["XADD", key, "*", "a", "b"],
+            ["RPUSH", key, value],
+            ["LPOP", key],
+            ["SORT", key, "STORE", "person:1"],
+            ["XTRIM", lane, "MAXLEN", dice.choice([0, 1, 5])],
+            ["XGROUP", "CREATE", lane, "g", "$"],
         ]
         return list(dice.choice(commands))
 
@@ -203,6 +241,7 @@ class Fuzzer:
                     ["GEARSYNC.HEARTBEAT", dice.choice(NAMES), dice.choice(NAMES), report],
                     ["GEARSYNC.RECAPTURE", "person:1", dice.choice(NAMES)],
                     ["GEARSYNC.EPOCH"],
+                    ["GEARSYNC.EPOCH", dice.choice([0, -1, "x", 2**60 + 1, 2**63 - 1, 2**64])],
                     ["GEARSYNC.STATUS"],
                     ["GEARSYNC.DEPLOYMENTS"],
                     ["GEARSYNC.REFUSE", dice.choice(NAMES)],
@@ -239,23 +278,30 @@ def _check(client: redis.Redis) -> None:
     assert after == {key: state for key, state in before.items() if key not in left}
 
 
-def run(client: redis.Redis, seconds: float, seed: int) -> Report:
-    """Fuzz for so many seconds; AssertionError or a lost connection when the server took harm."""
+def _send(client: redis.Redis, words: list[Any], report: Report) -> None:
+    report.commands += 1
+    try:
+        client.execute_command(*words)
+        report.accepted += 1
+    except redis.ResponseError:
+        report.refused += 1
+
+
+def run(client: redis.Redis, seed: int, seconds: float = math.inf, cases: float = math.inf) -> Report:
+    """Fuzz for so many seconds or commands; AssertionError or a lost connection when the server took harm."""
     fuzzer, report = Fuzzer(client, seed), Report()
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        for _ in range(ROUND):
-            words = fuzzer.command()
-            report.commands += 1
-            try:
-                client.execute_command(*words)
-                report.accepted += 1
-            except redis.ResponseError:
-                report.refused += 1
-        _check(client)
+    with client.client() as one:
+        while time.monotonic() < deadline and report.commands < cases:
+            for _ in range(ROUND):
+                for words in fuzzer.unit():
+                    _send(one, words, report)
+            fuzzer.leave()
+            _check(client)
     return report
 
 
 if __name__ == "__main__":
     with module_server() as own_server, connect(own_server) as own_client:
-        print(run(own_client, float(sys.argv[1]), int((sys.argv[2:] or ["1"])[0])))
+        seed_given = int((sys.argv[2:] or ["1"])[0])
+        print(run(own_client, seed_given, seconds=float(sys.argv[1])))

@@ -259,6 +259,14 @@ def test_deleting_rows_at_a_flush_needs_one_lane() -> None:
     load(write("functions.py", text.replace("lanes=2", "lanes=1")))
 
 
+def test_all_lanes_of_all_targets_together_are_limited() -> None:
+    text = PYTHON.replace("lanes=2", "lanes=64")
+    line = 'WriteBehind("car:{{id}}", "cars", ["a"], Target("env:DB_{0}"), name="cars{0}")\n'
+    [mistake] = mistakes_of("functions.py", text + "".join(line.format(number) for number in range(16)))
+    assert "17 targets of 64 lanes each are too many: at most 1024 lanes" in mistake
+    load(write("functions.py", text + "".join(line.format(number) for number in range(15))))
+
+
 def test_a_function_with_a_target_that_is_not_there_is_told_which_there_are() -> None:
     text = TOML.replace('target = "reporting"', 'target = "reprting"', 1)
     [mistake] = mistakes_of("gearsync.toml", text)
