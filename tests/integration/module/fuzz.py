@@ -128,7 +128,9 @@ class Fuzzer:
 
     def leave(self) -> None:
         """Have a client wait and go away without reading its answer."""
-        connection = self._client.connection_pool.make_connection()
+        # Not of the pool: it counts what it makes.
+        pool = self._client.connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
         connection.connect()
         connection.send_command("GEARSYNC.WAIT", self._dice.choice([0, 0, 50, *TIMEOUTS]))
         if self._dice.random() < 0.5:
