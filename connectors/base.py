@@ -165,7 +165,7 @@ class Connector:
                 isolation.run(rows)
                 self._checkpoint.count(connection, claim, isolation.applied)
                 if isolation.refusals:
-                    on_refused(isolation.refusals)
+                    on_refused([self._with_column(connection, each) for each in isolation.refusals])
             return Applied(isolation.applied, len(isolation.refusals))
         except Refused as error:
             raise SchemaMismatch(f"the database refuses at COMMIT what it took before: {error}") from error
@@ -202,6 +202,11 @@ class Connector:
         """Correct what SQLAlchemy's reflection did not tell; return warnings about the table."""
         return []
 
+    @staticmethod
+    def _true_name(name: str) -> str:
+        """Return the name of a column of which SQLAlchemy's reflection gives ``name``."""
+        return name
+
     def _default(self, column: Column) -> str:
         """Return the SQL expression that sets a column of an existing row to its default."""
         return "DEFAULT"
@@ -220,6 +225,10 @@ class Connector:
 
     def _settle(self, connection: Connection) -> None:
         """Have constraints checked that would otherwise wait for the COMMIT."""
+
+    def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
+        """Return the column for which a row was refused, when the error did not bring it along; else ""."""
+        return ""
 
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
         """Return what an error of the driver means for the caller."""
@@ -246,20 +255,27 @@ class Connector:
     def _quoted_table(self, name: str) -> str:
         return f"{self._quote(self.schema)}.{self._quote(name)}" if self.schema else self._quote(name)
 
+    def _with_column(self, connection: Connection, refusal: Refusal) -> Refusal:
+        table = self.table(refusal.row.table)
+        if refusal.column in table.columns:
+            return refusal
+        return refusal._replace(column=self._blamed(connection, table, refusal))
+
     def _reflect(self, connection: Connection, name: str) -> Table:
-        reflected = reflection.Reflected(connection, name, self.schema)
+        reflected = reflection.Reflected(connection, name, self.schema, self._true_name)
         columns = {}
         for info in reflected.columns:
             default = info.get("default")
             makes_own = info.get("autoincrement") is True or info.get("identity") or info.get("computed")
-            columns[info["name"]] = Column(
-                info["name"],
+            name_of_column = self._true_name(info["name"])
+            columns[name_of_column] = Column(
+                name_of_column,
                 info["type"],
                 str(info["type"]) if not isinstance(info["type"], sa.types.NullType) else "unknown",
                 self._converter(info["type"]),
                 nullable=bool(info["nullable"]),
                 has_default=default is not None or bool(makes_own),
-                primary_key=info["name"] in reflected.primary_key,
+                primary_key=name_of_column in reflected.primary_key,
                 default=default,
             )
         notes = self._complete(connection, reflected, name, columns)

@@ -18,7 +18,7 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, times, types
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
-from connectors.rows import RowOp
+from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 
 # NO_AUTO_VALUE_ON_ZERO: the key 0 is 0, not the next number. Backslashes escape, which the literals rely on.
@@ -56,8 +56,12 @@ _UNAVAILABLE = {
     3572,
 }
 
-_COLUMN = re.compile(r"[Cc]olumn (?:'|(?:`[^`]*`\.)*`)([^'`]+)['`]")
+#: How messages name a column: at their start, or at their end.
+_STARTS = ("Column '{column}' ", "Field '{column}' ", "CONSTRAINT {constraint} failed ")
+_ENDS = (" column '{column}'", " column {full}", " column '{table}.{column}'.", " column '{table}.{column}'")
 _AT_ROW = re.compile(r" at row \d+$")
+_LABEL = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPED = re.compile(r"''|\\(.)", re.DOTALL)
 _BITS = (
     (mysql.TINYINT, 8),
     (sa.SmallInteger, 16),
@@ -69,6 +73,11 @@ _BITS = (
 _COLUMNS_QUERY = """
 SELECT column_name, column_type, is_nullable, column_default, extra, collation_name, character_octet_length
 FROM information_schema.columns WHERE table_schema = COALESCE(%s, DATABASE()) AND table_name = %s
+"""
+# MariaDB's JSON is a LONGTEXT with this constraint, which has the column's name.
+_JSON_QUERY = """
+SELECT constraint_name FROM information_schema.check_constraints
+WHERE constraint_schema = COALESCE(%s, DATABASE()) AND table_name = %s AND check_clause LIKE 'json_valid(%%'
 """
 _ENGINE_QUERY = """
 SELECT t.engine, e.transactions FROM information_schema.tables t
@@ -142,14 +151,23 @@ class MySQLConnector(Connector):
         for info in connection.exec_driver_sql(_COLUMNS_QUERY, place):
             column, type_text, nullable, default, extra, collation, octets = info
             if column not in columns:
-                raise SchemaMismatch(f"the name of the column {column} of {name} holds a backtick")
+                raise SchemaMismatch(f"the column {column} of {name} can't be read; rename it")
             _complete_column(columns[column], type_text, nullable, default, extra, collation, octets)
             if columns[column].primary_key and collation and not collation.endswith(("_bin", "_cs")):
                 notes.append(
                     f"the primary-key column {column} has the collation {collation}, to which some different "
                     f"texts are equal (such as A and a): keys that differ so share one row"
                 )
+        if getattr(connection.dialect, "is_mariadb", False):
+            for (column,) in connection.exec_driver_sql(_JSON_QUERY, place):
+                if column in columns and columns[column].type_text == "longtext":
+                    columns[column].convert = types.json_text()
         return notes
+
+    @staticmethod
+    def _true_name(name: str) -> str:
+        # SQLAlchemy reads SHOW CREATE TABLE, and leaves names as they are quoted there.
+        return name.replace("``", "`")
 
     def _quote(self, name: str) -> str:
         # SQLAlchemy doubles percent signs for statements with parameters; ours have none.
@@ -206,9 +224,23 @@ class MySQLConnector(Connector):
         if number in _MISMATCH:
             return SchemaMismatch(sentence)
         if number in _REFUSED or isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
-            found = _COLUMN.search(sentence)
-            return Refused(sentence, found.group(1) if found else "")
+            return Refused(sentence)
         return Unavailable(sentence or "the connection is lost")
+
+    def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
+        # A name may hold anything, as may the value that stands before it in the message.
+        for column in table.columns:
+            names = {
+                "column": column,
+                "table": table.name,
+                "constraint": self._quote(f"{table.name}.{column}"),
+                "full": f"`{self.schema or connection.engine.url.database}`.`{table.name}`.`{column}`",
+            }
+            if refusal.reason.startswith(tuple(form.format(**names) for form in _STARTS)):
+                return column
+            if refusal.reason.endswith(tuple(form.format(**names) for form in _ENDS)):
+                return column
+        return ""
 
 
 def _integer(type_: Any) -> Convert:
@@ -241,6 +273,20 @@ def _complete_column(
         column.convert = types.binary(octets)
     elif kind == "binary":
         column.convert = types.binary(exact=octets)
+    elif kind == "enum":
+        column.convert = types.choice(_labels(type_text))
+    elif kind == "set":
+        column.convert = types.choices(_labels(type_text))
+
+
+def _labels(type_text: str) -> list[str]:
+    """Return the labels of an ENUM or SET; SQLAlchemy leaves backslashes as they are escaped."""
+    escapes = {"0": "\0", "n": "\n", "r": "\r"}
+
+    def plain(found: re.Match[str]) -> str:
+        return "'" if found.group(1) is None else escapes.get(found.group(1), found.group(1))
+
+    return [_ESCAPED.sub(plain, label) for label in _LABEL.findall(type_text)]
 
 
 def _row_texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:

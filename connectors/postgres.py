@@ -6,6 +6,7 @@ server: one statement whatever the number of rows, as fast as COPY into a tempor
 
 from __future__ import annotations
 
+import re
 from typing import Any, Sequence
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, types
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
-from connectors.rows import RowOp
+from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 
 #: What the first two characters of an SQLSTATE mean. Classes that are not here may pass: Unavailable.
@@ -26,6 +27,9 @@ _MISMATCH_CODES = {"55000"}
 
 # Stands for NULL while a column is one text; no text can hold it, for it has no UTF-8.
 _NULL = "\udc00"
+
+# "unnamed portal parameter $2", in whatever language; not what functions say, which quote their statement.
+_PARAMETER = re.compile(r'[^"$]*\$([0-9]+)')
 
 _TYPES_QUERY = """
 SELECT a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), t.typcategory, t.typtype
@@ -113,10 +117,12 @@ class PostgresConnector(Connector):
         ]
         changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
         action = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
-        connection.exec_driver_sql(
+        self._send(
+            connection,
             f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(map(self._quote, names))}) "
             f"OVERRIDING SYSTEM VALUE {source} ON CONFLICT ({key}) DO {action}",
             arrays,
+            names,
         )
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
@@ -125,7 +131,36 @@ class PostgresConnector(Connector):
             f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
         )
         statement = f"DELETE FROM {self._quoted_table(table.name)} t USING ({source}) k WHERE {match}"
-        connection.exec_driver_sql(statement, arrays)
+        self._send(connection, statement, arrays, table.primary_key)
+
+    def _send(
+        self, connection: Connection, statement: str, arrays: tuple[str, ...], names: Sequence[str]
+    ) -> None:
+        """Execute a statement whose parameters are the arrays of the columns ``names``."""
+        try:
+            connection.exec_driver_sql(statement, arrays)
+        except sa.exc.DBAPIError as error:
+            explained = self._explain(error)
+            if isinstance(explained, Refused) and not explained.column:
+                diagnostics = getattr(error.orig, "diag", None)
+                found = _PARAMETER.match(getattr(diagnostics, "context", None) or "")
+                if found and 0 < int(found.group(1)) <= len(names):
+                    explained.column = names[int(found.group(1)) - 1]
+            raise explained from error.orig
+
+    def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
+        row = refusal.row
+        for name, value in zip(row.columns, row.values):
+            column = table.columns[name]
+            if column.type is None and value is not None:
+                # What goes as text and is cast in the statement: the error does not tell which it was.
+                statement = f"SELECT CAST(CAST(%s AS text) AS {_percent(column.type_text)})"
+                try:
+                    with self._translated(), connection.begin_nested():
+                        connection.exec_driver_sql(statement, (_element(value),))
+                except Refused:
+                    return name
+        return ""
 
     def _settle(self, connection: Connection) -> None:
         # Two statements in one message, which goes without parameters only.

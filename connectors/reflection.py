@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Callable
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Inspector
@@ -76,9 +76,14 @@ def _time(type_: Any, traits: Traits) -> Convert:
 
 
 class Reflected:
-    """One table as it was reflected: ``columns`` as SQLAlchemy's dictionaries, keys as names."""
+    """One table as it was reflected: ``columns`` as SQLAlchemy's dictionaries, keys as names.
 
-    def __init__(self, connection: Connection, name: str, schema: str | None) -> None:
+    ``true_name`` makes the name of a column of what SQLAlchemy takes for it.
+    """
+
+    def __init__(
+        self, connection: Connection, name: str, schema: str | None, true_name: Callable[[str], str]
+    ) -> None:
         inspector = sa.inspect(connection)
         with warnings.catch_warnings():
             # Of a type that SQLAlchemy does not know, the database judges the values.
@@ -87,11 +92,13 @@ class Reflected:
                 self.columns = inspector.get_columns(name, schema)
             except sa.exc.NoSuchTableError:
                 raise SchemaMismatch(_missing(inspector, name, schema)) from None
-        self.primary_key = tuple(inspector.get_pk_constraint(name, schema)["constrained_columns"])
+        key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
+        self.primary_key = tuple(map(true_name, key))
         if not self.primary_key:
             raise SchemaMismatch(f"the table {name} has no primary key, so a key can't tell its row")
         foreign_keys = inspector.get_foreign_keys(name, schema)
-        self.unique_sets = _unique_sets(inspector, name, schema, self.primary_key)
+        unique = [tuple(map(true_name, columns)) for columns in _unique_sets(inspector, name, schema)]
+        self.unique_sets = [columns for columns in unique if columns != self.primary_key]
         self.parents = {
             key["referred_table"] for key in foreign_keys if key["referred_schema"] in (schema, None)
         }
@@ -104,13 +111,10 @@ def _missing(inspector: Inspector, name: str, schema: str | None) -> str:
     return f"there is no table {name} in {place}"
 
 
-def _unique_sets(
-    inspector: Inspector, name: str, schema: str | None, primary_key: tuple[str, ...]
-) -> list[tuple[str, ...]]:
+def _unique_sets(inspector: Inspector, name: str, schema: str | None) -> list[tuple[str, ...]]:
     indexes = [each for each in inspector.get_indexes(name, schema) if each.get("unique")]
     every: list[Any] = [*indexes, *inspector.get_unique_constraints(name, schema)]
-    found = {tuple(column or "" for column in each["column_names"]): None for each in every}
-    return [columns for columns in found if columns != primary_key]
+    return list({tuple(column or "" for column in each["column_names"]): None for each in every})
 
 
 def make_table(reflected: Reflected, name: str, columns: dict[str, Any], notes: list[str]) -> Table:

@@ -7,6 +7,7 @@ keys are enforced, as declared.
 from __future__ import annotations
 
 import datetime
+import math
 import re
 from decimal import Decimal
 from typing import Any, Sequence
@@ -17,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from connectors import reflection, times, types
 from connectors.base import READS, Connector
 from connectors.errors import ConnectorError, ConversionError, Refused, SchemaMismatch, Unavailable
-from connectors.rows import RowOp
+from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 
 #: How many decimal digits a number keeps in SQLite, which stores it as an 8-byte float.
@@ -116,10 +117,21 @@ class SQLiteConnector(Connector):
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
         sentence = self._sentence(error)
         if isinstance(error, sa.exc.IntegrityError) or any(part in sentence for part in _REFUSED):
-            return Refused(sentence, _column(sentence))
+            return Refused(sentence)
         if any(part in sentence for part in _MISMATCH):
             return SchemaMismatch(sentence)
         return Unavailable(sentence)
+
+    def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
+        # UNIQUE constraint failed: persons.email
+        for column in table.columns:
+            place = f"{table.name}.{column}"
+            if refusal.reason in (
+                f"NOT NULL constraint failed: {place}",
+                f"UNIQUE constraint failed: {place}",
+            ):
+                return column
+        return ""
 
 
 def _unknown(declared: str) -> Convert:
@@ -170,7 +182,12 @@ def _number(value: Decimal) -> Any:
         return int(value)
     if len(bytes(value.as_tuple().digits).strip(b"\0")) > _DIGITS:
         raise ConversionError(f"the number has more than {_DIGITS} digits, which SQLite can't keep")
-    return float(value)
+    number = float(value)
+    if math.isinf(number):
+        raise ConversionError("the number is too large for SQLite, which keeps numbers up to 1.8e308")
+    if Decimal(repr(number)) != value:
+        raise ConversionError("the number is too small for SQLite to keep its digits")
+    return number
 
 
 def _stays_text(value: object) -> Any:
@@ -181,9 +198,3 @@ def _stays_text(value: object) -> Any:
         if kept != value:
             raise ConversionError("the value is a number that SQLite would write otherwise")
     return value
-
-
-def _column(sentence: str) -> str:
-    """Return the column that SQLite names: ``UNIQUE constraint failed: persons.email``."""
-    kind, _, place = sentence.partition(" constraint failed: ")
-    return place.rpartition(".")[2] if kind in ("NOT NULL", "UNIQUE") and "," not in place else ""

@@ -76,13 +76,18 @@ def integer(low: int, high: int, booleans: bool = False) -> Convert:
             if booleans and value.lower() in _BOOLEANS:
                 return int(_BOOLEANS[value.lower()])
             raise ConversionError("the value is no whole number written in digits")
-        # Python is slow, or refuses, to read very long numbers.
-        number = int(value) if len(value) < 40 else int(value[:1] + value[1:].lstrip(b"0")[:40])
+        number = int(value) if len(value) < 40 else _long(value)
         if low <= number <= high:
             return number
         raise ConversionError(f"the number is not between {low} and {high}")
 
     return convert
+
+
+def _long(digits: bytes) -> int:
+    """Read as much of a number as tells whether it fits: Python is slow with very long ones, or refuses."""
+    number = int(digits.lstrip(b"+-").lstrip(b"0")[:40] or b"0")
+    return -number if digits.startswith(b"-") else number
 
 
 def _whole(value: object, booleans: bool) -> bytes:
@@ -144,6 +149,8 @@ def _check_digits(before: int, after: int, whole: int | None, decimals: int | No
 
 def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Convert:
     """Floating-point numbers up to ``limit``; numbers too large, or too small to differ from 0, don't fit."""
+    # Half of the smallest number of the type: what is no larger rounds to 0.
+    zero = 2.0**-150 if limit == SINGLE else 0.0
 
     def convert(value: object) -> Any:
         if type(value) is not bytes:
@@ -155,7 +162,7 @@ def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Co
         number = float(value)
         if number == math.inf or number == -math.inf or abs(number) > limit:
             raise ConversionError("the number is too large for the column")
-        if number == 0 and re.search(rb"[1-9]", re.split(rb"[eE]", value)[0]):
+        if abs(number) <= zero and (number != 0 or re.search(rb"[1-9]", re.split(rb"[eE]", value)[0])):
             raise ConversionError("the number is too small for the column, it would become 0")
         return number
 

@@ -35,7 +35,7 @@ class Shape(NamedTuple):
 MAX_SHAPES = 4096
 """How many shapes are remembered: whole hashes can have any fields."""
 MAX_REASON = 500
-"""The most characters of what a transform raised that are kept."""
+"""The most characters of what a transform raised, or a database said, that are kept."""
 
 
 def _as_text(value: bytes) -> str | bytes:
@@ -173,6 +173,12 @@ class Converter:
     def fault(self, reason: str, column: str = "") -> Fault:
         """Return what a dead letter says of this function."""
         return Fault(self.function.name, self.mapping.table, column, reason)
+
+    def refused(self, reason: str, column: str) -> Fault:
+        """Return what a dead letter says of a row that the database refused; ``column`` may be empty."""
+        # Some databases repeat the value, however long it is.
+        said = reason if len(reason) <= MAX_REASON else reason[:MAX_REASON] + "…"
+        return self.fault(f"column {column}: {said}" if column else said, column)
 
     # -- With a transform --------------------------------------------------------------------------------
 

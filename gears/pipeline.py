@@ -275,7 +275,7 @@ def faults_of(refusals: Sequence[Refusal]) -> list[tuple[Change, Fault]]:
     found = []
     for refusal in refusals:
         change, converter, _ = _origin(refusal.row)
-        found.append((change, converter.fault(refusal.reason, refusal.column)))
+        found.append((change, converter.refused(refusal.reason, refusal.column)))
     return found
 
 

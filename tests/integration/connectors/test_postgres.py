@@ -110,3 +110,25 @@ def test_server_default_of_another_isolation_and_zone(on_postgres: Any) -> None:
     )
     found = on_postgres.sql("SELECT CAST(z AT TIME ZONE 'UTC' AS text), n = '2024-03-04 05:06:07' FROM t")
     assert found == [("04/03/2024 05:06:07", True)]
+
+
+def test_column_of_a_value_that_only_the_server_can_judge(on_postgres: Any) -> None:
+    on_postgres.sql("CREATE DOMAIN small AS int CHECK (VALUE < 5)")
+    on_postgres.sql(
+        'CREATE TABLE t (id INT PRIMARY KEY, "i %s" INET, a INT[], n NUMERIC, d small, r INT4RANGE)'
+    )
+    bad = {"i %s": "300.1.1.1", "a": "{1,x}", "n": "1e999999", "d": "7", "r": "[9,1]"}
+    rows = [on_postgres.upsert("t", {"id": at, name: value}) for at, (name, value) in enumerate(bad.items())]
+    on_postgres.apply(*rows)
+    assert [refusal.column for refusal in on_postgres.refusals] == list(bad)
+
+
+def test_parameter_of_a_trigger_is_no_column(on_postgres: Any) -> None:
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, v INT)")
+    on_postgres.sql(
+        "CREATE FUNCTION judge() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE d DATE; "
+        "BEGIN EXECUTE 'SELECT $1::text::date' INTO d USING NEW.v; RETURN NEW; END $$"
+    )
+    on_postgres.sql("CREATE TRIGGER j BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION judge()")
+    on_postgres.apply(on_postgres.upsert("t", {"id": 1, "v": 2}))
+    assert [(each.column, "date" in each.reason) for each in on_postgres.refusals] == [("", True)]

@@ -61,10 +61,18 @@ def test_decimals_that_sqlite_cant_keep(on_sqlite: Any) -> None:
     convert = on_sqlite.connector.table("t").columns["n"].convert
     assert convert(b"123456789012.345") == 123456789012.345
     assert convert(Decimal(2) ** 62) == 2**62
-    for value in (b"1234567890123.456", b"9223372036854775809", b"1e30"):
-        if value != b"1e30":
-            with pytest.raises(ConversionError, match="15 digits"):
-                convert(value)
+    for value, reason in (
+        (b"1234567890123.456", "15 digits"),
+        (b"9223372036854775809", "15 digits"),
+        (b"1e400", "too large"),
+        (b"-1e999999", "too large"),
+        (b"1e-400", "too small"),
+        (b"1.23456789e-320", "too small"),
+    ):
+        with pytest.raises(ConversionError, match=reason):
+            convert(value)
+    assert convert(b"1e30") == 1e30
+    assert convert(b"0e-999999") == 0
 
 
 def test_deferred_foreign_key_is_a_mismatch(on_sqlite: Any) -> None:
@@ -78,3 +86,11 @@ def test_deferred_foreign_key_is_a_mismatch(on_sqlite: Any) -> None:
 
 def test_wal_is_on(on_sqlite: Any) -> None:
     assert on_sqlite.sql("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_column_of_a_refusal_is_named_whatever_its_name(on_sqlite: Any) -> None:
+    on_sqlite.sql('CREATE TABLE "a.b" (id INTEGER PRIMARY KEY, "c.d, e" INT NOT NULL, "f.g" INT UNIQUE)')
+    values = {"id": 1, "c.d, e": 1, "f.g": 1}
+    on_sqlite.apply(*(on_sqlite.upsert("a.b", {**values, **more}) for more in ({}, {"id": 2})))
+    on_sqlite.apply(on_sqlite.upsert("a.b", {"id": 3, "f.g": 3}))
+    assert [refusal.column for refusal in on_sqlite.refusals] == ["f.g", "c.d, e"]
