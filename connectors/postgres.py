@@ -143,7 +143,9 @@ class PostgresConnector(Connector):
             explained = self._explain(error)
             if isinstance(explained, Refused) and not explained.column:
                 diagnostics = getattr(error.orig, "diag", None)
-                found = _PARAMETER.match(getattr(diagnostics, "context", None) or "")
+                # The last line is the outermost; those before it are about the value, or quote it.
+                lines = (getattr(diagnostics, "context", None) or "").splitlines() or [""]
+                found = _PARAMETER.match(lines[-1])
                 if found and 0 < int(found.group(1)) <= len(names):
                     explained.column = names[int(found.group(1)) - 1]
             raise explained from error.orig

@@ -133,8 +133,10 @@ def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Conv
             raise ConversionError("the value is no decimal number")
         number = Decimal(value.decode())
         digits = bytes(number.as_tuple().digits).rstrip(b"\0")
-        if digits:
-            _check_digits(number.adjusted() + 1, len(digits) - number.adjusted() - 1, whole, decimals)
+        if not digits:
+            # However many zeros its exponent stands for.
+            return Decimal(0)
+        _check_digits(number.adjusted() + 1, len(digits) - number.adjusted() - 1, whole, decimals)
         return number
 
     return convert

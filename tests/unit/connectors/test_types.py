@@ -61,6 +61,7 @@ def moment(*parts: int) -> datetime.datetime:
         (MONEY, b".5", Decimal("0.5")),
         (MONEY, b"1.", Decimal(1)),
         (MONEY, b"0e9", Decimal(0)),
+        (MONEY, b"-0.00e999999", Decimal(0)),
         (MONEY, 1.25, Decimal("1.25")),
         (MONEY, Decimal("999.99"), Decimal("999.99")),
         (ANY_NUMBER, b"1e-30", Decimal("1e-30")),
