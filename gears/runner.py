@@ -40,12 +40,16 @@ log = logging.getLogger("gearsync.worker")
 
 BLOCK_MS = 250
 """The longest wait for a first change: how late a stop is noticed."""
-REFRESH_SECONDS = 2.0
-"""Rows that don't fit make the worker look at the table again, at most this often."""
+LOOKING_SHARE = 0.1
+"""Rows that don't fit make the worker look at the tables again, for at most this share of its time."""
 
 
 class Stopped(Exception):
     """The worker is asked to end, or this lane to start anew."""
+
+
+class Unexpected(Exception):
+    """Something is refused by columns that may be others by now; nothing was committed."""
 
 
 class Replaced(Stopped):
@@ -86,7 +90,8 @@ class LaneRunner:
         self._halt = threading.Event()
         self._backoff = Backoff()
         self._converters: list[Converter] = []
-        self._refreshed = 0.0
+        self._looked = 0.0
+        self._look_seconds = 0.0
         self._told = ""
         self.thread = threading.Thread(target=self._run, name=lane.stream, daemon=True)
 
@@ -167,12 +172,13 @@ class LaneRunner:
         return claim
 
     def _build_converters(self, connector: Connector) -> None:
-        self._refreshed = time.monotonic()
+        self._looked = time.monotonic()
         self._converters = [
             Converter(function, self._shared.transforms.get(function.name), connector)
             for function in self._shared.deployment.functions
             if function.target_name == self._lane.target
         ]
+        self._look_seconds = time.monotonic() - self._looked
 
     def prepare(self, changes: Sequence[Change]) -> Batch:
         """Prepare a batch with the columns as they are known now."""
@@ -210,16 +216,22 @@ class LaneRunner:
     def _apply(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> Claim:
         """Apply one batch for as long as it takes; returns the claim under which the next one goes."""
         handover = self._handover(batch)
+        fresh = False
         while not self._over:
             try:
-                if batch.faults and time.monotonic() - self._refreshed > REFRESH_SECONDS:
-                    batch = self._look_again(connector, batch)
-                self._commit(connector, client, claim, batch, handover.moves)
+                if batch.converters is not self._converters:
+                    # It was prepared while the tables were looked at.
+                    batch = self.prepare(batch.changes)
+                fresh = fresh or not self._may_be_outdated()
+                if batch.faults and not fresh:
+                    raise Unexpected
+                self._commit(connector, client, claim, batch, handover.moves, fresh)
                 return claim
             except NotHandedOver as error:
                 handover.wait(error.token)
             except Unavailable as error:
                 self._wait(str(error))
+                fresh = False
                 claim = self._claim_again(connector)
                 # Only the checkpoint knows whether the batch is in, or what another worker applied of it.
                 left = [change for change in batch.changes if change.position > claim.position]
@@ -228,6 +240,10 @@ class LaneRunner:
                 if len(left) < len(batch.changes):
                     batch = self.prepare(left)
                     handover = self._handover(batch)
+            except Unexpected:
+                batch = self._look_again(connector, batch)
+                # Once is enough, however long the database takes to refuse it all.
+                fresh = True
             except SchemaMismatch as error:
                 self._wait(str(error))
                 batch = self._look_again(connector, batch)
@@ -265,10 +281,23 @@ class LaneRunner:
                 self._wait(str(error))
         raise Stopped
 
+    def _may_be_outdated(self) -> bool:
+        return time.monotonic() - self._looked > self._look_seconds / LOOKING_SHARE
+
     def _commit(
-        self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch, moved: Moves
+        self,
+        connector: Connector,
+        client: redis.Redis,
+        claim: Claim,
+        batch: Batch,
+        moved: Moves,
+        fresh: bool,
     ) -> None:
+        """Commit a batch; ``fresh``: it was prepared by the columns as they are."""
+
         def store(refusals: list[Refusal]) -> None:
+            if refusals and not fresh:
+                raise Unexpected
             self._bury(client, letters_of(batch.faults + faults_of(refusals)))
 
         if batch.faults:
