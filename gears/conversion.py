@@ -188,7 +188,10 @@ class Converter:
         seen = SeenChange(
             _as_text(change.key),
             "delete" if op in changes.GONE else "upsert",
-            {str(_as_text(name)): _as_text(value) for name, value in change.image.items()},
+            {
+                name.decode("utf-8", "surrogateescape"): _as_text(value)
+                for name, value in change.image.items()
+            },
             {name: _as_text(part) for name, part in zip(names, parts)},
         )
         try:
@@ -208,7 +211,7 @@ class Converter:
         key = self._key(tuple(result.primary_key[name] for name in self.mapping.primary_key))
         if result.op == "delete":
             return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
-        fields = tuple(name.encode() for name in result.fields)
+        fields = tuple(name.encode("utf-8", "surrogateescape") for name in result.fields)
         values = list(result.fields.values())
         shape = self._shape(fields)
         try:

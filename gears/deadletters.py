@@ -46,7 +46,8 @@ def readable(value: bytes) -> Any:
 def of_change(change: Change, faults: Sequence[Fault]) -> Letter:
     """Return the letter of a change and all that is wrong with it (at least one fault)."""
     functions = list(dict.fromkeys(fault.function for fault in faults))
-    image = {name.decode("utf-8", "backslashreplace"): value for name, value in change.image.items()}
+    # Each byte that is no UTF-8 is half of a surrogate pair in JSON, so that two names never become one.
+    image = {name.decode("utf-8", "surrogateescape"): value for name, value in change.image.items()}
     document = {
         "op": change.op.decode("latin-1"),
         "epoch": str(change.position.epoch),

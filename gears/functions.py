@@ -26,7 +26,8 @@ class Change:
 
     ``key``: the Redis key. ``op``: ``"upsert"`` or ``"delete"``. ``fields``: the captured fields that the
     hash has, by name (empty for a delete). ``primary_key``: the parts of the key by their names in the
-    template. Keys and values are str when they are UTF-8, else bytes.
+    template. Keys and values are str when they are UTF-8, else bytes. Names of fields are always str, in
+    which ``surrogateescape`` stands for bytes that are no UTF-8, as in Python's own names of files.
     """
 
     __slots__ = ("fields", "key", "op", "primary_key")
