@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
+
+import redis
 
 from deploy import status
 from deploy.output import CommandError
@@ -110,28 +113,38 @@ def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Let
     holders = {letter.shard.address: letter.shard for letter in letters}
     databases = {address: _databases(shard) for address, shard in holders.items()}
     retried, uncovered = [], []
-    for letter in letters:
-        numbers = {
-            databases[letter.shard.address].get((letter.deployment, name), 0)
-            for name in letter.functions or [""]
-        }
-        # The key may have moved to another shard since.
-        owner = shards.of_key(letter.key)
-        if sum(_recapture(owner, number, letter.key) for number in sorted(numbers)):
-            drop([letter])
-            retried.append(letter)
-        else:
-            uncovered.append(letter)
+    with _Clients() as clients:
+        for letter in letters:
+            numbers = {
+                databases[letter.shard.address].get((letter.deployment, name), 0)
+                for name in letter.functions or [""]
+            }
+            # The key may have moved to another shard since.
+            owner = shards.of_key(letter.key)
+            if sum(clients.recapture(owner, number, letter.key) for number in sorted(numbers)):
+                drop([letter])
+                retried.append(letter)
+            else:
+                uncovered.append(letter)
     return retried, uncovered
 
 
-def _recapture(shard: Shard, database: int, key: bytes) -> int:
-    client = same_server(shard.client, db=database)
-    try:
+class _Clients(contextlib.ExitStack):
+    """One client for each Redis database of each shard, closed at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clients: dict[tuple[str, int], redis.Redis] = {}
+
+    def recapture(self, shard: Shard, database: int, key: bytes) -> int:
+        """Capture a key's present state anew; return the number of changes."""
+        client = self._clients.get((shard.address, database))
+        if client is None:
+            client = same_server(shard.client, db=database)
+            self._clients[shard.address, database] = client
+            self.callback(client.close)
         with errors_of(shard.address):
             return int(client.execute_command("GEARSYNC.RECAPTURE", key))
-    finally:
-        client.close()
 
 
 def _databases(shard: Shard) -> dict[tuple[str, str], int]:

@@ -37,7 +37,14 @@ def shown(text: str) -> str:
     """Return ``text`` with an escape for each character that could steer a terminal: keys hold any byte."""
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
+    return "".join(each if each.isprintable() or each == "\n" else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        # What stands for a byte that is no UTF-8.
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return ascii(character)[1:-1]
 
 
 def status(message: str) -> None:
@@ -69,8 +76,16 @@ def bullets(lines: Iterable[str]) -> None:
 
 
 def as_json(document: object) -> None:
-    """Print a document for programs: JSON, indented, characters as they are."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    """Print a document for programs: JSON, indented, characters as they are where they steer no terminal."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # Between texts there is nothing to escape but the ends of lines.
+    click.echo("\n".join(map(_tame, text.split("\n"))))
+
+
+def _tame(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], fold: Sequence[str] = ()) -> None:
@@ -116,7 +131,8 @@ def _cell(value: object) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:,.1f}"
-    return "-" if value is None or value == "" else shown(str(value))
+    # A value stays in its line, lest it be taken for more of them.
+    return "-" if value is None or value == "" else shown(str(value)).replace("\n", "\\n")
 
 
 def _is_numeric(cell: str) -> bool:

@@ -48,18 +48,18 @@ def list_letters(url: str, as_json: bool, deployment: str | None, target: str | 
     functions, table, column, at and shard.
     """
     with shards.connect(url) as found:
-        documents = [each.document() for each in letters.read(found, Choice((), (), deployment, target))]
+        there = letters.read(found, Choice((), (), deployment, target))
     if as_json:
-        output.as_json(documents)
-    elif documents:
+        output.as_json([each.document() for each in there])
+    elif there:
         output.table(
             ["id", "key", "column", "reason"],
-            [_row(each) for each in documents],
+            [_row(each) for each in there],
             fold=["key", "column", "reason"],
         )
         output.line()
         output.line(
-            output.counted(len(documents), "dead letter")
+            output.counted(len(there), "dead letter")
             + ". What was refused can be mended (the value or the table), then:"
         )
         output.line("gearsync deadletters retry")
@@ -89,7 +89,7 @@ def retry(
         retried, uncovered = letters.retry(found, chosen)
     output.line(f"{output.counted(len(retried), 'dead letter')} retried.")
     if uncovered:
-        names = ", ".join(str(letter.document()["key"]) for letter in uncovered[:5])
+        names = ", ".join(letters.named(letter.key) for letter in uncovered[:5])
         more = f" and {len(uncovered) - 5} more" if len(uncovered) > 5 else ""
         raise output.CommandError(
             f"no deployment captures {names}{more} any more, so the letters stay.",
@@ -136,6 +136,7 @@ def _chosen(found: shards.Shards, choice: Choice, every: bool) -> list[Letter]:
     return chosen
 
 
-def _row(document: dict[str, Any]) -> list[object]:
+def _row(letter: Letter) -> list[object]:
+    document = letter.document()
     place = f"{document['table']}.{document['column']}" if document["column"] else document["table"]
-    return [document["id"], str(document["key"]), place, document["reason"]]
+    return [letter.id, letters.named(letter.key), place, document["reason"]]

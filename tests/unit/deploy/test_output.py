@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from deploy import output
@@ -44,3 +46,21 @@ def test_json_keeps_its_characters(capsys: pytest.CaptureFixture[str]) -> None:
 def test_empty_cells_show_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     output.table(["a", "b", "c"], [["", None, 1.25]])
     assert capsys.readouterr().out.splitlines()[1].split() == ["-", "-", "1.2"]
+
+
+def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    key = "a\x1b[31m\x9b\x7f\r\u202e\udcff\n ü😀"
+    output.table(["key"], [[key]])
+    output.line(key)
+    output.as_json({key: key})
+    lines = capsys.readouterr().out.splitlines()
+    escaped = r"a\x1b[31m\x9b\x7f\r\u202e\xff"
+    assert lines[:4] == ["  key", rf"  {escaped}\n ü😀", escaped, " ü😀"]
+    in_json = r"a\u001b[31m\u009b\u007f\r\u202e\udcff\n ü😀"
+    assert lines[4:] == ["{", f'  "{in_json}": "{in_json}"', "}"]
+
+
+def test_json_reads_back_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    document = [chr(code) for code in range(0x3000) if code < 0xD800] + ["\U000e0001", "\U0010ffff", "\udcff"]
+    output.as_json(document)
+    assert json.loads(capsys.readouterr().out) == document
