@@ -30,8 +30,10 @@ const char *api_resolve(RedisModuleCtx *ctx) {
     GetApiFunc get_api = *(GetApiFunc *)(void *)ctx;
     const char *missing = NULL;
 #define API_GET(type, name, args)                                                                                      \
-    if (get_api("RedisModule_" #name, (void *)&RedisModule_##name) != REDISMODULE_OK && missing == NULL)               \
-        missing = #name;
+    if (get_api("RedisModule_" #name, (void *)&RedisModule_##name) != REDISMODULE_OK) {                                \
+        RedisModule_##name = NULL;                                                                                     \
+        if (missing == NULL) missing = #name;                                                                          \
+    }
     API_REQUIRED(API_GET)
 #undef API_GET
 #define API_TRY(type, name, args)                                                                                      \

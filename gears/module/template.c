@@ -11,7 +11,7 @@ static void *grown(void *items, size_t count, size_t size) {
 }
 
 static TemplatePart *add_part(Template *template) {
-    template->parts = grown(template->parts, (size_t) template->count, sizeof(TemplatePart));
+    template->parts = grown(template->parts, (size_t)template->count, sizeof(TemplatePart));
     TemplatePart *part = &template->parts[template->count++];
     memset(part, 0, sizeof(*part));
     return part;

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,23 @@ from tests.servers import RedisServer
 class System:
     """Redis with a supervised worker, and one deployment.
 
-    ``variables`` name the databases for it; ``away``: one of them can't be reached yet.
+    ``variables`` name the databases for it; ``away``: one of them can't be reached yet; ``options`` are those
+    of the server.
     """
 
-    def __init__(self, folder: Path, functions: str, variables: dict[str, str], away: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        functions: str,
+        variables: dict[str, str],
+        away: bool = False,
+        options: Sequence[str] = ("--appendonly", "yes"),
+    ) -> None:
         self.away = away
         self.functions = write(folder, functions)
         self.variables = {"PYTHONPATH": str(ROOT), **variables}
         self.server = RedisServer(
-            *("--appendonly", "yes"),
+            *options,
             module=gears.module.path(),
             module_arguments=("PYTHON", sys.executable),
         )
@@ -49,7 +57,7 @@ class System:
         with self.environment():
             self.server.start()
             self.deploy()
-        self.client = self.server.client()
+        self.client = self.server.client(socket_timeout=60)
         return self.client
 
     def __exit__(self, *_: object) -> None:

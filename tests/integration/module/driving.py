@@ -51,11 +51,16 @@ def server_version() -> tuple[int, ...]:
     return tuple(int(part) for part in version_of(find_redis_server()).split("."))
 
 
+def debug_options() -> tuple[str, ...]:
+    """Return the options with which a server takes DEBUG and MODULE."""
+    if server_version() < (7, 0):
+        return ()
+    return ("--enable-debug-command", "yes", "--enable-module-command", "yes")
+
+
 def module_server(*options: str, arguments: Sequence[str] = ("SUPERVISE", "no"), **more: Any) -> RedisServer:
     """Return a server, not yet started, with the module and with DEBUG allowed."""
-    if server_version() >= (7, 0):
-        options = ("--enable-debug-command", "yes", "--enable-module-command", "yes", *options)
-    return RedisServer(*options, module=module_path(), module_arguments=arguments, **more)
+    return RedisServer(*debug_options(), *options, module=module_path(), module_arguments=arguments, **more)
 
 
 def connect(server: RedisServer, **options: Any) -> redis.Redis:
