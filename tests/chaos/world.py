@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,13 @@ TABLES = {
 
 
 class World:
-    """Redis, its worker and a database; ``seed`` makes a run repeatable as far as timing allows."""
+    """Redis, its worker and a database; ``seed`` makes a run repeatable as far as timing allows.
+
+    ``options`` are more of the server; the other keywords are its environment.
+    """
 
     def __init__(
-        self, url: str, directory: Path, seed: int, fsync: str = "always", **environment: str
+        self, url: str, directory: Path, seed: int, options: Sequence[str] = (), **environment: str
     ) -> None:
         self.url = url
         self.directory = directory
@@ -83,7 +86,7 @@ class World:
         self.written = 0
         self._environment = {URL_VARIABLE: url, **environment}
         self.server = RedisServer(
-            *("--appendonly", "yes", "--appendfsync", "always"),
+            *("--appendonly", "yes", "--appendfsync", "always", *options),
             module=gears.module.path(),
             module_arguments=("PYTHON", sys.executable),
         )
