@@ -1,4 +1,4 @@
-"""A Redis Cluster on loopback for tests: shards with the module, and slots that move between them."""
+"""A Redis Cluster on loopback for tests: shards, replicas that take over, slots that move between nodes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 import redis
+from redis.cluster import ClusterNode
 from redis.crc import key_slot
 from typing_extensions import Self
 
@@ -19,15 +20,22 @@ OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 
 
 class Cluster:
-    """Primaries that share the slots evenly; ``spare`` more nodes join without a slot.
+    """Primaries that share the slots evenly, each with ``replicas``; ``spare`` nodes join without a slot.
 
-    ``make`` makes a node's server from its options.
+    ``make`` makes a node's server from its options. Nodes are told by their numbers: the primaries come
+    first, then the spare ones, then the replicas, primary by primary. A number stays that node's, whatever
+    its role.
     """
 
-    def __init__(self, make: Callable[..., RedisServer], primaries: int = 3, spare: int = 0) -> None:
+    def __init__(
+        self, make: Callable[..., RedisServer], primaries: int = 3, spare: int = 0, replicas: int = 0
+    ) -> None:
         self._make = make
         self._primaries = primaries
-        self._count = primaries + spare
+        self._first_replica = primaries + spare
+        self._replicas = replicas
+        self._count = primaries + spare + primaries * replicas
+        self._away: set[int] = set()
         self._stack = contextlib.ExitStack()
         self.nodes: list[RedisServer] = []
         self.clients: list[redis.Redis] = []
@@ -47,9 +55,7 @@ class Cluster:
 
     def _start(self) -> None:
         for _ in range(self._count):
-            node = self._stack.enter_context(self._make(*OPTIONS))
-            self.nodes.append(node)
-            self.clients.append(self._stack.enter_context(node.client()))
+            self._start_node()
         share = SLOTS // self._primaries
         for number in range(self._primaries):
             last = SLOTS if number == self._primaries - 1 else (number + 1) * share
@@ -60,27 +66,57 @@ class Cluster:
         for client in self.clients[1:]:
             client.execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[0].port)
         self.wait_until_whole()
+        for replica in range(self._first_replica, self._count):
+            primary = (replica - self._first_replica) // self._replicas
+            self.clients[replica].execute_command("CLUSTER REPLICATE", self.node_id(primary))
+        for replica in range(self._first_replica, self._count):
+            self.wait_until_in_sync(replica)
+        self.wait_until_whole()
+
+    def _start_node(self) -> int:
+        node = self._stack.enter_context(self._make(*OPTIONS))
+        self.nodes.append(node)
+        self.clients.append(self._stack.enter_context(node.client()))
+        return len(self.nodes) - 1
 
     def wait_until_whole(self) -> None:
-        """Wait until every node sees all nodes and all slots."""
+        """Wait until every node that lives sees all nodes and all slots."""
+        clients = [self.clients[number] for number in self.living()]
+        self._until(lambda: all(map(self._is_whole, clients)), "a whole cluster")
+
+    @staticmethod
+    def _until(true: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + 60
-        while not all(self._is_whole(client) for client in self.clients):
-            assert time.monotonic() < deadline, "the cluster does not come together"
-            time.sleep(0.05)
+        while not true():
+            assert time.monotonic() < deadline, f"there is not {what} in time"
+            time.sleep(0.02)
 
     def _is_whole(self, client: redis.Redis) -> bool:
         found: Any = client.execute_command("CLUSTER INFO")
         whole = found["cluster_slots_assigned"] == str(SLOTS) and found["cluster_state"] == "ok"
         return whole and int(found["cluster_known_nodes"]) == self._count
 
+    def living(self) -> list[int]:
+        """Return the numbers of the nodes that belong to the cluster and are not down."""
+        return [number for number in range(len(self.nodes)) if number not in self._away]
+
+    def primaries(self) -> list[int]:
+        """Return the numbers of the nodes that are primaries now, with slots or without."""
+        return [number for number in self.living() if self._replication(number)["role"] == "master"]
+
+    def _replication(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = self.clients[number].info("replication")
+        return found
+
     @property
     def url(self) -> str:
-        """The URL of the first node."""
-        return self.nodes[0].url
+        """The URL of the first node that lives."""
+        return self.nodes[self.living()[0]].url
 
-    def client(self) -> redis.RedisCluster:
+    def client(self, **options: Any) -> redis.RedisCluster:
         """Return a client that follows the cluster."""
-        return redis.RedisCluster(host="127.0.0.1", port=self.nodes[0].port)
+        known = [ClusterNode("127.0.0.1", self.nodes[number].port) for number in self.living()]
+        return redis.RedisCluster(startup_nodes=known, **options)
 
     def node_id(self, number: int) -> str:
         """Return a node's id."""
@@ -90,9 +126,81 @@ class Cluster:
     def owner(self, key: str | int) -> int:
         """Return the number of the node that owns a key's slot, or a slot, as the first node sees it."""
         slot = key if isinstance(key, int) else key_slot(key.encode())
-        ranges: Any = self.clients[0].execute_command("CLUSTER SLOTS")
-        ports = [int(node[1]) for first, last, node, *_ in ranges if first <= slot <= last]
-        return [node.port for node in self.nodes].index(ports[0])
+        [owner] = [number for number, first, last in self._ranges() if first <= slot <= last]
+        return owner
+
+    def slots(self, number: int) -> list[int]:
+        """Return the slots that a node owns, as the first node sees it."""
+        found = [range(first, last + 1) for owner, first, last in self._ranges() if owner == number]
+        return [slot for each in found for slot in each]
+
+    def _ranges(self) -> list[tuple[int, int, int]]:
+        ranges: Any = self.clients[self.living()[0]].execute_command("CLUSTER SLOTS")
+        ports = [node.port for node in self.nodes]
+        return [(ports.index(int(node[1])), int(first), int(last)) for first, last, node, *_ in ranges]
+
+    # -- Replicas and failovers ------------------------------------------------------------------------------
+
+    def replica_of(self, primary: int) -> int:
+        """Return the number of a replica that a node has now."""
+        port = self.nodes[primary].port
+        others = [number for number in self.living() if number != primary]
+        return next(each for each in others if self._replication(each).get("master_port") == port)
+
+    def wait_until_in_sync(self, replica: int) -> None:
+        """Wait until a replica has what its primary has."""
+
+        def is_in_sync() -> bool:
+            found = self._replication(replica)
+            return (found["role"], found.get("master_link_status")) == ("slave", "up")
+
+        self._until(is_in_sync, f"a replica {replica} in sync")
+
+    def fail_over(self, primary: int) -> int:
+        """Have a replica take over by CLUSTER FAILOVER, which loses nothing; return its number."""
+        replica = self.replica_of(primary)
+        self.clients[replica].execute_command("CLUSTER FAILOVER")
+        self._wait_until_promoted(replica)
+        self.wait_until_in_sync(primary)
+        return replica
+
+    def kill_primary(self, primary: int) -> int:
+        """kill -9 a primary; return the number of the replica that the cluster has promoted then."""
+        replica = self.replica_of(primary)
+        self.nodes[primary].kill9()
+        self._away.add(primary)
+        self._wait_until_promoted(replica)
+        self.wait_until_whole()
+        return replica
+
+    def _wait_until_promoted(self, replica: int) -> None:
+        self._until(lambda: self._replication(replica)["role"] == "master", f"a promoted replica {replica}")
+
+    def bring_back(self, number: int) -> None:
+        """Start a node that was killed; wait until it is a replica in sync."""
+        self.nodes[number].start()
+        self._away.remove(number)
+        self.wait_until_in_sync(number)
+
+    # -- Shards that come and go -----------------------------------------------------------------------------
+
+    def add_primary(self) -> int:
+        """Have a new node join, without a slot; return its number."""
+        number = self._start_node()
+        self._count += 1
+        self.clients[number].execute_command("CLUSTER MEET", "127.0.0.1", self.nodes[self.living()[0]].port)
+        self.wait_until_whole()
+        return number
+
+    def remove(self, number: int) -> None:
+        """Have all others forget a node that has no slot any more; it lives on by itself."""
+        gone = self.node_id(number)
+        self._away.add(number)
+        self._count -= 1
+        for each in self.living():
+            self.clients[each].execute_command("CLUSTER FORGET", gone)
+        self.clients[number].execute_command("CLUSTER RESET", "SOFT")
+        self.wait_until_whole()
 
     # -- Moving slots, as redis-cli --cluster reshard does it ------------------------------------------------
 
@@ -116,13 +224,11 @@ class Cluster:
     def close_slot(self, slot: int, target: int) -> None:
         """End the move: the slot is the target's."""
         ids = self.node_id(target)
-        for number in (target, *(each for each in range(self._count) if each != target)):
+        for number in (target, *(each for each in self.primaries() if each != target)):
             self.clients[number].execute_command("CLUSTER SETSLOT", slot, "NODE", ids)
         # Until all know the target's new config epoch, a slot that moves on at once could be claimed by two.
-        deadline = time.monotonic() + 30
-        while len({self._epoch(client, ids) for client in self.clients}) > 1:
-            assert time.monotonic() < deadline, "the nodes do not agree on the slot's owner"
-            time.sleep(0.01)
+        clients = [self.clients[number] for number in self.living()]
+        self._until(lambda: len({self._epoch(each, ids) for each in clients}) == 1, "one owner of the slot")
 
     @staticmethod
     def _epoch(client: redis.Redis, node: str) -> str:

@@ -12,15 +12,25 @@ static bool timer_set;
 
 bool cluster_is_pending(void) { return timer_set; }
 
-char *cluster_nodes(RedisModuleCtx *ctx) {
-    /* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
-    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", "NODES");
+static char *ask_cluster(RedisModuleCtx *ctx, const char *what) {
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", what);
     Slice text = {"", 0};
     if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_STRING)
         text.bytes = RedisModule_CallReplyStringPtr(reply, &text.len);
     char *copy = slice_copy(text);
     if (reply != NULL) RedisModule_FreeCallReply(reply);
     return copy;
+}
+
+/* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
+char *cluster_nodes(RedisModuleCtx *ctx) { return ask_cluster(ctx, "NODES"); }
+
+bool cluster_is_ok(RedisModuleCtx *ctx) {
+    if (!shard.cluster) return true;
+    char *info = ask_cluster(ctx, "INFO");
+    bool ok = strstr(info, "cluster_state:ok") != NULL;
+    RedisModule_Free(info);
+    return ok;
 }
 
 /* The slots at the end of this node's own line, after eight other fields: "0-5460 7000 [93->-<node>]". */

@@ -255,6 +255,8 @@ const char *worker_state_name(WorkerState state);
 
 /* -- cluster.c ------------------------------------------------------------------------------------------------ */
 char *cluster_nodes(RedisModuleCtx *ctx);     /* what CLUSTER NODES says, to be freed */
+/* Whether the cluster serves writes here, as far as this node knows; true on a server that is no cluster. */
+bool cluster_is_ok(RedisModuleCtx *ctx);
 bool cluster_choose_tag(RedisModuleCtx *ctx); /* sets shard.tag to one whose slot is ours; false: none is */
 void cluster_check_tag(RedisModuleCtx *ctx);
 void cluster_slot_leaves(unsigned slot);

@@ -342,7 +342,9 @@ static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now)
     }
     /* Another worker owns the lanes: to start ours would only take them away from it. */
     if (worker->state == WORKER_FENCED && heartbeat_is_fresh(worker, now)) return;
-    if (now >= worker->next_start_ms) start(ctx, deployment, now);
+    if (now < worker->next_start_ms) return;
+    /* A primary that comes back takes itself for one until the cluster tells it who is by now. */
+    if (cluster_is_ok(ctx)) start(ctx, deployment, now);
 }
 
 void workers_tick(RedisModuleCtx *ctx) {
