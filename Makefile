@@ -2,7 +2,7 @@
 # make demo      a run of the whole thing on this machine; TARGET=sqlite (default), postgres or mysql
 # make test      installs what the tests need, runs them all, then lint
 # make soak      the long form of the tests that kill, fail over, reshard and generate; hours
-# make sanitize  the module's tests with AddressSanitizer and UndefinedBehaviorSanitizer in it; minutes
+# make sanitize  the tests with real servers, with AddressSanitizer and UndefinedBehaviorSanitizer in the module
 # make bench     the benchmarks
 # make lint, make format, make docs, make module, make clean
 
@@ -54,7 +54,8 @@ soak: install servers
 # In an unmodified server; needs the sanitizers' libraries of the compiler (gcc has them).
 sanitize: install servers
 	$(BIN)/python setup.py --quiet build_ext --sanitize
-	GEARSYNC_TEST_SANITIZED=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile tests/integration/module
+	GEARSYNC_TEST_SANITIZED=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --timeout 600 \
+		tests/integration tests/chaos
 
 bench: install servers
 	$(BIN)/python -m bench

@@ -12,9 +12,9 @@ from typing import Union
 import pytest
 from sqlalchemy.engine import make_url
 
-import gears.module
 from tests.borrowed import ContainerServer, GivenServer
 from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
+from tests.sanitizers import module_path
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
 
 Database = Union[PostgresServer, MariaDBServer, GivenServer]
@@ -119,7 +119,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def redis_server() -> Iterator[RedisServer]:
     """A running redis-server with the module loaded."""
     try:
-        module = gears.module.path()
+        module = module_path()
     except FileNotFoundError as error:
         pytest.fail(str(error), pytrace=False)
     try:

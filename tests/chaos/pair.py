@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-import gears.module
 from tests.chaos.world import until
+from tests.sanitizers import module_path
 from tests.servers import RedisServer, Server, find_redis_server, run_sql
 
 
@@ -35,7 +35,7 @@ def pair(variables: Mapping[str, str]) -> Iterator[tuple[RedisServer, RedisServe
 
     def node(*more: str) -> RedisServer:
         arguments = ("PYTHON", sys.executable)
-        return RedisServer(*options, *more, module=gears.module.path(), module_arguments=arguments)
+        return RedisServer(*options, *more, module=module_path(), module_arguments=arguments)
 
     with environment(variables), node() as first:
         with node("--replicaof", "127.0.0.1", str(first.port)) as second, second.client() as client:

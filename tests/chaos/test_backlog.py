@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 import redis
 
-import gears.module
 from tests.chaos.world import until
 from tests.integration.module.driving import debug_options
 from tests.integration.system import System
+from tests.sanitizers import module_path
 from tests.servers import DatabaseServer, RedisServer, run_sql
 
 SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
@@ -134,7 +134,7 @@ def replica_of(server: RedisServer) -> Iterator[redis.Redis]:
     """A replica that copies all of a server."""
     options = (*server.options, "--replicaof", "127.0.0.1", str(server.port))
     arguments = ("SUPERVISE", "no")
-    with RedisServer(*options, module=gears.module.path(), module_arguments=arguments) as replica:
+    with RedisServer(*options, module=module_path(), module_arguments=arguments) as replica:
         with replica.client(socket_timeout=60) as client:
             link = "master_link_status"
             until(lambda: client.info("replication").get(link) == "up", 120, "the copy")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import gears.module
 from tests.chaos.world import World, until
 from tests.integration.module.driving import debug_options
+from tests.sanitizers import module_path
 
 SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 ROUNDS = 20 if SOAK else 2
@@ -87,7 +87,7 @@ def test_the_module_is_upgraded(database_url: str, tmp_path: Path) -> None:
 
         def upgrade() -> None:
             module = tmp_path / f"gearsync-{time.monotonic_ns()}.so"
-            shutil.copy(gears.module.path(), module)
+            shutil.copy(module_path(), module)
             with world.server.client(socket_timeout=60) as client:
                 with client.pipeline(transaction=True) as pipe:
                     pipe.execute_command("MODULE", "UNLOAD", "gearsync")

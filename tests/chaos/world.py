@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import make_url
 
-import gears.module
+from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
 URL_VARIABLE = "CHAOS_DB_URL"
@@ -87,7 +87,7 @@ class World:
         self._environment = {URL_VARIABLE: url, **environment}
         self.server = RedisServer(
             *("--appendonly", "yes", "--appendfsync", "always", *options),
-            module=gears.module.path(),
+            module=module_path(),
             module_arguments=("PYTHON", sys.executable),
         )
 

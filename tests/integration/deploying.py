@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gears.module
+from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,7 @@ PERSONS = """CREATE TABLE persons (
 
 def redis_with_module(*options: str) -> RedisServer:
     """Return a server, not yet started, whose supervised worker is run by this Python."""
-    return RedisServer(*options, module=gears.module.path(), module_arguments=("PYTHON", sys.executable))
+    return RedisServer(*options, module=module_path(), module_arguments=("PYTHON", sys.executable))
 
 
 def worker_environment(url: str) -> dict[str, str]:

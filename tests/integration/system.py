@@ -12,8 +12,8 @@ from typing import Any
 
 import redis
 
-import gears.module
 from tests.integration.deploying import ROOT, eventually, gearsync, gearsync_json, write
+from tests.sanitizers import module_path
 from tests.servers import RedisServer
 
 
@@ -37,7 +37,7 @@ class System:
         self.variables = {"PYTHONPATH": str(ROOT), **variables}
         self.server = RedisServer(
             *options,
-            module=gears.module.path(),
+            module=module_path(),
             module_arguments=("PYTHON", sys.executable),
         )
 

@@ -17,12 +17,12 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-import gears.module
 from tests.chaos.world import TABLES
 from tests.cluster import Cluster
 from tests.integration.command import environment
 from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
 from tests.integration.module.driving import changes, lanes, status
+from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
 FUNCTIONS = """
@@ -41,7 +41,7 @@ Variables = dict[str, str]
 
 
 def node(*options: str) -> RedisServer:
-    return RedisServer(*options, module=gears.module.path(), module_arguments=("PYTHON", sys.executable))
+    return RedisServer(*options, module=module_path(), module_arguments=("PYTHON", sys.executable))
 
 
 @pytest.fixture
