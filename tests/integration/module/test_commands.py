@@ -7,6 +7,7 @@ import os
 import time
 from typing import Any
 
+import psutil
 import pytest
 import redis
 
@@ -26,6 +27,7 @@ GOOD = deploy_arguments()
 LONG = "n" * 64
 #: Seconds of fuzzing; ten minutes before a release.
 FUZZ_SECONDS = float(os.environ.get("GEARSYNC_FUZZ_SECONDS", "4"))
+SEED = int(os.environ.get("GEARSYNC_SEED", "20"))
 
 
 def with_argument(at: int, value: Any) -> list[Any]:
@@ -386,7 +388,9 @@ def test_keys_of_commands_are_what_the_cluster_needs(client: redis.Redis) -> Non
 
 def test_no_junk_crashes_the_server_or_spoils_the_registry() -> None:
     with module_server() as server, connect(server) as client:
-        report = fuzz.run(client, seed=20, seconds=FUZZ_SECONDS)
+        report = fuzz.run(client, seed=SEED, seconds=FUZZ_SECONDS)
+        used = psutil.Process(server.pid).cpu_times()
+        print(f"{report.commands:,} commands, {used.user + used.system:.0f} CPU seconds of the server")
         assert report.commands > 100
         assert report.accepted > 0 and report.refused > 0, report
         assert server.process is not None and server.process.poll() is None
