@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* Why an event came: what the state of the key does not tell. */
@@ -502,16 +503,49 @@ static bool seen_before(SeenKeys *seen, Slice key) {
     return false;
 }
 
-static Slice pair_slice(RedisModuleCallReply *array, size_t at) {
-    Slice slice;
-    slice.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(array, at), &slice.len);
-    return slice;
+/* One entry of a lane: k, key, m, meta, then field, value… */
+typedef struct {
+    RedisModuleString **strings;
+    size_t count;
+} Entry;
+
+static void entry_free(Entry *entry) {
+    for (size_t i = 0; i < entry->count; i++) RedisModule_FreeString(NULL, entry->strings[i]);
+    if (entry->strings != NULL) RedisModule_Free(entry->strings);
 }
 
-static bool image_is(const Image *image, RedisModuleCallReply *pairs) {
-    if (RedisModule_CallReplyLength(pairs) != image->count) return false;
+static void entry_read(Entry *entry, RedisModuleKey *stream, long pairs) {
+    entry->strings = RedisModule_Alloc(sizeof(RedisModuleString *) * (size_t)pairs * 2);
+    entry->count = 0;
+    RedisModuleString *field, *value;
+    while (RedisModule_StreamIteratorNextField(stream, &field, &value) == REDISMODULE_OK) {
+        entry->strings[entry->count++] = field;
+        entry->strings[entry->count++] = value;
+    }
+}
+
+/* Up to HEAL_PAGE entries of a lane, backwards from *end, which becomes the id of the last one read. By the API: a node of
+ * a cluster that has just loaded its data takes no command on a key yet. */
+static size_t read_page(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *end, Entry *page) {
+    size_t count = 0;
+    long pairs;
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *stream = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ);
+    if (stream == NULL) return 0;
+    if (RedisModule_KeyType(stream) == REDISMODULE_KEYTYPE_STREAM &&
+        RedisModule_StreamIteratorStart(stream, REDISMODULE_STREAM_ITERATOR_REVERSE, NULL, end) == REDISMODULE_OK) {
+        while (count < HEAL_PAGE && RedisModule_StreamIteratorNextID(stream, end, &pairs) == REDISMODULE_OK)
+            entry_read(&page[count++], stream, pairs);
+        RedisModule_StreamIteratorStop(stream);
+    }
+    RedisModule_CloseKey(stream);
+    return count;
+}
+
+static bool image_is(const Image *image, const Entry *entry) {
+    if (entry->count != image->count) return false;
     for (size_t i = 4; i < image->count; i++) {
-        Slice a = string_slice(image->argv[i]), b = pair_slice(pairs, i);
+        Slice a = string_slice(image->argv[i]), b = string_slice(entry->strings[i]);
         if (a.len != b.len || memcmp(a.bytes, b.bytes, a.len) != 0) return false;
     }
     return true;
@@ -520,8 +554,8 @@ static bool image_is(const Image *image, RedisModuleCallReply *pairs) {
 typedef enum { STATE_UNCOVERED, STATE_SAME, STATE_GONE, STATE_HASH } State;
 
 /* What Redis has of a key, against an entry of the lane. */
-static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, int db, RedisModuleString *name,
-                           RedisModuleCallReply *pairs) {
+static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, int db, const Entry *entry) {
+    RedisModuleString *name = entry->strings[1];
     Rule *matched[MAX_FIXED];
     int count = 0;
     for (int i = 0; i < deployment->nrules; i++) {
@@ -535,71 +569,73 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
     if (count == 0) return STATE_UNCOVERED;
     RedisModule_SelectDb(ctx, db);
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-    bool says_gone = memchr("dxv", pair_slice(pairs, 3).bytes[0], 3) != NULL;
+    bool says_gone = memchr("dxv", string_slice(entry->strings[3]).bytes[0], 3) != NULL;
     State state = says_gone ? STATE_SAME : STATE_GONE;
     if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH) {
         Image image;
         image_start(&image, name, 'u');
         read_image(&image, key, matched, count);
-        state = !says_gone && image_is(&image, pairs) ? STATE_SAME : STATE_HASH;
+        state = !says_gone && image_is(&image, entry) ? STATE_SAME : STATE_HASH;
         image_end(&image);
     }
     if (key != NULL) RedisModule_CloseKey(key);
     return state;
 }
 
+/* Whether an entry stood in the AOF before the last flush. Then it has its write: a crash tears off the end alone. That
+ * its key is gone says nothing, since a flush takes keys whose rows may be meant to stay. */
+static bool is_before_flush(Slice meta) {
+    char *text = slice_copy(meta);
+    uint64_t epoch = strtoull(text + 1, NULL, 16);
+    RedisModule_Free(text);
+    return epoch < shard.flushed;
+}
+
 /* Captures the key of an entry anew when Redis has another state of it; whether it did. */
-static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleCallReply *pairs,
-                       SeenKeys *seen) {
-    Slice text = pair_slice(pairs, 1);
-    Slice meta = pair_slice(pairs, 3);
-    if (text.len == 0 || meta.len == 0 || memchr("mi", meta.bytes[0], 2) != NULL || seen_before(seen, text))
+static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Entry *entry, SeenKeys *seen) {
+    if (entry->count < 4) return false;
+    Slice key = string_slice(entry->strings[1]), meta = string_slice(entry->strings[3]);
+    /* A mark says all that there is to say of its key: a key that a resharding took away is gone, and has its row. */
+    if (key.len == 0 || meta.len == 0 || seen_before(seen, key) || memchr("mi", meta.bytes[0], 2) != NULL ||
+        is_before_flush(meta))
         return false;
-    RedisModuleString *name = RedisModule_CreateString(NULL, text.bytes, text.len);
     int db = -1;
     bool same = false;
     for (int i = 0; i < deployment->nrules && !same; i++) {
         int of_rule = deployment->rules[i].db;
-        State state = compare_state(ctx, deployment, lane, of_rule, name, pairs);
+        State state = compare_state(ctx, deployment, lane, of_rule, entry);
         same = state == STATE_SAME;
         if (state == STATE_HASH || (state == STATE_GONE && db < 0)) db = of_rule;
     }
-    bool healed = !same && db >= 0 && capture_key(ctx, db, name, 0, 'r') > 0;
-    RedisModule_FreeString(NULL, name);
-    return healed;
+    return !same && db >= 0 && capture_key(ctx, db, entry->strings[1], 0, 'r') > 0;
 }
 
-/* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. */
-static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString **end,
+/* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. The page is read
+ * before anything is appended to the lane. */
+static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleStreamID *end,
                       SeenKeys *seen) {
-    RedisModule_SelectDb(ctx, 0);
-    RedisModuleCallReply *reply =
-        RedisModule_Call(ctx, "XREVRANGE", "ssccl", lane->stream, *end, "-", "COUNT", (long long)HEAL_PAGE);
-    bool sound = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY;
-    size_t count = sound ? RedisModule_CallReplyLength(reply) : 0;
+    Entry *page = RedisModule_Calloc(HEAL_PAGE, sizeof(*page));
+    size_t count = read_page(ctx, lane, end, page);
     bool healed = false;
     for (size_t i = 0; i < count; i++) {
-        RedisModuleCallReply *pairs = RedisModule_CallReplyArrayElement(RedisModule_CallReplyArrayElement(reply, i), 1);
-        if (RedisModule_CallReplyLength(pairs) >= 4) healed = heal_entry(ctx, deployment, lane, pairs, seen) || healed;
+        healed = heal_entry(ctx, deployment, lane, &page[i], seen) || healed;
+        entry_free(&page[i]);
     }
-    if (count > 0) {
-        Slice id = pair_slice(RedisModule_CallReplyArrayElement(reply, count - 1), 0);
-        RedisModule_FreeString(NULL, *end);
-        *end = RedisModule_CreateString(NULL, id.bytes, id.len);
-    }
-    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    RedisModule_Free(page);
     return healed && count == HEAL_PAGE && seen->used < HEAL_SEEN / 2 - HEAL_PAGE;
 }
 
-/* One command can leave many such changes (DEL of many keys), so whole pages are looked at, as long as one had any. */
+/* One command can leave many such changes (DEL of many keys), so whole pages are looked at, as long as one had any. A
+ * retired lane got its changes before the registry said that it is retired, so none is torn; and its keys may be those of
+ * another shard. */
 void capture_heal_tail(RedisModuleCtx *ctx) {
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         for (int j = 0; j < deployment->lane_count && !deployment->draining; j++) {
+            if (deployment->lanes[j]->retired) continue;
             SeenKeys seen = {RedisModule_Calloc(HEAL_SEEN, sizeof(uint64_t)), 0};
-            RedisModuleString *end = RedisModule_CreateString(NULL, "+", 1);
+            RedisModuleStreamID end = {UINT64_MAX, UINT64_MAX};
             while (heal_page(ctx, deployment, deployment->lanes[j], &end, &seen)) continue;
-            RedisModule_FreeString(NULL, end);
             RedisModule_Free(seen.places);
         }
     }

@@ -111,7 +111,7 @@ static void flush_ended(RedisModuleCtx *ctx, int db) {
             waiting += lane->length;
         }
     /* A lane that was empty starts anew: its ids could fall behind the checkpoint if the clock was set back. */
-    registry_raise_epoch(shard.epoch + 1);
+    registry_note_flush();
     registry_write(ctx, false);
     capture_flush(ctx, db);
     RedisModule_Log(
@@ -123,12 +123,22 @@ static void flush_ended(RedisModuleCtx *ctx, int db) {
     timer_set = true;
 }
 
+/* Another database than that of our keys: nothing has to be saved. What the event replicates stands before the flush,
+ * so no crash can keep the flush and lose its mark. */
+static void other_ended(RedisModuleCtx *ctx, int db) {
+    if (shard.heals) {
+        registry_note_flush();
+        registry_write(ctx, true);
+    }
+    capture_flush(ctx, db);
+}
+
 void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event;
     int db = ((RedisModuleFlushInfo *)data)->dbnum;
     if (!shard.primary || shard.loading || reload_expected || shard.count == 0) return;
     if (db > 0) {
-        if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_END) capture_flush(ctx, db);
+        if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_END) other_ended(ctx, db);
     } else if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_START) {
         flush_starts(ctx);
     } else {

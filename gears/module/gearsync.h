@@ -64,6 +64,7 @@ typedef struct {
     RedisModuleStreamID acked; /* the last id acknowledged since this server started */
     size_t length;             /* changes that wait */
     uint64_t bytes;            /* about what they take: the sum of the chunks */
+    bool unweighed;            /* bytes are not those of all: the server could not say yet */
     struct Chunk *chunks;      /* from first_chunk up to end_chunk, oldest first */
     size_t first_chunk, end_chunk, chunk_capacity;
     uint64_t shape; /* tells which fields the last change has */
@@ -122,6 +123,7 @@ typedef enum { MOVING_NOTHING, MOVING_AWAY, MOVING_HERE } Moving;
 
 typedef struct {
     bool primary, loading, cluster, has_jobs;
+    bool heals; /* Redis 6.2 can tear a change from its write */
     Moving moving;
     bool registry_dirty;   /* to be written to the keyspace at the next tick */
     bool registry_stale;   /* the keyspace has what memory has not (a replica, or just loaded) */
@@ -132,6 +134,7 @@ typedef struct {
     char tag[8];
     char source[13];
     uint64_t epoch;
+    uint64_t flushed; /* the epoch that the last flush, of whichever database, raised to; 0: none did */
     Deployment **deployments;
     int count;
     Rule **rules; /* of all active deployments; rules of one target stand together */
@@ -163,7 +166,10 @@ void registry_free(void);
 bool registry_is_key(Slice key);
 void registry_leave_tag(RedisModuleCtx *ctx, const char *tag); /* its keys, once there is another tag */
 void registry_adopt(RedisModuleCtx *ctx, Slice stream);        /* a lane that a resharding brought here */
-void registry_take_over(RedisModuleCtx *ctx, bool promoted);
+void registry_note_flush(void); /* raises the epoch, and remembers that it was for a flush */
+/* How this process came to capture: by a load of the data, a promotion, or MODULE LOAD into a running primary. */
+typedef enum { AFTER_LOAD, AFTER_PROMOTION, AFTER_MODULE_LOAD } TakeOver;
+void registry_take_over(RedisModuleCtx *ctx, TakeOver after);
 
 /* -- deployment.c: one deployment, from the arguments of GEARSYNC.DEPLOY --------------------------------------- */
 char *deployment_parse(Slice *arguments, int count, Deployment **out); /* NULL, or the error, to be freed */
@@ -177,6 +183,7 @@ Lane *lane_create(Slice stream, const char *target, int index, int count, bool r
 Lane *lane_for(const char *source, const char *deployment, const char *target, int index, int count);
 void lane_free(Lane *lane);
 void lane_refresh(RedisModuleCtx *ctx, Lane *lane); /* reads length and last id from the keyspace */
+void lanes_weigh_again(RedisModuleCtx *ctx);        /* those that the server could not measure yet */
 size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane);
 uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane);
 long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id); /* the number left */
@@ -197,7 +204,7 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
-bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
+bool capture_is_pending(void);   /* the server is to call us at the end of the execution unit */
 void capture_free(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */

@@ -100,13 +100,28 @@ static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id,
     return found;
 }
 
-/* All that the lane has, as the server measures it. */
+/* All that the lane has, as the server measures it. A node of a cluster that has just loaded its data can't yet. */
 static void weigh(RedisModuleCtx *ctx, Lane *lane) {
-    bytes_take(lane, SIZE_MAX);
+    RedisModule_SelectDb(ctx, 0);
     RedisModuleCallReply *usage = RedisModule_Call(ctx, "MEMORY", "cscc", "USAGE", lane->stream, "SAMPLES", "0");
-    if (usage != NULL && RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_INTEGER)
+    lane->unweighed = usage == NULL || RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_ERROR;
+    if (!lane->unweighed) bytes_take(lane, SIZE_MAX);
+    if (lane->length > 0 && usage != NULL && RedisModule_CallReplyType(usage) == REDISMODULE_REPLY_INTEGER)
         bytes_add(lane, lane->length, (uint64_t)RedisModule_CallReplyInteger(usage));
     if (usage != NULL) RedisModule_FreeCallReply(usage);
+}
+
+void lanes_weigh_again(RedisModuleCtx *ctx) {
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        bool any = false;
+        for (int j = 0; j < deployment->lane_count; j++) {
+            if (!deployment->lanes[j]->unweighed) continue;
+            weigh(ctx, deployment->lanes[j]);
+            any = true;
+        }
+        if (any) backlog_update(deployment);
+    }
 }
 
 void lane_refresh(RedisModuleCtx *ctx, Lane *lane) {

@@ -14,7 +14,7 @@ static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     shard.propagates = true;
     RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
     if (primary)
-        registry_take_over(ctx, true);
+        registry_take_over(ctx, AFTER_PROMOTION);
     else
         shard.registry_stale = true;
     workers_tick(ctx);
@@ -28,7 +28,7 @@ static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t sub
     aof_check(ctx);
     shard.primary = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_MASTER) != 0;
     if (subevent == REDISMODULE_SUBEVENT_LOADING_ENDED && shard.primary)
-        registry_take_over(ctx, false);
+        registry_take_over(ctx, AFTER_LOAD);
     else
         shard.registry_stale = true;
 }
@@ -46,6 +46,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     if (!shard.loading) aof_tick(ctx);
     if (!shard_may_write()) return;
     cluster_check_tag(ctx);
+    lanes_weigh_again(ctx);
     registry_finish_drained(ctx);
     registry_write_if_dirty(ctx);
 }
@@ -142,6 +143,7 @@ static void start_shard(RedisModuleCtx *ctx) {
     shard.cluster = (flags & REDISMODULE_CTX_FLAGS_CLUSTER) != 0;
     shard.has_jobs = RedisModule_AddPostNotificationJob != NULL;
     shard.server_version = RedisModule_GetServerVersion();
+    shard.heals = shard.server_version < 0x070000;
     shard.detached = RedisModule_GetDetachedThreadSafeContext(ctx);
     shard.propagates = has_readers(ctx);
     if (!shard.cluster) cluster_choose_tag(ctx);
@@ -170,7 +172,7 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
         return REDISMODULE_ERR;
     }
     /* Loaded into a running server: its deployments are there already. */
-    if (shard.primary && !shard.loading) registry_take_over(ctx, false);
+    if (shard.primary && !shard.loading) registry_take_over(ctx, AFTER_MODULE_LOAD);
     shard.registry_stale = !shard.primary;
     RedisModule_Log(ctx, "notice", "gearsync %s loaded: capture by %s", GEARSYNC_VERSION_TEXT,
                     shard.has_jobs ? "post-notification jobs" : "notifications");

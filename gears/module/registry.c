@@ -296,7 +296,11 @@ static void add_retired(Strings *fields, Deployment *deployment) {
 
 static void collect_fields(Strings *fields) {
     strings_add(fields, RedisModule_CreateString(NULL, "meta", 4));
-    strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s %llu", shard.source, (unsigned long long)shard.epoch));
+    Text meta = {0};
+    text_printf(&meta, "%s %llu", shard.source, (unsigned long long)shard.epoch);
+    if (shard.flushed > 0) text_printf(&meta, " %llu", (unsigned long long)shard.flushed);
+    strings_add(fields, RedisModule_CreateString(NULL, meta.bytes, meta.len));
+    text_free(&meta);
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         const char *kind = deployment->draining ? "draining" : "deployment";
@@ -333,6 +337,11 @@ void registry_raise_epoch(uint64_t epoch) {
     shard.epoch = epoch;
     shard.registry_dirty = true;
     capture_forget_metas();
+}
+
+void registry_note_flush(void) {
+    registry_raise_epoch(shard.epoch + 1);
+    shard.flushed = shard.epoch;
 }
 
 static void collect_pair(RedisModuleKey *key, RedisModuleString *field, RedisModuleString *value, void *pd) {
@@ -380,11 +389,12 @@ static bool starts_with(Slice slice, const char *prefix, Slice *rest) {
 
 static void load_meta(Slice value) {
     char *text = slice_copy(value);
-    unsigned long long epoch = 0;
+    unsigned long long epoch = 0, flushed = 0;
     char source[13] = {0};
-    if (sscanf(text, "%12s %llu", source, &epoch) == 2) {
+    if (sscanf(text, "%12s %llu %llu", source, &epoch, &flushed) >= 2) {
         memcpy(shard.source, source, sizeof(source));
         shard.epoch = epoch;
+        shard.flushed = flushed;
     }
     RedisModule_Free(text);
 }
@@ -450,7 +460,8 @@ void registry_adopt(RedisModuleCtx *ctx, Slice stream) {
         uint64_t seen = lane_last_epoch(ctx, lane);
         if (seen >= shard.epoch) registry_raise_epoch(seen + 1);
         if (lane->length > 0) capture_mark(ctx, deployment, lane, lane->stream, 'm', NO_NODE);
-        shard.registry_dirty = true;
+        /* At once: after a crash only the registry tells that this lane is to be emptied here. */
+        registry_write(ctx, true);
     } else if (strstr(name, "}:lane:") != NULL) {
         RedisModule_Log(ctx, "warning", "the lane %s came here, but its deployment is not on this shard; deploy it",
                         name);
@@ -523,7 +534,7 @@ void registry_refresh(RedisModuleCtx *ctx) {
         for (int j = 0; j < shard.deployments[i]->lane_count; j++) lane_refresh(ctx, shard.deployments[i]->lanes[j]);
 }
 
-void registry_take_over(RedisModuleCtx *ctx, bool promoted) {
+void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
     registry_load(ctx);
     if (shard.count == 0) return;
     uint64_t epoch = shard.epoch;
@@ -532,9 +543,9 @@ void registry_take_over(RedisModuleCtx *ctx, bool promoted) {
             uint64_t seen = lane_last_epoch(ctx, shard.deployments[i]->lanes[j]);
             if (seen > epoch) epoch = seen;
         }
-    registry_raise_epoch(promoted ? ((epoch >> 20) + 1) << 20 : epoch + 1);
-    /* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). */
-    if (shard.server_version < 0x070000) capture_heal_tail(ctx);
+    registry_raise_epoch(after == AFTER_PROMOTION ? ((epoch >> 20) + 1) << 20 : epoch + 1);
+    /* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). Nothing is torn by MODULE LOAD. */
+    if (shard.heals && after != AFTER_MODULE_LOAD) capture_heal_tail(ctx);
     RedisModule_Log(ctx, "notice", "primary with %d deployments, epoch %llu", shard.count,
                     (unsigned long long)shard.epoch);
 }

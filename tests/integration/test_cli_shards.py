@@ -103,6 +103,9 @@ def test_a_unix_socket_with_a_password(tmp_path: Path) -> None:
 
 
 def test_tls(tmp_path: Path) -> None:
+    with deployed.server() as server, server.client() as client:
+        if not client.config_get("tls-port"):
+            pytest.skip("this server was built without TLS")
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate with")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -199,8 +202,9 @@ def test_a_server_without_the_module() -> None:
 
 
 def test_a_replica_is_named_as_such() -> None:
-    with deployed.server() as primary, deployed.server("--replicaof", f"127.0.0.1 {primary.port}") as replica:
-        done = gearsync("wait", "--redis", replica.url)
+    with deployed.server() as primary:
+        with deployed.server("--replicaof", "127.0.0.1", str(primary.port)) as replica:
+            done = gearsync("wait", "--redis", replica.url)
     assert done.returncode == 1
     assert f"Redis at 127.0.0.1:{replica.port} is a replica." in done.stderr
 

@@ -21,7 +21,7 @@ from tests.chaos.world import TABLES
 from tests.cluster import Cluster
 from tests.integration.command import environment
 from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
-from tests.integration.module.driving import changes, lanes, status
+from tests.integration.module.driving import ALWAYS, changes, lanes, status
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
@@ -264,6 +264,27 @@ def test_who_waits_for_a_lane_that_moves_waits_until_it_is_empty(
         with worker(cluster, 1, variables):
             thread.join(60)
     assert answers == [{int(key.split(":")[1]): 1}]
+
+
+def test_a_restart_takes_no_key_that_moved_for_a_deleted_one(variables: Variables, tmp_path: Path) -> None:
+    """A key that left is gone from its old shard, and a lane that came is about keys of another."""
+    with Cluster(functools.partial(node, *ALWAYS), primaries=2) as cluster:
+        deploy(cluster, tmp_path)
+        leaves = key_of(cluster, 0)
+        [old] = lanes(cluster.clients[0])
+        with cluster.client() as client:
+            client.hset(leaves, "version", 1)
+            cluster.move_slot(key_slot(leaves.encode()), 1)
+            cluster.nodes[0].restart()
+            cluster.wait_until_whole()
+            assert [each.op for each in changes(cluster.clients[0])] == ["u", "m"]
+            stays = key_of(cluster, 0)
+            client.hset(stays, "version", 1)
+            cluster.move_slot(key_slot(old.encode()), 1)
+        assert old in lanes(cluster.clients[1])
+        cluster.nodes[1].restart()
+        cluster.wait_until_whole()
+        assert {each.op for each in changes(cluster.clients[1])} == {"u", "m", "i"}
 
 
 def registry_tags(client: redis.Redis) -> list[str]:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 FIELDS = ("first", "last", "age")
 #: AOF options under which a write that was answered is on disk.
 ALWAYS = ("--appendonly", "yes", "--appendfsync", "always")
+#: The same, as commands alone, which a test can read and cut.
+PLAIN_AOF = (*ALWAYS, "--aof-use-rdb-preamble", "no")
 
 
 class Change(NamedTuple):

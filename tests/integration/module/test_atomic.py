@@ -12,6 +12,7 @@ import redis
 from tests.integration.module.driving import (
     ALWAYS,
     FIELDS,
+    PLAIN_AOF,
     Change,
     Function,
     aof_commands,
@@ -23,8 +24,6 @@ from tests.integration.module.driving import (
     server_version,
 )
 from tests.servers import RedisServer
-
-PLAIN_AOF = (*ALWAYS, "--aof-use-rdb-preamble", "no")
 
 
 def last_changes(client: redis.Redis) -> dict[str, Change]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 import redis
 
+from tests.cluster import Cluster
 from tests.integration.module.driving import (
+    ALWAYS,
     FIELDS,
     Function,
     acknowledge,
@@ -460,6 +463,19 @@ def same_data(one: redis.Redis, other: redis.Redis) -> bool:
     found, expected = snapshot(one), snapshot(other)
     found[registry], expected[registry] = one.hgetall(registry), other.hgetall(registry)
     return found == expected
+
+
+def test_bytes_are_counted_after_a_restart_of_a_node_of_a_cluster() -> None:
+    """Right after its start the node takes no command on a key, so it can't say yet what a lane takes."""
+    with Cluster(functools.partial(module_server, *ALWAYS), primaries=1) as cluster:
+        [client] = cluster.clients
+        deploy(client, lanes=2)
+        write_many(client, lambda n: {"first": "x" * 100})
+        before = deployment_status(client)["backlog"]["bytes"]
+        cluster.nodes[0].restart()
+        cluster.wait_until_whole()
+        wait_for(lambda: deployment_status(client)["backlog"]["bytes"] > before / 2, "all is counted")
+        assert deployment_status(client)["backlog"]["bytes"] < before * 2
 
 
 def test_a_replica_applies_all_that_its_primary_takes() -> None:

@@ -19,6 +19,7 @@ from tests.integration.module.driving import (
     lane_keys,
     lanes,
     module_server,
+    server_version,
     status,
     wait_for,
 )
@@ -80,7 +81,7 @@ NO_PREAMBLE = (*ALWAYS, "--aof-use-rdb-preamble", "no")
 PREAMBLE = (*ALWAYS, "--aof-use-rdb-preamble", "yes")
 WAYS: dict[str, tuple[Sequence[str], Callable[[RedisServer], None]]] = {
     "rdb": ((), save_and_crash),
-    "rdb at shutdown": (("--save", "3600 1"), shut_down),
+    "rdb at shutdown": (("--save", "3600", "1"), shut_down),
     "aof, killed": (NO_PREAMBLE, crash),
     "aof, ended": (NO_PREAMBLE, end),
     "aof rewritten": (NO_PREAMBLE, rewrite_and_crash),
@@ -166,6 +167,9 @@ def test_the_registry_survives_a_server_without_the_module() -> None:
         server.module = module
         server.start()
         with connect(server) as client:
+            if server_version() < (7, 0):
+                # What it does for torn changes finds this one as well (docs/design.md, "Redis 6.2").
+                waiting.append(Change("r", status(client)["epoch"], "person:1", {"first": "not captured"}))
             assert changes(client) == waiting
             client.hset("person:1", "first", "B")
             assert changes(client)[-1].image == {"first": "B"} and changes(client)[-1].epoch > 1
