@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import redis
-
 from gears.change import Change, Malformed
+from gears.commands import Commands
 
 CHUNK = 500
 """The most letters that are sent at once, and looked at at once."""
@@ -78,7 +77,7 @@ def _letter(entry_id: str, key: bytes, functions: frozenset[str], document: dict
 # -- Storing ---------------------------------------------------------------------------------------------
 
 
-def store(client: redis.Redis, stream: str, letters: Sequence[Letter]) -> int:
+def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> int:
     """Add letters, given in the order of their ids; one that is there already is not added again.
 
     A letter has the id of its change. Where a later one stands already (ids fall back after a failover), it
@@ -86,24 +85,25 @@ def store(client: redis.Redis, stream: str, letters: Sequence[Letter]) -> int:
     """
     if not letters:
         return 0
-    last = _last_id(client, stream)
-    known = dict(_present(client, stream, letters[0].id)) if last >= _parsed(letters[0].id) else {}
+    last = _last_id(redis, stream)
+    known = dict(_present(redis, stream, letters[0].id)) if last >= _parsed(letters[0].id) else {}
     added = 0
     for start in range(0, len(letters), CHUNK):
-        with client.pipeline(transaction=True) as pipe:
-            for letter in letters[start : start + CHUNK]:
-                before = known.get(_identity(letter))
-                if before is not None and letter.functions <= before[1]:
-                    continue
-                last = max(_parsed(letter.id), (last[0], last[1] + 1))
-                fields: Any = letter.fields
-                pipe.xadd(stream, fields, id=f"{last[0]}-{last[1]}")
-                if before is None:
-                    added += 1
-                else:
-                    # Another function refuses the same change: the new letter names both.
-                    pipe.xdel(stream, before[0])
-            pipe.execute()
+        commands: list[list[Any]] = []
+        for letter in letters[start : start + CHUNK]:
+            before = known.get(_identity(letter))
+            if before is not None and letter.functions <= before[1]:
+                continue
+            last = max(_parsed(letter.id), (last[0], last[1] + 1))
+            pairs = [part for pair in letter.fields.items() for part in pair]
+            commands.append(["XADD", stream, f"{last[0]}-{last[1]}", *pairs])
+            if before is None:
+                added += 1
+            else:
+                # Another function refuses the same change: the new letter names both.
+                commands.append(["XDEL", stream, before[0]])
+        if commands:
+            redis.transaction(commands)
     return added
 
 
@@ -116,21 +116,22 @@ def _identity(letter: Letter) -> tuple[bytes, bytes]:
     return letter.fields["change"], letter.fields["epoch"]
 
 
-def _last_id(client: redis.Redis, stream: str) -> EntryId:
-    if not client.exists(stream):
+def _last_id(redis: Commands, stream: str) -> EntryId:
+    if not redis.call("EXISTS", stream):
         return 0, 0
-    described: Any = client.xinfo_stream(stream)
-    return _parsed(described["last-generated-id"].decode())
+    described = redis.call("XINFO", "STREAM", stream)
+    return _parsed(described[described.index(b"last-generated-id") + 1].decode())
 
 
 def _present(
-    client: redis.Redis, stream: str, first: str
+    redis: Commands, stream: str, first: str
 ) -> Iterator[tuple[tuple[bytes, bytes], tuple[bytes, frozenset[str]]]]:
     """Yield what letters of the change ``first`` and later ones there are: who they are → id, functions."""
     start = first
     while True:
-        page: Any = client.xrange(stream, min=start, count=CHUNK)
-        for entry_id, fields in page:
+        page = redis.call("XRANGE", stream, start, "+", "COUNT", CHUNK)
+        for entry_id, pairs in page:
+            fields = dict(zip(pairs[::2], pairs[1::2]))
             identity = fields.get(b"change", entry_id), fields.get(b"epoch", b"")
             yield identity, (entry_id, frozenset(json.loads(fields.get(b"functions", b"[]"))))
         if len(page) < CHUNK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -9,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gears.change import Change, Malformed, decode
+from gears.commands import Commands
 from gears.deployment import Deployment
 
 SOCKET_TIMEOUT_SECONDS = 15.0
@@ -92,6 +94,25 @@ def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pu
 def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
     """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
     return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+
+
+class RedisCommands(Commands):
+    """The commands of a client."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        # One without callbacks, which would make other types of some replies.
+        self._client = redis.Redis(connection_pool=client.connection_pool)
+        for name in list(self._client.response_callbacks):
+            del self._client.response_callbacks[name]
+
+    def call(self, *words: Any) -> Any:
+        return self._client.execute_command(*words)
+
+    def transaction(self, commands: Sequence[Sequence[Any]]) -> None:
+        with self._client.pipeline(transaction=True) as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            pipe.execute()
 
 
 class Reading:

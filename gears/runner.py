@@ -12,44 +12,34 @@ from collections.abc import Callable, Sequence
 import redis
 
 from connectors import (
-    Claim,
     Connector,
     ConnectorError,
     Fenced,
-    Moves,
     NotHandedOver,
-    Position,
-    Refusal,
     SchemaMismatch,
     TargetError,
     Unavailable,
 )
 from gears import deadletters, failpoints, lanes
+from gears.applier import Applier
 from gears.backoff import Backoff
 from gears.change import Change, Malformed
-from gears.conversion import Converter
 from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.functions import Transform
 from gears.lanes import Lane, Reading
 from gears.moves import Handover
-from gears.pipeline import Batch, faults_of, letters_of, parts_of
+from gears.pipeline import Batch, parts_of
 from gears.report import TargetReport
 
 log = logging.getLogger("gearsync.worker")
 
 BLOCK_MS = 250
 """The longest wait for a first change: how late a stop is noticed."""
-LOOKING_SHARE = 0.1
-"""Rows that don't fit make the worker look at the tables again, for at most this share of its time."""
 
 
 class Stopped(Exception):
     """The worker is asked to end, or this lane to start anew."""
-
-
-class Unexpected(Exception):
-    """Something is refused by columns that may be others by now; nothing was committed."""
 
 
 class Replaced(Stopped):
@@ -89,9 +79,6 @@ class LaneRunner:
         self._until_empty = until_empty
         self._halt = threading.Event()
         self._backoff = Backoff()
-        self._converters: list[Converter] = []
-        self._looked = 0.0
-        self._look_seconds = 0.0
         self._told = ""
         self.thread = threading.Thread(target=self._run, name=lane.stream, daemon=True)
 
@@ -150,43 +137,29 @@ class LaneRunner:
 
     def _session(self) -> bool:
         """Claim the lane and work until something fails; True: the lane is done with."""
-        connector = self._shared.open_connector(self._lane.target)
-        client = lanes.connect(self._shared.url)
+        shared, lane = self._shared, self._lane
+        connector = shared.open_connector(lane.target)
+        client = lanes.connect(shared.url)
         reading: ReadingThread | None = None
+
+        def bury(letters: Sequence[Letter]) -> None:
+            self._bury(client, letters)
+
         try:
-            connector.ensure_checkpoint()
-            self._build_converters(connector)
-            claim = self._claim(connector)
-            reading = ReadingThread(self, claim.position)
+            applier = Applier(
+                connector, shared.deployment, lane.target, shared.transforms, self._report, bury
+            )
+            applier.open(lane.stream, self._epoch, shared.owner)
+            reading = ReadingThread(self, applier)
             reading.start()
-            return self._apply_all(connector, client, claim, reading)
+            return self._apply_all(applier, client, reading)
         finally:
             if reading is not None:
                 reading.end()
             client.close()
             connector.close()
 
-    def _claim(self, connector: Connector) -> Claim:
-        claim = connector.claim(self._lane.stream, self._epoch, self._shared.owner)
-        self._report.claimed(self._lane.stream)
-        return claim
-
-    def _build_converters(self, connector: Connector) -> None:
-        self._looked = time.monotonic()
-        self._converters = [
-            Converter(function, self._shared.transforms.get(function.name), connector)
-            for function in self._shared.deployment.functions
-            if function.target_name == self._lane.target
-        ]
-        self._look_seconds = time.monotonic() - self._looked
-
-    def prepare(self, changes: Sequence[Change]) -> Batch:
-        """Prepare a batch with the columns as they are known now."""
-        return Batch(changes, self._converters)
-
-    def _apply_all(
-        self, connector: Connector, client: redis.Redis, claim: Claim, reading: ReadingThread
-    ) -> bool:
+    def _apply_all(self, applier: Applier, client: redis.Redis, reading: ReadingThread) -> bool:
         while not self._over:
             item = reading.take()
             if item is None:
@@ -196,15 +169,15 @@ class LaneRunner:
             if item.malformed:
                 self._bury(client, [deadletters.of_malformed(entry) for entry in item.malformed])
             if item.batch is not None:
-                claim = self._apply(connector, client, claim, item.batch)
+                self._apply(applier, item.batch)
                 failpoints.reach("after-commit")
             failpoints.reach("before-ack")
             lanes.acknowledge(client, self._lane.stream, item.last_id)
             self._backoff.reset()
         return True
 
-    def _bury(self, client: redis.Redis, letters: list[Letter]) -> None:
-        stored = deadletters.store(client, self._lane.dead_stream, letters)
+    def _bury(self, client: redis.Redis, letters: Sequence[Letter]) -> None:
+        stored = deadletters.store(lanes.RedisCommands(client), self._lane.dead_stream, letters)
         self._report.count(dead_letters=stored)
         if stored:
             log.warning(
@@ -213,40 +186,43 @@ class LaneRunner:
                 stored,
             )
 
-    def _apply(self, connector: Connector, client: redis.Redis, claim: Claim, batch: Batch) -> Claim:
-        """Apply one batch for as long as it takes; returns the claim under which the next one goes."""
+    def _apply(self, applier: Applier, batch: Batch) -> None:
+        """Apply one batch for as long as it takes."""
         handover = self._handover(batch)
-        fresh = False
         while not self._over:
             try:
-                if batch.converters is not self._converters:
-                    # It was prepared while the tables were looked at.
-                    batch = self.prepare(batch.changes)
-                fresh = fresh or not self._may_be_outdated()
-                if batch.faults and not fresh:
-                    raise Unexpected
-                self._commit(connector, client, claim, batch, handover.moves, fresh)
-                return claim
+                batch = applier.commit(batch, handover.moves)
+                if batch.skipped:
+                    log.warning(
+                        "%s: no function of this version covers %d changes; skipped",
+                        self._lane.stream,
+                        batch.skipped,
+                    )
+                return
             except NotHandedOver as error:
                 handover.wait(error.token)
             except Unavailable as error:
                 self._wait(str(error))
-                fresh = False
-                claim = self._claim_again(connector)
+                self._patiently(lambda: applier.claim(self._lane.stream, self._epoch, self._shared.owner))
                 # Only the checkpoint knows whether the batch is in, or what another worker applied of it.
-                left = [change for change in batch.changes if change.position > claim.position]
+                left = [change for change in batch.changes if change.position > applier.position]
                 if not left:
-                    return claim
+                    return
                 if len(left) < len(batch.changes):
-                    batch = self.prepare(left)
+                    batch = applier.prepare(left)
                     handover = self._handover(batch)
-            except Unexpected:
-                batch = self._look_again(connector, batch)
-                # Once is enough, however long the database takes to refuse it all.
-                fresh = True
             except SchemaMismatch as error:
                 self._wait(str(error))
-                batch = self._look_again(connector, batch)
+                self._patiently(applier.look_again)
+        raise Stopped
+
+    def _patiently(self, act: Callable[[], None]) -> None:
+        """Do something with the database, again and again while it can't be done."""
+        while not self._over:
+            try:
+                return act()
+            except (Unavailable, SchemaMismatch) as error:
+                self._wait(str(error))
         raise Stopped
 
     def _handover(self, batch: Batch) -> Handover:
@@ -261,58 +237,6 @@ class LaneRunner:
                 log.warning("%s: %s", self._lane.stream, error)
             self._told = error
         self._halt.wait(seconds)
-
-    def _claim_again(self, connector: Connector) -> Claim:
-        while not self._over:
-            try:
-                return self._claim(connector)
-            except Unavailable as error:
-                self._wait(str(error))
-        raise Stopped
-
-    def _look_again(self, connector: Connector, batch: Batch) -> Batch:
-        """The table may have changed: reflect it anew and prepare the batch again."""
-        while not self._over:
-            try:
-                connector.forget_tables()
-                self._build_converters(connector)
-                return self.prepare(batch.changes)
-            except (Unavailable, SchemaMismatch) as error:
-                self._wait(str(error))
-        raise Stopped
-
-    def _may_be_outdated(self) -> bool:
-        return time.monotonic() - self._looked > self._look_seconds / LOOKING_SHARE
-
-    def _commit(
-        self,
-        connector: Connector,
-        client: redis.Redis,
-        claim: Claim,
-        batch: Batch,
-        moved: Moves,
-        fresh: bool,
-    ) -> None:
-        """Commit a batch; ``fresh``: it was prepared by the columns as they are."""
-
-        def store(refusals: list[Refusal]) -> None:
-            if refusals and not fresh:
-                raise Unexpected
-            self._bury(client, letters_of(batch.faults + faults_of(refusals)))
-
-        if batch.faults:
-            # Before SQL, because the connector asks only about what the database itself refuses.
-            store([])
-        failpoints.reach("before-sql")
-        applied = connector.apply(claim, batch.position, batch.rows, store, batch.earlier, moved)
-        self._report.committed(
-            self._lane.stream, applied.rows, batch.changes[0].position.ms, batch.position.ms
-        )
-        self._report.count(skipped=batch.skipped)
-        if batch.skipped:
-            log.warning(
-                "%s: no function of this version covers %d changes; skipped", self._lane.stream, batch.skipped
-            )
 
     # -- What others ask ---------------------------------------------------------------------------------
 
@@ -357,9 +281,10 @@ class Item:
 class ReadingThread:
     """Reads a lane and prepares one batch ahead, so that Python works while the database does."""
 
-    def __init__(self, runner: LaneRunner, position: Position) -> None:
+    def __init__(self, runner: LaneRunner, applier: Applier) -> None:
         self._runner = runner
-        self._position = position
+        self._applier = applier
+        self._position = applier.position
         self._queue: queue.Queue[Item | BaseException] = queue.Queue(maxsize=1)
         self._ended = threading.Event()
         self._past = False
@@ -424,9 +349,9 @@ class ReadingThread:
         *firsts, last = parts_of(new)
         malformed = read.malformed
         for part in firsts:
-            self._put(Item(self._runner.prepare(part), malformed, part[-1].id))
+            self._put(Item(self._applier.prepare(part), malformed, part[-1].id))
             malformed = []
-        self._put(Item(self._runner.prepare(last) if last else None, malformed, read.last_id))
+        self._put(Item(self._applier.prepare(last) if last else None, malformed, read.last_id))
 
     def _without_applied(self, changes: list[Change]) -> list[Change]:
         """Positions only grow along a lane: after the first new change, all are new."""

@@ -1,0 +1,130 @@
+"""One lane's batches to one database: the claim, the columns as they are, refusals to dead letters.
+
+What every host shares: how it reads a lane, waits and acknowledges is its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from connectors import Claim, Connector, Moves, Position, Refusal
+from gears import failpoints
+from gears.change import Change
+from gears.conversion import Converter
+from gears.deadletters import Letter
+from gears.deployment import Deployment
+from gears.functions import Transform
+from gears.pipeline import Batch, faults_of, letters_of
+from gears.report import TargetReport
+
+NO_MOVES = Moves((), ())
+LOOKING_SHARE = 0.1
+"""Rows that don't fit make the worker look at the tables again, for at most this share of its time."""
+
+
+class Unexpected(Exception):
+    """Something is refused by columns that may be others by now; nothing was committed."""
+
+
+class Applier:
+    """Applies the batches of one lane, one after another, for as long as nobody else claims it.
+
+    ``bury`` stores dead letters, before the transaction that leaves them out commits.
+    """
+
+    def __init__(
+        self,
+        connector: Connector,
+        deployment: Deployment,
+        target: str,
+        transforms: Mapping[str, Transform],
+        report: TargetReport,
+        bury: Callable[[Sequence[Letter]], None],
+    ) -> None:
+        self._connector = connector
+        self._functions = [each for each in deployment.functions if each.target_name == target]
+        self._transforms = transforms
+        self._report = report
+        self._bury = bury
+        self._converters: list[Converter] = []
+        self._claim: Claim | None = None
+        self._looked = 0.0
+        self._look_seconds = 0.0
+
+    def open(self, stream: str, epoch: int, owner: str) -> None:
+        """Look at the tables and claim the lane. Raises what the connector raises: Fenced, Unavailable…"""
+        self._connector.ensure_checkpoint()
+        self._build_converters()
+        self.claim(stream, epoch, owner)
+
+    def claim(self, stream: str, epoch: int, owner: str) -> None:
+        """Claim the lane, also again: only the checkpoint knows whether a lost commit is in."""
+        self._claim = self._connector.claim(stream, epoch, owner)
+        self._report.claimed(stream)
+
+    @property
+    def claimed(self) -> Claim:
+        """The claim under which the next batch goes."""
+        assert self._claim is not None, "not opened"
+        return self._claim
+
+    @property
+    def position(self) -> Position:
+        """How far the lane was applied when it was claimed."""
+        return self.claimed.position
+
+    def prepare(self, changes: Sequence[Change]) -> Batch:
+        """Prepare a batch with the columns as they are known now."""
+        return Batch(changes, self._converters)
+
+    def commit(self, batch: Batch, moves: Moves = NO_MOVES) -> Batch:
+        """Commit a batch with the position of its last change; return it as it went.
+
+        Raises what ``Connector.apply`` raises; then nothing is committed, or, with Unavailable, perhaps all.
+        """
+        fresh = not self._may_be_outdated()
+        while True:
+            if batch.converters is not self._converters:
+                # It was prepared while the tables were looked at.
+                batch = self.prepare(batch.changes)
+            try:
+                self._attempt(batch, moves, fresh)
+                return batch
+            except Unexpected:
+                # Once is enough, however long the database takes to refuse it all.
+                self.look_again()
+                fresh = True
+
+    def look_again(self) -> None:
+        """The tables may have changed: reflect them anew. Raises Unavailable, SchemaMismatch."""
+        self._connector.forget_tables()
+        self._build_converters()
+
+    def _build_converters(self) -> None:
+        self._looked = time.monotonic()
+        self._converters = [
+            Converter(function, self._transforms.get(function.name), self._connector)
+            for function in self._functions
+        ]
+        self._look_seconds = time.monotonic() - self._looked
+
+    def _may_be_outdated(self) -> bool:
+        return time.monotonic() - self._looked > self._look_seconds / LOOKING_SHARE
+
+    def _attempt(self, batch: Batch, moves: Moves, fresh: bool) -> None:
+        """Commit a batch; ``fresh``: it was prepared by the columns as they are."""
+
+        def store(refusals: list[Refusal]) -> None:
+            if (refusals or batch.faults) and not fresh:
+                raise Unexpected
+            self._bury(letters_of(batch.faults + faults_of(refusals)))
+
+        if batch.faults:
+            # Before SQL, because the connector asks only about what the database itself refuses.
+            store([])
+        failpoints.reach("before-sql")
+        applied = self._connector.apply(self.claimed, batch.position, batch.rows, store, batch.earlier, moves)
+        stream = self.claimed.stream
+        self._report.committed(stream, applied.rows, batch.changes[0].position.ms, batch.position.ms)
+        self._report.count(skipped=batch.skipped)
