@@ -198,13 +198,40 @@ def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
             f"the cluster that {address} belongs to has no slots assigned.",
             "create it: redis-cli --cluster create …",
         )
+    with errors_of(address):
+        lines = client.execute_command("CLUSTER NODES")
     shards = []
+    for place in _without_slots(lines):
+        nodes.setdefault(place, [])
     given_host = client.connection_pool.connection_kwargs.get("host", "127.0.0.1")
     for (name, number), slots in sorted(nodes.items()):
         # A node that knows no name for itself sends an empty one: it is the one that was asked.
         primary = _node_client(client, name or given_host, number)
+        if not slots and not _takes_deployments(primary):
+            primary.close()
+            continue
         shards.append(Shard(_address(primary), primary, _direct_url(url, _address(primary)), tuple(slots)))
     return shards
+
+
+def _without_slots(nodes: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Return the primaries that have no slot: new shards, which should be ready before their first one."""
+    for place, node in nodes.items():
+        flags = str(node["flags"]).split(",")
+        is_away = any(flag in flags for flag in ("fail", "fail?", "handshake", "noaddr"))
+        if "master" in flags and not is_away and not node["slots"]:
+            host, _, port = place.rpartition(":")
+            yield host, int(port)
+
+
+def _takes_deployments(client: redis.Redis) -> bool:
+    """Whether a node without slots is one of gearsync's; one that only votes, say, is left alone."""
+    try:
+        is_primary = _text(client.execute_command("ROLE")[0]) == "master"
+        client.execute_command("GEARSYNC.DEPLOYMENTS")
+    except redis.exceptions.RedisError:
+        return False
+    return is_primary
 
 
 def _node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:

@@ -29,11 +29,23 @@ def fetch(shards: Shards) -> list[dict[str, Any]]:
 
 def attention(statuses: list[dict[str, Any]]) -> list[str]:
     """Return one sentence for each thing that does not run as it should; empty: all is well."""
-    return [
+    return _lacking(statuses) + [
         f"{deployment['name']} on {status['address']}: {problem}"
         for status in statuses
         for deployment in status["deployments"]
         for problem in [*_of_worker(deployment), *_of_backlog(deployment), *_of_targets(deployment)]
+    ]
+
+
+def _lacking(statuses: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each shard that lacks what others have, as a new one does."""
+    names = [{each["name"] for each in status["deployments"]} for status in statuses]
+    active = {each["name"] for one in statuses for each in one["deployments"] if each["state"] == "active"}
+    return [
+        f"{status['address']} has no deployment {name}: what is written there is not captured; "
+        "deploy again, best before slots move there."
+        for status, there in zip(statuses, names)
+        for name in sorted(active - there)
     ]
 
 

@@ -68,6 +68,8 @@ def _without_version(payload: str) -> dict[str, Any]:
 
 def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) -> bool:
     site.tag = _tag(site.client)
+    if not site.tag:
+        return True
     key = site.wheels_key(deployment.name)
     return all(site.client.hget(key, name) == path.read_bytes() for name, path in wheels.items())
 
@@ -80,7 +82,7 @@ def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
 
 def _tag(client: redis.Redis) -> str:
     """Return the hash tag of a shard's own keys; a cluster's node has one once it was asked to check a
-    deployment.
+    deployment, and has none as long as it has no slot.
     """
     reply: Any = client.execute_command("GEARSYNC.STATUS")
     return str(json.loads(reply)["tag"])
@@ -109,14 +111,18 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
         notes = _put_back(sites, deployment, progress)
         raise DeployFailed(str(error), notes) from error
     for site in sites:
-        with errors_of(site.address):
-            _drop_stale_wheels(site, deployment)
+        if site.tag:
+            with errors_of(site.address):
+                _drop_stale_wheels(site, deployment)
 
 
 def _upload_wheels(
     site: _Site, deployment: Deployment, wheels: dict[str, Path], progress: Callable[[str], None]
 ) -> None:
     if not wheels:
+        return
+    if not site.tag:
+        progress(f"{site.address} has no slot yet, and so no place for wheels; deploy again once it has")
         return
     key = site.wheels_key(deployment.name)
     reply: Any = site.client.hgetall(key)

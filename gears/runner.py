@@ -36,6 +36,8 @@ log = logging.getLogger("gearsync.worker")
 
 BLOCK_MS = 250
 """The longest wait for a first change: how late a stop is noticed."""
+ON_ITS_WAY_SECONDS = 0.2
+"""How long to wait for the slot of a lane before the next look."""
 
 
 class Stopped(Exception):
@@ -107,9 +109,15 @@ class LaneRunner:
             except Stopped:
                 return
             except Fenced as error:
+                if self._has_moved():
+                    return
                 self._shared.fenced = str(error)
                 self._shared.stop.set()
                 return
+            except redis.exceptions.AskError:
+                # MOVED too. Either the lane is new, and its slot is still on its way here, or both have left.
+                self._report.failed(self._lane.stream, "the slot of its lane is on its way between shards")
+                self._halt.wait(ON_ITS_WAY_SECONDS)
             except redis.RedisError as error:
                 self._wait(f"Redis: {error}")
             except ConnectorError as error:
@@ -118,6 +126,15 @@ class LaneRunner:
                 # A fault of ours. A lane whose thread has ended would stand still, and nobody would be told.
                 log.error("%s: %s", self._lane.stream, "".join(traceback.format_tb(error.__traceback__)))
                 self._wait(f"unexpected {type(error).__name__}: {error}")
+
+    def _has_moved(self) -> bool:
+        """Whether the lane is another shard's by now: what fences this one then is that shard's worker."""
+        try:
+            with lanes.connect(self._shared.url) as client:
+                known = lanes.fetch_lanes(client, self._shared.deployment.name)
+        except redis.RedisError:
+            return False
+        return all(lane.stream != self._lane.stream for lane in known.lanes)
 
     def _wait(self, error: str) -> None:
         """Say what is wrong (at growing intervals), and wait before the next try."""

@@ -184,6 +184,8 @@ class Worker:
     def _fetch_wheel(self, name: str) -> bytes:
         with lanes.connect(self._url) as client:
             status = json.loads(client.execute_command("GEARSYNC.STATUS"))
+            if not status["tag"]:
+                raise RequirementsError("this shard has no slot yet; deploy again with --wheels once it has")
             content: Any = client.hget(f"gearsync:{{{status['tag']}}}:wheels:{self._name}", name)
         if content is None:
             raise RequirementsError(f"the wheel {name} was not uploaded; deploy again with --wheels")
@@ -226,6 +228,9 @@ class Worker:
         self._runners = []
         for report in self._targets.values():
             report.forget_lanes()
+            if not known.lanes:
+                # A shard without a slot: nothing is in the way.
+                report.claimed("")
         waiting: dict[str, list[Lane]] = {}
         for lane in known.lanes:
             if lane.retired and lane.target in self._targets:

@@ -129,13 +129,13 @@ class Cluster:
         [owner] = [number for number, first, last in self._ranges() if first <= slot <= last]
         return owner
 
-    def slots(self, number: int) -> list[int]:
-        """Return the slots that a node owns, as the first node sees it."""
-        found = [range(first, last + 1) for owner, first, last in self._ranges() if owner == number]
+    def slots(self, number: int, client: redis.Redis | None = None) -> list[int]:
+        """Return the slots that a node owns, as another one (the first) sees it."""
+        found = [range(first, last + 1) for owner, first, last in self._ranges(client) if owner == number]
         return [slot for each in found for slot in each]
 
-    def _ranges(self) -> list[tuple[int, int, int]]:
-        ranges: Any = self.clients[self.living()[0]].execute_command("CLUSTER SLOTS")
+    def _ranges(self, client: redis.Redis | None = None) -> list[tuple[int, int, int]]:
+        ranges: Any = (client or self.clients[self.living()[0]]).execute_command("CLUSTER SLOTS")
         ports = [node.port for node in self.nodes]
         return [(ports.index(int(node[1])), int(first), int(last)) for first, last, node, *_ in ranges]
 
@@ -225,7 +225,11 @@ class Cluster:
         """End the move: the slot is the target's."""
         ids = self.node_id(target)
         for number in (target, *(each for each in self.primaries() if each != target)):
-            self.clients[number].execute_command("CLUSTER SETSLOT", slot, "NODE", ids)
+            try:
+                self.clients[number].execute_command("CLUSTER SETSLOT", slot, "NODE", ids)
+            except redis.ResponseError as error:
+                # Who has lost the last slot becomes a replica of who has it.
+                assert "only with masters" in str(error), error
         # Until all know the target's new config epoch, a slot that moves on at once could be claimed by two.
         clients = [self.clients[number] for number in self.living()]
         self._until(lambda: len({self._epoch(each, ids) for each in clients}) == 1, "one owner of the slot")
@@ -248,3 +252,22 @@ class Cluster:
         moved = self.move_keys(slot, source, target)
         self.close_slot(slot, target)
         return moved
+
+    def move_empty_slots(self, source: int, target: int, kept: set[int]) -> None:
+        """Move all slots without keys, but those of ``kept``, at once.
+
+        ``target`` must have taken a slot from ``source`` before, so that its config epoch is the higher one.
+        """
+        slots = [slot for slot in self.slots(source) if slot not in kept and self._is_empty(source, slot)]
+        ids = self.node_id(target)
+        for number in (target, source):
+            with self.clients[number].pipeline(transaction=False) as pipe:
+                for slot in slots:
+                    pipe.execute_command("CLUSTER SETSLOT", slot, "NODE", ids)
+                pipe.execute()
+        clients = [self.clients[number] for number in self.living()]
+        expected = set(self.slots(source)) - set(slots)
+        self._until(lambda: all(set(self.slots(source, each)) == expected for each in clients), "agreement")
+
+    def _is_empty(self, number: int, slot: int) -> bool:
+        return not self.clients[number].execute_command("CLUSTER COUNTKEYSINSLOT", slot)

@@ -132,7 +132,9 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(void, CloseKey, (RedisModuleKey *))                                                                              \
     X(int, KeyType, (RedisModuleKey *))                                                                                \
     X(size_t, ValueLength, (RedisModuleKey *))                                                                         \
+    X(int, DeleteKey, (RedisModuleKey *))                                                                              \
     X(int, HashGet, (RedisModuleKey *, int, ...))                                                                      \
+    X(int, HashSet, (RedisModuleKey *, int, ...))                                                                      \
     X(int, ScanKey, (RedisModuleKey *, RedisModuleScanCursor *, RedisModuleScanKeyCB, void *))                         \
     X(RedisModuleScanCursor *, ScanCursorCreate, (void))                                                               \
     X(void, ScanCursorDestroy, (RedisModuleScanCursor *))                                                              \

@@ -292,6 +292,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
     bool opened = false, is_hash = false;
     int appended = 0;
     bool prefix_seen = false, covered = false;
+    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return 0;
     for (int i = 0; i < shard.nrules;) {
         Deployment *deployment = shard.rules[i]->deployment;
         Rule *matched[MAX_FIXED];
@@ -403,8 +404,8 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
     }
     Deployment *deployment = NULL;
     Lane *lane = registry_find_lane(name, &deployment);
-    if (strcmp(event, "restore") == 0 && !registry_is_key(name)) {
-        registry_adopt(ctx, name);
+    if (strcmp(event, "restore") == 0) {
+        registry_adopt(ctx, key);
     } else if (lane != NULL && strcmp(event, "xadd") != 0) {
         size_t before = lane->length;
         lane_refresh(ctx, lane);
@@ -466,6 +467,7 @@ int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
 
 /* A flush has no events of keys; the change 'f' stands for all of them where a mapping wants its rows deleted. */
 void capture_flush(RedisModuleCtx *ctx, int db) {
+    if (shard.tag[0] == '\0') return; /* no slot, so no keys */
     RedisModuleString *none = RedisModule_CreateString(NULL, "", 0);
     for (int i = 0; i < shard.nrules; i++) {
         Rule *rule = shard.rules[i];

@@ -2,15 +2,23 @@
 #define _GNU_SOURCE
 #include "gearsync.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #define SLOTS 16384
 
-static int leaving_slot = -1;
+/* What this node has to do with a slot, the least first: nothing; it is on its way away, or here; it is ours. */
+typedef enum { SLOT_STRANGE, SLOT_LEAVING, SLOT_COMING, SLOT_OWN } SlotState;
+
+typedef enum { TAG_UNKNOWN, TAG_NONE, TAG_FOUND } TagChoice;
+
 static bool timer_set;
+static SlotState home; /* of the slot of our own keys, when it was looked at last */
 
 bool cluster_is_pending(void) { return timer_set; }
+bool cluster_home_leaves(void) { return home == SLOT_LEAVING; }
+bool cluster_home_comes(void) { return home == SLOT_COMING; }
 
 static char *ask_cluster(RedisModuleCtx *ctx, const char *what) {
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", what);
@@ -33,28 +41,30 @@ bool cluster_is_ok(RedisModuleCtx *ctx) {
     return ok;
 }
 
-/* The slots at the end of this node's own line, after eight other fields: "0-5460 7000 [93->-<node>]". */
-static void mark_slots(char *fields, bool owned[SLOTS]) {
+/* The slots at the end of this node's own line, after eight other fields: "0-5460 7000 [93->-<node>] [77-<-<node>]". */
+static void mark_slots(char *fields, SlotState slots[SLOTS]) {
     char *rest = NULL;
     int at = 0;
     for (char *field = strtok_r(fields, " ", &rest); field != NULL; field = strtok_r(NULL, " ", &rest)) {
         int first, last;
-        if (at++ < 8 || field[0] == '[') continue;
-        int found = sscanf(field, "%d-%d", &first, &last);
-        if (found == 1) last = first;
-        for (int slot = first; found >= 1 && slot <= last && slot >= 0 && slot < SLOTS; slot++) owned[slot] = true;
+        if (at++ < 8) continue;
+        bool open = field[0] == '[';
+        int found = sscanf(field + open, "%d-%d", &first, &last);
+        if (found == 1 || open) last = first;
+        for (int slot = first; found >= 1 && slot <= last && slot >= 0 && slot < SLOTS; slot++)
+            slots[slot] = !open ? SLOT_OWN : strstr(field, "->-") != NULL ? SLOT_LEAVING : SLOT_COMING;
     }
 }
 
-/* Marks the slots of which this node is the primary; false: the cluster does not tell. */
-static bool read_slots(RedisModuleCtx *ctx, bool owned[SLOTS]) {
+/* Marks the slots of which this node is the primary, or is to be; false: the cluster does not tell. */
+static bool read_slots(RedisModuleCtx *ctx, SlotState slots[SLOTS]) {
     char *nodes = cluster_nodes(ctx), *rest = NULL;
     bool found = false;
-    memset(owned, 0, SLOTS * sizeof(bool));
+    memset(slots, 0, SLOTS * sizeof(SlotState));
     for (char *line = strtok_r(nodes, "\n", &rest); line != NULL && !found; line = strtok_r(NULL, "\n", &rest)) {
         if (strstr(line, "myself") == NULL) continue;
         found = true;
-        mark_slots(line, owned);
+        mark_slots(line, slots);
     }
     RedisModule_Free(nodes);
     return found;
@@ -62,21 +72,26 @@ static bool read_slots(RedisModuleCtx *ctx, bool owned[SLOTS]) {
 
 static unsigned slot_of_tag(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }
 
-bool cluster_choose_tag(RedisModuleCtx *ctx) {
-    bool owned[SLOTS];
-    if (!shard.cluster) {
-        snprintf(shard.tag, sizeof(shard.tag), "0");
-        return true;
-    }
-    if (!read_slots(ctx, owned)) return false;
+/* Sets the tag to one whose slot is in that state; one that is so already stays. */
+static bool choose_among(const SlotState slots[SLOTS], SlotState state) {
+    if (shard.tag[0] != '\0' && slots[slot_of_tag(shard.tag)] == state) return true;
     for (int i = 0; i < 65536; i++) {
         char tag[sizeof(shard.tag)];
         snprintf(tag, sizeof(tag), "%d", i);
-        if (!owned[slot_of_tag(tag)] || (int)slot_of_tag(tag) == leaving_slot) continue;
+        if (slots[slot_of_tag(tag)] != state) continue;
         memcpy(shard.tag, tag, sizeof(tag));
         return true;
     }
     return false;
+}
+
+/* Chooses the tag: of a slot of ours, else of one that is on its way. A slot that comes is better than one that leaves. */
+static TagChoice choose(RedisModuleCtx *ctx) {
+    SlotState slots[SLOTS];
+    if (!read_slots(ctx, slots)) return TAG_UNKNOWN;
+    for (home = SLOT_OWN; home > SLOT_STRANGE; home--)
+        if (choose_among(slots, home)) return TAG_FOUND;
+    return TAG_NONE;
 }
 
 /* What waits in an old lane must be in SQL before what the new one takes, whoever has the old one by then. */
@@ -96,15 +111,19 @@ static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
     }
 }
 
+static void add_lanes(Deployment *deployment) {
+    for (int i = 0; i < deployment->ntargets; i++)
+        for (int j = 0; j < deployment->nlanes; j++)
+            deployment_add_lane(
+                deployment, lane_for(shard.source, deployment->name, deployment->targets[i], j, deployment->nlanes));
+}
+
 static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
     Lane **before = deployment->lanes;
     int count = deployment->lane_count;
     deployment->lanes = NULL;
     deployment->lane_count = 0;
-    for (int t = 0; t < deployment->ntargets; t++)
-        for (int j = 0; j < deployment->nlanes; j++)
-            deployment_add_lane(
-                deployment, lane_for(shard.source, deployment->name, deployment->targets[t], j, deployment->nlanes));
+    add_lanes(deployment);
     for (int j = 0; j < count; j++) {
         if (before[j]->length > 0) mark_lanes(ctx, deployment, before[j]);
         before[j]->retired = true;
@@ -113,15 +132,54 @@ static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
     RedisModule_Free(before);
 }
 
+static bool has_changes(RedisModuleCtx *ctx) {
+    for (int i = 0; i < shard.count; i++)
+        for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
+            lane_refresh(ctx, shard.deployments[i]->lanes[j]);
+            if (shard.deployments[i]->lanes[j]->length > 0) return true;
+        }
+    return false;
+}
+
+/* The last slot has gone, and all that waited with it: no lane can be named until there is a slot again. */
+static void leave_home(RedisModuleCtx *ctx) {
+    if (shard.tag[0] == '\0' || has_changes(ctx)) return;
+    RedisModule_Log(ctx, "notice", "this shard has no slot any more; its deployments wait for one");
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        for (int j = 0; j < deployment->lane_count; j++) lane_free(deployment->lanes[j]);
+        deployment->lane_count = 0;
+        backlog_update(deployment);
+    }
+    shard.tag[0] = '\0';
+    barrier_check();
+}
+
 /* Moves to another tag: the lanes of the old one become retired, wherever the cluster takes them. */
 static void change_tag(RedisModuleCtx *ctx) {
     char old[sizeof(shard.tag)];
     memcpy(old, shard.tag, sizeof(old));
-    if (!cluster_choose_tag(ctx) || strcmp(old, shard.tag) == 0) return;
-    RedisModule_Log(ctx, "notice", "the slot of tag %s leaves this shard: lanes go on under tag %s", old, shard.tag);
+    TagChoice choice = choose(ctx);
+    shard.tag_lost = choice == TAG_UNKNOWN;
+    if (choice == TAG_NONE) leave_home(ctx);
+    if (choice != TAG_FOUND || strcmp(old, shard.tag) == 0) return;
+    RedisModule_Log(ctx, "notice", "the slot of tag %s is not this shard's: lanes go on under tag %s", old, shard.tag);
     for (int i = 0; i < shard.count; i++) renew_lanes(ctx, shard.deployments[i]);
-    shard.tag_lost = false;
-    registry_leave_tag(ctx, old);
+    if (old[0] != '\0')
+        registry_leave_tag(ctx, old);
+    else
+        registry_write(ctx, true);
+}
+
+bool cluster_choose_tag(RedisModuleCtx *ctx) {
+    if (shard.cluster) return choose(ctx) != TAG_UNKNOWN;
+    snprintf(shard.tag, sizeof(shard.tag), "0");
+    return true;
+}
+
+bool cluster_settle(RedisModuleCtx *ctx) {
+    if (shard.tag[0] == '\0' && shard.cluster && shard.count > 0) change_tag(ctx);
+    return shard.tag[0] != '\0';
 }
 
 static void on_timer(RedisModuleCtx *ctx, void *data) {
@@ -131,9 +189,8 @@ static void on_timer(RedisModuleCtx *ctx, void *data) {
     if (shard_may_write() && shard.tag_lost) change_tag(ctx);
 }
 
-void cluster_slot_leaves(unsigned slot) {
+static void slot_leaves(unsigned slot) {
     if (shard.tag[0] == '\0' || slot_of_tag(shard.tag) != slot) return;
-    leaving_slot = (int)slot;
     shard.tag_lost = true;
     /* Before the keys of the slot go, so that the marks go with the lanes. */
     if (!timer_set) RedisModule_CreateTimer(shard.detached, 0, on_timer, NULL);
@@ -142,11 +199,60 @@ void cluster_slot_leaves(unsigned slot) {
 
 void cluster_check_tag(RedisModuleCtx *ctx) {
     static long long last_check;
-    bool owned[SLOTS];
-    if (!shard.cluster || shard.tag[0] == '\0' || !shard.primary || shard.count == 0) return;
+    if (!shard.cluster || !shard.primary || shard.count == 0) return;
     long long now = RedisModule_Milliseconds();
     if (!shard.tag_lost && now - last_check < 1000) return;
     last_check = now;
-    if (!shard.tag_lost && read_slots(ctx, owned) && !owned[slot_of_tag(shard.tag)]) shard.tag_lost = true;
-    if (shard.tag_lost) change_tag(ctx);
+    change_tag(ctx);
+}
+
+/* -- Commands that move slots ------------------------------------------------------------------------------------------ */
+
+static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
+    return string_slice(RedisModule_CommandFilterArgGet(filter, at));
+}
+
+static bool is_own_key(Slice key) {
+    char prefix[sizeof(KEY_PREFIX) + sizeof(shard.tag) + 1];
+    int len = snprintf(prefix, sizeof(prefix), KEY_PREFIX "%s}", shard.tag);
+    return key.len > (size_t)len && memcmp(key.bytes, prefix, (size_t)len) == 0;
+}
+
+/* At most so many keys of our own there are. */
+static int own_keys(void) {
+    int count = 1;
+    for (int i = 0; i < shard.count; i++) count += 1 + 2 * shard.deployments[i]->lane_count;
+    return count;
+}
+
+/* Who asks for the keys of our last slot, to move them, gets so many that others are among them, if there are any. */
+static void ask_for_more(RedisModuleCommandFilterCtx *filter, unsigned slot) {
+    long long count;
+    if (home != SLOT_LEAVING || slot_of_tag(shard.tag) != slot) return;
+    if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 3), &count) != REDISMODULE_OK) return;
+    if (count <= 0 || count > INT_MAX) return;
+    RedisModule_CommandFilterArgReplace(filter, 3, RedisModule_CreateStringPrintf(NULL, "%lld", count + own_keys()));
+}
+
+void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc) {
+    long long slot;
+    if (argc < 4 || shard.tag[0] == '\0') return;
+    if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) != REDISMODULE_OK) return;
+    if (slice_is(argument(filter, 1), "setslot") && slice_is(argument(filter, 3), "migrating"))
+        slot_leaves((unsigned)slot);
+    else if (slice_is(argument(filter, 1), "getkeysinslot"))
+        ask_for_more(filter, (unsigned)slot);
+}
+
+/* The lanes go last: a change that is captured after them would make a lane of the same name, and that would take the
+ * place of the first one over there. So a MIGRATE of our last slot takes no lane as long as it has other keys to take. */
+void cluster_see_migrate(RedisModuleCommandFilterCtx *filter, int argc) {
+    int first = 5, own = 0;
+    if (home != SLOT_LEAVING || argc < 7) return;
+    while (first < argc && !slice_is(argument(filter, first), "keys")) first++;
+    first++;
+    for (int i = first; i < argc; i++) own += is_own_key(argument(filter, i));
+    if (own == 0 || own == argc - first) return;
+    for (int i = argc - 1; i >= first; i--)
+        if (is_own_key(argument(filter, i))) RedisModule_CommandFilterArgDelete(filter, i);
 }

@@ -22,19 +22,13 @@ static bool reloads(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     return slice_is(what, "reload") || slice_is(what, "loadaof");
 }
 
-static void see_cluster(RedisModuleCommandFilterCtx *filter) {
-    long long slot;
-    if (!slice_is(argument(filter, 1), "setslot") || !slice_is(argument(filter, 3), "migrating")) return;
-    if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) == REDISMODULE_OK)
-        cluster_slot_leaves((unsigned)slot);
-}
-
 /* Whether the command that is about to run moves keys of a slot that changes its owner. */
-static void see_move(Slice name) {
+static void see_move(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     shard.moving = MOVING_NOTHING;
     if (name.len == 7 && slice_is(name, "migrate")) {
         shard.moving = MOVING_AWAY;
         move_forget();
+        cluster_see_migrate(filter, argc);
     } else if (name.len == 14 && slice_is(name, "restore-asking")) {
         shard.moving = MOVING_HERE;
     }
@@ -43,11 +37,11 @@ static void see_move(Slice name) {
 void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
-    if (shard.cluster) see_move(name);
+    if (shard.cluster) see_move(filter, name, argc);
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
     flush_expect_reload(reloads(filter, name, argc));
-    if (shard.cluster && name.len == 7 && argc > 3 && slice_is(name, "cluster"))
-        see_cluster(filter);
+    if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
+        cluster_see_command(filter, argc);
     else
         backlog_filter(filter, name, argc);
 }

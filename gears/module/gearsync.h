@@ -131,7 +131,7 @@ typedef struct {
     bool tag_lost;         /* the shard no longer owns the slot of its tag */
     bool writing_registry; /* our own writes make events too */
     int server_version;
-    char tag[8];
+    char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */
     char source[13];
     uint64_t epoch;
     uint64_t flushed; /* the epoch that the last flush, of whichever database, raised to; 0: none did */
@@ -164,8 +164,9 @@ void registry_write_if_dirty(RedisModuleCtx *ctx);
 void registry_raise_epoch(uint64_t epoch);
 void registry_free(void);
 bool registry_is_key(Slice key);
-void registry_leave_tag(RedisModuleCtx *ctx, const char *tag); /* its keys, once there is another tag */
-void registry_adopt(RedisModuleCtx *ctx, Slice stream);        /* a lane that a resharding brought here */
+void registry_leave_tag(RedisModuleCtx *ctx, const char *tag);    /* its keys, once there is another tag */
+void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key); /* a key of another shard that a resharding brought */
+void registry_drop_strays(RedisModuleCtx *ctx);
 void registry_note_flush(void); /* raises the epoch, and remembers that it was for a flush */
 /* How this process came to capture: by a load of the data, a promotion, or MODULE LOAD into a running primary. */
 typedef enum { AFTER_LOAD, AFTER_PROMOTION, AFTER_MODULE_LOAD } TakeOver;
@@ -261,13 +262,20 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
 const char *worker_state_name(WorkerState state);
 
 /* -- cluster.c ------------------------------------------------------------------------------------------------ */
-char *cluster_nodes(RedisModuleCtx *ctx);     /* what CLUSTER NODES says, to be freed */
+char *cluster_nodes(RedisModuleCtx *ctx); /* what CLUSTER NODES says, to be freed */
 /* Whether the cluster serves writes here, as far as this node knows; true on a server that is no cluster. */
 bool cluster_is_ok(RedisModuleCtx *ctx);
-bool cluster_choose_tag(RedisModuleCtx *ctx); /* sets shard.tag to one whose slot is ours; false: none is */
+/* Sets shard.tag to one whose slot is ours; to none while there is no such slot. False: the cluster does not tell. */
+bool cluster_choose_tag(RedisModuleCtx *ctx);
 void cluster_check_tag(RedisModuleCtx *ctx);
-void cluster_slot_leaves(unsigned slot);
+/* Before anything is captured: a shard that had no slot may have got its first one. Whether there is a tag. */
+bool cluster_settle(RedisModuleCtx *ctx);
+void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc); /* CLUSTER … is about to run */
+void cluster_see_migrate(RedisModuleCommandFilterCtx *filter, int argc);
 bool cluster_is_pending(void);
+/* The slot of our own keys is on its way away, or here, and there is no better one. */
+bool cluster_home_leaves(void);
+bool cluster_home_comes(void);
 
 /* -- status.c ------------------------------------------------------------------------------------------------- */
 int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);

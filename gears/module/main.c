@@ -46,6 +46,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     if (!shard.loading) aof_tick(ctx);
     if (!shard_may_write()) return;
     cluster_check_tag(ctx);
+    registry_drop_strays(ctx);
     lanes_weigh_again(ctx);
     registry_finish_drained(ctx);
     registry_write_if_dirty(ctx);

@@ -86,7 +86,9 @@ static Lane *take_lane(Deployment *old, Lane *like) {
 }
 
 static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) {
-    for (int t = 0; t < deployment->ntargets; t++) {
+    /* A node without a slot names its lanes when it gets one. */
+    int ntargets = shard.tag[0] != '\0' ? deployment->ntargets : 0;
+    for (int t = 0; t < ntargets; t++) {
         for (int i = 0; i < deployment->nlanes; i++) {
             Lane *lane = lane_for(shard.source, deployment->name, deployment->targets[t], i, deployment->nlanes);
             Lane *known = take_lane(old, lane);
@@ -172,7 +174,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     error = check_databases(ctx, deployment);
     if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
     if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
-        error = slice_copy((Slice){"this node of the cluster owns no slot, so it has nothing to capture", 67});
+        error = slice_copy((Slice){"the cluster does not tell which slots this node has", 51});
     if (error != NULL || check_only) {
         deployment_free(deployment);
         return error;
@@ -194,10 +196,16 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     return NULL;
 }
 
-static void delete_key(RedisModuleCtx *ctx, RedisModuleString *key) {
+/* False: the cluster refuses it. */
+static bool delete_key(RedisModuleCtx *ctx, RedisModuleString *key) {
     RedisModule_SelectDb(ctx, 0);
+    bool before = shard.writing_registry;
+    shard.writing_registry = true;
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "DEL", "!s", key);
+    shard.writing_registry = before;
+    bool done = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_INTEGER;
     if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return done;
 }
 
 static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
@@ -310,6 +318,30 @@ static void collect_fields(Strings *fields) {
     }
 }
 
+/* By the API, since a cluster takes no command on a new key of a slot that is on its way. When it leaves, the registry may
+ * have left already, and must not stay behind. */
+static void write_open(RedisModuleCtx *ctx, RedisModuleString *name, const Strings *fields, bool replicate) {
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
+    bool has_left = cluster_home_leaves() && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;
+    if (!has_left) RedisModule_DeleteKey(key);
+    for (size_t i = 0; !has_left && i + 1 < fields->count; i += 2)
+        RedisModule_HashSet(key, REDISMODULE_HASH_NONE, fields->strings[i], fields->strings[i + 1], NULL);
+    RedisModule_CloseKey(key);
+    if (has_left || !replicate) return;
+    RedisModule_Replicate(ctx, "DEL", "s", name);
+    RedisModule_Replicate(ctx, "HSET", "sv", name, fields->strings, fields->count);
+}
+
+static bool write_fields(RedisModuleCtx *ctx, RedisModuleString *name, const Strings *fields, bool replicate) {
+    RedisModuleCallReply *gone = RedisModule_Call(ctx, "DEL", replicate ? "!s" : "s", name);
+    RedisModuleCallReply *set =
+        RedisModule_Call(ctx, "HSET", replicate ? "!sv" : "sv", name, fields->strings, fields->count);
+    bool written = set != NULL && RedisModule_CallReplyType(set) != REDISMODULE_REPLY_ERROR;
+    if (gone != NULL) RedisModule_FreeCallReply(gone);
+    if (set != NULL) RedisModule_FreeCallReply(set);
+    return written;
+}
+
 void registry_write(RedisModuleCtx *ctx, bool replicate) {
     if (shard.tag[0] == '\0' || shard.source[0] == '\0') return;
     Strings fields = {0};
@@ -317,14 +349,14 @@ void registry_write(RedisModuleCtx *ctx, bool replicate) {
     RedisModuleString *key = registry_key();
     RedisModule_SelectDb(ctx, 0);
     shard.writing_registry = true;
-    RedisModuleCallReply *gone = RedisModule_Call(ctx, "DEL", replicate ? "!s" : "s", key);
-    RedisModuleCallReply *set =
-        RedisModule_Call(ctx, "HSET", replicate ? "!sv" : "sv", key, fields.strings, fields.count);
+    bool open = cluster_home_leaves() || cluster_home_comes(), written = true;
+    if (open)
+        write_open(ctx, key, &fields, replicate);
+    else
+        written = write_fields(ctx, key, &fields, replicate);
     shard.writing_registry = false;
     /* A cluster that is down refuses; the tick tries again until it is written. */
-    shard.registry_dirty = set == NULL || RedisModule_CallReplyType(set) == REDISMODULE_REPLY_ERROR || !replicate;
-    if (gone != NULL) RedisModule_FreeCallReply(gone);
-    if (set != NULL) RedisModule_FreeCallReply(set);
+    shard.registry_dirty = !written || !replicate;
     RedisModule_FreeString(NULL, key);
     strings_free(&fields);
 }
@@ -445,11 +477,54 @@ static void add_retired_lane(RedisModuleCtx *ctx, Slice stream) {
     deployment_add_lane(deployment, lane);
 }
 
-void registry_adopt(RedisModuleCtx *ctx, Slice stream) {
+/* What a shard that has left had besides lanes, its registry above all: two of them here, and the next start would not
+ * know which is ours. Deleted at a tick, when the slot is ours and takes commands. */
+#define MAX_STRAYS 64
+static RedisModuleString *strays[MAX_STRAYS];
+static int stray_count;
+
+static void note_stray(RedisModuleString *key) {
+    Slice name = string_slice(key);
+    RedisModuleString *ours = registry_key();
+    Slice own = string_slice(ours);
+    size_t prefix = own.len - strlen("registry");
+    bool is_ours = name.len > prefix && memcmp(name.bytes, own.bytes, prefix) == 0;
+    if (is_ours || shard.moving != MOVING_HERE)
+        shard.registry_dirty = true;
+    else if (stray_count < MAX_STRAYS)
+        strays[stray_count++] = RedisModule_HoldString(NULL, key);
+    RedisModule_FreeString(NULL, ours);
+}
+
+void registry_drop_strays(RedisModuleCtx *ctx) {
+    int kept = 0;
+    for (int i = 0; i < stray_count; i++) {
+        if (delete_key(ctx, strays[i]))
+            RedisModule_FreeString(NULL, strays[i]);
+        else
+            strays[kept++] = strays[i];
+    }
+    stray_count = kept;
+}
+
+static bool is_stream(Slice key) {
+    char *name = slice_copy(key);
+    bool found = strstr(name, "}:lane:") != NULL || strstr(name, "}:dead:") != NULL;
+    RedisModule_Free(name);
+    return found;
+}
+
+void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
+    Slice stream = string_slice(key);
+    if (!is_stream(stream)) {
+        note_stray(key);
+        return;
+    }
     /* Dead letters come with their lane, or after it, when it is empty and so is no key. */
     char *name = slice_copy(stream), *word = strstr(name, "}:dead:");
     if (word != NULL) memcpy(word + 2, "lane", 4);
     Slice lane_name = {name, stream.len};
+    cluster_settle(ctx);
     add_retired_lane(ctx, lane_name);
     Deployment *deployment = NULL;
     Lane *lane = registry_find_lane(lane_name, &deployment);
@@ -551,6 +626,7 @@ void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
 }
 
 void registry_free(void) {
+    while (stray_count > 0) RedisModule_FreeString(NULL, strays[--stray_count]);
     for (int i = 0; i < shard.count; i++) deployment_free(shard.deployments[i]);
     if (shard.deployments != NULL) RedisModule_Free(shard.deployments);
     if (shard.rules != NULL) RedisModule_Free(shard.rules);

@@ -47,6 +47,8 @@ AWAY = (
     redis.ReadOnlyError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.RedisClusterException,
+    # redis-py, when ASK sends it to a node that had no slot before.
+    AttributeError,
 )
 REDIRECTS = ("MOVED", "CROSSSLOT", "ASK ", "TRYAGAIN", "CLUSTERDOWN")
 

@@ -1,0 +1,138 @@
+"""A shard's first slot and its last one: captured from the first write on, and nothing stays behind."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from tests.cluster import Cluster
+from tests.integration.deploying import eventually
+from tests.integration.module.driving import ALWAYS, Function, changes, deploy, lanes, module_server, status
+from tests.servers import RedisServer
+
+# A slot of the first of two shards.
+TAG = next(f"red{number}" for number in range(100) if key_slot(f"red{number}".encode()) < 8192)
+SLOT = key_slot(TAG.encode())
+FUNCTION = Function("team:{{" + TAG + "}}:{id}")
+
+
+def key(number: int) -> str:
+    return f"team:{{{TAG}}}:{number}"
+
+
+def node(*options: str) -> RedisServer:
+    # A primary without slots stays one: else it would become a replica of who has taken them.
+    return module_server(*ALWAYS, "--cluster-allow-replica-migration", "no", *options)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Two shards, and a node without a slot, all with the deployment."""
+    with Cluster(node, primaries=2, spare=1) as found:
+        for client in found.clients:
+            deploy(client, FUNCTION)
+        yield found
+
+
+def tag(client: redis.Redis) -> str:
+    return str(status(client)["tag"])
+
+
+def write_asking(client: redis.Redis, number: int, first: str) -> None:
+    """Write as a client that was sent here by ASK; redis-py's own does not know a node without slots."""
+    with client.pipeline(transaction=False) as pipe:
+        pipe.execute_command("ASKING").hset(key(number), "first", first)
+        pipe.execute()
+
+
+def registries(client: redis.Redis) -> list[bytes]:
+    found: Any = client.keys("gearsync:*:registry")
+    return list(found)
+
+
+def test_a_node_without_a_slot_captures_from_its_first_write_on(cluster: Cluster) -> None:
+    new = cluster.clients[2]
+    assert (tag(new), lanes(new)) == ("", [])
+    with cluster.client() as client:
+        client.hset(key(1), "first", "old")
+        cluster.open_slot(SLOT, 0, 2)
+        write_asking(new, 2, "there")
+        cluster.move_keys(SLOT, 0, 2)
+        write_asking(new, 1, "moved")
+        # Also after a crash amid the move.
+        cluster.nodes[2].restart()
+        cluster.close_slot(SLOT, 2)
+        client.hset(key(1), "first", "settled")
+    eventually(lambda: key_slot(tag(new).encode()) == SLOT)
+    found = [(each.op, each.key, each.image.get("first")) for each in changes(new)]
+    assert found == [
+        ("u", key(2), "there"),
+        ("i", key(1), None),
+        ("u", key(1), "moved"),
+        ("u", key(1), "settled"),
+    ]
+    assert registries(new) == [f"gearsync:{{{tag(new)}}}:registry".encode()]
+
+
+def leave_one_slot(cluster: Cluster) -> None:
+    """Let the first shard have no slot but that of the keys, and so of its lanes too."""
+    cluster.move_slot(8000 if SLOT != 8000 else 8001, 1)
+    own = key_slot(tag(cluster.clients[0]).encode())
+    cluster.move_empty_slots(0, 1, {SLOT, own})
+    if own != SLOT:
+        cluster.move_slot(own, 1)
+    eventually(lambda: key_slot(tag(cluster.clients[0]).encode()) == SLOT)
+
+
+def test_what_waits_goes_with_the_last_slot(cluster: Cluster) -> None:
+    """Lanes go last, so that no mark and no change comes after them."""
+    old, new = cluster.clients[:2]
+    for client in cluster.clients:
+        # More keys of the module's own than a batch takes.
+        deploy(client, FUNCTION, version=2, lanes=8)
+    people, written = 45, Counter[str]()
+    with cluster.client() as client:
+
+        def write(number: int) -> None:
+            client.hset(key(number), "first", str(written.total()))
+            written[key(number)] += 1
+
+        leave_one_slot(cluster)
+        for number in range(people):
+            write(number)
+        cluster.open_slot(SLOT, 0, 1)
+        move_some = functools.partial(old.execute_command, "CLUSTER GETKEYSINSLOT", SLOT, 7)
+        while keys := move_some():
+            address = ("127.0.0.1", cluster.nodes[1].port, "", 0, 10_000)
+            old.execute_command("MIGRATE", *address, "REPLACE", "KEYS", *keys)
+            for number in (0, people - 1, people // 2):
+                write(number)
+        cluster.close_slot(SLOT, 1)
+    found = changes(new)
+    assert Counter(each.key for each in found if each.op == "u") == written
+    assert Counter(each.op for each in found if each.key.startswith("team:")) == {
+        "u": written.total(),
+        "m": people,
+        "i": people,
+    }
+    eventually(lambda: tag(old) == "" and lanes(old) == [])
+    assert list(old.keys()) == []
+    eventually(lambda: len(registries(new)) == 1)
+
+
+def test_a_shard_that_had_no_slot_for_a_while_goes_on(cluster: Cluster) -> None:
+    old = cluster.clients[0]
+    leave_one_slot(cluster)
+    cluster.move_slot(SLOT, 1)
+    eventually(lambda: tag(old) == "")
+    cluster.move_slot(SLOT, 0)
+    with cluster.client() as client:
+        client.hset(key(1), "first", "back")
+    assert [(each.op, each.key) for each in changes(old)] == [("u", key(1))]
+    eventually(lambda: len(registries(old)) == 1)
