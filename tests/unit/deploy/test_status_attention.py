@@ -14,6 +14,7 @@ SOUND: dict[str, Any] = {
     "deployments": [
         {
             "name": "people",
+            "state": "active",
             "missed": 0,
             "failed": 0,
             "backlog": {"entries": 0, "full": False, "on_full": "refuse"},
@@ -94,6 +95,14 @@ def test_a_worker_that_has_never_reported() -> None:
     document["deployments"][0]["worker"]["heartbeat_age_ms"] = -1
     assert status.attention([document]) == []
     assert status.lag(document["deployments"][0]) is None
+
+
+def test_a_shard_that_lacks_what_another_has_is_named() -> None:
+    document = copy.deepcopy(SOUND)
+    bare = {"address": "h:2", "deployments": []}
+    [problem] = status.attention([document, bare])
+    assert problem.startswith("h:2 has no deployment people: what is written there is not captured;")
+    assert status.attention([changed("state", "draining"), bare]) == []
 
 
 def test_lag_is_that_of_the_slowest_target() -> None:
