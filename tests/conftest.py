@@ -12,8 +12,10 @@ from typing import Union
 import pytest
 from sqlalchemy.engine import make_url
 
+from tests import redisgears as gears12
 from tests.borrowed import ContainerServer, GivenServer
 from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
+from tests.redisgears import RedisGears
 from tests.sanitizers import module_path
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
 
@@ -29,7 +31,8 @@ def chosen(kind: str) -> Choice:
 def pytest_report_header() -> list[str]:
     """Say which servers the tests of this run use."""
     databases = [_database_line("postgres"), _database_line("mariadb")]
-    return [_redis_line(), *databases, f"sqlite: {sqlite3.sqlite_version} (Python's own)"]
+    sqlite = f"sqlite: {sqlite3.sqlite_version} (Python's own)"
+    return [_redis_line(), *databases, sqlite, f"redisgears: {gears12.home() or 'none'}"]
 
 
 def _redis_line() -> str:
@@ -127,4 +130,13 @@ def redis_server() -> Iterator[RedisServer]:
     except ServerError as error:
         _missing(str(error))
     with server:
+        yield server
+
+
+@pytest.fixture
+def redisgears() -> Iterator[RedisGears]:
+    """A running redis-server with RedisGears 1.2."""
+    if gears12.home() is None:
+        pytest.skip(gears12.ABSENT)
+    with RedisGears() as server:
         yield server
