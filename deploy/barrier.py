@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,29 +11,79 @@ import redis
 
 from deploy import output, status
 from deploy.output import CommandError
-from deploy.shards import Shard, Shards, errors_of, same_server
+from deploy.shards import Shard, ShardError, Shards, errors_of, same_server
 
 #: Seconds that an answer may come later than the timeout that the server was told.
 GRACE = 10.0
+#: Seconds from the loss of a shard until it is looked for again.
+AGAIN_SECONDS = 0.5
+
+#: (address, epoch, stream) of each lane. A shard raises its epoch above that of a lane that comes.
+_Lanes = set[tuple[str, int, str]]
 
 
 def wait(shards: Shards, seconds: float, key: str | None = None, deployment: str | None = None) -> bool:
     """Return whether all that was captured before the call gets into SQL, or a dead letter, in ``seconds``.
 
     ``key`` and ``deployment`` narrow what is waited for. The marks are set on all shards at the start, so
-    that writes that go on do not lengthen the wait.
+    that writes that go on do not lengthen the wait. When lanes have changed their shard meanwhile, it is
+    waited once more: a lane may have come to a shard after its marks were set there. Who was lost on the way
+    is looked for again, since a replica may have been promoted. Raises ShardError.
     """
-    if deployment is not None:
-        _require_deployment(shards, deployment)
-    scope = [
+    deadline = time.monotonic() + seconds
+    is_first = True
+    known: _Lanes | None = None
+    while True:
+        try:
+            with contextlib.nullcontext(shards) if is_first else shards.again() as found:
+                statuses = status.fetch(found) if found.kind == "cluster" or deployment is not None else []
+                lanes = _lanes(statuses)
+                if known is not None and lanes <= known:
+                    return True
+                if not is_first and time.monotonic() > deadline:
+                    return False
+                known = lanes
+                holders = found.shards if deployment is None else _holders(found, statuses, deployment)
+                if not _wait_on_all(holders, deadline - time.monotonic(), _scope(key, deployment)):
+                    return False
+            if found.kind != "cluster":
+                return True
+        except ShardError as error:
+            if shards.kind == "standalone" or _is_for_good(error) or time.monotonic() > deadline:
+                raise
+            known = None
+            time.sleep(AGAIN_SECONDS)
+        is_first = False
+
+
+def _is_for_good(error: ShardError) -> bool:
+    refusals = (redis.exceptions.AuthenticationError, redis.exceptions.NoPermissionError)
+    return isinstance(error.__cause__, refusals)
+
+
+def _scope(key: str | None, deployment: str | None) -> list[str]:
+    return [
         *([] if deployment is None else ["DEPLOYMENT", deployment]),
         *([] if key is None else ["KEY", key]),
     ]
+
+
+def _wait_on_all(shards: list[Shard], seconds: float, scope: list[str]) -> bool:
     milliseconds = max(1, round(seconds * 1000))
-    with ThreadPoolExecutor(max_workers=len(shards.shards)) as pool:
-        futures = [pool.submit(_wait_one, shard, milliseconds, scope) for shard in shards.shards]
+    with ThreadPoolExecutor(max_workers=len(shards)) as pool:
+        futures = [pool.submit(_wait_one, shard, milliseconds, scope) for shard in shards]
         reached = [future.result() for future in futures]
     return all(reached)
+
+
+def _lanes(statuses: list[dict[str, Any]]) -> _Lanes:
+    return {
+        (shard["address"], shard["epoch"], lane["stream"])
+        for shard in statuses
+        for deployment in shard["deployments"]
+        for target in deployment["targets"]
+        for lane in target["lanes"]
+    }
 
 
 def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> list[str]:
@@ -69,11 +121,14 @@ def _wait_one(shard: Shard, milliseconds: int, scope: list[str]) -> bool:
     return True
 
 
-def _require_deployment(shards: Shards, name: str) -> None:
-    for each in status.fetch(shards):
-        known = [deployment["name"] for deployment in each["deployments"]]
-        if name not in known:
-            raise CommandError(
-                f"there is no deployment {name} on {each['address']}.",
-                f"one of {', '.join(known)}." if known else "deploy it first: gearsync deploy FILE.",
-            )
+def _holders(shards: Shards, statuses: list[dict[str, Any]], name: str) -> list[Shard]:
+    """Return the shards that have a deployment; a new one may not have it yet."""
+    names = [[deployment["name"] for deployment in each["deployments"]] for each in statuses]
+    holders = [shard for shard, there in zip(shards.shards, names) if name in there]
+    if not holders:
+        known = sorted({each for there in names for each in there})
+        raise CommandError(
+            f"there is no deployment {name} on {', '.join(shards.addresses)}.",
+            f"one of {', '.join(known)}." if known else "deploy it first: gearsync deploy FILE.",
+        )
+    return holders

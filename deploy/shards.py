@@ -5,8 +5,8 @@ Each primary is talked to directly, so that a caller never meets MOVED or CROSSS
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -54,9 +54,10 @@ class Shard:
 class Shards:
     """The primaries behind one URL. ``kind`` is "standalone", "cluster" or "sentinel"."""
 
-    def __init__(self, kind: str, shards: list[Shard]) -> None:
+    def __init__(self, kind: str, shards: list[Shard], url: str) -> None:
         self.kind = kind
         self.shards = shards
+        self._url = url
 
     @property
     def primaries(self) -> list[redis.Redis]:
@@ -78,6 +79,20 @@ class Shards:
         raise ShardError(
             f"no node of the cluster owns slot {slot}.", "repair the cluster: redis-cli --cluster fix."
         )
+
+    def again(self) -> Shards:
+        """Find the primaries as they are now; a cluster's by any of those known, if the URL's is away.
+
+        Raises ShardError.
+        """
+        others = [shard.url for shard in self.shards] if self.kind == "cluster" else []
+        try:
+            return connect(self._url)
+        except ShardError:
+            for url in others:
+                with contextlib.suppress(ShardError):
+                    return connect(url)
+            raise
 
     def close(self) -> None:
         for shard in self.shards:
@@ -122,7 +137,7 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
     return shards
 
 
-@contextmanager
+@contextlib.contextmanager
 def errors_of(address: str) -> Iterator[None]:
     """Turn redis-py's errors into sentences about the server at ``address``."""
     try:
@@ -179,9 +194,9 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
     with errors_of(address):
         info = client.execute_command("INFO", "cluster")
     if int(info.get("cluster_enabled", 0)) == 0:
-        return Shards("standalone", [Shard(address, client, url)])
+        return Shards("standalone", [Shard(address, client, url)], url)
     try:
-        return Shards("cluster", _of_cluster(client, address, url))
+        return Shards("cluster", _of_cluster(client, address, url), url)
     finally:
         client.close()
 
@@ -269,7 +284,8 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
             "see redis-cli -p 26379 SENTINEL MASTERS for the names they watch.",
         ) from error
     client = redis.Redis(host=_text(host), port=int(port), **own)
-    return Shards("sentinel", [Shard(_address(client), client, _direct_url(url, _address(client)))])
+    shard = Shard(_address(client), client, _direct_url(url, _address(client)))
+    return Shards("sentinel", [shard], url)
 
 
 def _host_and_port(place: str) -> tuple[str, int]:

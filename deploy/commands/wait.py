@@ -28,6 +28,7 @@ def command(url: str, timeout: float, key: str | None, deployment: str | None) -
     with shards.connect(url) as found:
         if barrier.wait(found, timeout, key, deployment):
             return
-        left = barrier.leftovers(status.fetch(found), deployment)
+        with found.again() as now:
+            left = barrier.leftovers(status.fetch(now), deployment)
     lines = [f"after {timeout:g} s, not all changes are in SQL.", *(f"  {each}" for each in left)]
     raise output.CommandError("\n".join(lines), "give it more time (--timeout), or see gearsync status.")
