@@ -7,22 +7,28 @@
 static int full_deployments;
 
 /* Commands whose changes of a key are captured, by which of their arguments they change. */
-typedef enum { EVERY_KEY, FIRST_ARGUMENT, SECOND_ARGUMENT, AFTER_STORE, NOTHING } Written;
+typedef enum { EVERY_KEY, COUNTED_PAIRS, FIRST_ARGUMENT, SECOND_ARGUMENT, AFTER_STORE, NOTHING } Written;
 
-static const char *const EVERY[] = {
-    "hset", "hmset", "hsetnx", "hincrby", "hincrbyfloat", "hdel", "hgetdel", "hsetex", "hgetex", "hexpire", "hpexpire",
-    "hexpireat", "hpexpireat", "hpersist", "del", "unlink", "getdel", "rename", "renamenx", "restore", "move", "set",
-    "setex", "psetex", "setnx", "getset", "mset", "msetnx", "gearsync.recapture",
-    /* They delete the key of another type with its last element. */
-    "lpop", "rpop", "blpop", "brpop", "lmpop", "blmpop", "lrem", "ltrim", "spop", "srem", "zpopmin", "zpopmax",
-    "bzpopmin", "bzpopmax", "zmpop", "bzmpop", "zrem", "zremrangebyscore", "zremrangebyrank", "zremrangebylex", NULL};
+static const char *const EVERY[] = {"hset", "hmset", "hsetnx", "hincrby", "hincrbyfloat", "hdel", "hgetdel", "hsetex",
+                                    "hgetex", "hexpire", "hpexpire", "hexpireat", "hpexpireat", "hpersist", "del",
+                                    "delex", "delifeq", "unlink", "getdel", "rename", "renamenx", "restore", "move",
+                                    "set", "setex", "psetex", "setnx", "getset", "mset", "msetnx", "gearsync.recapture",
+                                    /* They delete the key of another type with its last element. */
+                                    "lpop", "rpop", "blpop", "brpop", "lmpop", "blmpop", "lrem", "ltrim", "spop",
+                                    "srem", "zpopmin", "zpopmax", "bzpopmin", "bzpopmax", "zmpop", "bzmpop", "zrem",
+                                    "zremrangebyscore", "zremrangebyrank", "zremrangebylex", "vrem", NULL};
+/* Valkey 9.1 runs it, and names its keys by COMMAND GETKEYS, but not to a module. */
+static const char *const COUNTED[] = {"msetex", NULL};
 static const char *const FIRST[] = {"sunionstore", "sinterstore", "sdiffstore",     "zunionstore", "zinterstore",
                                     "zdiffstore",  "zrangestore", "geosearchstore", "smove",       "lmove",
                                     "blmove",      "rpoplpush",   "brpoplpush",     NULL};
 static const char *const SECOND[] = {"copy", "bitop", NULL};
 static const char *const STORING[] = {"sort", "georadius", "georadiusbymember", NULL};
-static const char *const *const WRITES[] = {
-    [EVERY_KEY] = EVERY, [FIRST_ARGUMENT] = FIRST, [SECOND_ARGUMENT] = SECOND, [AFTER_STORE] = STORING};
+static const char *const *const WRITES[] = {[EVERY_KEY] = EVERY,
+                                            [COUNTED_PAIRS] = COUNTED,
+                                            [FIRST_ARGUMENT] = FIRST,
+                                            [SECOND_ARGUMENT] = SECOND,
+                                            [AFTER_STORE] = STORING};
 
 void backlog_recount(void) {
     full_deployments = 0;
@@ -74,6 +80,15 @@ static Deployment *full_for_keys(RedisModuleString **argv, int argc) {
     return found;
 }
 
+/* MSETEX numkeys key value [key value …] […]; the server itself refuses a number that is none. */
+static Deployment *full_for_pairs(RedisModuleString **argv, int argc) {
+    long long pairs = 0;
+    Deployment *found = NULL;
+    if (argc < 4 || RedisModule_StringToLongLong(argv[1], &pairs) != REDISMODULE_OK) return NULL;
+    for (int at = 2; at + 1 < argc && pairs > 0 && found == NULL; at += 2, pairs--) found = full_covering(argv[at]);
+    return found;
+}
+
 /* SORT … STORE key, GEORADIUS … STORE|STOREDIST key: the last one counts; without any they only read. */
 static Deployment *full_for_stored(RedisModuleString **argv, int argc) {
     for (int i = argc - 2; i > 1; i--) {
@@ -86,6 +101,7 @@ static Deployment *full_for_stored(RedisModuleString **argv, int argc) {
 /* The full deployment that covers a key which the command may change; NULL: none. */
 static Deployment *full_for(Written written, RedisModuleString **argv, int argc) {
     if (written == EVERY_KEY) return full_for_keys(argv, argc);
+    if (written == COUNTED_PAIRS) return full_for_pairs(argv, argc);
     if (written == AFTER_STORE) return full_for_stored(argv, argc);
     int at = written == FIRST_ARGUMENT ? 1 : 2;
     return at < argc ? full_covering(argv[at]) : NULL;

@@ -347,10 +347,9 @@ static bool overwrites(const char *event) {
 
 /* The cause behind an event; -1: the event changes no hash. */
 static int cause_of(int type, const char *event) {
-    if (type & REDISMODULE_NOTIFY_HASH) {
-        if (strcmp(event, "hexpired") == 0) return CAUSE_HASH | CAUSE_REMOVED | CAUSE_FIELDS_EXPIRED;
-        return strcmp(event, "hdel") == 0 ? CAUSE_HASH | CAUSE_REMOVED : CAUSE_HASH;
-    }
+    /* An event of a hash; Valkey, when time takes the fields, makes it one of expired keys. */
+    if (strcmp(event, "hexpired") == 0) return CAUSE_HASH | CAUSE_REMOVED | CAUSE_FIELDS_EXPIRED;
+    if (type & REDISMODULE_NOTIFY_HASH) return strcmp(event, "hdel") == 0 ? CAUSE_HASH | CAUSE_REMOVED : CAUSE_HASH;
     if (type & REDISMODULE_NOTIFY_EXPIRED) return CAUSE_EXPIRED;
     if (type & REDISMODULE_NOTIFY_EVICTED) return CAUSE_EVICTED;
     if (type & REDISMODULE_NOTIFY_MODULE) return 0;

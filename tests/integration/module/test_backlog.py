@@ -74,7 +74,12 @@ HDEL person:0 first
 HEXPIRE person:0 100 FIELDS 1 first
 HPEXPIREAT person:0 1 FIELDS 1 first
 HPERSIST person:0 FIELDS 1 first
+HGETDEL person:0 FIELDS 1 first
+HGETEX person:0 PX 1 FIELDS 1 first
+HSETEX person:0 FIELDS 1 first Eve
 DEL person:0
+DELEX person:text
+DELIFEQ person:text text
 DEL elsewhere person:0
 UNLINK person:0
 RENAME elsewhere person:9
@@ -87,6 +92,8 @@ SET person:0 text
 SETEX person:0 100 text
 GETDEL person:text
 MSET elsewhere x person:0 text
+MSETEX 2 elsewhere x person:0 text
+MSETEX 1 person:0 text EX 100
 BITOP NOT person:0 text
 SUNIONSTORE person:0 set
 SDIFFSTORE person:0 nothing
@@ -103,6 +110,7 @@ SPOP person:set
 SMOVE person:set set member
 ZREM person:sorted member
 ZPOPMIN person:sorted
+VREM person:vectors member
 GEARSYNC.RECAPTURE elsewhere person:0
 """.strip().split("\n")
 
@@ -141,6 +149,7 @@ GEORADIUS person:place 1 1 9 km
 GEORADIUS person:place 1 1 9 km STORE near
 SUNIONSTORE union person:set
 BITOP NOT inverted person:text
+MSETEX 2 elsewhere person:0 further person:1
 SMOVE set person:set member
 LMOVE list person:list LEFT LEFT
 LRANGE person:list 0 -1
