@@ -21,7 +21,7 @@ from tests.chaos.world import TABLES
 from tests.cluster import Cluster
 from tests.integration.command import environment
 from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
-from tests.integration.module.driving import ALWAYS, changes, lanes, status
+from tests.integration.module.driving import ALWAYS, changes, lanes, server_version, status
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
@@ -131,6 +131,20 @@ def test_a_plain_restore_and_a_plain_delete_are_changes_all_the_same(
     one.delete(key)
     one.restore(key, 0, dumped)
     assert [each.op for each in changes(one)] == ["u", "d", "n"]
+
+
+def test_an_atomic_migration_of_slots_is_refused_by_the_server(cluster: Cluster, tmp_path: Path) -> None:
+    if server_version() < (9, 0):
+        pytest.skip("this server has no CLUSTER MIGRATESLOTS")
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    slot = key_slot(key.encode())
+    one = cluster.clients[0]
+    one.hset(key, "version", 1)
+    with pytest.raises(redis.ResponseError, match="gearsync does not support atomic slot migrations"):
+        one.execute_command("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", cluster.node_id(1))
+    assert [each.op for each in changes(one)] == ["u"]
+    assert cluster.owner(slot) == 0
 
 
 def test_the_new_owner_waits_for_the_old_ones_changes(
