@@ -37,6 +37,8 @@ from tests.choice import find_binary
 #: Seconds that a server may take to start, and to stop after being asked to.
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
+#: A Redis that rewrites its AOF may drop the request to stop; after so many seconds it is asked again.
+ASK_AGAIN_SECONDS = 2.0
 
 
 #: What Redis and Valkey log, after their name, when they crash.
@@ -105,12 +107,15 @@ class Server:
         """Ask the server to end and wait for it; its folder stays, so that it can be started again."""
         if self.process is None:
             return
-        self.process.send_signal(self._stop_signal())
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill9()
-        self.process = None
+        deadline = time.monotonic() + STOP_SECONDS
+        while self.process is not None:
+            self.process.send_signal(self._stop_signal())
+            try:
+                self.process.wait(ASK_AGAIN_SECONDS)
+                self.process = None
+            except subprocess.TimeoutExpired:
+                if time.monotonic() > deadline:
+                    self.kill9()
 
     def kill9(self) -> None:
         """End the server as a crash would, by SIGKILL; its folder stays."""
