@@ -87,20 +87,21 @@ class Choice:
 
 def read(shards: Shards, choice: Choice) -> list[Letter]:
     """Return the chosen letters of all shards, by shard, lane and id."""
-    return [
-        letter
+    found = {
+        (letter.stream, letter.id): letter
         for shard, document in zip(shards.shards, status.fetch(shards))
-        for letter in _of_shard(shard, document)
+        for letter in _of_shard(shards, shard, document)
         if choice.covers(letter)
-    ]
+    }
+    return list(found.values())
 
 
-def drop(letters: Iterable[Letter]) -> int:
+def drop(shards: Shards, letters: Iterable[Letter]) -> int:
     """Delete letters for good; return how many there were to delete."""
     dropped = 0
     for letter in letters:
         with errors_of(letter.shard.address):
-            dropped += int(letter.shard.client.xdel(letter.stream, letter.id))
+            dropped += int(shards.on_key(letter.shard.client, "XDEL", letter.stream, letter.id))
     return dropped
 
 
@@ -113,7 +114,7 @@ def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Let
     holders = {letter.shard.address: letter.shard for letter in letters}
     databases = {address: _databases(shard) for address, shard in holders.items()}
     retried, uncovered = [], []
-    with _Clients() as clients:
+    with _Clients(shards) as clients:
         for letter in letters:
             numbers = {
                 databases[letter.shard.address].get((letter.deployment, name), 0)
@@ -122,7 +123,7 @@ def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Let
             # The key may have moved to another shard since.
             owner = shards.of_key(letter.key)
             if sum(clients.recapture(owner, number, letter.key) for number in sorted(numbers)):
-                drop([letter])
+                drop(shards, [letter])
                 retried.append(letter)
             else:
                 uncovered.append(letter)
@@ -132,8 +133,9 @@ def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Let
 class _Clients(contextlib.ExitStack):
     """One client for each Redis database of each shard, closed at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, shards: Shards) -> None:
         super().__init__()
+        self._shards = shards
         self._clients: dict[tuple[str, int], redis.Redis] = {}
 
     def recapture(self, shard: Shard, database: int, key: bytes) -> int:
@@ -144,7 +146,7 @@ class _Clients(contextlib.ExitStack):
             self._clients[shard.address, database] = client
             self.callback(client.close)
         with errors_of(shard.address):
-            return int(client.execute_command("GEARSYNC.RECAPTURE", key))
+            return int(self._shards.on_key(client, "GEARSYNC.RECAPTURE", key))
 
 
 def _databases(shard: Shard) -> dict[tuple[str, str], int]:
@@ -158,22 +160,22 @@ def _databases(shard: Shard) -> dict[tuple[str, str], int]:
     }
 
 
-def _of_shard(shard: Shard, document: dict[str, Any]) -> Iterator[Letter]:
+def _of_shard(shards: Shards, shard: Shard, document: dict[str, Any]) -> Iterator[Letter]:
     for deployment in document["deployments"]:
         for target in deployment["targets"]:
             for lane in target["lanes"]:
                 if lane["dead_letters"]:
-                    for entry_id, fields in _entries(shard, lane["dead_stream"]):
+                    for entry_id, fields in _entries(shards, shard, lane["dead_stream"]):
                         yield Letter(
                             shard, lane["dead_stream"], deployment["name"], target["name"], entry_id, fields
                         )
 
 
-def _entries(shard: Shard, stream: str) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _entries(shards: Shards, shard: Shard, stream: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     start = "-"
     while True:
         with errors_of(shard.address):
-            page: Any = shard.client.xrange(stream, min=start, count=PAGE)
+            page: Any = shards.on_key(shard.client, "XRANGE", stream, start, "+", "COUNT", PAGE)
         for entry_id, fields in page:
             yield entry_id.decode(), {name.decode(): value for name, value in fields.items()}
         if len(page) < PAGE:

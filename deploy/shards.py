@@ -25,6 +25,7 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 30.0
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 SENTINEL_PORT = 26379
+MAX_REDIRECTS = 5
 
 _LOAD_HINT = (
     'load it: redis-server --loadmodule "$(gearsync module path)", or start one with gearsync server.'
@@ -79,6 +80,20 @@ class Shards:
         raise ShardError(
             f"no node of the cluster owns slot {slot}.", "repair the cluster: redis-cli --cluster fix."
         )
+
+    def on_key(self, client: redis.Redis, *command: Any) -> Any:
+        """Run a command that has one key, on a shard that has it, also while its slot changes the shard."""
+        if self.kind != "cluster":
+            return client.execute_command(*command)
+        place: tuple[str, int] | None = None
+        for _ in range(MAX_REDIRECTS):
+            node = contextlib.nullcontext(client) if place is None else _node_client(client, *place)
+            try:
+                with node as asked:
+                    return _asking(asked, command)
+            except redis.exceptions.AskError as error:
+                place = error.host, error.port
+        return client.execute_command(*command)
 
     def again(self) -> Shards:
         """Find the primaries as they are now; a cluster's by any of those known, if the URL's is away.
@@ -162,6 +177,11 @@ def errors_of(address: str) -> Iterator[None]:
         raise ShardError(
             f"Redis at {address} does not permit this: {error}",
             "give the user the rights: ACL SETUSER … ~* +@all.",
+        ) from error
+    except (redis.exceptions.AskError, redis.exceptions.TryAgainError) as error:
+        raise ShardError(
+            f"Redis at {address} is giving a slot to another shard, or taking one.",
+            "wait until the slot has moved, then run the command again.",
         ) from error
     except redis.exceptions.ResponseError as error:
         raise _answered(address, error) from error
@@ -247,6 +267,14 @@ def _takes_deployments(client: redis.Redis) -> bool:
     except redis.exceptions.RedisError:
         return False
     return is_primary
+
+
+def _asking(client: redis.Redis, command: tuple[Any, ...]) -> Any:
+    # Without ASKING, who takes a slot refuses its keys; elsewhere it changes nothing.
+    with client.pipeline(transaction=False) as pipe:
+        pipe.execute_command("ASKING")
+        pipe.execute_command(*command)
+        return pipe.execute()[1]
 
 
 def _node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:

@@ -118,7 +118,7 @@ def drop(
             click.confirm(
                 f"Delete {output.counted(len(chosen), 'dead letter')} for good?", abort=True, err=True
             )
-        dropped = letters.drop(chosen)
+        dropped = letters.drop(found, chosen)
     output.line(f"{output.counted(dropped, 'dead letter')} dropped.")
 
 

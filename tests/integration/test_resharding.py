@@ -344,22 +344,3 @@ def test_slots_move_under_load(cluster: Cluster, variables: Variables, tmp_path:
     for person, version in rows(url, "SELECT person_id, version FROM history ORDER BY seq"):
         assert version > last.get(person, 0), f"person {person} went back to {version} from {last[person]}"
         last[person] = version
-
-
-def test_the_command_line_reaches_every_shard_while_slots_are_open(cluster: Cluster, tmp_path: Path) -> None:
-    deploy(cluster, tmp_path, worker="supervised")
-    key = key_of(cluster, 0)
-    with cluster.client() as client:
-        client.hset(key, "age", "unknown")
-        cluster.open_slot(key_slot(key.encode()), 0, 1)
-        cluster.move_keys(key_slot(key.encode()), 0, 1)
-        run = functools.partial(gearsync, timeout=60)
-        assert run("wait", "--redis", cluster.url, "--timeout", "20").returncode == 0
-        listed = run("deadletters", "list", "--redis", cluster.nodes[1].url)
-        assert key in listed.stdout
-        cluster.close_slot(key_slot(key.encode()), 1)
-        client.hset(key, "age", 5)
-        for words in (["deadletters", "retry", "--all"], ["status"], ["undeploy", "people"]):
-            done = run(*words, "--redis", cluster.url)
-            assert done.returncode == 0, done.stdout + done.stderr
-            assert "MOVED" not in done.stdout + done.stderr and "CROSSSLOT" not in done.stdout + done.stderr

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
 
-from deploy.shards import ShardError, _direct_url, connect
+from deploy.shards import ShardError, _direct_url, connect, errors_of
 
 
 @pytest.mark.parametrize(
@@ -36,3 +37,10 @@ def test_a_url_that_cant_be_read_is_not_repeated() -> None:
     with pytest.raises(ShardError) as raised:
         connect("redis://:secret word@host:port")
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("error", [AskError("5 h:2"), MovedError("5 h:2"), TryAgainError("rehashing")])
+def test_a_redirection_is_told_as_what_it_means(error: RedisError) -> None:
+    with pytest.raises(ShardError) as raised, errors_of("h:1"):
+        raise error
+    assert str(raised.value) == "Redis at h:1 is giving a slot to another shard, or taking one."
