@@ -143,27 +143,61 @@ class Connector:
         Raises Unavailable (claim the stream again, then retry), Fenced, NotHandedOver or SchemaMismatch;
         nothing is committed then, except that after an Unavailable in COMMIT only the next claim can tell.
         """
-        for name in {row.table for row in rows}:
-            self.table(name)
         if moves != NO_MOVES and not self._can_hand_over:
             # Only clusters need the table, and only once their slots move.
             self._ensure(self._handover.table)
             self._can_hand_over = True
+
+        def begin(connection: Connection, applied: int) -> None:
+            self._checkpoint.move(connection, claim, position, applied)
+            self._hand_over(connection, moves)
+
+        def count(connection: Connection, applied: int) -> None:
+            self._checkpoint.count(connection, claim, applied)
+
+        return self._commit(rows, on_refused, earlier, begin, count)
+
+    def write(
+        self,
+        rows: Sequence[RowOp],
+        on_refused: Callable[[list[Refusal]], None],
+        earlier: Callable[[RowOp], Sequence[RowOp]],
+    ) -> Applied:
+        """Apply ``rows`` as ``apply`` does, without a checkpoint: what is repeated is written again."""
+
+        def nothing(connection: Connection, applied: int) -> None:
+            pass
+
+        return self._commit(rows, on_refused, earlier, nothing, nothing)
+
+    def _commit(
+        self,
+        rows: Sequence[RowOp],
+        on_refused: Callable[[list[Refusal]], None],
+        earlier: Callable[[RowOp], Sequence[RowOp]],
+        begin: Callable[[Connection, int], None],
+        count: Callable[[Connection, int], None],
+    ) -> Applied:
+        """Write rows in one transaction, in a second one with isolation if the database refuses some.
+
+        ``begin`` opens each transaction and gets the number of rows that it is sure to write; ``count`` gets
+        those that isolation has brought in.
+        """
+        for name in {row.table for row in rows}:
+            self.table(name)
         try:
             with self._transaction() as connection:
-                self._checkpoint.move(connection, claim, position, len(rows))
-                self._hand_over(connection, moves)
+                begin(connection, len(rows))
                 self._write(connection, rows)
             return Applied(len(rows), 0)
         except Refused as error:
-            log.debug("a batch of %d rows for %s is isolated: %s", len(rows), claim.stream, error)
+            log.debug("a batch of %d rows is isolated: %s", len(rows), error)
         try:
             with self._transaction() as connection:
-                self._checkpoint.move(connection, claim, position, 0)
-                self._hand_over(connection, moves)
+                begin(connection, 0)
                 isolation = Isolation(lambda part: self._try(connection, part), earlier)
                 isolation.run(rows)
-                self._checkpoint.count(connection, claim, isolation.applied)
+                count(connection, isolation.applied)
                 if isolation.refusals:
                     on_refused([self._with_column(connection, each) for each in isolation.refusals])
             return Applied(isolation.applied, len(isolation.refusals))

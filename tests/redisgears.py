@@ -36,8 +36,10 @@ def home() -> Path | None:
     return folder
 
 
-#: The mark of tests that need it.
-needs_redisgears = pytest.mark.skipif(home() is None, reason=ABSENT)
+def skip_without_redisgears() -> None:
+    """Skip the module of tests that calls this, in one line, where there is no RedisGears."""
+    if home() is None:
+        pytest.skip(ABSENT, allow_module_level=True)
 
 
 class RedisGears(RedisServer):
