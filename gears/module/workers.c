@@ -4,6 +4,7 @@
 #include "gearsync.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,8 +23,6 @@
 #define HEARTBEAT_FRESH_MS 5000
 #define UNLOAD_MS 200 /* the most that unloading waits for killed workers */
 #define EXIT_FENCED 3
-
-extern char **environ;
 
 /* Processes of deployments that are gone, still to be reaped. */
 typedef struct Orphan {
@@ -155,6 +154,17 @@ static void keep_descriptors_here(void) {
     closedir(open_ones);
 }
 
+/* The environment of the server. Valkey 8.1 and newer load a module such that the name "environ" in it means a variable of
+ * the C library which the program has replaced by its own, so that it is NULL: the program is asked for it by name. */
+static char **server_environment(void) {
+    static char *nothing[] = {NULL};
+    void *program = dlopen(NULL, RTLD_LAZY);
+    char ***found = program != NULL ? dlsym(program, "environ") : NULL;
+    char **environment = found != NULL && *found != NULL ? *found : nothing;
+    if (program != NULL) dlclose(program);
+    return environment;
+}
+
 static int spawn(const Deployment *deployment, int input, pid_t *pid) {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
@@ -173,7 +183,7 @@ static int spawn(const Deployment *deployment, int input, pid_t *pid) {
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
     keep_descriptors_here();
-    int error = posix_spawnp(pid, shard.python, &actions, &attributes, arguments, environ);
+    int error = posix_spawnp(pid, shard.python, &actions, &attributes, arguments, server_environment());
     posix_spawnattr_destroy(&attributes);
     posix_spawn_file_actions_destroy(&actions);
     return error;
