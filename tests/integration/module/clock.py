@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import mmap
-import os
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.choice import must_not_miss
+from tests.integration.module.preloading import build
 from tests.servers import RedisServer
 
 #: Stands before the C library's function of that name, in the server alone. The offset (ms) is shared memory.
@@ -49,18 +46,9 @@ class Clock:
     """The monotonic clock of servers."""
 
     def __init__(self, folder: Path) -> None:
-        compiler = shutil.which(os.environ.get("CC", "cc"))
-        if compiler is None:
-            sentence = "no C compiler for the clock that can be set"
-            if must_not_miss(os.environ):
-                pytest.fail(sentence)
-            pytest.skip(sentence)
-        self._library = folder / "clock.so"
+        self._library = build(folder, "clock", SOURCE)
         self._file = folder / "clock"
         self._file.write_bytes(bytes(8))
-        (folder / "clock.c").write_text(SOURCE)
-        command = [compiler, "-shared", "-fPIC", "-o", str(self._library), str(folder / "clock.c")]
-        subprocess.run(command, check=True)
         self._seconds = 0
 
     @contextmanager

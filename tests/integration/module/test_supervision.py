@@ -21,8 +21,21 @@ from tests.integration.module.driving import (
     module_server,
     wait_for,
 )
+from tests.integration.module.preloading import build
 from tests.integration.module.supervising import Script, descriptors, has_ended, is_gone, started, worker
+from tests.sanitizers import are_asked_for
 from tests.servers import RedisServer
+
+#: Loads modules as Valkey does from 8.1 on: the names in them are their own libraries' before the server's.
+DEEPLY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+
+void *dlopen(const char *name, int flags) {
+    void *(*next)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
+    return next(name, name ? flags | RTLD_DEEPBIND : flags);
+}
+"""
 
 
 @pytest.fixture
@@ -63,6 +76,17 @@ def test_it_is_started_with_a_greeting_and_no_secret_outside_of_it(
     ]
     assert "s3cret" not in script.said("arguments") + script.said("environment")
     assert "s3cret" not in server.log_text()
+
+
+@pytest.mark.skipif(are_asked_for(), reason="the sanitizers can't be in a module that is loaded so")
+def test_it_has_the_environment_of_the_server_however_the_module_was_loaded(
+    script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LD_PRELOAD", str(build(tmp_path, "deeply", DEEPLY)))
+    monkeypatch.setenv("GEARSYNC_TEST_WORD", "as the server has it")
+    with module_server(arguments=("PYTHON", str(script.path))) as server, connect(server) as client:
+        started(client)
+        assert "GEARSYNC_TEST_WORD=as the server has it" in script.said("environment").split("\n")
 
 
 def test_it_inherits_the_standard_descriptors_alone(script: Script, tmp_path: Path) -> None:
