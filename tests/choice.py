@@ -1,4 +1,4 @@
-"""Which database servers the tests use. The choice itself is pure; what it looks at is gathered beside it."""
+"""Which servers the tests use. The choice itself is pure; what it looks at is gathered beside it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,32 @@ import subprocess
 from collections.abc import Mapping
 from typing import NamedTuple
 
-#: Per database: the environment variable with a server's URL, the container image, and how to get a server.
+
+class Kind(NamedTuple):
+    """The environment variable with a server's URL, the container image, and how to get a server."""
+
+    variable: str
+    image: str
+    advice: str
+
+
 KINDS = {
-    "postgres": (
+    "postgres": Kind(
         "GEARSYNC_TEST_POSTGRES_URL",
         "postgres:16",
         "install PostgreSQL (apt-get install postgresql), start Docker, or set GEARSYNC_TEST_POSTGRES_URL",
     ),
-    "mariadb": (
+    "mariadb": Kind(
         "GEARSYNC_TEST_MYSQL_URL",
         "mariadb:10.11",
         "install MariaDB (apt-get install mariadb-server), start Docker, or set GEARSYNC_TEST_MYSQL_URL",
+    ),
+    "redisgears": Kind(
+        "GEARSYNC_TEST_REDISGEARS_URL",
+        "redislabs/redisgears:1.2.5",
+        "set GEARSYNC_TEST_REDISGEARS_HOME to a folder with redisgears.so, gears_python.so and "
+        "python3_<version> (CPython 3.7 with SQLAlchemy, PyMySQL, psycopg and redis) of RedisGears 1.2, "
+        "GEARSYNC_TEST_REDISGEARS_URL to an empty server of it, or start Docker",
     ),
 }
 
@@ -28,7 +43,8 @@ KINDS = {
 class Choice(NamedTuple):
     """Where a server comes from: ``url``, ``docker``, ``binary`` or ``missing``, and the matching value.
 
-    The value is a URL, an image, the path of a server binary, or the sentence that says how to get one.
+    The value is a URL, an image, the path of a server binary (of RedisGears: its folder), or the sentence
+    that says how to get one.
     """
 
     source: str
@@ -36,10 +52,15 @@ class Choice(NamedTuple):
 
 
 def choose(kind: str, environment: Mapping[str, str], docker: bool, binary: str | None) -> Choice:
-    """Choose a server of ``kind``: a URL in the environment, else Docker, else a binary on this machine."""
+    """Choose a server of ``kind``: a URL in the environment, else Docker, else a binary on this machine.
+
+    The folder of RedisGears is named by the environment as well, so that it goes before Docker.
+    """
     variable, image, advice = KINDS[kind]
     if environment.get(variable):
         return Choice("url", environment[variable])
+    if kind == "redisgears" and binary:
+        return Choice("binary", binary)
     if docker:
         return Choice("docker", image)
     if binary:

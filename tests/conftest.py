@@ -14,25 +14,28 @@ from sqlalchemy.engine import make_url
 
 from tests import redisgears as gears12
 from tests.borrowed import ContainerServer, GivenServer
+from tests.borrowed_redisgears import ContainerRedisGears, GivenRedisGears
 from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
 from tests.redisgears import RedisGears
 from tests.sanitizers import module_path
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
 
+Gears = Union[RedisGears, ContainerRedisGears, GivenRedisGears]
 Database = Union[PostgresServer, MariaDBServer, GivenServer]
 
 
 @functools.cache
 def chosen(kind: str) -> Choice:
     """Return where the server of ``kind`` comes from in this run."""
-    return choose(kind, os.environ, docker_answers(), find_binary(kind))
+    binary = gears12.home() if kind == "redisgears" else find_binary(kind)
+    return choose(kind, os.environ, docker_answers(), str(binary) if binary else None)
 
 
 def pytest_report_header() -> list[str]:
     """Say which servers the tests of this run use."""
     databases = [_database_line("postgres"), _database_line("mariadb")]
     sqlite = f"sqlite: {sqlite3.sqlite_version} (Python's own)"
-    return [_redis_line(), *databases, sqlite, f"redisgears: {gears12.home() or 'none'}"]
+    return [_redis_line(), *databases, sqlite, _redisgears_line()]
 
 
 def _redis_line() -> str:
@@ -52,6 +55,13 @@ def _database_line(kind: str) -> str:
     if choice.source == "binary":
         return f"{kind}: {version_of(choice.value)} ({choice.value})"
     return f"{kind}: none; {choice.value}"
+
+
+def _redisgears_line() -> str:
+    choice = chosen("redisgears")
+    if choice.source == "url":
+        return "redisgears: given by GEARSYNC_TEST_REDISGEARS_URL"
+    return f"redisgears: {'none' if choice.source == 'missing' else choice.value}"
 
 
 def _missing(sentence: str) -> None:
@@ -134,9 +144,17 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def redisgears() -> Iterator[RedisGears]:
-    """A running redis-server with RedisGears 1.2."""
-    if gears12.home() is None:
+def redisgears() -> Iterator[Gears]:
+    """A running RedisGears 1.2; only one that is given can't be killed."""
+    choice = chosen("redisgears")
+    if choice.source == "missing":
         pytest.skip(gears12.ABSENT)
-    with RedisGears() as server:
+    server: Gears
+    if choice.source == "url":
+        server = GivenRedisGears(choice.value)
+    elif choice.source == "docker":
+        server = ContainerRedisGears(choice.value)
+    else:
+        server = RedisGears()
+    with server:
         yield server

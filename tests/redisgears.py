@@ -14,13 +14,11 @@ from typing import Any
 import pytest
 import redis
 
+from tests.choice import KINDS
 from tests.servers import RedisServer, ServerError
 
 HOME_VARIABLE = "GEARSYNC_TEST_REDISGEARS_HOME"
-HOW_TO_RUN = (
-    f"set {HOME_VARIABLE} to a folder with redisgears.so, gears_python.so and python3_<version> "
-    "(CPython 3.7 with SQLAlchemy, PyMySQL, psycopg and redis) of RedisGears 1.2"
-)
+HOW_TO_RUN = KINDS["redisgears"].advice
 ABSENT = f"no RedisGears: {HOW_TO_RUN}"
 
 
@@ -42,7 +40,33 @@ def skip_without_redisgears() -> None:
         pytest.skip(ABSENT, allow_module_level=True)
 
 
-class RedisGears(RedisServer):
+class Scripted:
+    """What tests ask of a RedisGears, wherever it runs."""
+
+    can_be_killed = True
+
+    def client(self, **options: Any) -> redis.Redis:
+        """Return a new client that answers bytes; the options are those of redis.Redis."""
+        raise NotImplementedError
+
+    def run(self, script: str, *arguments: str) -> Any:
+        """Run a script by RG.PYEXECUTE. Raises ServerError with what the script raised."""
+        with self.client() as client:
+            try:
+                reply = client.execute_command("RG.PYEXECUTE", script, *arguments)
+            except redis.ResponseError as error:
+                raise ServerError(f"the script failed: {error}") from error
+        if isinstance(reply, list) and len(reply) == 2 and reply[1]:
+            raise ServerError(f"the script failed: {b', '.join(reply[1]).decode('utf-8', 'replace')}")
+        return reply
+
+    def registrations(self) -> list[dict[str, Any]]:
+        """Return what RG.DUMPREGISTRATIONS says, with texts as str."""
+        with self.client(decode_responses=True) as client:
+            return [_as_dict(each) for each in client.execute_command("RG.DUMPREGISTRATIONS")]
+
+
+class RedisGears(RedisServer, Scripted):
     """A redis-server with RedisGears 1.2.
 
     ``options`` are the server's: ``RedisGears("--appendonly", "yes")``. ``python_path``: folders from which
@@ -79,22 +103,6 @@ class RedisGears(RedisServer):
             *("PythonInstallationDir", str(self.directory)),
             *("CreateVenv", "0", *settings),
         )
-
-    def run(self, script: str, *arguments: str) -> Any:
-        """Run a script by RG.PYEXECUTE. Raises ServerError with what the script raised."""
-        with self.client() as client:
-            try:
-                reply = client.execute_command("RG.PYEXECUTE", script, *arguments)
-            except redis.ResponseError as error:
-                raise ServerError(f"the script failed: {error}") from error
-        if isinstance(reply, list) and len(reply) == 2 and reply[1]:
-            raise ServerError(f"the script failed: {b', '.join(reply[1]).decode('utf-8', 'replace')}")
-        return reply
-
-    def registrations(self) -> list[dict[str, Any]]:
-        """Return what RG.DUMPREGISTRATIONS says, with texts as str."""
-        with self.client(decode_responses=True) as client:
-            return [_as_dict(each) for each in client.execute_command("RG.DUMPREGISTRATIONS")]
 
     def _prepare(self) -> None:
         link = self.directory / self._home_python.name
