@@ -23,6 +23,7 @@ enum {
     CAUSE_LEFT = 1 << 7,           /* a resharding took the key away: a mark, no change of the row */
     CAUSE_CAME = 1 << 8,           /* a resharding brought it */
     CAUSE_ASKED = 1 << 9,          /* GEARSYNC.RECAPTURE */
+    CAUSE_DONE = 1 << 10,          /* noted, and captured before the end of the unit */
 };
 
 #define MAX_FIXED 64
@@ -233,7 +234,9 @@ static char op_for_hash(int cause) {
 static bool is_noted_again(int db, Slice key) {
     for (int i = pending_running + 1; i < pending_count; i++) {
         Slice other = string_slice(pending[i].key);
-        if (pending[i].db == db && other.len == key.len && memcmp(other.bytes, key.bytes, key.len) == 0) return true;
+        if (pending[i].db == db && !(pending[i].cause & CAUSE_DONE) && other.len == key.len &&
+            memcmp(other.bytes, key.bytes, key.len) == 0)
+            return true;
     }
     return false;
 }
@@ -368,10 +371,22 @@ static void run_pending(RedisModuleCtx *ctx, void *pd) {
     /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
     for (pending_running = 0; pending_running < pending_count; pending_running++) {
         Pending event = pending[pending_running];
-        if (shard.primary) capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
+        if (shard.primary && !(event.cause & CAUSE_DONE))
+            capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
         RedisModule_FreeString(NULL, event.key);
     }
     pending_count = pending_running = 0;
+}
+
+/* What one unit wrote and then flushes (db -1: every database) is captured while it is there: at the end of the unit it
+ * would look like keys whose time is over. */
+void capture_before_flush(RedisModuleCtx *ctx, int db) {
+    for (pending_running = 0; pending_running < pending_count; pending_running++) {
+        Pending event = pending[pending_running];
+        if ((event.cause & CAUSE_DONE) || (db >= 0 && event.db != db)) continue;
+        pending[pending_running].cause |= CAUSE_DONE;
+        capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
+    }
 }
 
 static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause) {
@@ -379,7 +394,8 @@ static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause)
     if (pending_count > 0) {
         Pending *last = &pending[pending_count - 1];
         Slice other = string_slice(last->key);
-        if (last->db == db && other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) {
+        if (last->db == db && !(last->cause & CAUSE_DONE) && other.len == name.len &&
+            memcmp(other.bytes, name.bytes, name.len) == 0) {
             last->cause |= cause;
             return;
         }

@@ -202,6 +202,7 @@ int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its p
 /* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
 void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
                   const char *node);
+void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
