@@ -24,6 +24,7 @@ enum {
     CAUSE_CAME = 1 << 8,           /* a resharding brought it */
     CAUSE_ASKED = 1 << 9,          /* GEARSYNC.RECAPTURE */
     CAUSE_DONE = 1 << 10,          /* noted, and captured before the end of the unit */
+    CAUSE_ADOPTED = 1 << 11,       /* one of our own keys, which a resharding brought */
 };
 
 #define MAX_FIXED 64
@@ -366,13 +367,20 @@ static int cause_of(int type, const char *event) {
     return overwrites(event) ? CAUSE_GONE : 0;
 }
 
+static void run_one(RedisModuleCtx *ctx, Pending event) {
+    if (event.cause & CAUSE_DONE) return;
+    if (event.cause & CAUSE_ADOPTED)
+        registry_adopt(ctx, event.key);
+    else
+        capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
+}
+
 static void run_pending(RedisModuleCtx *ctx, void *pd) {
     (void)pd;
     /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
     for (pending_running = 0; pending_running < pending_count; pending_running++) {
         Pending event = pending[pending_running];
-        if (shard.primary && !(event.cause & CAUSE_DONE))
-            capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
+        if (shard.primary) run_one(ctx, event);
         RedisModule_FreeString(NULL, event.key);
     }
     pending_count = pending_running = 0;
@@ -383,9 +391,9 @@ static void run_pending(RedisModuleCtx *ctx, void *pd) {
 void capture_before_flush(RedisModuleCtx *ctx, int db) {
     for (pending_running = 0; pending_running < pending_count; pending_running++) {
         Pending event = pending[pending_running];
-        if ((event.cause & CAUSE_DONE) || (db >= 0 && event.db != db)) continue;
+        if ((event.cause & CAUSE_ADOPTED) || (db >= 0 && event.db != db)) continue;
         pending[pending_running].cause |= CAUSE_DONE;
-        capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
+        run_one(ctx, event);
     }
 }
 
@@ -409,6 +417,15 @@ static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause)
     pending[pending_count++] = (Pending){RedisModule_HoldString(NULL, key), db, cause};
 }
 
+/* At the end of the unit: inside a command with keys, Redis 7.4 and Valkey 8 take every key for one of their slot, and the
+ * registry is of another. */
+static void adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
+    if (shard.has_jobs)
+        note(ctx, 0, key, CAUSE_ADOPTED);
+    else
+        registry_adopt(ctx, key);
+}
+
 /* Events on our own keys: somebody else touched a lane or the registry, or a resharding brought a lane here. */
 static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString *key) {
     if (shard.writing_registry) return;
@@ -420,7 +437,7 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
     Deployment *deployment = NULL;
     Lane *lane = registry_find_lane(name, &deployment);
     if (strcmp(event, "restore") == 0) {
-        registry_adopt(ctx, key);
+        adopt(ctx, key);
     } else if (lane != NULL && strcmp(event, "xadd") != 0) {
         size_t before = lane->length;
         lane_refresh(ctx, lane);

@@ -16,7 +16,7 @@ import redis
 from deploy import shards
 from tests.integration import deployed
 from tests.integration.command import gearsync, until
-from tests.servers import RedisServer, free_port
+from tests.servers import RedisServer, ServerError, free_port
 
 PASSWORD = "a:b@c/d e"
 PASSWORD_IN_URL = "a%3Ab%40c%2Fd%20e"
@@ -103,9 +103,6 @@ def test_a_unix_socket_with_a_password(tmp_path: Path) -> None:
 
 
 def test_tls(tmp_path: Path) -> None:
-    with deployed.server() as server, server.client() as client:
-        if not client.config_get("tls-port"):
-            pytest.skip("this server was built without TLS")
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl to make a certificate with")
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
@@ -126,7 +123,14 @@ def test_tls(tmp_path: Path) -> None:
     port = free_port()
     options = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
     options += ["--tls-ca-cert-file", str(certificate), "--tls-auth-clients", "no"]
-    with deployed.server(*options):
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(deployed.server(*options))
+        except ServerError as error:
+            # Redis 6.2 and 7.0 do not know the options then; newer servers know them, and end.
+            if "Bad directive" in str(error) or "Failed finding TLS support" in str(error):
+                pytest.skip("this server was built without TLS")
+            raise
         assert addresses(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}") == [f"127.0.0.1:{port}"]
         distrusted = gearsync("status", "--redis", f"rediss://127.0.0.1:{port}")
     assert distrusted.returncode == 1

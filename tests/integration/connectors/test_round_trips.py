@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import math
 import struct
 import uuid
@@ -60,6 +61,10 @@ def decimals(scale: int, top: int) -> st.SearchStrategy[bytes]:
     return st.decimals(-top, top, places=scale).map(lambda number: str(number).encode())
 
 
+#: 206711010000 is refused: it may be meant as 2067-11-01 00:00.
+DATE_RUN_TOGETHER = re.compile(r"20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])[0-9]{4}")
+
+
 def moments(low: int, high: int, digits: int) -> st.SearchStrategy[bytes]:
     """Timestamps of all forms that a hash may hold, between two years."""
     naive = st.datetimes(datetime.datetime(low, 1, 2), datetime.datetime(high, 12, 30))
@@ -71,7 +76,9 @@ def moments(low: int, high: int, digits: int) -> st.SearchStrategy[bytes]:
         kept.map(lambda each: each.isoformat(" ") + "Z"),
         st.tuples(kept, zones).map(lambda pair: pair[0].replace(tzinfo=pair[1]).isoformat()),
         st.integers(2 * 10**8, 2 * 10**9).map(str),
-        st.integers(2 * 10**11 + 10**8, 2 * 10**12).map(lambda n: str(n // 1000 * 1000)),
+        st.integers(2 * 10**11 + 10**8, 2 * 10**12)
+        .map(lambda n: str(n // 1000 * 1000))
+        .filter(lambda text: not DATE_RUN_TOGETHER.fullmatch(text)),
     ]
     return st.one_of(forms).map(str.encode)
 
