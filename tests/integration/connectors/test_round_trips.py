@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 import math
+import re
 import struct
 import uuid
 from collections.abc import Callable, Iterator
