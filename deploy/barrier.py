@@ -44,7 +44,7 @@ def wait(shards: Shards, seconds: float, key: str | None = None, deployment: str
                     return False
                 known = lanes
                 holders = found.shards if deployment is None else _holders(found, statuses, deployment)
-                if not _wait_on_all(holders, deadline - time.monotonic(), _scope(key, deployment)):
+                if not _wait_on_all(holders, deadline - time.monotonic(), deployment, key):
                     return False
             if found.kind != "cluster":
                 return True
@@ -61,17 +61,10 @@ def _is_for_good(error: ShardError) -> bool:
     return isinstance(error.__cause__, refusals)
 
 
-def _scope(key: str | None, deployment: str | None) -> list[str]:
-    return [
-        *([] if deployment is None else ["DEPLOYMENT", deployment]),
-        *([] if key is None else ["KEY", key]),
-    ]
-
-
-def _wait_on_all(shards: list[Shard], seconds: float, scope: list[str]) -> bool:
+def _wait_on_all(shards: list[Shard], seconds: float, deployment: str | None, key: str | None) -> bool:
     milliseconds = max(1, round(seconds * 1000))
     with ThreadPoolExecutor(max_workers=len(shards)) as pool:
-        futures = [pool.submit(_wait_one, shard, milliseconds, scope) for shard in shards]
+        futures = [pool.submit(_wait_one, shard, milliseconds, deployment, key) for shard in shards]
         reached = [future.result() for future in futures]
     return all(reached)
 
@@ -105,20 +98,11 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
     return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 
 
-def _wait_one(shard: Shard, milliseconds: int, scope: list[str]) -> bool:
-    client = same_server(shard.client, socket_timeout=milliseconds / 1000 + GRACE)
-    try:
-        with errors_of(shard.address):
-            client.execute_command("GEARSYNC.WAIT", milliseconds, *scope)
-    except CommandError as error:
-        if isinstance(error.__cause__, redis.exceptions.ResponseError) and str(error.__cause__).startswith(
-            "TIMEOUT"
-        ):
-            return False
-        raise
-    finally:
-        client.close()
-    return True
+def _wait_one(shard: Shard, milliseconds: int, deployment: str | None, key: str | None) -> bool:
+    with errors_of(shard.address):
+        client = same_server(shard.client, socket_timeout=milliseconds / 1000 + GRACE)
+        with client:
+            return type(shard.host)(client).wait(milliseconds, deployment, key)
 
 
 def _holders(shards: Shards, statuses: list[dict[str, Any]], name: str) -> list[Shard]:

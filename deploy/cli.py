@@ -11,7 +11,6 @@ import click
 COMMANDS = (
     "demo",
     "server",
-    "migrate",
     "check",
     "deploy",
     "undeploy",

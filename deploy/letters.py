@@ -122,7 +122,7 @@ def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Let
             }
             # The key may have moved to another shard since.
             owner = shards.of_key(letter.key)
-            if sum(clients.recapture(owner, number, letter.key) for number in sorted(numbers)):
+            if sum(clients.recapture(owner, number, letter) for number in sorted(numbers)):
                 drop(shards, [letter])
                 retried.append(letter)
             else:
@@ -138,25 +138,26 @@ class _Clients(contextlib.ExitStack):
         self._shards = shards
         self._clients: dict[tuple[str, int], redis.Redis] = {}
 
-    def recapture(self, shard: Shard, database: int, key: bytes) -> int:
-        """Capture a key's present state anew; return the number of changes."""
+    def recapture(self, shard: Shard, database: int, letter: Letter) -> int:
+        """Capture the present state of a letter's key anew; return the number of changes."""
         client = self._clients.get((shard.address, database))
         if client is None:
             client = same_server(shard.client, db=database)
             self._clients[shard.address, database] = client
             self.callback(client.close)
         with errors_of(shard.address):
-            return int(self._shards.on_key(client, "GEARSYNC.RECAPTURE", key))
+            command = shard.host.recapture(letter.deployment, letter.key)
+            return shard.host.captured(self._shards.on_key(client, *command))
 
 
 def _databases(shard: Shard) -> dict[tuple[str, str], int]:
     """Return the number of the Redis database of each (deployment, function) on a shard."""
     with errors_of(shard.address):
-        deployments = shard.client.execute_command("GEARSYNC.DEPLOYMENTS")
+        deployments = shard.host.deployments().values()
     return {
-        (name.decode(), function.name): function.mapping.db
-        for name, _, _, payload in deployments
-        for function in Deployment.from_payload(payload).functions
+        (each.name, function.name): function.mapping.db
+        for each in deployments
+        for function in Deployment.from_payload(each.payload).functions
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deploy.checks import clashes, requirements, servers, tables
 from deploy.checks.findings import Findings
-from deploy.checks.servers import Deployed
+from deploy.hosts.base import Deployed
 from deploy.shards import ShardError, Shards, connect, errors_of
 from gears import config
 from gears.deployment import Deployment
@@ -21,7 +21,7 @@ class Plan:
     """What would be deployed, and what was found about it.
 
     ``deployment`` is None when the file's own mistakes keep it from being one. ``wheels`` are to be
-    uploaded: file name → path. ``before`` is what each shard, in the order of ``shards.primaries``, has
+    uploaded: file name → path. ``before`` is what each shard, in the order of ``shards.shards``, has
     now, by name.
     """
 
@@ -91,18 +91,18 @@ def _warn_of_wide_templates(deployment: Deployment, findings: Findings) -> None:
 
 def _check_shards(plan: Plan, deployment: Deployment, shards: Shards, accept_eviction: bool) -> None:
     seen: dict[str, Deployment] = {}
-    for client, address in zip(shards.primaries, shards.addresses):
-        with errors_of(address):
-            deployed = servers.deployed_on(client)
-            servers.check_server(client, address, deployment, accept_eviction, plan.findings)
+    for shard in shards.shards:
+        with errors_of(shard.address):
+            deployed = shard.host.deployments()
+            servers.check_server(shard.client, shard.address, deployment, accept_eviction, plan.findings)
         plan.before.append(deployed)
-        others = servers.others_on(deployed, address, plan.findings)
+        others = servers.others_on(deployed, shard.address, plan.findings)
         seen.update((other.name, other) for other in others)
     clashes.check_with_others(deployment, list(seen.values()), plan.findings)
     versions = [deployed[deployment.name].version for deployed in plan.before if deployment.name in deployed]
     deployment.version = 1 + max(versions, default=0)
     if plan.mistakes:
         return
-    for client, address in zip(shards.primaries, shards.addresses):
-        with errors_of(address):
-            servers.check_accepts(client, address, deployment, plan.findings)
+    for shard in shards.shards:
+        with errors_of(shard.address):
+            servers.check_accepts(shard, deployment, plan.findings)

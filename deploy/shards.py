@@ -6,8 +6,9 @@ Each primary is talked to directly, so that a caller never meets MOVED or CROSSS
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
@@ -18,6 +19,9 @@ from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from deploy.hosts.base import Host
+from deploy.hosts.module import ModuleHost
+from deploy.hosts.redisgears import RedisGearsHost
 from deploy.output import CommandError
 
 #: Seconds after which a server that does not answer counts as gone.
@@ -50,6 +54,25 @@ class Shard:
     client: redis.Redis = field(repr=False)
     url: str = field(repr=False)
     slots: tuple[tuple[int, int], ...] = ()
+
+    @cached_property
+    def host(self) -> Host:
+        """What the functions run on there. Raises ShardError when there is nothing."""
+        with errors_of(self.address):
+            for command, host in (
+                ("GEARSYNC.DEPLOYMENTS", ModuleHost),
+                ("RG.PYDUMPSESSIONS", RedisGearsHost),
+            ):
+                try:
+                    self.client.execute_command(command)
+                except redis.exceptions.ResponseError as error:
+                    if "unknown command" not in str(error).lower():
+                        raise
+                else:
+                    return host(self.client)
+        raise ShardError(
+            f"Redis at {self.address} has neither the gearsync module loaded nor RedisGears.", _LOAD_HINT
+        )
 
 
 class Shards:
@@ -123,7 +146,7 @@ class Shards:
 
 
 def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
-    """Find all primaries behind ``url``, and see that each runs the module.
+    """Find all primaries behind ``url``, and see that each runs the module, or RedisGears.
 
     ``answer_timeout``: seconds that a command may take; None: for ever. Raises ShardError.
     """
@@ -144,8 +167,7 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
     else:
         shards = _by_url(url, options)
     try:
-        for shard in shards.shards:
-            _require_module(shard)
+        _require_hosts(shards.shards)
     except ShardError:
         shards.close()
         raise
@@ -338,21 +360,19 @@ def _direct_url(url: str, address: str) -> str:
 # -- What a server must be, and how it fails ---------------------------------------------------------------
 
 
-def _require_module(shard: Shard) -> None:
-    with errors_of(shard.address):
-        role = shard.client.execute_command("ROLE")[0]
+def _require_hosts(shards: Sequence[Shard]) -> None:
+    for shard in shards:
+        with errors_of(shard.address):
+            role = shard.client.execute_command("ROLE")[0]
         if _text(role) != "master":
             raise ShardError(
                 f"Redis at {shard.address} is a replica.", "give the address of its primary, or a sentinel's."
             )
-        try:
-            shard.client.execute_command("GEARSYNC.STATUS")
-        except redis.exceptions.ResponseError as error:
-            if "unknown command" not in str(error).lower():
-                raise
-            raise ShardError(
-                f"Redis at {shard.address} does not have the gearsync module loaded.", _LOAD_HINT
-            ) from error
+    titles = {shard.host.title for shard in shards}
+    if len(titles) > 1:
+        raise ShardError(
+            f"some shards have {' and others '.join(sorted(titles))}.", "bring all of them to the same."
+        )
 
 
 def _refused_login(address: str, error: Exception) -> ShardError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from deploy import output
@@ -14,16 +13,14 @@ HEARTBEAT_LIMIT_MS = 15_000
 
 
 def fetch(shards: Shards) -> list[dict[str, Any]]:
-    """Return each shard's GEARSYNC.STATUS (docs/design.md, "Module commands"), with its ``address``."""
+    """Return each shard's status (docs/design.md, "Module commands"), with its ``address``."""
     found = []
     for shard in shards.shards:
         with errors_of(shard.address):
-            reply = shard.client.execute_command("GEARSYNC.STATUS")
-        try:
-            status: dict[str, Any] = json.loads(reply)
-        except ValueError as error:
-            raise CommandError(f"the status of {shard.address} is no JSON: {error}.") from error
-        found.append({"address": shard.address, **status})
+            try:
+                found.append({"address": shard.address, **shard.host.status()})
+            except ValueError as error:
+                raise CommandError(f"the status of {shard.address} is no JSON: {error}.") from error
     return found
 
 

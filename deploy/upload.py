@@ -10,9 +10,9 @@ from typing import Any
 
 import redis
 
-from deploy.checks.servers import Deployed
+from deploy.hosts.base import Deployed
 from deploy.plan import Plan
-from deploy.shards import ShardError, errors_of
+from deploy.shards import Shard, ShardError, errors_of
 from gears.deployment import Deployment
 from gears.errors import PayloadError
 
@@ -31,12 +31,19 @@ class DeployFailed(Exception):
 class _Site:
     """One shard under deployment, with what is needed to put it back."""
 
-    client: redis.Redis
-    address: str
+    shard: Shard
     before: Deployed | None
     tag: str = ""
     wheels_before: dict[bytes, bytes] | None = None
     sent: bool = False
+
+    @property
+    def client(self) -> redis.Redis:
+        return self.shard.client
+
+    @property
+    def address(self) -> str:
+        return self.shard.address
 
     def wheels_key(self, name: str) -> str:
         return f"gearsync:{{{self.tag}}}:wheels:{name}"
@@ -67,7 +74,7 @@ def _without_version(payload: str) -> dict[str, Any]:
 
 
 def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) -> bool:
-    site.tag = _tag(site.client)
+    site.tag = _tag(site.shard)
     if not site.tag:
         return True
     key = site.wheels_key(deployment.name)
@@ -76,16 +83,16 @@ def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) ->
 
 def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
     assert plan.shards is not None
-    shards = zip(plan.shards.primaries, plan.shards.addresses, plan.before)
-    return [_Site(client, address, before.get(deployment.name)) for client, address, before in shards]
+    return [
+        _Site(shard, before.get(deployment.name)) for shard, before in zip(plan.shards.shards, plan.before)
+    ]
 
 
-def _tag(client: redis.Redis) -> str:
+def _tag(shard: Shard) -> str:
     """Return the hash tag of a shard's own keys; a cluster's node has one once it was asked to check a
     deployment, and has none as long as it has no slot.
     """
-    reply: Any = client.execute_command("GEARSYNC.STATUS")
-    return str(json.loads(reply)["tag"])
+    return str(shard.host.status()["tag"])
 
 
 def send(plan: Plan, progress: Callable[[str], None]) -> None:
@@ -100,13 +107,14 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
     try:
         for site in sites:
             with errors_of(site.address):
-                site.tag = _tag(site.client)
+                site.shard.host.prepare(len(sites))
+                site.tag = _tag(site.shard)
                 _upload_wheels(site, deployment, plan.wheels, progress)
         for site in sites:
             progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
             with errors_of(site.address):
                 site.sent = True
-                site.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+                site.shard.host.deploy(deployment)
     except (ShardError, OSError) as error:
         notes = _put_back(sites, deployment, progress)
         raise DeployFailed(str(error), notes) from error
@@ -179,20 +187,18 @@ def _put_back_one(site: _Site, deployment: Deployment) -> str:
 
 
 def _restore(site: _Site, before: Deployed) -> str:
-    arguments = Deployment.from_payload(before.payload).deploy_arguments()
-    site.client.execute_command("GEARSYNC.DEPLOY", *arguments)
+    site.shard.host.deploy(Deployment.from_payload(before.payload))
     if before.state == "draining":
-        site.client.execute_command("GEARSYNC.UNDEPLOY", before.name)
+        site.shard.host.undeploy(before.name, discard=False)
     return f"{site.address} has version {before.version} again"
 
 
 def _remove(site: _Site, deployment: Deployment) -> str:
     """Take a deployment away that was not there before; what it captured meanwhile belongs to nobody."""
-    reply: Any = site.client.execute_command("GEARSYNC.STATUS")
-    found = [each for each in json.loads(reply)["deployments"] if each["name"] == deployment.name]
+    found = [each for each in site.shard.host.status()["deployments"] if each["name"] == deployment.name]
     if not found:
         return ""
-    site.client.execute_command("GEARSYNC.UNDEPLOY", deployment.name, "DISCARD")
+    site.shard.host.undeploy(deployment.name, discard=True)
     captured = int(found[0]["captured"])
     dropped = f"; {captured} writes that it had captured meanwhile stay in Redis alone" if captured else ""
     return f"{site.address} has no {deployment.name} again{dropped}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from connectors import Connector, ConversionError, RowOp, SchemaMismatch, Table
 from gears import change as changes

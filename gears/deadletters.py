@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Tuple
 
 from gears.change import Change, Malformed
 from gears.commands import Commands
@@ -14,7 +14,7 @@ from gears.commands import Commands
 CHUNK = 500
 """The most letters that are sent at once, and looked at at once."""
 
-EntryId = tuple[int, int]
+EntryId = Tuple[int, int]
 
 
 class Fault(NamedTuple):

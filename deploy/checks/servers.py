@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import redis
 
 from deploy.checks.findings import Findings
+from deploy.hosts.base import Deployed
+from deploy.shards import Shard
 from gears.deployment import Deployment
 from gears.errors import PayloadError
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """A deployment as one shard has it; ``state`` is ``active`` or ``draining``."""
-
-    name: str
-    version: int
-    state: str
-    payload: str
-
-
-def deployed_on(client: redis.Redis) -> dict[str, Deployed]:
-    """Return what a shard has, by name."""
-    rows: Any = client.execute_command("GEARSYNC.DEPLOYMENTS")
-    made = (
-        Deployed(_text(name), int(version), _text(state), _text(payload))
-        for name, version, state, payload in rows
-    )
-    return {each.name: each for each in made}
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def check_server(
@@ -67,13 +44,11 @@ def check_server(
                 findings.mistake(message, function, "on_flush")
 
 
-def check_accepts(client: redis.Redis, address: str, deployment: Deployment, findings: Findings) -> None:
+def check_accepts(shard: Shard, deployment: Deployment, findings: Findings) -> None:
     """Ask one shard whether it takes the deployment, without deploying."""
-    name, version, *rest = deployment.deploy_arguments()
-    try:
-        client.execute_command("GEARSYNC.DEPLOY", name, version, "CHECK", *rest)
-    except redis.ResponseError as error:
-        findings.mistake(f"the shard refuses the deployment: {error}", place=address)
+    refusal = shard.host.refusal(deployment)
+    if refusal:
+        findings.mistake(refusal, place=shard.address)
 
 
 def others_on(deployed: dict[str, Deployed], address: str, findings: Findings) -> list[Deployment]:

@@ -25,6 +25,7 @@ class _Left:
     changes: int
     dead_letters: int
     worker: str
+    is_draining: bool
 
 
 @click.command()
@@ -81,7 +82,13 @@ def _left(shards: Shards, name: str) -> list[_Left]:
         if entry is not None:
             dead = sum(int(target["dead_letters"]) for target in entry["targets"])
             found.append(
-                _Left(str(document["address"]), int(entry["backlog"]["entries"]), dead, _worker(entry))
+                _Left(
+                    str(document["address"]),
+                    int(entry["backlog"]["entries"]),
+                    dead,
+                    _worker(entry),
+                    entry["state"] == "draining",
+                )
             )
     return found
 
@@ -97,12 +104,12 @@ def _stop_capture(shards: Shards, name: str, addresses: set[str], discard: bool)
     again.
     """
     errors = []
-    for client, address in zip(shards.primaries, shards.addresses):
-        if address not in addresses:
+    for each in shards.shards:
+        if each.address not in addresses:
             continue
         try:
-            with errors_of(address):
-                client.execute_command("GEARSYNC.UNDEPLOY", name, *(["DISCARD"] if discard else []))
+            with errors_of(each.address):
+                each.host.undeploy(name, discard)
         except ShardError as error:
             errors.append(error.message)
     if errors:
@@ -117,10 +124,19 @@ def _wait(shards: Shards, name: str, timeout: float, progress: Progress) -> list
         left = _left(shards, name)
         if not left or time.monotonic() >= deadline:
             return left
-        if not any(each.changes for each in left) and any(each.dead_letters for each in left):
-            return left
+        if not any(each.changes for each in left):
+            if any(each.dead_letters for each in left):
+                return left
+            if all(each.is_draining for each in left):
+                _finish(shards, name)
         progress.show("; ".join(_describe(each) for each in left))
         time.sleep(workers.POLL_SECONDS)
+
+
+def _finish(shards: Shards, name: str) -> None:
+    for each in shards.shards:
+        with errors_of(each.address):
+            each.host.finish(name)
 
 
 def _describe(left: _Left) -> str:

@@ -201,7 +201,7 @@ def test_a_server_without_the_module() -> None:
     with RedisServer() as server:
         done = gearsync("status", "--redis", server.url)
     assert done.returncode == 1
-    assert "does not have the gearsync module loaded" in done.stderr
+    assert "has neither the gearsync module loaded nor RedisGears" in done.stderr
     assert '--loadmodule "$(gearsync module path)"' in done.stderr
 
 

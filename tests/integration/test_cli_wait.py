@@ -203,6 +203,6 @@ def test_a_single_server_is_asked_once() -> None:
         client.config_resetstat()
         assert gearsync("wait", "--redis", server.url).returncode == 0
         counts: dict[str, Any] = client.info("commandstats")
-    # STATUS when the server is looked at, to see that it has the module.
+    # DEPLOYMENTS when the server is looked at, to see that it has the module.
     found = {name.partition("_")[2]: each["calls"] for name, each in counts.items() if "gearsync" in name}
-    assert found == {"gearsync.status": 1, "gearsync.wait": 1}
+    assert found == {"gearsync.deployments": 1, "gearsync.wait": 1}

@@ -150,7 +150,7 @@ def test_a_server_without_the_module_is_told_how_to_load_it(database: str, tmp_p
     with RedisServer() as bare:
         run = gearsync("check", write(tmp_path, FUNCTIONS), "--redis", bare.url)
     assert run.returncode == 1
-    assert "does not have the gearsync module loaded" in " ".join(run.stdout.split())
+    assert "has neither the gearsync module loaded nor RedisGears" in " ".join(run.stdout.split())
     assert "--loadmodule" in run.stdout
 
 

@@ -26,6 +26,7 @@ ROWS = {
 }
 #: Deployment, where its writes go to, and the client there.
 HOSTS = {
+    "deploy": ("redisgears", ["redis-cli"]),
     "deploy-module": ("redis", ["redis-cli"]),
     "deploy-valkey": ("valkey", ["valkey-cli"]),
     "deploy-cluster": ("shard-1", ["redis-cli", "-c"]),

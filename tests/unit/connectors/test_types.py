@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -277,8 +276,7 @@ def test_any_value_fits_or_is_refused(name: str, value: object) -> None:
         ALL[name](value)
     except ConversionError as error:
         assert len(str(error)) < 120
-        # A value of plain words may be words of the reason's own.
-        if isinstance(value, str) and len(value) > 8 and not re.fullmatch("[A-Za-z ]+", value):
+        if isinstance(value, str) and len(value) > 8:
             assert value not in str(error)
 
 

@@ -1,0 +1,78 @@
+"""What the command line asks of a shard, whatever runs there."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from gears.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A deployment as one shard has it; ``state`` is ``active`` or ``draining``."""
+
+    name: str
+    version: int
+    state: str
+    payload: str
+
+
+class Host(abc.ABC):
+    """One shard. Each method may raise redis-py's errors; a refusal is a ResponseError."""
+
+    #: What it is called in sentences.
+    title = ""
+    #: Whether wheels are sent to the shard itself, by ``gearsync deploy --wheels``.
+    takes_wheels = False
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    @abc.abstractmethod
+    def status(self) -> dict[str, Any]:
+        """Return the status document of docs/design.md."""
+
+    @abc.abstractmethod
+    def deployments(self) -> dict[str, Deployed]:
+        """Return what is deployed, by name."""
+
+    @abc.abstractmethod
+    def refusal(self, deployment: Deployment) -> str:
+        """Return why the shard would not take a deployment; empty: it would."""
+
+    @abc.abstractmethod
+    def prepare(self, shards: int) -> None:
+        """Make ready for a deploy to so many shards, before any of them gets it."""
+
+    @abc.abstractmethod
+    def deploy(self, deployment: Deployment) -> None:
+        """Bring a deployment, or a newer version of it; the same again changes nothing."""
+
+    @abc.abstractmethod
+    def undeploy(self, name: str, discard: bool) -> None:
+        """Stop capture, and drop what waits if ``discard``; also when half of it is done already."""
+
+    @abc.abstractmethod
+    def finish(self, name: str) -> None:
+        """End a draining deployment, when all shards have brought to SQL what they had."""
+
+    @abc.abstractmethod
+    def recapture(self, deployment: str, key: bytes) -> tuple[Any, ...]:
+        """Return the command that captures the present state of a key; its reply is for ``captured``."""
+
+    @abc.abstractmethod
+    def captured(self, reply: Any) -> int:
+        """Return the number of changes that such a command has made."""
+
+    @abc.abstractmethod
+    def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
+        """Return whether all that is captured by now gets into SQL, or a dead letter, in that time."""
+
+
+def text(value: Any) -> str:
+    """Return a reply's text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

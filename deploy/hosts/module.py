@@ -1,0 +1,65 @@
+"""A shard with gearsync's own module: its commands (docs/design.md, "Module commands")."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+
+from deploy.hosts.base import Deployed, Host, text
+from gears.deployment import Deployment
+
+
+class ModuleHost(Host):
+    """The module does by itself what the command line asks."""
+
+    title = "the gearsync module"
+    takes_wheels = True
+
+    def status(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.client.execute_command("GEARSYNC.STATUS"))
+        return document
+
+    def deployments(self) -> dict[str, Deployed]:
+        rows: Any = self.client.execute_command("GEARSYNC.DEPLOYMENTS")
+        made = (Deployed(text(row[0]), int(row[1]), text(row[2]), text(row[3])) for row in rows)
+        return {each.name: each for each in made}
+
+    def refusal(self, deployment: Deployment) -> str:
+        name, version, *rest = deployment.deploy_arguments()
+        try:
+            self.client.execute_command("GEARSYNC.DEPLOY", name, version, "CHECK", *rest)
+        except redis.ResponseError as error:
+            return f"the shard refuses the deployment: {error}"
+        return ""
+
+    def prepare(self, shards: int) -> None:
+        pass
+
+    def deploy(self, deployment: Deployment) -> None:
+        self.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+
+    def undeploy(self, name: str, discard: bool) -> None:
+        self.client.execute_command("GEARSYNC.UNDEPLOY", name, *(["DISCARD"] if discard else []))
+
+    def finish(self, name: str) -> None:
+        pass
+
+    def recapture(self, deployment: str, key: bytes) -> tuple[Any, ...]:
+        return "GEARSYNC.RECAPTURE", key
+
+    def captured(self, reply: Any) -> int:
+        return int(reply)
+
+    def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
+        scope = [] if deployment is None else ["DEPLOYMENT", deployment]
+        if key is not None:
+            scope += ["KEY", key]
+        try:
+            self.client.execute_command("GEARSYNC.WAIT", milliseconds, *scope)
+        except redis.ResponseError as error:
+            if str(error).startswith("TIMEOUT"):
+                return False
+            raise
+        return True

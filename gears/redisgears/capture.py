@@ -1,0 +1,158 @@
+"""From an event of a covered key to a change in each target's lane, in the very command that made it.
+
+This is the hot path: it runs on Redis' main thread. It never raises: RedisGears would only count that.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import chain
+from time import monotonic
+from typing import Any
+
+from gears import change as changes
+from gears.deployment import Deployment
+from gears.redisgears.api import as_bytes, execute, log
+from gears.redisgears.names import dead_of
+from gears.redisgears.shard import Shard
+
+OWN_KEYS = b"gearsync:"
+LOOK_SECONDS = 0.001
+"""How long it is believed which shard this is: no server is demoted, synchronised and promoted in that."""
+_OPS = {
+    "hdel": changes.REMOVED,
+    "hexpired": changes.REMOVED,
+    **dict.fromkeys(("rename_to", "copy_to", "restore", "move_to"), changes.REPLACED),
+}
+_WRITTEN = (changes.UPSERT, changes.REMOVED, changes.REPLACED, *changes.GONE)
+_GONE = {
+    "expired": changes.EXPIRED,
+    "hexpired": changes.EXPIRED,
+    "evicted": changes.EVICTED,
+    # With its last field the key goes, which an event of its own says.
+    "hdel": b"",
+}
+
+
+class Group:
+    """What is captured for one target: which keys, and which fields of them (None: the whole hash)."""
+
+    def __init__(self, deployment: Deployment, target: str) -> None:
+        self.target = target
+        functions = [each for each in deployment.functions if each.target_name == target]
+        self._matches = [each.mapping.keys.match for each in functions]
+        fields: dict[str, None] = {}
+        whole = False
+        for function in functions:
+            captured = function.captured_fields()
+            whole = whole or captured is None
+            fields.update(dict.fromkeys(captured or ()))
+        self.fields = None if whole else tuple(fields)
+        self.lane = ""
+        """Its stream on this shard, as the shard is now."""
+
+    def covers(self, key: bytes) -> bool:
+        """Whether a function of the target covers the key."""
+        for match in self._matches:  # noqa: SIM110 - half the time of any()
+            if match(key) is not None:
+                return True
+        return False
+
+    def image(self, key: Any) -> list[Any] | None:
+        """Return the captured fields and values of a key, flat; None: it is no hash."""
+        try:
+            if self.fields is None:
+                return execute("HGETALL", key) or None
+            values = execute("HMGET", key, *self.fields)
+        except Exception as error:
+            if "WRONGTYPE" in str(error):
+                return None
+            raise
+        if None not in values:
+            return list(chain.from_iterable(zip(self.fields, values)))
+        image = [part for pair in zip(self.fields, values) if pair[1] is not None for part in pair]
+        return image if image or execute("EXISTS", key) else None
+
+
+class Capture:
+    """Captures for one deployment.
+
+    ``captured`` and ``failed`` count changes, ``missed`` events of keys that have a template's prefix alone.
+    """
+
+    def __init__(self, deployment: Deployment, shard: Shard) -> None:
+        self._deployment = deployment
+        self._shard = shard
+        self._groups = [Group(deployment, target) for target in deployment.targets]
+        self._looked = 0.0
+        self._metas: dict[bytes, str] = {}
+        self.captured = 0
+        self.failed = 0
+        self.missed = 0
+        self.missed_key = b""
+
+    def on_event(self, record: dict[str, Any]) -> bool:
+        """Capture what an event of RedisGears says of its key; False: there is nothing to go on with."""
+        key, event = record["key"], record["event"]
+        try:
+            if not 0 <= monotonic() - self._looked < LOOK_SECONDS:
+                self._look()
+            name = key.encode() if type(key) is str else bytes(key)
+            if not name.startswith(OWN_KEYS):
+                op, gone = _OPS.get(event, changes.UPSERT), _GONE.get(event, changes.DELETED)
+                is_covered = False
+                for group in self._groups:
+                    if group.covers(name):
+                        is_covered = True
+                        self._append(group, key, op, gone)
+                if not is_covered:
+                    self.missed += 1
+                    self.missed_key = name
+        except Exception as error:
+            # The write has happened and can't be taken back: what can't be captured is at least told.
+            self._tell(key, event, error)
+        return False
+
+    def again(self, name: bytes) -> int:
+        """Capture the present state of a key; return for how many targets."""
+        self._look()
+        before = self.captured
+        for group in self._groups:
+            if group.covers(name):
+                self._append(group, name, changes.REMOVED, changes.DELETED)
+        return self.captured - before
+
+    def _append(self, group: Group, key: Any, op: bytes, gone: bytes) -> None:
+        """Append a key's state to a lane: a hash under ``op``, none under ``gone`` (empty: not at all)."""
+        image = group.image(key)
+        if image is not None:
+            execute("XADD", group.lane, "*", "k", key, "m", self._metas[op], *image)
+        elif gone:
+            execute("XADD", group.lane, "*", "k", key, "m", self._metas[gone])
+        else:
+            return
+        self.captured += 1
+
+    def _look(self) -> None:
+        """See which shard this is, and in which epoch."""
+        self._shard.refresh()
+        for group in self._groups:
+            group.lane = self._shard.lane(self._deployment.name, group.target)
+        self._metas = {op: f"{op.decode()}{self._shard.epoch:x}" for op in _WRITTEN}
+        self._looked = monotonic()
+
+    def _tell(self, key: Any, event: str, error: Exception) -> None:
+        """Make a dead letter in each target; what happens to that is in the server's log at least."""
+        self.failed += 1
+        reason = f"the change could not be captured after the event {event}: {error}"
+        log(f"key {key!r:.200}: {reason}", "warning")
+        try:
+            for group in self._groups:
+                if group.covers(as_bytes(key)):
+                    fields = {"key": key, "op": "u", "epoch": self._shard.epoch, "image": "{}"}
+                    fields.update(reason=reason, functions="[]", table="", column="")
+                    fields["at"] = int(time.time() * 1000)
+                    stream = dead_of(self._shard.lane(self._deployment.name, group.target))
+                    execute("XADD", stream, "*", *(part for pair in fields.items() for part in pair))
+        except Exception as another:
+            log(f"key {key!r:.200}: no dead letter could be made: {another}", "warning")

@@ -1,0 +1,163 @@
+"""The process that writes one target's lanes to its database.
+
+Its own process, because the Python inside Redis runs one thread at a time, and captures writes on Redis' main
+thread: what is converted there would hold up every client. Redis' process reads the lanes and keeps the dead
+letters; this one ends when its pipe does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import uuid
+from collections.abc import Sequence
+from typing import IO, Any
+
+import connectors
+from connectors import Connector, ConnectorError
+from gears import change as changes
+from gears import deadletters, failpoints
+from gears.applier import Applier
+from gears.change import Change
+from gears.deadletters import Letter
+from gears.deployment import Deployment
+from gears.redisgears import frames
+from gears.report import TargetReport
+
+
+class LettersNotStored(Exception):
+    """Redis did not take the dead letters, so nothing may be committed."""
+
+
+class Parent(logging.Handler):
+    """Redis' process, as this one sees it."""
+
+    def __init__(self, requests: IO[bytes], answers: IO[bytes]) -> None:
+        super().__init__()
+        self._requests = requests
+        self._answers = answers
+
+    def next_batch(self) -> tuple[str, int, list[Any]]:
+        """Wait for a lane's name, its epoch and its entries. Raises EOFError when Redis is gone."""
+        stream, epoch, entries = frames.receive(self._requests)
+        return stream, epoch, entries
+
+    def done(self, error: str, report: TargetReport) -> None:
+        """Tell that the batch is committed, or why not."""
+        frames.send(self._answers, "done", error, report.document())
+
+    def bury(self, stream: str, letters: Sequence[Letter]) -> int:
+        """Have dead letters stored; return how many are new. Raises LettersNotStored."""
+        documents = [(each.id, sorted(each.functions), each.fields) for each in letters]
+        frames.send(self._answers, "bury", stream, documents)
+        stored, error = frames.receive(self._requests)
+        if error:
+            raise LettersNotStored(f"Redis did not store the dead letters: {error}")
+        return int(stored)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line into the server's log."""
+        level = "warning" if record.levelno >= logging.WARNING else "notice"
+        frames.send(self._answers, "log", level, self.format(record))
+
+
+class Process:
+    """Applies batch after batch, as it is told."""
+
+    def __init__(self, deployment: Deployment, target: str, parent: Parent) -> None:
+        self._deployment = deployment
+        self._target = target
+        self._parent = parent
+        self._transforms = deployment.transforms()
+        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._connector: Connector | None = None
+        self._appliers: dict[str, Applier] = {}
+        self._report = TargetReport()
+
+    def run(self) -> None:
+        """Serve until Redis is gone."""
+        while True:
+            try:
+                stream, epoch, entries = self._parent.next_batch()
+            except EOFError:
+                return
+            self._parent.done(self._try(stream, epoch, entries), self._report)
+
+    def _try(self, stream: str, epoch: int, entries: list[Any]) -> str:
+        """Return why a batch is not committed; empty: it is."""
+        try:
+            self._apply(self._applier(stream, epoch), stream, entries)
+        except Exception as error:
+            self._close()
+            said = str(error) if isinstance(error, ConnectorError) else f"{type(error).__name__}: {error}"
+            self._report.failed(stream, said)
+            return said
+        return ""
+
+    def _applier(self, stream: str, epoch: int) -> Applier:
+        """Return who has claimed the lane in this epoch."""
+        applier = self._appliers.get(stream)
+        if applier is not None and applier.claimed.epoch == epoch:
+            return applier
+        if self._connector is None:
+            target = self._deployment.targets[self._target]
+            self._connector = connectors.connect(target.resolve(), target.schema)
+
+        def bury(letters: Sequence[Letter]) -> None:
+            self._bury(stream, letters)
+
+        applier = Applier(
+            self._connector, self._deployment, self._target, self._transforms, self._report, bury
+        )
+        applier.open(stream, epoch, self._owner)
+        self._appliers[stream] = applier
+        return applier
+
+    def _apply(self, applier: Applier, stream: str, entries: list[Any]) -> None:
+        if not entries:
+            return
+        found, malformed = changes.decode([_entry_of(each) for each in entries])
+        if malformed:
+            self._bury(stream, [deadletters.of_malformed(each) for each in malformed])
+        new = _without_applied(applier, found)
+        if new:
+            batch = applier.commit(applier.prepare(new))
+            if batch.skipped:
+                logging.warning("%s: no function covers %d changes; skipped", stream, batch.skipped)
+            failpoints.reach("after-commit")
+
+    def _bury(self, stream: str, letters: Sequence[Letter]) -> None:
+        stored = self._parent.bury(stream, letters) if letters else 0
+        self._report.count(dead_letters=stored)
+        if stored:
+            logging.warning("%s: %d changes are dead letters; see gearsync deadletters list", stream, stored)
+
+    def _close(self) -> None:
+        """Forget the connection and all claims: only the checkpoint knows what is in."""
+        self._appliers.clear()
+        connector, self._connector = self._connector, None
+        if connector is not None:
+            connector.close()
+
+
+def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
+    """Return an entry as bytes; RedisGears gives text wherever it is UTF-8."""
+    entry_id, pairs = reply
+    return entry_id.encode(), [each.encode() if type(each) is str else each for each in pairs]
+
+
+def _without_applied(applier: Applier, found: list[Change]) -> list[Change]:
+    if not found or found[0].position > applier.position:
+        return found
+    return [change for change in found if change.position > applier.position]
+
+
+def main(requests: IO[bytes]) -> None:
+    """Be that process: first comes the deployment, then batch after batch."""
+    payload, target = frames.receive(requests)
+    # What a transform prints goes where errors go, and not between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    parent = Parent(requests, answers)
+    logging.basicConfig(level=logging.INFO, handlers=[parent], format="%(message)s")
+    Process(Deployment.from_payload(payload), target, parent).run()

@@ -1,0 +1,105 @@
+"""From a lane to SQL: what RedisGears' StreamReader calls when a batch is there, in a thread of its own.
+
+It reads by ids that it has asked for itself, because RedisGears gives each entry as a dict, in which a hash's
+field that is named as one of ours would be lost. RedisGears counts what it has handed out: no more and no
+less is taken.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from gears import deadletters, failpoints
+from gears.deadletters import Letter
+from gears.redisgears.api import GearsCommands, execute, log
+from gears.redisgears.names import dead_of
+from gears.redisgears.process import Process, ProcessEnded, Sources
+from gears.redisgears.shard import Shard
+from gears.report import TargetReport
+
+GROUP = "__gears_consumer_group__"
+"""RedisGears' own consumer group of every stream that it reads."""
+CHUNK = 500
+"""The most entries of one read: Redis makes the answer on its main thread."""
+
+
+class Failed(Exception):
+    """The batch is not in SQL; RedisGears tries again and shows the reason."""
+
+
+class Drain:
+    """Brings one target's lanes on this shard to SQL."""
+
+    def __init__(self, sources: Sources, payload: str, target: str, batch: int, shard: Shard) -> None:
+        self._sources = sources
+        self._payload = payload
+        self._target = target
+        self._batch = batch
+        self._shard = shard
+        self._redis = GearsCommands()
+        self._process: Process | None = None
+        self._busy = threading.Lock()
+        self.report: dict[str, Any] = TargetReport().document()
+
+    def open(self, stream: str, epoch: int) -> None:
+        """Connect to the database and claim a lane in the background, unless that is done already."""
+        if self.report["state"] != "running" and not self._busy.locked():
+            threading.Thread(target=self._try, args=(stream, epoch, []), daemon=True).start()
+
+    def on_batch(self, stream: str) -> None:
+        """Bring to SQL what RedisGears has handed out of a stream. Raises Failed."""
+        pending = execute("XPENDING", stream, GROUP)
+        if not pending[0]:
+            return
+        self._shard.refresh()
+        for entries in self._pages(stream, pending[1], pending[2]):
+            self._apply(stream, entries)
+
+    def _pages(self, stream: str, first: str, last: str) -> Iterator[list[Any]]:
+        """Yield the entries from ``first`` to ``last``, in batches."""
+        batch: list[Any] = []
+        start = first
+        while True:
+            page = execute("XRANGE", stream, start, last, "COUNT", CHUNK)
+            batch += page
+            if batch and (len(batch) >= self._batch or len(page) < CHUNK):
+                yield batch
+                batch = []
+            if len(page) < CHUNK:
+                return
+            start = "(" + page[-1][0]
+
+    def _apply(self, stream: str, entries: list[Any]) -> None:
+        error = self._try(stream, self._shard.epoch, entries)
+        if error:
+            log(f"{stream}: {error}; trying again", "warning")
+            raise Failed(error)
+        failpoints.reach("before-ack")
+        ms, _, seq = entries[-1][0].partition("-")
+        execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
+
+    def _try(self, stream: str, epoch: int, entries: list[Any]) -> str:
+        """Return why a batch is not in SQL; empty: it is."""
+        with self._busy:
+            try:
+                if self._process is None:
+                    self._process = Process(self._sources, self._payload, self._target)
+                error, self.report = self._process.apply(stream, epoch, entries, self._bury)
+            except (ProcessEnded, OSError) as ended:
+                self._process = None
+                error = str(ended)
+                self.report = {**self.report, "state": "waiting", "last_error": error}
+        return error
+
+    def _bury(self, stream: str, documents: list[Any]) -> int:
+        letters = [Letter(each[0], frozenset(each[1]), each[2]) for each in documents]
+        return deadletters.store(self._redis, dead_of(stream), letters)
+
+    def close(self) -> None:
+        """End the process that writes, after its batch."""
+        with self._busy:
+            process, self._process = self._process, None
+        if process is not None:
+            process.close()

@@ -1,0 +1,26 @@
+"""How the keys, the session and the trigger of a deployment are called; on both sides of the upload."""
+
+from __future__ import annotations
+
+LANE = "gearsync:lane:"
+DEAD = "gearsync:dead:"
+
+
+def lane_prefix(deployment: str, target: str) -> str:
+    """Return how the lanes of a target begin on every shard: RedisGears finds them by that."""
+    return f"{LANE}{deployment}:{target}:"
+
+
+def dead_of(lane: str) -> str:
+    """Return the dead-letter stream of a lane."""
+    return DEAD + lane[len(LANE) :]
+
+
+def family(deployment: str) -> str:
+    """Return how the names begin under which Python inside RedisGears knows a deployment's versions."""
+    return f"gearsync_runtime:{deployment}:"
+
+
+def session(deployment: str) -> str:
+    """Return RedisGears' id of a deployment's session, which is its trigger as well."""
+    return f"gearsync-{deployment}"

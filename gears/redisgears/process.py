@@ -1,0 +1,118 @@
+"""Starts the process that writes to a database (child.py), and talks with it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import IO, Any, Callable, Mapping
+
+from gears.redisgears import frames
+from gears.redisgears.api import log
+
+Sources = Mapping[str, Any]
+"""Whether a module is a package, and its text, by its name."""
+
+LOADER = """
+import importlib.util, marshal, struct, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name in sources:
+            return importlib.util.spec_from_loader(name, self, is_package=sources[name][0])
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        is_package, text = sources[module.__name__]
+        exec(compile(text, "<gearsync>/" + module.__name__.replace(".", "/"), "exec"), module.__dict__)
+
+requests = sys.stdin.buffer
+(length,) = struct.unpack(">I", requests.read(4))
+sources, sys.path[:] = marshal.loads(requests.read(length))
+sys.meta_path.insert(0, Finder())
+from gears.redisgears.child import main
+main(requests)
+"""
+END_SECONDS = 10.0
+"""How long the batch in flight may take once the pipe is closed."""
+
+
+class ProcessEnded(Exception):
+    """The process is gone; what it had not committed is rolled back."""
+
+
+class Process:
+    """One process for one target. Used by one thread at a time."""
+
+    def __init__(self, sources: Sources, payload: str, target: str) -> None:
+        command = [_python(), "-c", LOADER]
+        self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            frames.send(self._requests, dict(sources), sys.path)
+            frames.send(self._requests, payload, target)
+        except OSError as error:
+            raise self._ended() from error
+
+    def apply(
+        self, stream: str, epoch: int, entries: list[Any], bury: Callable[[str, list[Any]], int]
+    ) -> tuple[str, dict[str, Any]]:
+        """Have a batch written; return why it is not committed (empty: it is), and the target's report.
+
+        ``bury`` stores dead letters. Raises ProcessEnded.
+        """
+        try:
+            frames.send(self._requests, stream, epoch, entries)
+            while True:
+                kind, *content = frames.receive(self._answers)
+                if kind == "done":
+                    return content[0], content[1]
+                if kind == "log":
+                    log(content[1], content[0])
+                else:
+                    frames.send(self._requests, *_attempt(bury, *content))
+        except (OSError, EOFError) as error:
+            raise self._ended() from error
+
+    def close(self) -> None:
+        """End the process, after the batch in flight."""
+        self._requests.close()
+        try:
+            self._popen.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+        self._answers.close()
+
+    @property
+    def _requests(self) -> IO[bytes]:
+        assert self._popen.stdin is not None
+        return self._popen.stdin
+
+    @property
+    def _answers(self) -> IO[bytes]:
+        assert self._popen.stdout is not None
+        return self._popen.stdout
+
+    def _ended(self) -> ProcessEnded:
+        self._popen.kill()
+        code = self._popen.wait()
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        return ProcessEnded(f"the process that writes to the database ended {how}; see the server's output")
+
+
+def _attempt(bury: Callable[[str, list[Any]], int], stream: str, letters: list[Any]) -> tuple[int, str]:
+    try:
+        return bury(stream, letters), ""
+    except Exception as error:
+        return 0, f"{error}"
+
+
+def _python() -> str:
+    """Return the Python of the environment that RedisGears works in."""
+    for name in ("python3", "python"):
+        path = os.path.join(sys.prefix, "bin", name)
+        if os.path.exists(path):
+            return path
+    raise ProcessEnded(f"there is no Python in {sys.prefix}/bin to write to the database with")

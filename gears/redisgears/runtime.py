@@ -1,0 +1,107 @@
+"""One deployment inside RedisGears: what the registrations of its script call."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import threading
+from typing import Any
+
+from gears.deployment import Deployment
+from gears.redisgears.api import execute, log, plain
+from gears.redisgears.capture import Capture
+from gears.redisgears.drain import Drain
+from gears.redisgears.names import dead_of
+from gears.redisgears.process import Sources
+from gears.redisgears.shard import Shard
+
+SWITCH_SECONDS = 0.0005
+"""How long the thread that brings batches to SQL may keep Python from the one that captures."""
+MISSED_KEY_BYTES = 200
+
+
+class Runtime:
+    """All of one version of one deployment in this process."""
+
+    def __init__(self, payload: str, sources: Sources) -> None:
+        self.payload = payload
+        self.deployment = Deployment.from_payload(payload)
+        self.shard = Shard()
+        self.capture = Capture(self.deployment, self.shard)
+        self.drains = {
+            name: Drain(sources, payload, name, self.deployment.batch, self.shard)
+            for name in self.deployment.targets
+        }
+        sys.setswitchinterval(SWITCH_SECONDS)
+
+    def close(self) -> None:
+        """A newer version works here: end what this one has started, without waiting for its batches."""
+        for drain in self.drains.values():
+            threading.Thread(target=drain.close, daemon=True).start()
+
+    # -- What the registrations call ---------------------------------------------------------------------
+
+    def on_batch(self, record: dict[str, Any]) -> None:
+        """Of StreamReader, in the background: the first of a batch."""
+        stream = record["key"]
+        target = stream.split(":")[3]
+        self.drains[target].on_batch(stream)
+
+    def on_command(self, arguments: list[str]) -> str:
+        """Of CommandReader: what the command line asks, as JSON."""
+        asked = arguments[1] if len(arguments) > 1 else ""
+        if asked == "status":
+            return json.dumps(self.status())
+        if asked == "deployment":
+            return self.payload
+        if asked == "recapture":
+            return str(sum(self.capture.again(base64.b64decode(each)) for each in arguments[2:]))
+        raise ValueError(f"gearsync knows no {asked}; it knows status, deployment and recapture")
+
+    def status(self) -> dict[str, Any]:
+        """Return what ``gearsync status`` shows of this shard's part of the deployment."""
+        self.shard.refresh()
+        lanes = {name: self._lane_status(name) for name in self.drains}
+        for name, drain in self.drains.items():
+            drain.open(str(lanes[name]["stream"]), self.shard.epoch)
+        return {
+            "version": self.deployment.version,
+            "pid": os.getpid(),
+            "source": self.shard.source,
+            "epoch": self.shard.epoch,
+            "tag": self.shard.tag,
+            "captured": self.capture.captured,
+            "failed": self.capture.failed,
+            "missed": self.capture.missed,
+            "missed_key": self.capture.missed_key.decode("latin-1")[:MISSED_KEY_BYTES],
+            "targets": list(lanes.values()),
+            "report": {name: drain.report for name, drain in self.drains.items()},
+        }
+
+    def _lane_status(self, target: str) -> dict[str, Any]:
+        stream = self.shard.lane(self.deployment.name, target)
+        dead = dead_of(stream)
+        first = execute("XRANGE", stream, "-", "+", "COUNT", 1)
+        last = "0-0"
+        if execute("EXISTS", stream):
+            described = plain(execute("XINFO", "STREAM", stream))
+            last = described[described.index(b"last-generated-id") + 1].decode()
+        return {
+            "name": target,
+            "stream": stream,
+            "dead_stream": dead,
+            "length": execute("XLEN", stream),
+            "dead_letters": execute("XLEN", dead),
+            "first_id": first[0][0] if first else "0-0",
+            "last_id": last,
+        }
+
+
+def start(payload: str, sources: Sources) -> Runtime:
+    """Make the runtime of a script; called once a process."""
+    runtime = Runtime(payload, sources)
+    deployment = runtime.deployment
+    log(f"deployment {deployment.name} version {deployment.version} works here")
+    return runtime

@@ -1,0 +1,95 @@
+"""Makes the one script that is uploaded: the packages, the deployment and the registrations (Python 3.9)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+import json
+import pkgutil
+import zlib
+from pathlib import Path
+
+from gears.deployment import Deployment
+from gears.redisgears import bootstrap
+from gears.redisgears.events import EVENTS
+from gears.redisgears.names import family, lane_prefix, session
+
+RETRY_SECONDS = 1
+"""How long RedisGears waits before it tries a refused batch again."""
+
+#: What runs beside Redis only.
+LEFT_OUT = frozenset(
+    f"gears.{name}"
+    for name in (
+        *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
+        *("redisgears.script", "redisgears.bootstrap"),
+    )
+)
+
+Sources = dict[str, tuple[bool, str]]
+"""Whether a module is a package, and its text, by its name."""
+
+
+def sources() -> Sources:
+    """Return the modules that a deployment needs inside RedisGears."""
+    found: Sources = {}
+    for name in ("connectors", "gears"):
+        package = importlib.import_module(name)
+        found[name] = (True, Path(str(package.__file__)).read_text(encoding="utf-8"))
+        for info in pkgutil.walk_packages(package.__path__, name + "."):
+            if any(info.name == each or info.name.startswith(each + ".") for each in LEFT_OUT):
+                continue
+            spec = importlib.util.find_spec(info.name)
+            assert spec is not None and spec.origin is not None
+            found[info.name] = (info.ispkg, Path(spec.origin).read_text(encoding="utf-8"))
+    return found
+
+
+def make(deployment: Deployment, modules: Sources | None = None) -> str:
+    """Return the text of the script. The same deployment gives the same script."""
+    payload = deployment.to_payload()
+    packed = json.dumps(sources() if modules is None else modules, sort_keys=True).encode()
+    digest = hashlib.sha256(packed + payload.encode()).hexdigest()[:16]
+    values = {
+        "FAMILY": family(deployment.name),
+        "RUNTIME": family(deployment.name) + digest,
+        "PAYLOAD": payload,
+        "SOURCES": base64.b64encode(zlib.compress(packed, 9)).decode(),
+    }
+    text = Path(str(bootstrap.__file__)).read_text(encoding="utf-8")
+    for name, value in values.items():
+        text = text.replace(f'\n{name} = ""\n', f"\n{name} = {value!r}\n")
+    # A shard that can't load it refuses the script, with the reason, before anything is registered.
+    return "\n".join([text, "runtime()", *_registrations(deployment), ""])
+
+
+def _registrations(deployment: Deployment) -> list[str]:
+    lines = [
+        f"GB('KeysReader').filter(on_event).register(prefix={prefix + '*'!r}, mode='sync', readValue=False, "
+        f"eventTypes={list(EVENTS)!r}, convertToStr=False, collect=False)"
+        for prefix in prefixes(deployment)
+    ]
+    lines += [
+        f"GB('StreamReader').limit(1).filter(on_batch).register("
+        f"prefix={lane_prefix(deployment.name, target) + '*'!r}, "
+        f"mode='async_local', batch={deployment.batch}, duration={max(1, deployment.interval_ms)}, "
+        f"onFailedPolicy='retry', onFailedRetryInterval={RETRY_SECONDS}, trimStream=False, "
+        "convertToStr=False, collect=False)"
+        for target in deployment.targets
+    ]
+    lines.append(
+        f"GB('CommandReader').map(on_command).register(trigger={session(deployment.name)!r}, mode='sync', "
+        "onRegistered=on_registered, convertToStr=False, collect=False)"
+    )
+    return lines
+
+
+def prefixes(deployment: Deployment) -> list[str]:
+    """Return the beginnings of covered keys, such that no key has two of them."""
+    found = sorted({function.mapping.keys.prefix.decode() for function in deployment.functions}, key=len)
+    return [
+        prefix
+        for at, prefix in enumerate(found)
+        if not any(prefix.startswith(shorter) for shorter in found[:at])
+    ]
