@@ -1,0 +1,88 @@
+"""When requirements are installed anew, and where they may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gears import requirements
+from gears.deployment import Deployment
+from gears.requirements import RequirementsError
+
+
+def folder_of(directory: Path, wheels: dict[str, bytes] | None = None, **settings: Any) -> str:
+    """Return the name of the folder where a deployment's requirements would be; nothing is installed."""
+    wheels = wheels or {}
+    deployment = Deployment("people", functions=[], targets={}, wheels=list(wheels), **settings)
+    return requirements._fingerprint(deployment, wheels)
+
+
+def test_a_deployment_that_requires_nothing_has_no_folder(tmp_path: Path) -> None:
+    deployment = Deployment("people", functions=[], targets={})
+    assert requirements.install(deployment, tmp_path / "work", lambda name: b"") is None
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_same_requirements_are_in_the_same_folder(tmp_path: Path) -> None:
+    one = folder_of(tmp_path, {"a.whl": b"1"}, requirements=["x", "y"])
+    assert folder_of(tmp_path, {"a.whl": b"1"}, requirements=["y", "x"], version=2) == one
+
+
+@pytest.mark.parametrize(
+    ("wheels", "required"),
+    [
+        ({"a.whl": b"1"}, ["x", "y==2"]),
+        ({"a.whl": b"2"}, ["x", "y"]),
+        ({"b.whl": b"1"}, ["x", "y"]),
+        ({}, ["x", "y"]),
+        ({"a.whl": b"1", "b.whl": b"1"}, ["x", "y"]),
+    ],
+)
+def test_others_are_in_another(tmp_path: Path, wheels: dict[str, bytes], required: list[str]) -> None:
+    one = folder_of(tmp_path, {"a.whl": b"1"}, requirements=["x", "y"])
+    assert folder_of(tmp_path, wheels, requirements=required) != one
+
+
+def test_a_folder_that_is_there_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "_run_pip", lambda *_: pytest.fail("pip was run"))
+    deployment = Deployment("people", functions=[], targets={}, requirements=["x"])
+    there = tmp_path / "people" / requirements._fingerprint(deployment, {})
+    there.mkdir(parents=True)
+    assert requirements.install(deployment, tmp_path, lambda name: b"") == there
+
+
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    deployment = Deployment("people", functions=[], targets={}, requirements=["x"])
+    with pytest.raises(RequirementsError, match=r"others may write to it; remove it"):
+        requirements.install(deployment, shared, lambda name: b"")
+
+
+def test_a_new_folder_is_the_workers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_pip(_: Deployment, __: dict[str, bytes], folder: Path, ___: object) -> None:
+        (folder / "installed").mkdir()
+
+    monkeypatch.setattr(requirements, "_run_pip", run_pip)
+    deployment = Deployment("people", functions=[], targets={}, requirements=["x"])
+    made = requirements.install(deployment, tmp_path / "work", lambda name: b"")
+    assert made is not None and made.is_dir()
+    assert (tmp_path / "work").stat().st_mode & 0o077 == 0
+    assert list(made.parent.iterdir()) == [made]
+
+
+def test_a_failed_install_leaves_nothing_that_looks_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_pip(_: Deployment, __: dict[str, bytes], folder: Path, ___: object) -> None:
+        (folder / "installed").mkdir()
+        raise RequirementsError("pip could not install the requirements: no")
+
+    monkeypatch.setattr(requirements, "_run_pip", run_pip)
+    deployment = Deployment("people", functions=[], targets={}, requirements=["x"])
+    with pytest.raises(RequirementsError):
+        requirements.install(deployment, tmp_path / "work", lambda name: b"")
+    assert list((tmp_path / "work" / "people").iterdir()) == []
