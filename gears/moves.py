@@ -24,6 +24,8 @@ log = logging.getLogger("gearsync.worker")
 
 NO_NODE = b"0" * 40
 """The node of a mark that only carries the epoch of the shard that took a lane over."""
+SLOT = b"gearsync:slot:"
+"""How the key of a mark begins that is about all keys of a slot."""
 PAGE = 1000
 """How many entries of a lane are looked through at a time."""
 FIRST_SECONDS, MOST_SECONDS = 0.05, 1.0
@@ -57,7 +59,7 @@ class Handover:
     def wait(self, missing: str) -> None:
         """Wait a while for a token that was not there; find out whether it will come at all."""
         mark = self._marks[missing]
-        why = f"key {mark.key!r} came from another shard, which has not brought its changes to SQL yet"
+        why = f"{_named(mark.key)} came from another shard, which has not brought its changes to SQL yet"
         now = time.monotonic()
         if now - self._asked > ASK_SECONDS:
             self._asked = now
@@ -75,12 +77,17 @@ class Handover:
     def _doubt(self, missing: str) -> None:
         """No shard knows of the move. The token may have come while they were asked: look once more."""
         if missing in self._doubted:
-            key = self._marks[missing].key
-            log.warning("no shard has changes of key %r that came before its move; going on", key)
+            what = _named(self._marks[missing].key)
+            log.warning("no shard has changes of %s that came before its move; going on", what)
             taken = list(self.moves.taken)
             taken.remove(missing)
             self.moves = self.moves._replace(taken=tuple(taken))
         self._doubted.add(missing)
+
+
+def _named(key: bytes) -> str:
+    """Return what a mark is about: a slot (gearsync:slot:<number>:…), else a key."""
+    return f"slot {key.split(b':')[2].decode()}" if key.startswith(SLOT) else f"key {key!r}"
 
 
 def token(deployment: str, mark: Change) -> str:

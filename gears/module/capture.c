@@ -297,6 +297,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
     int appended = 0;
     bool prefix_seen = false, covered = false;
     if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return 0;
+    slots_before_capture(ctx, text);
     for (int i = 0; i < shard.nrules;) {
         Deployment *deployment = shard.rules[i]->deployment;
         Rule *matched[MAX_FIXED];

@@ -187,19 +187,26 @@ static void on_timer(RedisModuleCtx *ctx, void *data) {
     timer_set = false;
     /* If not now, then at the next tick. */
     if (shard_may_write() && shard.tag_lost) change_tag(ctx);
+    if (shard_may_write()) slots_put_marks(ctx);
+}
+
+/* After the command in hand, and before its client can know that it is done. */
+static void set_timer(void) {
+    if (!timer_set) RedisModule_CreateTimer(shard.detached, 0, on_timer, NULL);
+    timer_set = true;
 }
 
 static void slot_leaves(unsigned slot) {
     if (shard.tag[0] == '\0' || slot_of_tag(shard.tag) != slot) return;
     shard.tag_lost = true;
     /* Before the keys of the slot go, so that the marks go with the lanes. */
-    if (!timer_set) RedisModule_CreateTimer(shard.detached, 0, on_timer, NULL);
-    timer_set = true;
+    set_timer();
 }
 
 void cluster_check_tag(RedisModuleCtx *ctx) {
     static long long last_check;
     if (!shard.cluster || !shard.primary || shard.count == 0) return;
+    if (slots_are_due()) slots_put_marks(ctx);
     long long now = RedisModule_Milliseconds();
     if (!shard.tag_lost && now - last_check < 1000) return;
     last_check = now;
@@ -212,14 +219,14 @@ static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
     return string_slice(RedisModule_CommandFilterArgGet(filter, at));
 }
 
-static bool is_own_key(Slice key) {
+bool cluster_is_own_key(Slice key) {
     char prefix[sizeof(KEY_PREFIX) + sizeof(shard.tag) + 1];
     int len = snprintf(prefix, sizeof(prefix), KEY_PREFIX "%s}", shard.tag);
     return key.len > (size_t)len && memcmp(key.bytes, prefix, (size_t)len) == 0;
 }
 
 /* At most so many keys of our own there are. */
-static int own_keys(void) {
+int cluster_own_keys(void) {
     int count = 1;
     for (int i = 0; i < shard.count; i++) count += 1 + 2 * shard.deployments[i]->lane_count;
     return count;
@@ -231,17 +238,24 @@ static void ask_for_more(RedisModuleCommandFilterCtx *filter, unsigned slot) {
     if (home != SLOT_LEAVING || slot_of_tag(shard.tag) != slot) return;
     if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 3), &count) != REDISMODULE_OK) return;
     if (count <= 0 || count > INT_MAX) return;
-    RedisModule_CommandFilterArgReplace(filter, 3, RedisModule_CreateStringPrintf(NULL, "%lld", count + own_keys()));
+    RedisModule_CommandFilterArgReplace(filter, 3,
+                                        RedisModule_CreateStringPrintf(NULL, "%lld", count + cluster_own_keys()));
 }
 
 void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc) {
     long long slot;
-    if (argc < 4 || shard.tag[0] == '\0') return;
+    if (argc < 4 || !shard.primary) return;
     if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) != REDISMODULE_OK) return;
-    if (slice_is(argument(filter, 1), "setslot") && slice_is(argument(filter, 3), "migrating"))
-        slot_leaves((unsigned)slot);
-    else if (slice_is(argument(filter, 1), "getkeysinslot"))
-        ask_for_more(filter, (unsigned)slot);
+    if (slot < 0 || slot >= SLOTS) return;
+    if (slice_is(argument(filter, 1), "setslot")) {
+        Slice what = argument(filter, 3), node = {"", 0};
+        if (argc > 4) node = argument(filter, 4);
+        if (slice_is(what, "migrating")) slot_leaves((unsigned)slot);
+        if (slots_see_command((unsigned)slot, what, node)) set_timer();
+    } else if (slice_is(argument(filter, 1), "getkeysinslot")) {
+        if (shard.tag[0] != '\0') ask_for_more(filter, (unsigned)slot);
+        if (slots_see_question((unsigned)slot)) set_timer();
+    }
 }
 
 /* The lanes go last: a change that is captured after them would make a lane of the same name, and that would take the
@@ -251,8 +265,8 @@ void cluster_see_migrate(RedisModuleCommandFilterCtx *filter, int argc) {
     if (home != SLOT_LEAVING || argc < 7) return;
     while (first < argc && !slice_is(argument(filter, first), "keys")) first++;
     first++;
-    for (int i = first; i < argc; i++) own += is_own_key(argument(filter, i));
+    for (int i = first; i < argc; i++) own += cluster_is_own_key(argument(filter, i));
     if (own == 0 || own == argc - first) return;
     for (int i = argc - 1; i >= first; i--)
-        if (is_own_key(argument(filter, i))) RedisModule_CommandFilterArgDelete(filter, i);
+        if (cluster_is_own_key(argument(filter, i))) RedisModule_CommandFilterArgDelete(filter, i);
 }

@@ -277,6 +277,18 @@ bool cluster_is_pending(void);
 /* The slot of our own keys is on its way away, or here, and there is no better one. */
 bool cluster_home_leaves(void);
 bool cluster_home_comes(void);
+bool cluster_is_own_key(Slice key);
+int cluster_own_keys(void); /* at most so many there are */
+
+/* -- slots.c -------------------------------------------------------------------------------------------------- */
+/* CLUSTER SETSLOT, or GETKEYSINSLOT, is about to run; whether there will be marks to put then. */
+bool slots_see_command(unsigned slot, Slice what, Slice node);
+bool slots_see_question(unsigned slot);
+bool slots_are_due(void);
+void slots_put_marks(RedisModuleCtx *ctx);
+/* A key of this name is about to be captured: what must stand before it in the lanes is put there. */
+void slots_before_capture(RedisModuleCtx *ctx, Slice key);
+void slots_forget(void);
 
 /* -- status.c ------------------------------------------------------------------------------------------------- */
 int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);

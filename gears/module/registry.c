@@ -626,6 +626,7 @@ void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
 }
 
 void registry_free(void) {
+    slots_forget();
     while (stray_count > 0) RedisModule_FreeString(NULL, strays[--stray_count]);
     for (int i = 0; i < shard.count; i++) deployment_free(shard.deployments[i]);
     if (shard.deployments != NULL) RedisModule_Free(shard.deployments);

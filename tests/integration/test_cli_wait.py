@@ -73,6 +73,9 @@ def one_slot_with_a_change(cluster: Cluster) -> int:
     slot = key_slot(json.loads(one.execute_command("GEARSYNC.STATUS"))["tag"].encode())
     cluster.move_slot(8000 if slot != 8000 else 8001, 1)
     cluster.move_empty_slots(0, 1, {slot})
+    for client in cluster.clients:
+        # The marks of the slots that moved.
+        deployed.apply_all(client)
     one.hset(key_in({slot}), "name", "Ada")
     return slot
 

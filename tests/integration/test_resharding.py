@@ -21,7 +21,7 @@ from tests.chaos.world import TABLES
 from tests.cluster import Cluster
 from tests.integration.command import environment
 from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
-from tests.integration.module.driving import ALWAYS, changes, lanes, server_version, status
+from tests.integration.module.driving import ALWAYS, changes, key_changes, lanes, server_version, status
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
@@ -114,7 +114,7 @@ def test_a_move_changes_no_row_and_leaves_marks(cluster: Cluster, tmp_path: Path
         client.hset(key, mapping={"version": 1, "note": "kept"})
         assert cluster.move_slot(key_slot(key.encode()), 1) == 1
         client.hset(key, "version", 2)
-    old, new = ([(each.op, each.image) for each in changes(one)] for one in cluster.clients)
+    old, new = ([(each.op, each.image) for each in key_changes(one)] for one in cluster.clients)
     there = {"n": cluster.node_id(1)}
     assert old == [("u", {"version": "1", "note": "kept"}), ("m", there)]
     assert new == [("i", there), ("u", {"version": "2", "note": "kept"})]
@@ -167,7 +167,7 @@ def test_the_new_owner_waits_for_the_old_ones_changes(
             document = json.loads(cluster.clients[1].execute_command("GEARSYNC.STATUS"))
             report = document["deployments"][0]["worker"]["report"] or {}
             error = report.get("targets", {}).get("t1", {}).get("last_error", "")
-            return f"key {key.encode()!r} came from another shard" in error
+            return f"slot {key_slot(key.encode())} came from another shard" in error
 
         eventually(told)
         assert table(url) == {unmoved: 1}
@@ -176,6 +176,88 @@ def test_the_new_owner_waits_for_the_old_ones_changes(
     assert table(url) == {unmoved: 1, number: 3}
     history = rows(url, f"SELECT version FROM history WHERE person_id = {number} ORDER BY seq")
     assert history == [(2,), (3,)]
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
+def waits_for_another(client: redis.Redis) -> bool:
+    document = json.loads(client.execute_command("GEARSYNC.STATUS"))
+    report = document["deployments"][0]["worker"]["report"] or {}
+    return "came from another shard" in report.get("targets", {}).get("t1", {}).get("last_error", "")
+
+
+def test_a_key_that_is_deleted_here_and_made_again_there(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """Made again while its slot is open, or after: the old owner's last changes of it come first."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    [lane] = lanes(cluster.clients[0])
+    candidates = [f"person:{each}" for each in range(100) if cluster.owner(f"person:{each}") == 0]
+    keys = [each for each in candidates if key_slot(each.encode()) != key_slot(lane.encode())][:2]
+    with cluster.client() as client, worker(cluster, 1, variables):
+        for key, is_made_early in zip(keys, (True, False)):
+            slot = key_slot(key.encode())
+            client.hset(key, "version", 1)
+            client.delete(key)
+            cluster.open_slot(slot, 0, 1)
+            if is_made_early:
+                client.hset(key, "version", 2)
+            cluster.move_keys(slot, 0, 1)
+            cluster.close_slot(slot, 1)
+            client.hset(key, "version", 3)
+        eventually(lambda: waits_for_another(cluster.clients[1]))
+        assert table(url) == {}
+        with worker(cluster, 0, variables):
+            wait(cluster)
+    assert table(url) == {int(key.split(":")[1]): 3 for key in keys}
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
+def test_a_key_that_is_deleted_while_its_slot_is_open_and_made_again_after(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    number, slot = int(key.split(":")[1]), key_slot(key.encode())
+    with cluster.client() as client, worker(cluster, 1, variables):
+        client.hset(key, "version", 1)
+        cluster.open_slot(slot, 0, 1)
+        with worker(cluster, 0, variables):
+            cluster.clients[0].execute_command("GEARSYNC.WAIT", 30_000)
+        client.delete(key)
+        assert cluster.move_keys(slot, 0, 1) == 0
+        cluster.close_slot(slot, 1)
+        client.hset(key, "version", 2)
+        eventually(lambda: waits_for_another(cluster.clients[1]))
+        assert table(url) == {number: 1}
+        with worker(cluster, 0, variables):
+            wait(cluster)
+    assert table(url) == {number: 2}
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
+def test_a_move_that_is_given_up_holds_nothing_up(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """Its marks are in pairs all the same, so that nobody waits, and no token is left for the next move."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    keys = [key_of(cluster, 0), key_of(cluster, 1)]
+    slot = key_slot(keys[0].encode())
+    with cluster.client() as client, worker(cluster, 0, variables), worker(cluster, 1, variables):
+        for key in keys:
+            client.hset(key, "version", 1)
+        eventually(lambda: sorted(table(url).values()) == [1, 1])
+        for _ in range(2):
+            cluster.open_slot(slot, 0, 1)
+            for one in cluster.clients:
+                one.execute_command("CLUSTER SETSLOT", slot, "STABLE")
+        for key in keys:
+            client.hset(key, "version", 2)
+        # In less time than that after which a worker goes on without a token.
+        assert [one.execute_command("GEARSYNC.WAIT", 4500) for one in cluster.clients] == [b"OK", b"OK"]
+    assert sorted(table(url).values()) == [2, 2]
     assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
 
 
@@ -291,7 +373,7 @@ def test_a_restart_takes_no_key_that_moved_for_a_deleted_one(variables: Variable
             cluster.move_slot(key_slot(leaves.encode()), 1)
             cluster.nodes[0].restart()
             cluster.wait_until_whole()
-            assert [each.op for each in changes(cluster.clients[0])] == ["u", "m"]
+            assert [each.op for each in key_changes(cluster.clients[0])] == ["u", "m"]
             stays = key_of(cluster, 0)
             client.hset(stays, "version", 1)
             cluster.move_slot(key_slot(old.encode()), 1)

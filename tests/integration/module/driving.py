@@ -126,6 +126,11 @@ def lane_keys(client: redis.Redis) -> list[str]:
     return sorted(key.decode() for key in client.scan_iter("gearsync:{*}:lane:*"))
 
 
+def key_changes(client: redis.Redis) -> list[Change]:
+    """Return what waits of users' keys: without the marks of slots and lanes that move."""
+    return [each for each in changes(client) if not each.key.startswith("gearsync:")]
+
+
 def acknowledge(client: redis.Redis, name: str = "people") -> int:
     """Acknowledge all that waits in every lane of a deployment; return how many changes that were."""
     count = 0

@@ -1,0 +1,143 @@
+/* Slots that change their shard, and the keys that are gone by then. A key that a resharding moves has marks of its own
+ * (moves.c). One that was deleted has none; but it may be made again over there, while its last changes still wait here. So
+ * an open slot makes two pairs of marks in each lane, as if it were a key: the old owner puts an "m" when the slot is opened
+ * and one when it has no more keys; the new owner puts an "i" before the first key that comes or is made there, and one
+ * when the slot is its own. An "m" is always put before the "i" that waits for it, so that no two shards wait for each
+ * other (docs/design.md, "Resharding"). */
+#include "gearsync.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef enum { MARK_NONE, MARK_DUE, MARK_DONE } MarkState;
+
+typedef struct OpenSlot {
+    unsigned slot;
+    bool leaves;                  /* else it comes */
+    char node[NODE_ID_BYTES + 1]; /* that gets it */
+    MarkState first, last;
+    bool look; /* whether it has keys left */
+    bool ended;
+    struct OpenSlot *next;
+} OpenSlot;
+
+static OpenSlot *open_slots;
+
+static OpenSlot *find(unsigned slot) {
+    OpenSlot *at = open_slots;
+    while (at != NULL && at->slot != slot) at = at->next;
+    return at;
+}
+
+static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when) {
+    for (int i = 0; i < shard.count; i++) {
+        Deployment *deployment = shard.deployments[i];
+        int count = deployment->draining ? 0 : deployment->ntargets * deployment->nlanes;
+        for (int j = 0; j < count; j++) {
+            Lane *lane = deployment->lanes[j];
+            RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "gearsync:slot:%u:%s:%d.%d", open->slot, when,
+                                                                    lane->index, lane->count);
+            capture_mark(ctx, deployment, lane, key, open->leaves ? 'm' : 'i', open->node);
+            RedisModule_FreeString(NULL, key);
+        }
+    }
+}
+
+/* Puts those marks that are due. */
+static void put(RedisModuleCtx *ctx, OpenSlot *open) {
+    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return;
+    if (open->first == MARK_DUE || (open->first == MARK_NONE && open->last == MARK_DUE)) {
+        open->first = MARK_DONE;
+        put_one(ctx, open, "opened");
+    }
+    if (open->last != MARK_DUE) return;
+    open->last = MARK_DONE;
+    put_one(ctx, open, "moved");
+}
+
+/* Whether nothing but our own keys, which go last, is left in a slot. */
+static bool is_empty(RedisModuleCtx *ctx, unsigned slot) {
+    RedisModuleCallReply *reply =
+        RedisModule_Call(ctx, "CLUSTER", "cll", "GETKEYSINSLOT", (long long)slot, (long long)cluster_own_keys() + 1);
+    bool empty = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY;
+    for (size_t i = 0; empty && i < RedisModule_CallReplyLength(reply); i++) {
+        Slice key = {NULL, 0};
+        key.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(reply, i), &key.len);
+        empty = key.bytes != NULL && cluster_is_own_key(key);
+    }
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return empty;
+}
+
+bool slots_are_due(void) {
+    for (const OpenSlot *at = open_slots; at != NULL; at = at->next)
+        if (at->look || at->ended || at->first == MARK_DUE || at->last == MARK_DUE) return true;
+    return false;
+}
+
+void slots_put_marks(RedisModuleCtx *ctx) {
+    for (OpenSlot **at = &open_slots; *at != NULL;) {
+        OpenSlot *open = *at;
+        if (open->look && open->last == MARK_NONE && is_empty(ctx, open->slot)) open->last = MARK_DUE;
+        open->look = false;
+        put(ctx, open);
+        if (open->ended) {
+            *at = open->next;
+            RedisModule_Free(open);
+        } else {
+            at = &open->next;
+        }
+    }
+}
+
+void slots_before_capture(RedisModuleCtx *ctx, Slice key) {
+    OpenSlot *open = open_slots != NULL ? find(key_slot(key)) : NULL;
+    if (open == NULL || open->leaves) return;
+    if (open->first == MARK_NONE) open->first = MARK_DUE;
+    put(ctx, open);
+}
+
+static void set_open(unsigned slot, bool leaves, Slice node) {
+    OpenSlot *open = find(slot);
+    if (node.len != NODE_ID_BYTES) return;
+    if (open == NULL) {
+        open = RedisModule_Calloc(1, sizeof(*open));
+        *open = (OpenSlot){.slot = slot, .leaves = leaves, .next = open_slots};
+        open_slots = open;
+        if (leaves) open->first = MARK_DUE;
+    }
+    memcpy(open->node, node.bytes, NODE_ID_BYTES);
+}
+
+/* Wherever it belongs from now on: both sides put what they have not put yet, so that each mark has its other one. */
+static void end(OpenSlot *open) {
+    open->ended = true;
+    if (open->last == MARK_NONE) open->last = MARK_DUE;
+}
+
+bool slots_see_command(unsigned slot, Slice what, Slice node) {
+    static const size_t id = NODE_ID_BYTES;
+    const char *myself = RedisModule_GetMyClusterID();
+    OpenSlot *open = find(slot);
+    if (slice_is(what, "migrating"))
+        set_open(slot, true, node);
+    else if (slice_is(what, "importing") && myself != NULL)
+        set_open(slot, false, (Slice){myself, id});
+    else if (open != NULL && (slice_is(what, "node") || slice_is(what, "stable")))
+        end(open);
+    return slots_are_due();
+}
+
+bool slots_see_question(unsigned slot) {
+    OpenSlot *open = open_slots != NULL ? find(slot) : NULL;
+    if (open != NULL && open->leaves && open->last == MARK_NONE) open->look = true;
+    return open != NULL && open->look;
+}
+
+void slots_forget(void) {
+    while (open_slots != NULL) {
+        OpenSlot *next = open_slots->next;
+        RedisModule_Free(open_slots);
+        open_slots = next;
+    }
+}
