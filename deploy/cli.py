@@ -11,6 +11,7 @@ import click
 COMMANDS = (
     "demo",
     "server",
+    "migrate",
     "check",
     "deploy",
     "undeploy",

@@ -107,14 +107,6 @@ static Deployment *full_for(Written written, RedisModuleString **argv, int argc)
     return at < argc ? full_covering(argv[at]) : NULL;
 }
 
-static bool in_multi(RedisModuleCommandFilterCtx *filter) {
-    if (RedisModule_CommandFilterGetClientId == NULL) return false;
-    RedisModuleClientInfo info = {.version = 1};
-    uint64_t id = RedisModule_CommandFilterGetClientId(filter);
-    if (id == 0 || RedisModule_GetClientInfoById(&info, id) != REDISMODULE_OK) return false;
-    return (info.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
-}
-
 static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *deployment) {
     deployment->refused_writes++;
     for (int i = argc - 1; i > 1; i--) RedisModule_CommandFilterArgDelete(filter, i);
@@ -122,7 +114,7 @@ static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *de
     RedisModule_CommandFilterArgReplace(filter, 1, name);
     /* A queued command must fail when it is queued, so that EXEC aborts: an unknown command does. */
     const char *command =
-        in_multi(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
+        filter_in_transaction(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
     RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, command, strlen(command)));
 }
 

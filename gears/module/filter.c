@@ -34,13 +34,36 @@ static void see_move(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
     }
 }
 
+bool filter_in_transaction(RedisModuleCommandFilterCtx *filter) {
+    if (RedisModule_CommandFilterGetClientId == NULL) return false;
+    RedisModuleClientInfo info = {.version = 1};
+    uint64_t id = RedisModule_CommandFilterGetClientId(filter);
+    if (id == 0 || RedisModule_GetClientInfoById(&info, id) != REDISMODULE_OK) return false;
+    return (info.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
+}
+
+/* In a transaction on keys, a cluster of Redis 7.4 and newer or Valkey 8 takes every key for one of their slot: the lanes
+ * would not be found, and so not be kept. */
+static bool is_flush_that_loses_changes(RedisModuleCommandFilterCtx *filter, Slice name) {
+    return shard.server_version >= 0x070400 && shard.primary && shard.count > 0 &&
+           (slice_is(name, "flushall") || slice_is(name, "flushdb")) && filter_in_transaction(filter);
+}
+
+/* A queued command fails when it is queued, so that EXEC aborts, if the server does not know it. */
+static void refuse_flush(RedisModuleCommandFilterCtx *filter) {
+    static const char words[] = "FLUSH: gearsync can't keep its changes in a transaction of a cluster; send it alone";
+    RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, words, sizeof(words) - 1));
+}
+
 void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
     if (shard.cluster) see_move(filter, name, argc);
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
     flush_expect_reload(reloads(filter, name, argc));
-    if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
+    if (shard.cluster && is_flush_that_loses_changes(filter, name))
+        refuse_flush(filter);
+    else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
         cluster_see_command(filter, argc);
     else
         backlog_filter(filter, name, argc);

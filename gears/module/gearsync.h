@@ -223,6 +223,7 @@ void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 /* -- filter.c ------------------------------------------------------------------------------------------------- */
+bool filter_in_transaction(RedisModuleCommandFilterCtx *filter); /* false where the server can't tell */
 void filter_command(RedisModuleCommandFilterCtx *filter);
 
 /* -- barrier.c ------------------------------------------------------------------------------------------------ */

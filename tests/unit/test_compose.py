@@ -291,7 +291,8 @@ def test_grafana_finds_its_data_and_its_dashboard() -> None:
     board = json.loads((MONITORING / "redis.json").read_text())
     panels = board["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels) == 8
-    for each in [*panels, *(target for panel in panels for target in panel["targets"])]:
+    asked = [*panels, *board["templating"]["list"], *(each for panel in panels for each in panel["targets"])]
+    for each in asked:
         assert each["datasource"] == {"type": "prometheus", "uid": source["uid"]}
     for panel in panels:
         assert panel["title"] and panel["description"]

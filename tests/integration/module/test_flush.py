@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import redis
 
+from tests.cluster import Cluster
 from tests.integration.module.driving import (
     ALWAYS,
     PLAIN_AOF,
@@ -165,6 +168,29 @@ def test_crash_right_after_a_flush(line: str) -> None:
             assert waiting(client) == before and len(lane_keys(client)) == 2
             assert [each["name"] for each in status(client)["deployments"]] == ["people"]
             assert client.keys("person:*") == [b"person:1"]
+
+
+@pytest.mark.parametrize("inside", ["multi", "multi with keys", "script"])
+def test_waiting_changes_of_a_cluster_are_kept(inside: str) -> None:
+    with Cluster(functools.partial(module_server, *ALWAYS), primaries=1) as cluster:
+        client = cluster.clients[0]
+        deploy(client)
+        fill(client)
+        before = changes(client)
+        if inside == "script":
+            client.eval("redis.call('HSET', KEYS[1], 'first', 'new') redis.call('FLUSHALL')", 1, "person:1")
+        else:
+            with client.pipeline(transaction=True) as pipe:
+                if inside == "multi with keys":
+                    pipe.execute_command("HSET", "person:1", "first", "new")
+                pipe.execute_command("FLUSHALL")
+                if server_version() < (7, 4):
+                    pipe.execute()
+                else:
+                    with pytest.raises(redis.ResponseError, match="gearsync can't keep its changes"):
+                        pipe.execute()
+        assert changes(client)[:10] == before
+        assert len(client.keys("gearsync:*:registry")) == 1
 
 
 PETS = Function("pet:{id}", db=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -276,7 +277,8 @@ def test_any_value_fits_or_is_refused(name: str, value: object) -> None:
         ALL[name](value)
     except ConversionError as error:
         assert len(str(error)) < 120
-        if isinstance(value, str) and len(value) > 8:
+        # A value of plain words may be words of the reason's own.
+        if isinstance(value, str) and len(value) > 8 and not re.fullmatch("[A-Za-z ]+", value):
             assert value not in str(error)
 
 
