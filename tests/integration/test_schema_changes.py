@@ -121,7 +121,16 @@ def test_a_column_is_narrowed(system: System, database_url: str) -> None:
     assert {letter["key"] for letter in letters} == {
         f"person:{person}" for person in writer.ages if person % 2 == 0
     }
-    assert {(letter["table"], letter["column"]) for letter in letters} == {("persons", "name")}
+    assert {letter["table"] for letter in letters} == {"persons"}
+    # A worker that has just looked at the table does not look again at once; until then the column may be missing.
+    assert {letter["column"] for letter in letters} <= {"name", ""}
+
+    def the_column_is_named() -> bool:
+        system.client.hset("person:0", "name", name_of(0))
+        system.wait()
+        return ("person:0", "name") in {(letter["key"], letter["column"]) for letter in system.letters()}
+
+    eventually(the_column_is_named)
 
 
 def test_a_column_that_must_have_a_value_is_added(system: System, database_url: str) -> None:
