@@ -122,7 +122,7 @@ def test_a_column_is_narrowed(system: System, database_url: str) -> None:
         f"person:{person}" for person in writer.ages if person % 2 == 0
     }
     assert {letter["table"] for letter in letters} == {"persons"}
-    # A worker that has just looked at the table does not look again at once; until then the column may be missing.
+    # A worker that has just looked at the table does not look again at once; the column may be missing then.
     assert {letter["column"] for letter in letters} <= {"name", ""}
 
     def the_column_is_named() -> bool:
