@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -172,6 +174,25 @@ class Cluster:
         self._wait_until_promoted(replica)
         self.wait_until_whole()
         return replica
+
+    @contextlib.contextmanager
+    def frozen(self, primary: int) -> Iterator[int]:
+        """Cut a primary off: it hears and says nothing, and lives. Gives the number of who was promoted.
+
+        In the end it is back, a replica in sync.
+        """
+        replica = self.replica_of(primary)
+        pid = self.nodes[primary].pid
+        os.kill(pid, signal.SIGSTOP)
+        self._away.add(primary)
+        try:
+            self._wait_until_promoted(replica)
+            self.wait_until_whole()
+            yield replica
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            self._away.remove(primary)
+        self.wait_until_in_sync(primary)
 
     def _wait_until_promoted(self, replica: int) -> None:
         self._until(lambda: self._replication(replica)["role"] == "master", f"a promoted replica {replica}")

@@ -46,6 +46,8 @@ static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when)
 /* Puts those marks that are due. */
 static void put(RedisModuleCtx *ctx, OpenSlot *open) {
     if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return;
+    /* Our lanes have left with this slot: what came after them would make lanes that nobody looks for. */
+    if (open->leaves && open->ended && key_slot((Slice){shard.tag, strlen(shard.tag)}) == open->slot) return;
     if (open->first == MARK_DUE || (open->first == MARK_NONE && open->last == MARK_DUE)) {
         open->first = MARK_DONE;
         put_one(ctx, open, "opened");

@@ -69,3 +69,18 @@ def test_kill_9_of_a_primary(cluster: Cluster, database: str) -> None:
     shards = gearsync_json("status", "--redis", cluster.nodes[before].url)["shards"]
     ports = {cluster.nodes[number].port for number in cluster.primaries()}
     assert {int(each["address"].rpartition(":")[2]) for each in shards} == ports
+
+
+def test_a_primary_that_lives_on_behind_a_cut(cluster: Cluster, database: str) -> None:
+    """Its worker lives on as well, with a batch in hand perhaps; both learn late that a replica took over."""
+    with Load(cluster) as load:
+        for turn in range(ROUNDS):
+            load.until_all_written()
+            before = cluster.primaries()[turn % 3]
+            with cluster.frozen(before) as after:
+                until_worker_runs(cluster, after)
+                load.until_all_written()
+            until_no_worker_runs(cluster, before)
+        load.until_all_written()
+    assert load.failed > 0
+    check(cluster, database, load)

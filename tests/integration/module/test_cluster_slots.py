@@ -134,6 +134,21 @@ def test_what_waits_goes_with_the_last_slot(cluster: Cluster) -> None:
     eventually(lambda: len(registries(new)) == 1)
 
 
+def test_a_tool_that_asks_once_for_the_keys_of_the_last_slot(cluster: Cluster) -> None:
+    """No mark comes after the lanes: it would make a lane that nobody looks for."""
+    old, new = cluster.clients[:2]
+    leave_one_slot(cluster)
+    with cluster.client() as client:
+        client.hset(key(1), "first", "A")
+    cluster.open_slot(SLOT, 0, 1)
+    address = ("127.0.0.1", cluster.nodes[1].port, "", 0, 10_000)
+    for keys in ([key(1)], old.keys("gearsync:*")):
+        old.execute_command("MIGRATE", *address, "REPLACE", "KEYS", *keys)
+    cluster.close_slot(SLOT, 1)
+    eventually(lambda: tag(old) == "" and list(old.keys()) == [])
+    assert [each.op for each in key_changes(new)] == ["u", "m", "i"]
+
+
 def test_a_shard_that_had_no_slot_for_a_while_goes_on(cluster: Cluster) -> None:
     old = cluster.clients[0]
     leave_one_slot(cluster)

@@ -74,6 +74,23 @@ def test_a_replica_follows_and_refuses() -> None:
         assert lane_keys(replica) == [] and status(replica)["deployments"] == []
 
 
+def test_a_replica_that_takes_writes_captures_none_of_them() -> None:
+    with pair() as servers, connect(servers[0]) as primary, connect(servers[1]) as replica:
+        deploy(primary)
+        primary.hset("person:1", "first", "A")
+        catch_up(primary, replica)
+        replica.config_set("replica-read-only", "no")
+        replica.hset("person:1", "first", "B")
+        replica.delete("person:1")
+        replica.hset("person:2", "first", "C")
+        replica.pexpire("person:2", 1)
+        wait_for(lambda: not replica.exists("person:2"), "expiry")
+        primary.hset("person:3", "first", "D")
+        catch_up(primary, replica)
+        assert waiting(replica) == waiting(primary)
+        assert [each.key for found in waiting(replica).values() for each in found] == ["person:1", "person:3"]
+
+
 def test_promotion_captures_with_a_higher_epoch() -> None:
     with pair() as servers, connect(servers[0]) as primary, connect(servers[1]) as replica:
         deploy(primary)
