@@ -79,6 +79,8 @@ def test_a_replica_that_takes_writes_captures_none_of_them() -> None:
         deploy(primary)
         primary.hset("person:1", "first", "A")
         catch_up(primary, replica)
+        # It knows the rules from now on.
+        assert [each["name"] for each in status(replica)["deployments"]] == ["people"]
         replica.config_set("replica-read-only", "no")
         replica.hset("person:1", "first", "B")
         replica.delete("person:1")
