@@ -110,6 +110,8 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
                 site.shard.host.prepare(len(sites))
                 site.tag = _tag(site.shard)
                 _upload_wheels(site, deployment, plan.wheels, progress)
+        with errors_of(sites[0].address):
+            sites[0].shard.host.bring(deployment, progress)
         for site in sites:
             progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
             with errors_of(site.address):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from gears.deployment import Deployment
+
+if TYPE_CHECKING:
+    from deploy.hosts.packages import Packages
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,11 @@ class Host(abc.ABC):
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
 
+    @property
+    def packages(self) -> Packages | None:
+        """Return the packages that all shards share; None: each worker's are its own."""
+        return None
+
     @abc.abstractmethod
     def status(self) -> dict[str, Any]:
         """Return the status document of docs/design.md."""
@@ -47,6 +56,12 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def prepare(self, shards: int) -> None:
         """Make ready for a deploy to so many shards, before any of them gets it."""
+
+    @abc.abstractmethod
+    def bring(self, deployment: Deployment, progress: Callable[[str], None]) -> None:
+        """Bring to all shards what a deployment requires, before any of them gets it; ``progress`` takes
+        sentences. Who has it already, or fetches it later, does nothing.
+        """
 
     @abc.abstractmethod
     def deploy(self, deployment: Deployment) -> None:

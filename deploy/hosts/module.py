@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -36,6 +37,9 @@ class ModuleHost(Host):
 
     def prepare(self, shards: int) -> None:
         pass
+
+    def bring(self, deployment: Deployment, progress: Callable[[str], None]) -> None:
+        """Nothing: each worker installs what its deployment requires, when it starts."""
 
     def deploy(self, deployment: Deployment) -> None:
         self.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())

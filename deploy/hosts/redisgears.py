@@ -5,26 +5,25 @@ What runs there is gears/redisgears; docs/redisgears.md tells how the two work t
 
 from __future__ import annotations
 
-import ast
 import base64
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import redis
 
+from deploy.hosts import drivers
 from deploy.hosts.base import Deployed, Host, text
-from deploy.hosts.drivers import missing_requirements
+from deploy.hosts.bundles import Bundle
+from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
+from deploy.hosts.replies import as_dict, last_line, patient, short_errors
 from gears.deployment import Deployment
 from gears.redisgears import script
 from gears.redisgears.names import DEAD, LANE, family, session
 
 PREFIX = session("")
 POLL_SECONDS = 0.02
-INSTALL_SECONDS = 600.0
-"""How long the shards may take to fetch and install the drivers."""
 READERS = ("KeysReader", "StreamReader", "CommandReader")
 """Capture ends first; who answers for the deployment goes last."""
 
@@ -39,6 +38,10 @@ class RedisGearsHost(Host):
     """RedisGears itself brings a registration to all shards of a cluster, and takes it from them."""
 
     title = "RedisGears"
+
+    @property
+    def packages(self) -> Packages:
+        return Packages(self.client)
 
     def status(self) -> dict[str, Any]:
         info: Any = self.client.info("server")
@@ -74,6 +77,7 @@ class RedisGearsHost(Host):
             problems.append('RedisGears brings the changes to SQL itself; leave out worker="external"')
         if deployment.wheels:
             problems.append("wheels come to RedisGears by gearsync requirements import, not by --wheels")
+        problems += drivers.unusable(deployment)
         problems += self._stranded(deployment)
         return "; ".join(problems)
 
@@ -89,6 +93,18 @@ class RedisGearsHost(Host):
                 f"RedisGears on this shard sees {count} of {shards} shards of the cluster, also after "
                 "RG.REFRESHCLUSTER"
             )
+
+    def bring(self, deployment: Deployment, progress: Progress) -> None:
+        missing = drivers.needs(self.packages, deployment).missing
+        bundles = [self._bundle(each, progress) for each in missing]
+        for bundle in bundles:
+            progress(f"Installing {bundle.requirement} on every shard")
+            self.packages.bring(bundle)
+
+    def _bundle(self, requirement: str, progress: Progress) -> Bundle:
+        if any(each.requirement == requirement for each in self.packages.known()):
+            return self.packages.export(requirement)
+        return self.packages.fetch(requirement, progress)
 
     def deploy(self, deployment: Deployment) -> None:
         present = self.deployments().get(deployment.name)
@@ -146,9 +162,9 @@ class RedisGearsHost(Host):
         """Return the registrations of each deployment, by its name."""
         reply: Any = self.client.execute_command("RG.PYDUMPSESSIONS", "VERBOSE")
         found = {}
-        for each in map(_as_dict, reply):
+        for each in map(as_dict, reply):
             name = text(each["ID"])
-            readers = [_as_dict(registration) for registration in each["registrations"]]
+            readers = [as_dict(registration) for registration in each["registrations"]]
             if name.startswith(PREFIX) and any(text(one["reader"]) == "CommandReader" for one in readers):
                 found[name[len(PREFIX) :]] = readers
         return found
@@ -159,18 +175,21 @@ class RedisGearsHost(Host):
                 self.client.execute_command("RG.UNREGISTER", each["id"])
 
     def _upload(self, deployment: Deployment) -> None:
-        needed = missing_requirements(self.client, deployment)
+        needed = drivers.needs(self.packages, deployment).requirements
         description = f"gearsync: deployment {deployment.name}, version {deployment.version}"
         words: list[Any] = [script.make(deployment), "ID", session(deployment.name)]
         words += ["DESCRIPTION", description, "UPGRADE"]
         if needed:
             words += ["REQUIREMENTS", *needed]
-        with _patient(self.client, INSTALL_SECONDS) as client, _short_errors():
-            client.execute_command("RG.PYEXECUTE", *words)
+        with patient(self.client, INSTALL_SECONDS) as client, short_errors():
+            reply: Any = client.execute_command("RG.PYEXECUTE", *words)
+        if isinstance(reply, list):
+            # The other shards may have it: who deploys takes it from them.
+            raise redis.ResponseError("; ".join(last_line(text(each)) for each in reply))
 
     def _ask(self, name: str, *words: Any) -> Any:
         """Ask what runs on this very shard."""
-        with _short_errors():
+        with short_errors():
             reply: Any = self.client.execute_command("RG.TRIGGER", session(name), *words)
         return reply[0]
 
@@ -245,7 +264,7 @@ def _failures(readers: list[dict[str, Any]]) -> int:
     return sum(
         int(data["numFailures"]) + int(data["numAborted"])
         for data in (
-            _as_dict(each["RegistrationData"]) for each in readers if text(each["reader"]) == "KeysReader"
+            as_dict(each["RegistrationData"]) for each in readers if text(each["reader"]) == "KeysReader"
         )
     )
 
@@ -254,10 +273,10 @@ def _worker(asked: dict[str, Any], readers: list[dict[str, Any]]) -> dict[str, A
     targets: dict[str, Any] = asked["report"]
     for each in readers:
         if text(each["reader"]) == "StreamReader":
-            data = _as_dict(each["RegistrationData"])
-            target = text(_as_dict(data["args"])["stream"]).split(":")[3]
+            data = as_dict(each["RegistrationData"])
+            target = text(as_dict(data["args"])["stream"]).split(":")[3]
             if text(data["status"]) != "OK" and targets.get(target, {}).get("state") == "running":
-                targets[target].update(state="waiting", last_error=_last_line(text(data["lastError"])))
+                targets[target].update(state="waiting", last_error=last_line(text(data["lastError"])))
     states = [each["state"] for each in targets.values()]
     state = next((each for each in ("waiting", "starting") if each in states), "running")
     report = {"worker": "redisgears", "version": asked["version"], "pid": asked["pid"], "state": state}
@@ -277,40 +296,6 @@ def _lane(asked: dict[str, Any]) -> dict[str, Any]:
     return {"status": "current", **{name: asked[name] for name in names}}
 
 
-def _as_dict(pairs: Any) -> dict[str, Any]:
-    return dict(zip(map(text, pairs[::2]), pairs[1::2]))
-
-
 def _id(entry_id: str) -> tuple[int, int]:
     ms, _, seq = entry_id.partition("-")
     return int(ms), int(seq)
-
-
-@contextmanager
-def _patient(client: redis.Redis, seconds: float) -> Iterator[redis.Redis]:
-    """Yield a client to the same server that waits so long for an answer."""
-    pool = client.connection_pool
-    options = {**pool.connection_kwargs, "socket_timeout": seconds}
-    patient = redis.Redis.from_pool(redis.ConnectionPool(pool.connection_class, **options))
-    try:
-        yield patient
-    finally:
-        patient.close()
-
-
-@contextmanager
-def _short_errors() -> Iterator[None]:
-    """Cut the trace from an error of Python inside RedisGears, and leave what it says."""
-    try:
-        yield
-    except redis.ResponseError as error:
-        raise redis.ResponseError(_last_line(str(error))) from error
-
-
-def _last_line(said: str) -> str:
-    """Return the last line of a trace that RedisGears gives as the text of a Python list."""
-    try:
-        lines = ast.literal_eval(said)
-    except (SyntaxError, ValueError):
-        return said
-    return str(lines[-1]).strip() if isinstance(lines, list) and lines else said
