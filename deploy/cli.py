@@ -18,6 +18,7 @@ COMMANDS = (
     "status",
     "wait",
     "deadletters",
+    "requirements",
     "worker",
     "module",
 )  # fmt: skip

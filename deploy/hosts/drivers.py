@@ -17,6 +17,7 @@ DRIVERS = {
     "mysql": ("pymysql", "PyMySQL==1.1.1"),
 }
 """What is imported, and the requirement that brings it, for each kind of database but SQLite."""
+PINS = (SQLALCHEMY[1], *(pin for _, pin in DRIVERS.values()))
 
 PYTHON = {"python_version": "3.7", "python_full_version": "3.7.0", "implementation_name": "cpython"}
 """Of what requirements with markers are for, if not of this Python."""
@@ -86,6 +87,11 @@ def _brings(known: str, pin: str) -> bool:
         return False
     is_same = canonicalize_name(there.name) == canonicalize_name(wanted.name)
     return is_same and wanted.extras <= there.extras
+
+
+def is_driver(known: str) -> bool:
+    """Whether a requirement on a shard is one for a driver, whichever version."""
+    return any(_brings(known, pin) for pin in PINS)
 
 
 def unusable(deployment: Deployment) -> list[str]:

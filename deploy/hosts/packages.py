@@ -68,6 +68,12 @@ class Packages:
         reply: Any = self._client.execute_command("RG.PYDUMPREQS")
         return sorted(map(_known, reply), key=lambda each: each.requirement)
 
+    def used(self, prefix: str) -> set[str]:
+        """Return the requirements that sessions name whose ids begin so."""
+        reply: Any = self._client.execute_command("RG.PYDUMPSESSIONS")
+        sessions = [each for each in map(as_dict, reply) if text(each["ID"]).startswith(prefix)]
+        return {text(requirement) for each in sessions for requirement in each["requirements"]}
+
     def look(self, modules: list[str]) -> list[dict[str, str]]:
         """Return for each shard whether it has these modules, and from where: see inside.look."""
         return self._run(f"look({modules!r})")
