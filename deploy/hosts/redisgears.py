@@ -87,7 +87,8 @@ class RedisGearsHost(Host):
             return
         self.client.execute_command("RG.REFRESHCLUSTER")
         seen: Any = self.client.execute_command("RG.INFOCLUSTER")
-        count = len(seen[2]) if isinstance(seen, list) and len(seen) > 2 else 0
+        # MyId, MyRunId, each with its value; the nodes.
+        count = len(seen[4]) if isinstance(seen, list) and len(seen) > 4 else 0
         if count != shards:
             raise redis.ResponseError(
                 f"RedisGears on this shard sees {count} of {shards} shards of the cluster, also after "
