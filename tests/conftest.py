@@ -16,6 +16,7 @@ from tests import redisgears as gears12
 from tests.borrowed import ContainerServer, GivenServer
 from tests.borrowed_redisgears import ContainerRedisGears, GivenRedisGears
 from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
+from tests.hosts import HOSTS
 from tests.redisgears import RedisGears
 from tests.sanitizers import module_path
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
@@ -126,6 +127,15 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The SQLAlchemy URL of a fresh database, once for each kind of database."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture(params=HOSTS)
+def host(request: pytest.FixtureRequest) -> str:
+    """What the functions run on, once for each; RedisGears only where there is one."""
+    name: str = request.param
+    if name == "redisgears" and gears12.home() is None:
+        pytest.skip(gears12.ABSENT)
+    return name
 
 
 @pytest.fixture

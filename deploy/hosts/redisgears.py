@@ -285,7 +285,7 @@ def _worker(asked: dict[str, Any], readers: list[dict[str, Any]]) -> dict[str, A
         "mode": "redisgears",
         "pid": asked["pid"],
         "state": "running",
-        "restarts": 0,
+        "restarts": asked["restarts"],
         "last_exit": "",
         "heartbeat_age_ms": 0,
         "report": {**report, "error": "", "targets": targets},

@@ -1,86 +1,86 @@
-"""The beginning of every uploaded script; script.py puts the values in. Its functions are pickled whole."""
+"""The beginning of every uploaded script; script.py puts the call of ``readers`` behind it."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-# script.py puts values into these four lines.
-FAMILY = ""
-RUNTIME = ""
-PAYLOAD = ""
-SOURCES = ""
 
+def readers(family: str, name: str, payload: str, packed: str) -> Any:
+    """Return what the registrations call: on_event, on_batch, on_command and on_registered.
 
-def runtime() -> Any:
-    """Return the deployment in this process; load it from what the script brought, if nobody has yet."""
-    found = sys.modules.get(RUNTIME)
-    return load() if found is None else found.runtime
-
-
-def load() -> Any:
-    """Make the deployment of this process, from the packages that the script brought.
-
-    Their names are gone from sys.modules afterwards: another deployment brings its own.
+    ``name`` is that of this version in ``sys.modules``, ``family`` what the names of all versions of the
+    deployment begin with; ``packed`` holds the packages. All of it stands in closures, because RedisGears
+    unpickles functions into globals that they share with those of other scripts.
     """
-    import importlib.util
     import json
+    import sys
     import types
     import zlib
     from base64 import b64decode
+    from importlib import import_module
+    from importlib.util import spec_from_loader
 
-    sources = json.loads(zlib.decompress(b64decode(SOURCES)).decode())
+    def runtime() -> Any:
+        """Return the deployment in this process; load it from what the script brought, if nobody has yet."""
+        found = sys.modules.get(name)
+        return load() if found is None else found.runtime
 
-    class Finder:
-        def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-            if name not in sources:
+    def load() -> Any:
+        """Make the deployment of this process, from the packages that the script brought.
+
+        Their names are gone from sys.modules afterwards: another deployment brings its own.
+        """
+        sources = json.loads(zlib.decompress(b64decode(packed)).decode())
+
+        class Finder:
+            def find_spec(self, module: str, path: Any = None, target: Any = None) -> Any:
+                if module not in sources:
+                    return None
+                return spec_from_loader(module, finder, is_package=sources[module][0])
+
+            def create_module(self, spec: Any) -> None:
                 return None
-            return importlib.util.spec_from_loader(name, finder, is_package=sources[name][0])
 
-        def create_module(self, spec: Any) -> None:
-            return None
+            def exec_module(self, module: Any) -> None:
+                place = "<gearsync>/" + module.__name__.replace(".", "/")
+                exec(compile(sources[module.__name__][1], place, "exec"), module.__dict__)
 
-        def exec_module(self, module: Any) -> None:
-            name = module.__name__
-            place = "<gearsync>/" + name.replace(".", "/")
-            exec(compile(sources[name][1], place, "exec"), module.__dict__)
+        finder: Any = Finder()
+        others = {each: sys.modules.pop(each) for each in sources if each in sys.modules}
+        sys.meta_path.insert(0, finder)
+        try:
+            started = import_module("gears.redisgears.runtime").start
+        finally:
+            sys.meta_path.remove(finder)
+            for each in sources:
+                sys.modules.pop(each, None)
+            sys.modules.update(others)
+        holder = types.ModuleType(name)
+        found = started(payload, sources)
+        holder.__dict__.update(runtime=found, on_event=found.capture.on_event)
+        sys.modules[name] = holder
+        return found
 
-    finder: Any = Finder()
-    others = {name: sys.modules.pop(name) for name in sources if name in sys.modules}
-    sys.meta_path.insert(0, finder)
-    try:
-        started = importlib.import_module("gears.redisgears.runtime").start
-    finally:
-        sys.meta_path.remove(finder)
-        for name in sources:
-            sys.modules.pop(name, None)
-        sys.modules.update(others)
-    holder = types.ModuleType(RUNTIME)
-    found = started(PAYLOAD, sources)
-    holder.__dict__.update(runtime=found, on_event=found.capture.on_event)
-    sys.modules[RUNTIME] = holder
-    return found
+    def on_event(record: Any) -> Any:
+        """Of KeysReader, on the main thread, for each write; False: nothing is kept of the execution."""
+        found = sys.modules.get(name)
+        return runtime().capture.on_event(record) if found is None else found.on_event(record)
 
+    def on_batch(record: Any) -> bool:
+        """Of StreamReader, in a thread of RedisGears."""
+        runtime().on_batch(record)
+        return False
 
-def on_registered() -> None:
-    """Of CommandReader: at the deploy and at each start, so that no write waits for imports."""
+    def on_command(arguments: Any) -> Any:
+        """Of CommandReader, on the main thread."""
+        return runtime().on_command(arguments)
+
+    def on_registered() -> None:
+        """Of CommandReader: at the deploy and at each start, so that no write waits for imports."""
+        runtime()
+        for each in [each for each in sys.modules if each.startswith(family) and each != name]:
+            sys.modules.pop(each).runtime.close()
+
+    # A shard that can't load it refuses the script, with the reason, before anything is registered.
     runtime()
-    for name in [each for each in sys.modules if each.startswith(FAMILY) and each != RUNTIME]:
-        sys.modules.pop(name).runtime.close()
-
-
-def on_event(record: Any) -> Any:
-    """Of KeysReader, on the main thread, for each write; False: nothing is kept of the execution."""
-    found = sys.modules.get(RUNTIME)
-    return runtime().capture.on_event(record) if found is None else found.on_event(record)
-
-
-def on_batch(record: Any) -> bool:
-    """Of StreamReader."""
-    runtime().on_batch(record)
-    return False
-
-
-def on_command(arguments: Any) -> Any:
-    """Of CommandReader."""
-    return runtime().on_command(arguments)
+    return on_event, on_batch, on_command, on_registered

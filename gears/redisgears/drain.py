@@ -41,7 +41,14 @@ class Drain:
         self._redis = GearsCommands()
         self._process: Process | None = None
         self._busy = threading.Lock()
+        self.starts = 0
         self.report: dict[str, Any] = TargetReport().document()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that writes; 0: there is none now."""
+        process = self._process
+        return 0 if process is None else process.pid
 
     def open(self, stream: str, epoch: int) -> None:
         """Connect to the database and claim a lane in the background, unless that is done already."""
@@ -86,6 +93,7 @@ class Drain:
             try:
                 if self._process is None:
                     self._process = Process(self._sources, self._payload, self._target)
+                    self.starts += 1
                 error, self.report = self._process.apply(stream, epoch, entries, self._bury)
             except (ProcessEnded, OSError) as ended:
                 self._process = None

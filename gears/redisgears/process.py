@@ -86,6 +86,11 @@ class Process:
         self._answers.close()
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    @property
     def _requests(self) -> IO[bytes]:
         assert self._popen.stdin is not None
         return self._popen.stdin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import sys
 import threading
 from typing import Any
@@ -68,7 +67,8 @@ class Runtime:
             drain.open(str(lanes[name]["stream"]), self.shard.epoch)
         return {
             "version": self.deployment.version,
-            "pid": os.getpid(),
+            "pid": next((drain.pid for drain in self.drains.values() if drain.pid), 0),
+            "restarts": sum(max(0, drain.starts - 1) for drain in self.drains.values()),
             "source": self.shard.source,
             "epoch": self.shard.epoch,
             "tag": self.shard.tag,

@@ -52,16 +52,15 @@ def make(deployment: Deployment, modules: Sources | None = None) -> str:
     packed = json.dumps(sources() if modules is None else modules, sort_keys=True).encode()
     digest = hashlib.sha256(packed + payload.encode()).hexdigest()[:16]
     values = {
-        "FAMILY": family(deployment.name),
-        "RUNTIME": family(deployment.name) + digest,
-        "PAYLOAD": payload,
-        "SOURCES": base64.b64encode(zlib.compress(packed, 9)).decode(),
+        "family": family(deployment.name),
+        "name": family(deployment.name) + digest,
+        "payload": payload,
+        "packed": base64.b64encode(zlib.compress(packed, 9)).decode(),
     }
     text = Path(str(bootstrap.__file__)).read_text(encoding="utf-8")
-    for name, value in values.items():
-        text = text.replace(f'\n{name} = ""\n', f"\n{name} = {value!r}\n")
-    # A shard that can't load it refuses the script, with the reason, before anything is registered.
-    return "\n".join([text, "runtime()", *_registrations(deployment), ""])
+    call = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    made = f"on_event, on_batch, on_command, on_registered = readers({call})"
+    return "\n".join([text, made, *_registrations(deployment), ""])
 
 
 def _registrations(deployment: Deployment) -> list[str]:

@@ -7,7 +7,6 @@ write brings a version that no other write has, and that grows.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import random
 import subprocess
@@ -23,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.engine import make_url
 
-from tests.sanitizers import module_path
+from tests import hosts
 from tests.servers import RedisServer, run_sql
 
 URL_VARIABLE = "CHAOS_DB_URL"
@@ -71,11 +70,17 @@ TABLES = {
 class World:
     """Redis, its worker and a database; ``seed`` makes a run repeatable as far as timing allows.
 
-    ``options`` are more of the server; the other keywords are its environment.
+    ``options`` are more of the server, ``host`` is what runs there; the other keywords are its environment.
     """
 
     def __init__(
-        self, url: str, directory: Path, seed: int, options: Sequence[str] = (), **environment: str
+        self,
+        url: str,
+        directory: Path,
+        seed: int,
+        options: Sequence[str] = (),
+        host: str = "module",
+        **environment: str,
     ) -> None:
         self.url = url
         self.directory = directory
@@ -85,11 +90,7 @@ class World:
         self.errors: list[BaseException] = []
         self.written = 0
         self._environment = {URL_VARIABLE: url, **environment}
-        self.server = RedisServer(
-            *("--appendonly", "yes", "--appendfsync", "always", *options),
-            module=module_path(),
-            module_arguments=("PYTHON", sys.executable),
-        )
+        self.server = hosts.server_of(host, "--appendonly", "yes", "--appendfsync", "always", *options)
 
     def start(self) -> None:
         """Create the tables, start Redis and deploy."""
@@ -132,9 +133,7 @@ class World:
 
     def status(self) -> dict[str, Any]:
         """The one deployment's part of GEARSYNC.STATUS."""
-        with self.server.client() as client:
-            document: dict[str, Any] = json.loads(client.execute_command("GEARSYNC.STATUS"))
-        deployment: dict[str, Any] = document["deployments"][0]
+        deployment: dict[str, Any] = hosts.status(self.server)["deployments"][0]
         return deployment
 
     def worker_pid(self) -> int:
@@ -206,14 +205,15 @@ class World:
         deadline = time.monotonic() + timeout
         while True:
             try:
-                with self.server.client(socket_timeout=None) as client:
-                    client.execute_command("GEARSYNC.WAIT", int(timeout * 1000))
+                reason: object = "timeout"
+                if hosts.wait(self.server, timeout):
                     return
             except (redis.ConnectionError, redis.ResponseError) as error:
-                if time.monotonic() > deadline:
-                    log = self.server.log_text()[-3000:]
-                    raise AssertionError(f"not settled: {error}\n{self.status()}\n{log}") from error
-                time.sleep(0.1)
+                reason = error
+            if time.monotonic() > deadline:
+                log = self.server.log_text()[-3000:]
+                raise AssertionError(f"not settled: {reason}\n{self.status()}\n{log}")
+            time.sleep(0.1)
 
     def check(self) -> None:
         """The table equals Redis, no change was applied twice or out of order, none was refused."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests import hosts
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
@@ -91,6 +92,6 @@ def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
 
 def deployments(server: RedisServer) -> dict[str, tuple[int, str]]:
     """Return version and state of each deployment on a server, by name."""
-    with server.client() as client:
-        found: Any = client.execute_command("GEARSYNC.DEPLOYMENTS")
-    return {name.decode(): (version, state.decode()) for name, version, state, _ in found}
+    host = hosts.asked(server)
+    with host.client:
+        return {name: (each.version, each.state) for name, each in host.deployments().items()}

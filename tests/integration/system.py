@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from tests import hosts
 from tests.integration.deploying import ROOT, eventually, gearsync, gearsync_json, write
-from tests.sanitizers import module_path
-from tests.servers import RedisServer
 
 
 class System:
     """Redis with a supervised worker, and one deployment.
 
     ``variables`` name the databases for it; ``away``: one of them can't be reached yet; ``options`` are those
-    of the server.
+    of the server, ``host`` is what it runs the functions on.
     """
 
     def __init__(
@@ -31,15 +28,12 @@ class System:
         variables: dict[str, str],
         away: bool = False,
         options: Sequence[str] = ("--appendonly", "yes"),
+        host: str = "module",
     ) -> None:
         self.away = away
         self.functions = write(folder, functions)
         self.variables = {"PYTHONPATH": str(ROOT), **variables}
-        self.server = RedisServer(
-            *options,
-            module=module_path(),
-            module_arguments=("PYTHON", sys.executable),
-        )
+        self.server = hosts.server_of(host, *options)
 
     @contextlib.contextmanager
     def environment(self) -> Iterator[None]:
@@ -72,13 +66,11 @@ class System:
 
     def wait(self, seconds: int = 30) -> None:
         """Wait until all that was written is in SQL or a dead letter."""
-        with self.server.client(socket_timeout=None) as client:
-            client.execute_command("GEARSYNC.WAIT", seconds * 1000)
+        assert hosts.wait(self.server, seconds), f"{self.status()}\n{self.server.log_text()[-3000:]}"
 
     def status(self) -> dict[str, Any]:
         """Return the one deployment's part of the status."""
-        document: dict[str, Any] = json.loads(self.client.execute_command("GEARSYNC.STATUS"))
-        found: dict[str, Any] = document["deployments"][0]
+        found: dict[str, Any] = hosts.status(self.server)["deployments"][0]
         return found
 
     def target(self, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import hosts
 from tests.integration.deploying import (
     FUNCTIONS,
     PERSONS,
@@ -31,8 +32,8 @@ def database(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def server(database: str) -> Iterator[RedisServer]:
-    with redis_with_module() as running:
+def server(host: str, database: str) -> Iterator[RedisServer]:
+    with hosts.server_of(host) as running:
         yield running
 
 

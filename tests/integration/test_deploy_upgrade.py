@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
+from tests import hosts
 from tests.integration.deploying import (
     FUNCTIONS,
     PERSONS,
     deployments,
     eventually,
     gearsync,
-    redis_with_module,
     rows,
     worker_environment,
     write,
@@ -68,11 +68,11 @@ class Writer(threading.Thread):
 
 
 @pytest.fixture
-def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
+def server(host: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
     run_sql(database_url, PERSONS)
     for name, value in worker_environment(database_url).items():
         monkeypatch.setenv(name, value)
-    with redis_with_module() as running:
+    with hosts.server_of(host) as running:
         yield running
 
 

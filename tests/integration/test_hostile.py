@@ -57,11 +57,12 @@ def retry(world: World, letters: int | None = None) -> bool:
 
 
 @pytest.mark.parametrize("database", EVERYWHERE)
-def test_hostile(database: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    world = World(database, request.getfixturevalue(f"{database}_url"), tmp_path, SEED)
+def test_hostile(host: str, database: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    world = World(database, request.getfixturevalue(f"{database}_url"), tmp_path, SEED, host)
     with world.system:
         pids = world.pids()
-        cases = list(world.maker.cases(CASES))
+        # RedisGears cuts a key at its first NUL byte.
+        cases = [each for each in world.maker.cases(CASES) if host == "module" or b"\0" not in each.key]
         bad = [case for case in cases if case.letter]
         world.run([command for case in cases for command in case.commands])
         assert_none([*wrong_letters(cases, world.letters()), *wrong_rows(rows_of(cases), world.rows())])

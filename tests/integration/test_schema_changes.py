@@ -69,9 +69,9 @@ def change_table(url: str, columns: str, copied: str) -> None:
 
 
 @pytest.fixture
-def system(database_url: str, tmp_path: Path) -> Iterator[System]:
+def system(host: str, database_url: str, tmp_path: Path) -> Iterator[System]:
     run_sql(database_url, f"CREATE TABLE persons ({BEFORE})")
-    found = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url})
+    found = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host)
     with found:
         yield found
 

@@ -6,9 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-import redis
-
+from tests import hosts
 from tests.integration.deploying import eventually, gearsync, rows
 from tests.integration.system import System
 from tests.servers import run_sql
@@ -44,15 +42,16 @@ def persons(url: str) -> list[tuple[Any, ...]]:
     return rows(url, "SELECT id, name, age FROM persons ORDER BY id")
 
 
-def test_rows_follow_hashes(database_url: str, tmp_path: Path) -> None:
+def test_rows_follow_hashes(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    with System(tmp_path, PLAIN, {"FIRST_DB_URL": database_url}) as client:
-        system_wait(client)
+    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": database_url}, host=host)
+    with system as client:
+        system.wait()
         client.hset("person:1", mapping={"name": "Ada", "age": 36})
         client.hset("person:2", mapping={"age": 7})
         client.hset("person:3", mapping={"name": "Joe", "age": 50})
         client.hset("person:4", mapping={"name": "Moe", "other": "not mapped"})
-        system_wait(client)
+        system.wait()
         assert persons(database_url) == [(1, "Ada", 36), (2, "nobody", 7), (3, "Joe", 50), (4, "Moe", None)]
         client.hincrby("person:1", "age", 1)
         client.hdel("person:2", "age")
@@ -64,7 +63,7 @@ def test_rows_follow_hashes(database_url: str, tmp_path: Path) -> None:
             pipe.hdel("person:1", "name")
             pipe.execute()
         client.eval("redis.call('HSET', KEYS[1], 'age', 9)", 1, "person:7")
-        system_wait(client)
+        system.wait()
         assert persons(database_url) == [
             (1, None, 37),
             (2, "Eve", None),
@@ -76,11 +75,7 @@ def test_rows_follow_hashes(database_url: str, tmp_path: Path) -> None:
         eventually(lambda: [row[0] for row in persons(database_url)] == [1, 2, 5, 6])
 
 
-def system_wait(client: redis.Redis) -> None:
-    client.execute_command("GEARSYNC.WAIT", 9000)
-
-
-def test_keys_of_several_parts(database_url: str, tmp_path: Path) -> None:
+def test_keys_of_several_parts(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(
         database_url,
         "CREATE TABLE orders (id INTEGER, region VARCHAR(10), total NUMERIC(9, 2), PRIMARY KEY (region, id))",
@@ -88,12 +83,13 @@ def test_keys_of_several_parts(database_url: str, tmp_path: Path) -> None:
     functions = (
         HEAD + 'WriteBehind(keys="order:{region}:{id}", table="orders", columns=["total"], target=first)\n'
     )
-    with System(tmp_path, functions, {"FIRST_DB_URL": database_url}) as client:
+    system = System(tmp_path, functions, {"FIRST_DB_URL": database_url}, host=host)
+    with system as client:
         for region, number, total in (("eu", 1, "1.50"), ("us", 1, "2"), ("eu", 2, "3")):
             client.hset(f"order:{region}:{number}", "total", total)
         client.hset("order:eu:1:more", "total", "9")
         client.delete("order:us:1")
-        system_wait(client)
+        system.wait()
         found = rows(database_url, "SELECT region, id, total FROM orders ORDER BY region, id")
         assert [(region, number, float(total)) for region, number, total in found] == [
             ("eu", 1, 1.5),
@@ -101,21 +97,22 @@ def test_keys_of_several_parts(database_url: str, tmp_path: Path) -> None:
         ]
 
 
-def test_policies_keep_rows(tmp_path: Path) -> None:
+def test_policies_keep_rows(host: str, tmp_path: Path) -> None:
     url = sqlite(tmp_path / "first", PERSONS)
     functions = PLAIN.replace("target=first", 'target=first, on_delete="keep", on_expire="keep"')
-    with System(tmp_path, functions, {"FIRST_DB_URL": url}) as client:
+    system = System(tmp_path, functions, {"FIRST_DB_URL": url}, host=host)
+    with system as client:
         client.hset("person:1", "name", "Ada")
         client.hset("person:2", "name", "Eve")
-        system_wait(client)
+        system.wait()
         client.delete("person:1")
         client.pexpire("person:2", 1)
         eventually(lambda: not client.exists("person:2"))
-        system_wait(client)
+        system.wait()
         assert persons(url) == [(1, "Ada", None), (2, "Eve", None)]
 
 
-def test_a_target_that_is_away_holds_up_nobody_and_gets_all_in_the_end(tmp_path: Path) -> None:
+def test_a_target_that_is_away_holds_up_nobody_and_gets_all_in_the_end(host: str, tmp_path: Path) -> None:
     """Redis goes on, the other target goes on, and the worker says what it waits for."""
     functions = HEAD + (
         'second = Target("env:SECOND_DB_URL", name="second")\n'
@@ -125,7 +122,7 @@ def test_a_target_that_is_away_holds_up_nobody_and_gets_all_in_the_end(tmp_path:
     )
     url = sqlite(tmp_path / "first", PERSONS, "CREATE TABLE ages (id INTEGER PRIMARY KEY, age INTEGER)")
     variables = {"FIRST_DB_URL": url, "SECOND_DB_URL": f"sqlite:///{tmp_path / 'second' / 'target.db'}"}
-    system = System(tmp_path, functions, variables, away=True)
+    system = System(tmp_path, functions, variables, away=True, host=host)
     with system as client:
         longest = 0.0
         for number in range(500):
@@ -163,9 +160,9 @@ WriteBehind(keys="person:{id}", table="persons", columns=["name", "age"], target
 )
 
 
-def test_a_transform_changes_drops_and_may_fail(tmp_path: Path) -> None:
+def test_a_transform_changes_drops_and_may_fail(host: str, tmp_path: Path) -> None:
     url = sqlite(tmp_path / "first", PERSONS)
-    system = System(tmp_path, TRANSFORM, {"FIRST_DB_URL": url})
+    system = System(tmp_path, TRANSFORM, {"FIRST_DB_URL": url}, host=host)
     with system as client:
         client.hset("person:1", mapping={"name": "Ada", "years": 36})
         client.hset("person:2", mapping={"name": "drop", "years": 1})
@@ -178,10 +175,12 @@ def test_a_transform_changes_drops_and_may_fail(tmp_path: Path) -> None:
         assert letter["reason"] == "the transform of persons raised ValueError: no such person"
 
 
-def test_refused_rows_are_dead_letters_and_the_others_arrive(database_url: str, tmp_path: Path) -> None:
+def test_refused_rows_are_dead_letters_and_the_others_arrive(
+    host: str, database_url: str, tmp_path: Path
+) -> None:
     """By the worker (no integer, too long) and by the database alone (a double e-mail)."""
     run_sql(database_url, PERSONS)
-    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": database_url}, host=host)
     with system as client:
         client.hset("person:0", mapping={"name": "first", "email": "a@b"})
         system.wait()
@@ -225,9 +224,9 @@ def test_refused_rows_are_dead_letters_and_the_others_arrive(database_url: str, 
         assert system.letters() == []
 
 
-def test_a_table_that_is_gone_is_waited_for(database_url: str, tmp_path: Path) -> None:
+def test_a_table_that_is_gone_is_waited_for(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": database_url}, host=host)
     with system as client:
         client.hset("person:1", "name", "Ada")
         system.wait()
@@ -241,9 +240,9 @@ def test_a_table_that_is_gone_is_waited_for(database_url: str, tmp_path: Path) -
         assert persons(database_url) == [(2, "Eve", None), (3, "Joe", None)]
 
 
-def test_an_entry_that_is_no_change_is_a_dead_letter(tmp_path: Path) -> None:
+def test_an_entry_that_is_no_change_is_a_dead_letter(host: str, tmp_path: Path) -> None:
     url = sqlite(tmp_path / "first", PERSONS)
-    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url})
+    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url}, host=host)
     with system as client:
         lane = system.status()["targets"][0]["lanes"][0]["stream"]
         client.xadd(lane, {"hello": "world"})
@@ -255,9 +254,9 @@ def test_an_entry_that_is_no_change_is_a_dead_letter(tmp_path: Path) -> None:
         assert all("no change" in letter["reason"] for letter in system.letters())
 
 
-def test_a_restart_of_redis_resumes(tmp_path: Path) -> None:
+def test_a_restart_of_redis_resumes(host: str, tmp_path: Path) -> None:
     url = sqlite(tmp_path / "first", PERSONS)
-    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url})
+    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url}, host=host)
     with system as client:
         client.hset("person:1", "name", "Ada")
         system.wait()
@@ -270,10 +269,10 @@ def test_a_restart_of_redis_resumes(tmp_path: Path) -> None:
         assert rows(url, "SELECT applied FROM gearsync_checkpoint") == [(2,)]
 
 
-def test_two_deployments_have_two_workers(tmp_path: Path) -> None:
+def test_two_deployments_have_two_workers(host: str, tmp_path: Path) -> None:
     """One deployment's faults are its own: the other goes on while one waits for its table."""
     url = sqlite(tmp_path / "first", PERSONS)
-    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url})
+    system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url}, host=host)
     with system as client:
         broken = tmp_path / "broken.py"
         broken.write_text(PLAIN.replace("person:", "order:").replace('table="persons"', 'table="orders"'))
@@ -282,7 +281,6 @@ def test_two_deployments_have_two_workers(tmp_path: Path) -> None:
         for number in range(3):
             client.hset(f"order:{number}", "name", "x")
             client.hset(f"person:{number}", "name", "y")
-        client.execute_command("GEARSYNC.WAIT", 9000, "DEPLOYMENT", "functions")
+        assert hosts.wait(system.server, 9, "functions")
         assert len(persons(url)) == 3
-        with pytest.raises(redis.ResponseError, match="TIMEOUT"):
-            client.execute_command("GEARSYNC.WAIT", 10, "DEPLOYMENT", "broken")
+        assert not hosts.wait(system.server, 0.01, "broken")

@@ -92,14 +92,14 @@ def tables_of(database: str, names: Names) -> Iterator[str]:
 class World:
     """One database and its system; ``maker`` makes the cases."""
 
-    def __init__(self, database: str, url: str, folder: Path, seed: int) -> None:
+    def __init__(self, database: str, url: str, folder: Path, seed: int, host: str) -> None:
         self.database = database
         self.url = url
         self.maker = Maker(database, seed)
         self.quoted = Quoted(database)
         for statement in tables_of(database, self.maker.names):
             run_sql(url, statement)
-        self.system = System(folder, functions_of(self.maker.names), {"HOSTILE_DB_URL": url})
+        self.system = System(folder, functions_of(self.maker.names), {"HOSTILE_DB_URL": url}, host=host)
 
     def run(self, commands: Sequence[tuple[Any, ...]]) -> None:
         """Send commands, and wait until what they changed is in SQL or a dead letter."""
