@@ -16,12 +16,11 @@ _RATE = re.compile(r"([0-9.]+) requests per second")
 _P50 = re.compile(r"p50=([0-9.]+) msec")
 
 
-def _measure(server: RedisServer, fields: int, pipeline: int, requests: int) -> tuple[float, float]:
-    """Return requests a second and p50 in ms, by redis-benchmark with 50 clients."""
+def measure(server: RedisServer, pairs: list[str], pipeline: int, requests: int) -> tuple[float, float]:
+    """Return requests a second and p50 in ms, by redis-benchmark with 50 clients; ``pairs``: the hash."""
     program = shutil.which("redis-benchmark")
     if program is None:
         raise ServerError("no redis-benchmark: apt-get install redis-tools")
-    pairs = [text for number in range(fields) for text in (f"field{number}", f"value{number}")]
     command = [program, "-p", str(server.port), "-c", "50", "-P", str(pipeline), "-n", str(requests)]
     command += ["-r", str(KEYS), "-q", "HSET", "person:__rand_int__", *pairs]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -34,7 +33,8 @@ def _round(module: bool, fields: int, pipeline: int, requests: int, aof: str) ->
     with systems.redis(*options, module=module) as server:
         if module:
             systems.capture_only(server, fields)
-        return _measure(server, fields, pipeline, requests)
+        pairs = [text for number in range(fields) for text in (f"field{number}", f"value{number}")]
+        return measure(server, pairs, pipeline, requests)
 
 
 def _case(fields: int, pipeline: int, aof: str, quick: bool) -> Row:

@@ -28,7 +28,7 @@ _FUNCTIONS = f"""
 from connectors import Target
 from gears import WriteBehind, deployment_settings
 
-deployment_settings(name="bench", worker="external", backlog={{"entries": 0, "bytes": 0}})
+deployment_settings(name="bench", worker="WORKER", backlog={{"entries": 0, "bytes": 0}})
 WriteBehind(
     keys="person:{{person_id}}",
     table="persons",
@@ -78,11 +78,11 @@ def capture_only(server: RedisServer, fields: int) -> None:
         )
 
 
-def deploy(server: RedisServer, url: str) -> None:
-    """Deploy the function for ``persons`` by the real command; its worker is external."""
+def deploy(server: RedisServer, url: str, worker: str = "external") -> None:
+    """Deploy the function for ``persons`` by the real command."""
     with tempfile.TemporaryDirectory(prefix="gearsync-bench-") as folder:
         source = Path(folder) / "functions.py"
-        source.write_text(_FUNCTIONS)
+        source.write_text(_FUNCTIONS.replace("WORKER", worker))
         command = [sys.executable, "-m", "deploy", "deploy", str(source), "--redis", server.url]
         done = subprocess.run(
             command, env={**os.environ, URL_VARIABLE: url}, capture_output=True, text=True, check=False
