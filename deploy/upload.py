@@ -107,7 +107,10 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
     try:
         for site in sites:
             with errors_of(site.address):
-                site.shard.host.prepare(len(sites))
+                site.shard.host.prepare()
+        for site in sites:
+            with errors_of(site.address):
+                site.shard.host.require_ready(len(sites))
                 site.tag = _tag(site.shard)
                 _upload_wheels(site, deployment, plan.wheels, progress)
         with errors_of(sites[0].address):

@@ -54,8 +54,12 @@ class Host(abc.ABC):
         """Return why the shard would not take a deployment; empty: it would."""
 
     @abc.abstractmethod
-    def prepare(self, shards: int) -> None:
-        """Make ready for a deploy to so many shards, before any of them gets it."""
+    def prepare(self) -> None:
+        """Make ready for a deploy; called on all shards before the next method is on any."""
+
+    @abc.abstractmethod
+    def require_ready(self, shards: int) -> None:
+        """Refuse when a deploy to so many shards can't go well, before any of them gets it."""
 
     @abc.abstractmethod
     def bring(self, deployment: Deployment, progress: Callable[[str], None]) -> None:

@@ -35,7 +35,10 @@ class ModuleHost(Host):
             return f"the shard refuses the deployment: {error}"
         return ""
 
-    def prepare(self, shards: int) -> None:
+    def prepare(self) -> None:
+        pass
+
+    def require_ready(self, shards: int) -> None:
         pass
 
     def bring(self, deployment: Deployment, progress: Callable[[str], None]) -> None:

@@ -24,6 +24,8 @@ from gears.redisgears.names import DEAD, LANE, family, session
 
 PREFIX = session("")
 POLL_SECONDS = 0.02
+MEETING_SECONDS = 10.0
+"""How long the shards may take to find each other."""
 READERS = ("KeysReader", "StreamReader", "CommandReader")
 """Capture ends first; who answers for the deployment goes last."""
 
@@ -81,19 +83,27 @@ class RedisGearsHost(Host):
         problems += self._stranded(deployment)
         return "; ".join(problems)
 
-    def prepare(self, shards: int) -> None:
-        info: Any = self.client.info("cluster")
-        if not info.get("cluster_enabled"):
+    def prepare(self) -> None:
+        if self._is_in_cluster():
+            self.client.execute_command("RG.REFRESHCLUSTER")
+
+    def require_ready(self, shards: int) -> None:
+        if not self._is_in_cluster():
             return
-        self.client.execute_command("RG.REFRESHCLUSTER")
-        seen: Any = self.client.execute_command("RG.INFOCLUSTER")
-        # MyId, MyRunId, each with its value; the nodes.
-        count = len(seen[4]) if isinstance(seen, list) and len(seen) > 4 else 0
-        if count != shards:
-            raise redis.ResponseError(
-                f"RedisGears on this shard sees {count} of {shards} shards of the cluster, also after "
-                "RG.REFRESHCLUSTER"
-            )
+        deadline = time.monotonic() + MEETING_SECONDS
+        while True:
+            seen: Any = self.client.execute_command("RG.INFOCLUSTER")
+            nodes = [as_dict(each) for each in seen[-1]] if isinstance(seen, list) else []
+            # Who has not answered yet has no runid.
+            met = {each["id"] for each in nodes if each["runid"] is not None}
+            if len(met) == shards:
+                return
+            if time.monotonic() > deadline:
+                raise redis.ResponseError(
+                    f"RedisGears on this shard has met {len(met)} of {shards} shards of the cluster, also "
+                    f"{MEETING_SECONDS:g} s after RG.REFRESHCLUSTER"
+                )
+            time.sleep(POLL_SECONDS)
 
     def bring(self, deployment: Deployment, progress: Progress) -> None:
         missing = drivers.needs(self.packages, deployment).missing
@@ -157,6 +167,10 @@ class RedisGearsHost(Host):
                 return False
             time.sleep(POLL_SECONDS)
 
+    def _is_in_cluster(self) -> bool:
+        info: Any = self.client.info("cluster")
+        return bool(info.get("cluster_enabled"))
+
     # -- Sessions and registrations ----------------------------------------------------------------------
 
     def _sessions(self) -> dict[str, list[dict[str, Any]]]:
@@ -173,7 +187,12 @@ class RedisGearsHost(Host):
     def _unregister(self, readers: list[dict[str, Any]], reader: str) -> None:
         for each in readers:
             if text(each["reader"]) == reader:
-                self.client.execute_command("RG.UNREGISTER", each["id"])
+                try:
+                    self.client.execute_command("RG.UNREGISTER", each["id"])
+                except redis.ResponseError as error:
+                    # What another shard was told, RedisGears tells this one by itself.
+                    if "not registered" not in str(error):
+                        raise
 
     def _upload(self, deployment: Deployment) -> None:
         needed = drivers.needs(self.packages, deployment).requirements

@@ -11,7 +11,6 @@ from gears.commands import Commands
 
 execute = redisgears.executeCommand
 atomic = redisgears.atomicCtx
-hashtag = redisgears.getMyHashTag
 
 
 def log(text: str, level: str = "notice") -> None:

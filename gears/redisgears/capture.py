@@ -13,7 +13,7 @@ from typing import Any
 from gears import change as changes
 from gears.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
-from gears.redisgears.names import dead_of
+from gears.redisgears.names import NOT_TEXT, dead_of
 from gears.redisgears.shard import Shard
 
 OWN_KEYS = b"gearsync:"
@@ -126,7 +126,11 @@ class Capture:
         """Append a key's state to a lane: a hash under ``op``, none under ``gone`` (empty: not at all)."""
         image = group.image(key)
         if image is not None:
-            execute("XADD", group.lane, "*", "k", key, "m", self._metas[op], *image)
+            label = "m"
+            if group.fields is None and not all(type(name) is str for name in image[::2]):
+                label = NOT_TEXT
+                image[::2] = [as_bytes(name).decode("latin-1") for name in image[::2]]
+            execute("XADD", group.lane, "*", "k", key, label, self._metas[op], *image)
         elif gone:
             execute("XADD", group.lane, "*", "k", key, "m", self._metas[gone])
         else:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import IO, Any
@@ -18,10 +20,11 @@ from connectors import Connector, ConnectorError
 from gears import change as changes
 from gears import deadletters, failpoints
 from gears.applier import Applier
-from gears.change import Change
+from gears.change import Change, Malformed
 from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.redisgears import frames
+from gears.redisgears.names import NOT_TEXT
 from gears.report import TargetReport
 
 
@@ -36,11 +39,31 @@ class Parent(logging.Handler):
         super().__init__()
         self._requests = requests
         self._answers = answers
+        self._batches: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        threading.Thread(target=self._read, daemon=True).start()
 
-    def next_batch(self) -> tuple[str, int, list[Any]]:
-        """Wait for a lane's name, its epoch and its entries. Raises EOFError when Redis is gone."""
-        stream, epoch, entries = frames.receive(self._requests)
-        return stream, epoch, entries
+    def _read(self) -> None:
+        """Read ahead: Redis' process is never held up, and the next batch is decoded while one is written."""
+        try:
+            while True:
+                message = frames.receive(self._requests)
+                if len(message) == 4:
+                    attempt, stream, epoch, entries = message
+                    decoded = changes.decode([_entry_of(each) for each in entries])
+                    self._batches.put((attempt, stream, epoch, *decoded))
+                else:
+                    self._replies.put(message)
+        except EOFError:
+            self._batches.put(None)
+            self._replies.put((0, "Redis is gone"))
+
+    def next_batch(self) -> Any:
+        """Wait for an attempt's number, a lane's name, its epoch, its changes and what is none.
+
+        None: Redis is gone.
+        """
+        return self._batches.get()
 
     def done(self, error: str, report: TargetReport) -> None:
         """Tell that the batch is committed, or why not."""
@@ -50,7 +73,7 @@ class Parent(logging.Handler):
         """Have dead letters stored; return how many are new. Raises LettersNotStored."""
         documents = [(each.id, sorted(each.functions), each.fields) for each in letters]
         frames.send(self._answers, "bury", stream, documents)
-        stored, error = frames.receive(self._requests)
+        stored, error = self._replies.get()
         if error:
             raise LettersNotStored(f"Redis did not store the dead letters: {error}")
         return int(stored)
@@ -76,17 +99,23 @@ class Process:
 
     def run(self) -> None:
         """Serve until Redis is gone."""
+        failed, error = -1, ""
         while True:
-            try:
-                stream, epoch, entries = self._parent.next_batch()
-            except EOFError:
+            request = self._parent.next_batch()
+            if request is None:
                 return
-            self._parent.done(self._try(stream, epoch, entries), self._report)
+            attempt, *batch = request
+            # What was sent before an error was known must not pass what has failed.
+            if attempt != failed:
+                error = self._try(*batch)
+            if error:
+                failed = attempt
+            self._parent.done(error, self._report)
 
-    def _try(self, stream: str, epoch: int, entries: list[Any]) -> str:
+    def _try(self, stream: str, epoch: int, found: list[Change], malformed: list[Malformed]) -> str:
         """Return why a batch is not committed; empty: it is."""
         try:
-            self._apply(self._applier(stream, epoch), stream, entries)
+            self._apply(self._applier(stream, epoch), stream, found, malformed)
         except Exception as error:
             self._close()
             said = str(error) if isinstance(error, ConnectorError) else f"{type(error).__name__}: {error}"
@@ -113,10 +142,7 @@ class Process:
         self._appliers[stream] = applier
         return applier
 
-    def _apply(self, applier: Applier, stream: str, entries: list[Any]) -> None:
-        if not entries:
-            return
-        found, malformed = changes.decode([_entry_of(each) for each in entries])
+    def _apply(self, applier: Applier, stream: str, found: list[Change], malformed: list[Malformed]) -> None:
         if malformed:
             self._bury(stream, [deadletters.of_malformed(each) for each in malformed])
         new = _without_applied(applier, found)
@@ -143,6 +169,9 @@ class Process:
 def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
     """Return an entry as bytes; RedisGears gives text wherever it is UTF-8."""
     entry_id, pairs = reply
+    if pairs[2:3] == [NOT_TEXT]:
+        pairs[2] = "m"
+        pairs[4::2] = [each.encode("latin-1") for each in pairs[4::2]]
     return entry_id.encode(), [each.encode() if type(each) is str else each for each in pairs]
 
 

@@ -8,6 +8,7 @@ less is taken.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ GROUP = "__gears_consumer_group__"
 """RedisGears' own consumer group of every stream that it reads."""
 CHUNK = 500
 """The most entries of one read: Redis makes the answer on its main thread."""
+AHEAD = 2
+"""How many pages are on their way to the database at once."""
 
 
 class Failed(Exception):
@@ -41,6 +44,7 @@ class Drain:
         self._redis = GearsCommands()
         self._process: Process | None = None
         self._busy = threading.Lock()
+        self._attempt = 0
         self.starts = 0
         self.report: dict[str, Any] = TargetReport().document()
 
@@ -53,7 +57,7 @@ class Drain:
     def open(self, stream: str, epoch: int) -> None:
         """Connect to the database and claim a lane in the background, unless that is done already."""
         if self.report["state"] != "running" and not self._busy.locked():
-            threading.Thread(target=self._try, args=(stream, epoch, []), daemon=True).start()
+            threading.Thread(target=self._try, args=(stream, epoch), daemon=True).start()
 
     def on_batch(self, stream: str) -> None:
         """Bring to SQL what RedisGears has handed out of a stream. Raises Failed."""
@@ -61,8 +65,11 @@ class Drain:
         if not pending[0]:
             return
         self._shard.refresh()
-        for entries in self._pages(stream, pending[1], pending[2]):
-            self._apply(stream, entries)
+        with self._busy:
+            error = self._bring(stream, self._shard.epoch, self._pages(stream, pending[1], pending[2]))
+        if error:
+            log(f"{stream}: {error}; trying again", "warning")
+            raise Failed(error)
 
     def _pages(self, stream: str, first: str, last: str) -> Iterator[list[Any]]:
         """Yield the entries from ``first`` to ``last``, in batches."""
@@ -78,27 +85,42 @@ class Drain:
                 return
             start = "(" + page[-1][0]
 
-    def _apply(self, stream: str, entries: list[Any]) -> None:
-        error = self._try(stream, self._shard.epoch, entries)
-        if error:
-            log(f"{stream}: {error}; trying again", "warning")
-            raise Failed(error)
-        failpoints.reach("before-ack")
-        ms, _, seq = entries[-1][0].partition("-")
-        execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
-
-    def _try(self, stream: str, epoch: int, entries: list[Any]) -> str:
-        """Return why a batch is not in SQL; empty: it is."""
+    def _try(self, stream: str, epoch: int) -> None:
         with self._busy:
-            try:
-                if self._process is None:
-                    self._process = Process(self._sources, self._payload, self._target)
-                    self.starts += 1
-                error, self.report = self._process.apply(stream, epoch, entries, self._bury)
-            except (ProcessEnded, OSError) as ended:
-                self._process = None
-                error = str(ended)
-                self.report = {**self.report, "state": "waiting", "last_error": error}
+            self._bring(stream, epoch, iter([[]]))
+
+    def _bring(self, stream: str, epoch: int, pages: Iterator[list[Any]]) -> str:
+        """Have pages written, one being read while another is written; return why not all of them are."""
+        try:
+            if self._process is None:
+                self._process = Process(self._sources, self._payload, self._target)
+                self.starts += 1
+            self._attempt += 1
+            sent: deque[list[Any]] = deque()
+            error = ""
+            for entries in pages:
+                self._process.send(self._attempt, stream, epoch, entries)
+                sent.append(entries)
+                if len(sent) == AHEAD:
+                    error = self._result(stream, sent.popleft())
+                if error:
+                    break
+            while sent:
+                error = self._result(stream, sent.popleft()) or error
+        except (ProcessEnded, OSError) as ended:
+            self._process = None
+            error = str(ended)
+            self.report = {**self.report, "state": "waiting", "last_error": error}
+        return error
+
+    def _result(self, stream: str, entries: list[Any]) -> str:
+        """Wait for a page and let its entries go; return why it is not written."""
+        assert self._process is not None
+        error, self.report = self._process.result(self._bury)
+        if not error and entries:
+            failpoints.reach("before-ack")
+            ms, _, seq = entries[-1][0].partition("-")
+            execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
         return error
 
     def _bury(self, stream: str, documents: list[Any]) -> int:

@@ -5,6 +5,10 @@ from __future__ import annotations
 LANE = "gearsync:lane:"
 DEAD = "gearsync:dead:"
 
+NOT_TEXT = "l"
+"""Stands for the label m in an entry whose names of fields are written one character a byte, since one is no
+UTF-8: RedisGears crashes when it makes a dict of such an entry."""
+
 
 def lane_prefix(deployment: str, target: str) -> str:
     """Return how the lanes of a target begin on every shard: RedisGears finds them by that."""

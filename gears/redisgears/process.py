@@ -55,15 +55,19 @@ class Process:
         except OSError as error:
             raise self._ended() from error
 
-    def apply(
-        self, stream: str, epoch: int, entries: list[Any], bury: Callable[[str, list[Any]], int]
-    ) -> tuple[str, dict[str, Any]]:
-        """Have a batch written; return why it is not committed (empty: it is), and the target's report.
+    def send(self, attempt: int, stream: str, epoch: int, entries: list[Any]) -> None:
+        """Have a batch written, unless one sent before in the same attempt is not. Raises ProcessEnded."""
+        try:
+            frames.send(self._requests, attempt, stream, epoch, entries)
+        except OSError as error:
+            raise self._ended() from error
+
+    def result(self, bury: Callable[[str, list[Any]], int]) -> tuple[str, dict[str, Any]]:
+        """Wait for the oldest batch sent; return why it is not committed (empty: it is), and the report.
 
         ``bury`` stores dead letters. Raises ProcessEnded.
         """
         try:
-            frames.send(self._requests, stream, epoch, entries)
             while True:
                 kind, *content = frames.receive(self._answers)
                 if kind == "done":

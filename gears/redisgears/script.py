@@ -15,6 +15,8 @@ from gears.redisgears import bootstrap
 from gears.redisgears.events import EVENTS
 from gears.redisgears.names import family, lane_prefix, session
 
+BATCHES = 4
+"""How many batches RedisGears hands out at once, so that one is read while another is written."""
 RETRY_SECONDS = 1
 """How long RedisGears waits before it tries a refused batch again."""
 
@@ -72,7 +74,7 @@ def _registrations(deployment: Deployment) -> list[str]:
     lines += [
         f"GB('StreamReader').limit(1).filter(on_batch).register("
         f"prefix={lane_prefix(deployment.name, target) + '*'!r}, "
-        f"mode='async_local', batch={deployment.batch}, duration={max(1, deployment.interval_ms)}, "
+        f"mode='async_local', batch={deployment.batch * BATCHES}, duration={max(1, deployment.interval_ms)}, "
         f"onFailedPolicy='retry', onFailedRetryInterval={RETRY_SECONDS}, trimStream=False, "
         "convertToStr=False, collect=False)"
         for target in deployment.targets

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import binascii
 import secrets
 import sys
 from typing import Any
 
-from gears.redisgears.api import atomic, execute, hashtag
+from gears.redisgears.api import atomic, execute
 from gears.redisgears.names import lane_prefix
 
 NO_CLUSTER = "0"
+SLOTS = 16384
 PROMOTION = 1 << 20
 """What a promotion adds at least to the epoch; a restart adds 1."""
+
+
+class NoSlot(Exception):
+    """There is no key that this node of a cluster may write."""
 
 
 def _metas() -> dict[str, str]:
@@ -35,13 +41,17 @@ class Shard:
 
         Each process raises it once; who finds another's value was a replica in between, or has another tag.
         """
-        tag = hashtag() or NO_CLUSTER
-        if tag != self.tag:
-            self.tag = tag
-            self._registry = f"gearsync:{{{tag}}}:registry"
-        meta = execute("HGET", self._registry, "meta")
+        if not self.tag:
+            self._find_tag()
+        try:
+            meta = execute("HGET", self._registry, "meta")
+        except Exception:
+            # Its slot is another shard's now, perhaps.
+            self._find_tag()
+            meta = execute("HGET", self._registry, "meta")
         if meta == self._meta and meta is not None:
             return
+        tag = self.tag
         with atomic():
             meta = execute("HGET", self._registry, "meta")
             if meta is None or _metas().get(tag) != meta:
@@ -49,6 +59,17 @@ class Shard:
         self._meta = meta
         source, _, epoch = meta.partition(" ")
         self.source, self.epoch = source, int(epoch)
+
+    def _find_tag(self) -> None:
+        """Choose the first tag of a slot that is this shard's. RedisGears' own is unknown after a restart."""
+        self.tag = NO_CLUSTER
+        if "cluster_enabled:1" in _text(execute("INFO", "cluster")):
+            owned = _own_slots(_text(execute("CLUSTER", "NODES")))
+            self.tag = next((tag for tag in map(str, range(SLOTS * 4)) if _slot(tag) in owned), "")
+            if not self.tag:
+                raise NoSlot("this node of the cluster has no slot, and so no place for its streams")
+        self._registry = f"gearsync:{{{self.tag}}}:registry"
+        self._meta = ""
 
     def _raise_epoch(self, meta: str | None) -> str:
         if meta is None:
@@ -68,10 +89,31 @@ class Shard:
         return f"{lane_prefix(deployment, target)}{{{self.tag}}}:{self.source}"
 
 
+def _slot(tag: str) -> int:
+    return binascii.crc_hqx(tag.encode(), 0) % SLOTS
+
+
+def _own_slots(nodes: str) -> set[int]:
+    """Return the slots of the node that gave this answer of CLUSTER NODES."""
+    owned: set[int] = set()
+    for line in nodes.splitlines():
+        words = line.split()
+        if len(words) > 8 and "myself" in words[2].split(","):
+            for word in words[8:]:
+                first, _, last = word.partition("-")
+                # [slot->-node] is a slot on its way.
+                if first.isdigit():
+                    owned.update(range(int(first), int(last or first) + 1))
+    return owned
+
+
+def _text(reply: Any) -> str:
+    return reply if isinstance(reply, str) else bytes(reply).decode("latin-1")
+
+
 def _was_promoted() -> bool:
     """Whether this server became a primary by a promotion, and not by its start."""
-    info: Any = execute("INFO", "replication")
-    text = info if isinstance(info, str) else bytes(info).decode("latin-1")
+    text = _text(execute("INFO", "replication"))
     return any(
         line.startswith("second_repl_offset:") and line.strip() != "second_repl_offset:-1"
         for line in text.splitlines()
