@@ -118,6 +118,15 @@ class Shards:
                 place = error.host, error.port
         return client.execute_command(*command)
 
+    def make_ready(self) -> None:
+        """Have all shards meet, before one of them gets something for all. Raises ShardError."""
+        for shard in self.shards:
+            with errors_of(shard.address):
+                shard.host.prepare()
+        for shard in self.shards:
+            with errors_of(shard.address):
+                shard.host.require_ready(len(self.shards))
+
     def again(self) -> Shards:
         """Find the primaries as they are now; a cluster's by any of those known, if the URL's is away.
 

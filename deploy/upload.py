@@ -102,15 +102,12 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
     far as it can be reached.
     """
     deployment = plan.deployment
-    assert deployment is not None
+    assert deployment is not None and plan.shards is not None
     sites = _sites(plan, deployment)
     try:
+        plan.shards.make_ready()
         for site in sites:
             with errors_of(site.address):
-                site.shard.host.prepare()
-        for site in sites:
-            with errors_of(site.address):
-                site.shard.host.require_ready(len(sites))
                 site.tag = _tag(site.shard)
                 _upload_wheels(site, deployment, plan.wheels, progress)
         with errors_of(sites[0].address):

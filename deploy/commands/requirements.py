@@ -70,9 +70,7 @@ def import_file(file: Path, url: str, as_json: bool) -> None:
         raise CommandError(f"{file} can't be read: {error.strerror}.") from error
     with shards.connect(url) as found, Progress() as progress:
         there = _packages(found)
-        for shard in found.shards:
-            with shards.errors_of(shard.address):
-                shard.host.prepare(len(found.shards))
+        found.make_ready()
         for bundle in bundles:
             _warn_of_others(bundle, there)
             progress.show(f"Installing {bundle.requirement} on every shard")
