@@ -16,6 +16,7 @@ from tests.servers import RedisServer
 #: Stands before the C library's function of that name, in the server alone. The offset (ms) is shared memory.
 SOURCE = """
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -38,6 +39,12 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
     int result = (int)syscall(SYS_clock_gettime, clock, now);
     if (clock == CLOCK_MONOTONIC && offset_ms != NULL) now->tv_sec += *offset_ms / 1000;
     return result;
+}
+
+/* Valkey 8.1 and newer load modules such that the C library's own function would come first in them. */
+void *dlopen(const char *name, int flags) {
+    void *(*next)(const char *, int) = (void *(*)(const char *, int))dlsym(RTLD_NEXT, "dlopen");
+    return next(name, flags & ~RTLD_DEEPBIND);
 }
 """
 

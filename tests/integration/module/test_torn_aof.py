@@ -13,6 +13,7 @@ from tests.integration.module.driving import (
     deploy,
     lanes,
     module_server,
+    server_version,
     wait_for,
 )
 
@@ -24,7 +25,7 @@ def rewriting(client: redis.Redis) -> bool:
 
 @pytest.mark.parametrize("torn", [1, 20, 60], ids="bytes-{}".format)
 def test_a_torn_transaction_never_comes_back(torn: int) -> None:
-    """The server cuts off the torn command alone, which leaves an open MULTI in the file."""
+    """The server cuts off the torn command alone, which leaves an open MULTI in the file; Valkey 9 cuts it all."""
     with module_server(*ALWAYS) as server:
         with connect(server) as client:
             deploy(client)
@@ -40,8 +41,9 @@ def test_a_torn_transaction_never_comes_back(torn: int) -> None:
         with connect(server) as client:
             assert not client.exists("person:2")
             assert [each.key for each in changes(client)] == ["person:1"]
-            wait_for(lambda: "is written anew" in server.log_text(), "the module sees the torn file")
-            wait_for(lambda: not rewriting(client), "the file is written anew")
+            if server_version() < (9, 0):
+                wait_for(lambda: "is written anew" in server.log_text(), "the module sees the torn file")
+                wait_for(lambda: not rewriting(client), "the file is written anew")
             client.hset("person:3", "first", "Joe")
         server.restart()
         with connect(server) as client:
