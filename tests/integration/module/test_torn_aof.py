@@ -25,7 +25,7 @@ def rewriting(client: redis.Redis) -> bool:
 
 @pytest.mark.parametrize("torn", [1, 20, 60], ids="bytes-{}".format)
 def test_a_torn_transaction_never_comes_back(torn: int) -> None:
-    """The server cuts off the torn command alone, which leaves an open MULTI in the file; Valkey 9 cuts it all."""
+    """A server cuts off the torn command alone, and MULTI stays open in the file; Valkey 9 cuts it all."""
     with module_server(*ALWAYS) as server:
         with connect(server) as client:
             deploy(client)
