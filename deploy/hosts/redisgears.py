@@ -179,7 +179,8 @@ class RedisGearsHost(Host):
         found = {}
         for each in map(as_dict, reply):
             name = text(each["ID"])
-            readers = [as_dict(registration) for registration in each["registrations"]]
+            # One that is being unregistered has no reader any more.
+            readers = [one for one in map(as_dict, each["registrations"]) if "reader" in one]
             if name.startswith(PREFIX) and any(text(one["reader"]) == "CommandReader" for one in readers):
                 found[name[len(PREFIX) :]] = readers
         return found

@@ -27,6 +27,8 @@ from gears.redisgears import frames
 from gears.redisgears.names import NOT_TEXT
 from gears.report import TargetReport
 
+NICENESS = 10
+
 
 class LettersNotStored(Exception):
     """Redis did not take the dead letters, so nothing may be committed."""
@@ -184,6 +186,8 @@ def _without_applied(applier: Applier, found: list[Change]) -> list[Change]:
 def main(requests: IO[bytes]) -> None:
     """Be that process: first comes the deployment, then batch after batch."""
     payload, target = frames.receive(requests)
+    # Clients come first: what waits is in Redis, and can wait on.
+    os.nice(NICENESS)
     # What a transform prints goes where errors go, and not between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -1,0 +1,146 @@
+"""What is RedisGears' own: promotions, flushes, targets that go, deployments that share prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import hosts
+from tests.integration.deploying import eventually, gearsync, rows, write
+from tests.redisgears import RedisGears, skip_without_redisgears
+from tests.servers import run_sql
+
+skip_without_redisgears()
+
+FUNCTIONS = """
+from connectors import Target
+from gears import WriteBehind, deployment_settings
+
+deployment_settings(name="people")
+first = Target("env:FIRST_DB_URL", name="first")
+second = Target("env:SECOND_DB_URL", name="second")
+WriteBehind(keys="person:{id}", table="persons", columns=["name"], target=first)
+"""
+SECOND = 'WriteBehind(keys="person:{id}", table="persons", columns=["name"], target=second, name="copy")\n'
+PERSONS = "CREATE TABLE persons (id INTEGER PRIMARY KEY, name VARCHAR(40))"
+
+
+@pytest.fixture
+def database(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    run_sql(sqlite_url, PERSONS)
+    monkeypatch.setenv("FIRST_DB_URL", sqlite_url)
+    monkeypatch.setenv("SECOND_DB_URL", f"sqlite:///{tmp_path / 'away' / 'second.db'}")
+    return sqlite_url
+
+
+@pytest.fixture
+def server(database: str) -> Iterator[RedisGears]:
+    with RedisGears("--appendonly", "yes") as running:
+        yield running
+
+
+def deploy(server: RedisGears, folder: Path, functions: str, *options: str, code: int = 0) -> str:
+    done = gearsync("deploy", write(folder, functions), "--redis", server.url, *options)
+    assert done.returncode == code, done.stdout + done.stderr
+    return " ".join((done.stdout + done.stderr).split())
+
+
+def names(url: str) -> list[tuple[int, str]]:
+    return [(row[0], row[1]) for row in rows(url, "SELECT id, name FROM persons ORDER BY id")]
+
+
+def test_a_replica_that_is_promoted_goes_on_where_sql_is(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    with RedisGears("--replicaof", f"127.0.0.1 {server.port}") as replica, replica.client() as other:
+        eventually(lambda: other.info("replication")["master_link_status"] == "up")
+        deploy(server, tmp_path, FUNCTIONS)
+        with server.client() as client:
+            client.hset("person:1", "name", "Ada")
+            assert hosts.wait(server, 30)
+            assert client.execute_command("WAIT", 1, 5000) == 1
+        before = hosts.status(server)
+        # A replica gets data by replication, but what is registered by a synchronisation alone.
+        other.replicaof("NO", "ONE")
+        server.kill9()
+        if not replica.registrations():
+            deploy(replica, tmp_path, FUNCTIONS)
+        other.hset("person:2", "name", "Eve")
+        other.hset("person:1", "name", "Ada Lovelace")
+        assert hosts.wait(replica, 30)
+        assert names(database) == [(1, "Ada Lovelace"), (2, "Eve")]
+        after = hosts.status(replica)
+        assert after["source"] == before["source"]
+        assert after["epoch"] >= before["epoch"] + (1 << 20) - 1
+
+
+def test_after_a_flush_writes_are_captured_and_rows_stay(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    deploy(server, tmp_path, FUNCTIONS)
+    with server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        assert hosts.wait(server, 30)
+        client.flushall()
+        client.hset("person:2", "name", "Eve")
+        assert hosts.wait(server, 30)
+    assert names(database) == [(1, "Ada"), (2, "Eve")]
+
+
+def test_a_version_without_a_target_that_has_changes_is_refused(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    deploy(server, tmp_path, FUNCTIONS + SECOND, "--offline", "--timeout", "1", code=1)
+    with server.client() as client:
+        client.hset("person:1", "name", "Ada")
+    said = deploy(server, tmp_path, FUNCTIONS, code=1)
+    assert "1 changes still wait for the target second" in said
+    (tmp_path / "away").mkdir()
+    run_sql(f"sqlite:///{tmp_path / 'away' / 'second.db'}", PERSONS)
+    assert hosts.wait(server, 30)
+    deploy(server, tmp_path, FUNCTIONS)
+    with server.client() as client:
+        client.hset("person:1", "name", "Eve")
+    assert hosts.wait(server, 30)
+    assert names(database) == [(1, "Eve")]
+
+
+def test_what_waits_can_be_discarded(server: RedisGears, tmp_path: Path) -> None:
+    deploy(server, tmp_path, FUNCTIONS + SECOND, "--offline", "--timeout", "1", code=1)
+    with server.client() as client:
+        for number in range(20):
+            client.hset(f"person:{number}", "name", "x")
+        late = gearsync("undeploy", "people", "--redis", server.url, "--timeout", "1")
+        assert late.returncode == 1
+        assert "20 changes to apply" in late.stderr
+        client.hset("person:100", "name", "after the capture's end")
+        done = gearsync("undeploy", "people", "--redis", server.url, "--discard")
+        assert done.returncode == 0, done.stderr
+        assert "20 waiting changes dropped" in done.stdout
+        assert [key for key in client.keys("gearsync:*") if not key.endswith(b":registry")] == []
+    assert server.registrations() == []
+
+
+def test_prefixes_that_begin_alike_capture_each_key_once(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    run_sql(database, "CREATE TABLE admins (id INTEGER PRIMARY KEY, name VARCHAR(40))")
+    more = 'WriteBehind(keys="person:admin:{id}", table="admins", columns=["name"], target=first)\n'
+    deploy(server, tmp_path, FUNCTIONS + more)
+    run_sql(database, PERSONS.replace("persons", "others"))
+    other = FUNCTIONS.replace('name="people"', 'name="others"').replace('"person:{id}"', '"per:{id}"')
+    other = other.replace('"persons"', '"others"')
+    deploy(server, tmp_path, other)
+    with server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        client.hset("person:admin:1", "name", "root")
+        client.hset("per:2", "name", "Eve")
+        client.hset(b"person:3\xff", "name", "no number")
+    assert hosts.wait(server, 30)
+    assert names(database) == [(1, "Ada")]
+    assert rows(database, "SELECT id, name FROM admins") == [(1, "root")]
+    assert rows(database, "SELECT id, name FROM others") == [(2, "Eve")]
+    captured = {each["name"]: each["captured"] for each in hosts.status(server)["deployments"]}
+    assert captured == {"people": 3, "others": 1}

@@ -1,0 +1,58 @@
+"""The script that is uploaded to RedisGears."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from connectors import Target
+from gears.deployment import Deployment
+from gears.functions import Function
+from gears.mapping import Mapping
+from gears.redisgears import script
+from gears.redisgears.names import dead_of, family, lane_prefix, session
+from gears.template import Template
+
+
+def deployment(*templates: str) -> Deployment:
+    functions = [
+        Function(f"f{number}", Mapping(Template(text), "persons", {"name": "name"}), "reporting")
+        for number, text in enumerate(templates)
+    ]
+    targets = {"reporting": Target("env:REPORTING_DB_URL", name="reporting")}
+    return Deployment("people", functions=functions, targets=targets)
+
+
+@pytest.mark.parametrize(
+    ("templates", "prefixes"),
+    [
+        (["person:{id}"], ["person:"]),
+        (["person:admin:{id}", "person:{id}"], ["person:"]),
+        (["a:{id}", "ab:{id}", "a:b:{id}"], ["a:", "ab:"]),
+        (["{id}", "person:{id}"], [""]),
+    ],
+)
+def test_no_key_begins_with_two_prefixes(templates: list[str], prefixes: list[str]) -> None:
+    assert script.prefixes(deployment(*templates)) == prefixes
+
+
+def test_the_script_is_python_and_the_same_each_time() -> None:
+    made = script.make(deployment("person:{id}"))
+    assert made == script.make(deployment("person:{id}"))
+    assert made != script.make(deployment("people:{id}"))
+    ast.parse(made)
+
+
+def test_what_runs_beside_redis_only_stays_there() -> None:
+    names = set(script.sources())
+    assert {"gears.applier", "gears.redisgears.child", "connectors.postgres"} <= names
+    assert not names & {"gears.worker", "gears.runner", "gears.redisgears.script"}
+
+
+def test_names() -> None:
+    lane = lane_prefix("people", "reporting") + "{0}:abc"
+    assert lane == "gearsync:lane:people:reporting:{0}:abc"
+    assert dead_of(lane) == "gearsync:dead:people:reporting:{0}:abc"
+    assert session("people") == "gearsync-people"
+    assert not family("people_x").startswith(family("people"))
