@@ -111,6 +111,12 @@ class Drain:
             self._process = None
             error = str(ended)
             self.report = {**self.report, "state": "waiting", "last_error": error}
+        except BaseException:
+            # What it would still answer belongs to this attempt, and nobody would read it.
+            process, self._process = self._process, None
+            if process is not None:
+                process.kill()
+            raise
         return error
 
     def _result(self, stream: str, entries: list[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -78,6 +79,15 @@ class Process:
                     frames.send(self._requests, *_attempt(bury, *content))
         except (OSError, EOFError) as error:
             raise self._ended() from error
+
+    def kill(self) -> None:
+        """End the process at once; the batch in flight is rolled back."""
+        self._popen.kill()
+        self._popen.wait()
+        with contextlib.suppress(OSError):
+            # What it did not read goes nowhere.
+            self._requests.close()
+        self._answers.close()
 
     def close(self) -> None:
         """End the process, after the batch in flight."""

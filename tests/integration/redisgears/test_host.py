@@ -62,11 +62,9 @@ def test_a_replica_that_is_promoted_goes_on_where_sql_is(
             assert hosts.wait(server, 30)
             assert client.execute_command("WAIT", 1, 5000) == 1
         before = hosts.status(server)
-        # A replica gets data by replication, but what is registered by a synchronisation alone.
-        other.replicaof("NO", "ONE")
+        assert len(replica.registrations()) == len(server.registrations()) == 3
         server.kill9()
-        if not replica.registrations():
-            deploy(replica, tmp_path, FUNCTIONS)
+        other.replicaof("NO", "ONE")
         other.hset("person:2", "name", "Eve")
         other.hset("person:1", "name", "Ada Lovelace")
         assert hosts.wait(replica, 30)
