@@ -157,6 +157,7 @@ def _databases(shard: Shard) -> dict[tuple[str, str], int]:
     return {
         (each.name, function.name): function.mapping.db
         for each in deployments
+        if each.payload
         for function in Deployment.from_payload(each.payload).functions
     }
 

@@ -37,7 +37,7 @@ def attention(statuses: list[dict[str, Any]]) -> list[str]:
 def _lacking(statuses: list[dict[str, Any]]) -> list[str]:
     """Return a sentence for each shard that lacks what others have, as a new one does."""
     names = [{each["name"] for each in status["deployments"]} for status in statuses]
-    active = {each["name"] for one in statuses for each in one["deployments"] if each["state"] == "active"}
+    active = {each["name"] for one in statuses for each in one["deployments"] if each["state"] != "draining"}
     return [
         f"{status['address']} has no deployment {name}: what is written there is not captured; "
         "deploy again, best before slots move there."
@@ -96,8 +96,10 @@ def _of_backlog(deployment: dict[str, Any]) -> list[str]:
             f"no template, the last to {_shown_key(deployment['missed_key'])}."
         )
     if deployment.get("failed"):
+        reason = deployment.get("failed_because")
+        why = f"the last: {reason}" if reason else "see the server's log"
         problems.append(
-            f"{output.counted(deployment['failed'], 'change')} could not be captured; see the server's log."
+            _sentence(f"{output.counted(deployment['failed'], 'change')} could not be captured; {why}")
         )
     return problems
 

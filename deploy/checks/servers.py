@@ -55,7 +55,7 @@ def others_on(deployed: dict[str, Deployed], address: str, findings: Findings) -
     """Return the active deployments of a shard, read; one that can't be read is a warning."""
     found = []
     for each in deployed.values():
-        if each.state != "active":
+        if each.state == "draining":
             continue
         try:
             found.append(Deployment.from_payload(each.payload))

@@ -13,7 +13,7 @@ from deploy.bundle_file import BundleFileError
 from deploy.hosts import drivers
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import Packages
-from deploy.hosts.redisgears import PREFIX
+from deploy.hosts.sessions import PREFIX
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress

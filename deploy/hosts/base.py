@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Deployed:
-    """A deployment as one shard has it; ``state`` is ``active`` or ``draining``."""
+    """A deployment as one shard has it.
+
+    ``state`` is ``active``, ``draining``, or ``damaged``: of RedisGears, when it captures but lacks another
+    part. ``payload`` is empty when it can't be asked for.
+    """
 
     name: str
     version: int

@@ -13,16 +13,18 @@ from typing import Any
 
 import redis
 
-from deploy.hosts import drivers
+from deploy.hosts import drivers, redisgears_status, sessions
 from deploy.hosts.base import Deployed, Host, text
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
+from deploy.hosts.redisgears_status import Lane
 from deploy.hosts.replies import as_dict, last_line, patient, short_errors
+from deploy.hosts.sessions import Session
 from gears.deployment import Deployment
+from gears.errors import PayloadError
 from gears.redisgears import script
-from gears.redisgears.names import DEAD, LANE, family, session
+from gears.redisgears.names import DEAD, LANE, dead_of, family, session
 
-PREFIX = session("")
 POLL_SECONDS = 0.02
 MEETING_SECONDS = 10.0
 """How long the shards may take to find each other."""
@@ -36,6 +38,10 @@ for name in [each for each in sys.modules if each.startswith({family!r})]:
 """
 
 
+class Mute(Exception):
+    """A deployment does not answer; the text says why."""
+
+
 class RedisGearsHost(Host):
     """RedisGears itself brings a registration to all shards of a cluster, and takes it from them."""
 
@@ -47,8 +53,8 @@ class RedisGearsHost(Host):
 
     def status(self) -> dict[str, Any]:
         info: Any = self.client.info("server")
-        deployments = [self._document(name, readers) for name, readers in self._sessions().items()]
-        first: dict[str, Any] = next((each["shard"] for each in deployments), {})
+        deployments = [self._document(each) for each in self._sessions().values()]
+        first: dict[str, Any] = next((each["shard"] for each in deployments if each["shard"]), {})
         return {
             "host": "redisgears",
             "server": text(info["redis_version"]),
@@ -62,11 +68,15 @@ class RedisGearsHost(Host):
         }
 
     def deployments(self) -> dict[str, Deployed]:
-        found = {}
-        for name, readers in self._sessions().items():
-            payload = text(self._ask(name, "deployment"))
-            found[name] = Deployed(name, Deployment.from_payload(payload).version, _state(readers), payload)
-        return found
+        return {name: self._deployed(each) for name, each in self._sessions().items()}
+
+    def _deployed(self, session: Session) -> Deployed:
+        try:
+            payload, deployment = self._running(session)
+        except Mute as error:
+            return Deployed(session.name, session.version, redisgears_status.state(session, [str(error)]), "")
+        state = redisgears_status.state(session, list(session.missing(deployment)))
+        return Deployed(session.name, deployment.version, state, payload)
 
     def refusal(self, deployment: Deployment) -> str:
         problems = []
@@ -129,16 +139,12 @@ class RedisGearsHost(Host):
             raise redis.ResponseError("; ".join(stranded))
 
     def undeploy(self, name: str, discard: bool) -> None:
-        readers = self._sessions().get(name, [])
-        for reader in READERS if discard else READERS[:1]:
-            self._unregister(readers, reader)
+        self._unregister(name, *(READERS if discard else READERS[:1]))
         if discard:
             self._clear(name)
 
     def finish(self, name: str) -> None:
-        readers = self._sessions().get(name, [])
-        for reader in READERS:
-            self._unregister(readers, reader)
+        self._unregister(name, *READERS)
         self._clear(name)
 
     def recapture(self, deployment: str, key: bytes) -> tuple[Any, ...]:
@@ -173,23 +179,15 @@ class RedisGearsHost(Host):
 
     # -- Sessions and registrations ----------------------------------------------------------------------
 
-    def _sessions(self) -> dict[str, list[dict[str, Any]]]:
-        """Return the registrations of each deployment, by its name."""
-        reply: Any = self.client.execute_command("RG.PYDUMPSESSIONS", "VERBOSE")
-        found = {}
-        for each in map(as_dict, reply):
-            name = text(each["ID"])
-            # One that is being unregistered has no reader any more.
-            readers = [one for one in map(as_dict, each["registrations"]) if "reader" in one]
-            if name.startswith(PREFIX) and any(text(one["reader"]) == "CommandReader" for one in readers):
-                found[name[len(PREFIX) :]] = readers
-        return found
+    def _sessions(self) -> dict[str, Session]:
+        return sessions.find(self.client)
 
-    def _unregister(self, readers: list[dict[str, Any]], reader: str) -> None:
-        for each in readers:
-            if text(each["reader"]) == reader:
+    def _unregister(self, name: str, *kinds: str) -> None:
+        found = self._sessions().get(name)
+        for kind in kinds:
+            for reader in found.of(kind) if found else ():
                 try:
-                    self.client.execute_command("RG.UNREGISTER", each["id"])
+                    self.client.execute_command("RG.UNREGISTER", reader.id)
                 except redis.ResponseError as error:
                     # What another shard was told, RedisGears tells this one by itself.
                     if "not registered" not in str(error):
@@ -197,9 +195,8 @@ class RedisGearsHost(Host):
 
     def _upload(self, deployment: Deployment) -> None:
         needed = drivers.needs(self.packages, deployment).requirements
-        description = f"gearsync: deployment {deployment.name}, version {deployment.version}"
         words: list[Any] = [script.make(deployment), "ID", session(deployment.name)]
-        words += ["DESCRIPTION", description, "UPGRADE"]
+        words += ["DESCRIPTION", sessions.describe(deployment), "UPGRADE"]
         if needed:
             words += ["REQUIREMENTS", *needed]
         with patient(self.client, INSTALL_SECONDS) as client, short_errors():
@@ -216,34 +213,42 @@ class RedisGearsHost(Host):
 
     # -- Status ------------------------------------------------------------------------------------------
 
-    def _document(self, name: str, readers: list[dict[str, Any]]) -> dict[str, Any]:
-        asked: dict[str, Any] = json.loads(self._ask(name, "status"))
-        lanes = {each["name"]: each for each in asked["targets"]}
-        entries = sum(each["length"] for each in lanes.values())
-        return {
-            "shard": {key: asked[key] for key in ("source", "epoch", "tag")},
-            "name": name,
-            "version": asked["version"],
-            "state": _state(readers),
-            "captured": asked["captured"],
-            "failed": asked["failed"] + _failures(readers),
-            "missed": asked["missed"],
-            "missed_key": asked["missed_key"],
-            "refused_writes": 0,
-            "backlog": {
-                "entries": entries,
-                "bytes": 0,
-                "limit_entries": 0,
-                "limit_bytes": 0,
-                "on_full": "grow",
-                "full": False,
-            },
-            "worker": _worker(asked, readers),
-            "targets": [
-                {"name": key, "dead_letters": each["dead_letters"], "lanes": [_lane(each)]}
-                for key, each in lanes.items()
-            ],
-        }
+    def _document(self, session: Session) -> dict[str, Any]:
+        try:
+            _, deployment = self._running(session)
+            asked: dict[str, Any] = json.loads(self._question(session, "status"))
+        except Mute as error:
+            return redisgears_status.of_mute(session, self._found_lanes(session.name), str(error))
+        return redisgears_status.of(session, asked, list(session.missing(deployment)))
+
+    def _running(self, session: Session) -> tuple[str, Deployment]:
+        """Return the payload that runs on this very shard, and what it says. Raises Mute."""
+        payload = self._question(session, "deployment")
+        try:
+            return payload, Deployment.from_payload(payload)
+        except PayloadError as error:
+            raise Mute(f"what runs there can't be read: {error}") from error
+
+    def _question(self, session: Session, word: str) -> str:
+        if not session.of("CommandReader"):
+            raise Mute("nobody answers for it: its CommandReader is gone")
+        try:
+            return text(self._ask(session.name, word))
+        except redis.ResponseError as error:
+            raise Mute(f"it does not answer inside RedisGears: {error}") from error
+
+    def _found_lanes(self, name: str) -> list[Lane]:
+        """Return the lanes of a deployment that does not answer."""
+        streams = set(self._streams(LANE, name))
+        streams.update(LANE + key[len(DEAD) :] for key in self._streams(DEAD, name))
+        return [self._lane(each) for each in sorted(streams)]
+
+    def _lane(self, stream: str) -> Lane:
+        last = "0-0"
+        if self.client.exists(stream):
+            described: Any = self.client.xinfo_stream(stream)
+            last = text(described["last-generated-id"])
+        return Lane(stream, self.client.xlen(stream), self.client.xlen(dead_of(stream)), last)
 
     def _lanes(self, name: str) -> list[dict[str, Any]]:
         lanes: list[dict[str, Any]] = json.loads(self._ask(name, "status"))["targets"]
@@ -274,47 +279,6 @@ class RedisGearsHost(Host):
         for kind in (LANE, DEAD):
             for key in list(self._streams(kind, name)):
                 self.client.delete(key)
-
-
-def _state(readers: list[dict[str, Any]]) -> str:
-    return "active" if any(text(each["reader"]) == "KeysReader" for each in readers) else "draining"
-
-
-def _failures(readers: list[dict[str, Any]]) -> int:
-    """Return how many events RedisGears could not bring to capture at all."""
-    return sum(
-        int(data["numFailures"]) + int(data["numAborted"])
-        for data in (
-            as_dict(each["RegistrationData"]) for each in readers if text(each["reader"]) == "KeysReader"
-        )
-    )
-
-
-def _worker(asked: dict[str, Any], readers: list[dict[str, Any]]) -> dict[str, Any]:
-    targets: dict[str, Any] = asked["report"]
-    for each in readers:
-        if text(each["reader"]) == "StreamReader":
-            data = as_dict(each["RegistrationData"])
-            target = text(as_dict(data["args"])["stream"]).split(":")[3]
-            if text(data["status"]) != "OK" and targets.get(target, {}).get("state") == "running":
-                targets[target].update(state="waiting", last_error=last_line(text(data["lastError"])))
-    states = [each["state"] for each in targets.values()]
-    state = next((each for each in ("waiting", "starting") if each in states), "running")
-    report = {"worker": "redisgears", "version": asked["version"], "pid": asked["pid"], "state": state}
-    return {
-        "mode": "redisgears",
-        "pid": asked["pid"],
-        "state": "running",
-        "restarts": asked["restarts"],
-        "last_exit": "",
-        "heartbeat_age_ms": 0,
-        "report": {**report, "error": "", "targets": targets},
-    }
-
-
-def _lane(asked: dict[str, Any]) -> dict[str, Any]:
-    names = ("stream", "dead_stream", "length", "dead_letters", "last_id")
-    return {"status": "current", **{name: asked[name] for name in names}}
 
 
 def _id(entry_id: str) -> tuple[int, int]:

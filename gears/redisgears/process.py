@@ -15,7 +15,7 @@ Sources = Mapping[str, Any]
 """Whether a module is a package, and its text, by its name."""
 
 LOADER = """
-import importlib.util, marshal, struct, sys
+import importlib.util, marshal, os, struct, sys, traceback
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -33,8 +33,17 @@ requests = sys.stdin.buffer
 (length,) = struct.unpack(">I", requests.read(4))
 sources, sys.path[:] = marshal.loads(requests.read(length))
 sys.meta_path.insert(0, Finder())
-from gears.redisgears.child import main
-main(requests)
+answers = os.fdopen(os.dup(1), "wb")
+try:
+    from gears.redisgears.child import main
+    main(requests)
+except Exception as error:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = "%s: %s (%s, line %s)" % (type(error).__name__, error, place.filename, place.lineno)
+    body = marshal.dumps(("ended", said))
+    answers.write(struct.pack(">I", len(body)) + body)
+    answers.flush()
+    raise
 """
 END_SECONDS = 10.0
 """How long the batch in flight may take once the pipe is closed."""
@@ -73,6 +82,8 @@ class Process:
                 kind, *content = frames.receive(self._answers)
                 if kind == "done":
                     return content[0], content[1]
+                if kind == "ended":
+                    raise self._ended(content[0])
                 if kind == "log":
                     log(content[1], content[0])
                 else:
@@ -114,11 +125,24 @@ class Process:
         assert self._popen.stdout is not None
         return self._popen.stdout
 
-    def _ended(self) -> ProcessEnded:
+    def _ended(self, said: str = "") -> ProcessEnded:
+        said = said or self._last_words()
         self._popen.kill()
         code = self._popen.wait()
+        if said:
+            return ProcessEnded(f"the process that writes to the database ended: {said}")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return ProcessEnded(f"the process that writes to the database ended {how}; see the server's output")
+
+    def _last_words(self) -> str:
+        """Return why it has ended by itself; empty: it did not say. A pipe of it must be closed."""
+        try:
+            while True:
+                kind, *content = frames.receive(self._answers)
+                if kind == "ended":
+                    return str(content[0])
+        except (OSError, EOFError):
+            return ""
 
 
 def _attempt(bury: Callable[[str, list[Any]], int], stream: str, letters: list[Any]) -> tuple[int, str]:

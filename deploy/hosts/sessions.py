@@ -1,0 +1,109 @@
+"""RedisGears' sessions of deployments: what is registered there, what has been taken away, what failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from deploy.hosts.base import text
+from deploy.hosts.replies import as_dict, last_line
+from gears.deployment import Deployment
+from gears.redisgears.names import lane_prefix, session
+from gears.redisgears.script import prefixes
+
+PREFIX = session("")
+_VERSION = re.compile(r", version (\d+)$")
+
+
+def describe(deployment: Deployment) -> str:
+    """Return a session's description: the version is read from it when the deployment itself is mute."""
+    return f"gearsync: deployment {deployment.name}, version {deployment.version}"
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A registration; ``kind`` is KeysReader, StreamReader or CommandReader, ``place`` what it is for."""
+
+    id: str
+    kind: str
+    place: str
+    failures: int
+    last_error: str
+    is_well: bool
+
+    @property
+    def target(self) -> str:
+        """The target of a StreamReader."""
+        return self.place.split(":")[3]
+
+
+@dataclass(frozen=True)
+class Session:
+    """A deployment as RedisGears knows it."""
+
+    name: str
+    version: int
+    readers: list[Reader]
+
+    def of(self, kind: str) -> list[Reader]:
+        """Return the registrations of one kind."""
+        return [each for each in self.readers if each.kind == kind]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether anything is captured; undeploy ends that first."""
+        return bool(self.of("KeysReader"))
+
+    @property
+    def capture_failures(self) -> int:
+        """How many events RedisGears could not bring to capture at all."""
+        return sum(each.failures for each in self.of("KeysReader"))
+
+    @property
+    def capture_error(self) -> str:
+        """Why, the last time; empty: none is known."""
+        return next((each.last_error for each in self.of("KeysReader") if each.last_error), "")
+
+    def missing(self, deployment: Deployment) -> Iterator[str]:
+        """Say which registrations somebody has taken away that the deployment needs."""
+        captured = {each.place for each in self.of("KeysReader")}
+        for prefix in prefixes(deployment) if captured else ():
+            if prefix + "*" not in captured:
+                yield f"writes to keys that begin with {prefix} are not captured: their KeysReader is gone"
+        read = {each.place for each in self.of("StreamReader")}
+        for target in deployment.targets:
+            if lane_prefix(deployment.name, target) + "*" not in read:
+                yield f"nothing is brought to {target}: its StreamReader is gone"
+
+
+def find(client: redis.Redis) -> dict[str, Session]:
+    """Return the sessions of deployments on a shard, by the deployment's name."""
+    reply: Any = client.execute_command("RG.PYDUMPSESSIONS", "VERBOSE")
+    found = {}
+    for each in map(as_dict, reply):
+        name = text(each["ID"])
+        # One that is about to go is still there by its id alone.
+        readers = [_reader(as_dict(one)) for one in each["registrations"] if isinstance(one, list)]
+        if name.startswith(PREFIX) and readers:
+            version = _VERSION.search(text(each["sessionDescription"] or b""))
+            name = name[len(PREFIX) :]
+            found[name] = Session(name, int(version.group(1)) if version else 0, readers)
+    return found
+
+
+def _reader(registration: dict[str, Any]) -> Reader:
+    data = as_dict(registration["RegistrationData"])
+    arguments = as_dict(data["args"])
+    place = next((text(arguments[name]) for name in ("regex", "stream", "trigger") if name in arguments), "")
+    return Reader(
+        id=text(registration["id"]),
+        kind=text(registration["reader"]),
+        place=place,
+        failures=int(data["numFailures"]) + int(data["numAborted"]),
+        last_error="" if data["lastError"] is None else last_line(text(data["lastError"])),
+        is_well=text(data.get("status", b"OK")) == "OK",
+    )
