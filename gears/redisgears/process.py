@@ -43,7 +43,9 @@ except Exception as error:
     body = marshal.dumps(("ended", said))
     answers.write(struct.pack(">I", len(body)) + body)
     answers.flush()
-    raise
+    traceback.print_exc()
+    # The thread that reads ahead would be in the way of an orderly end.
+    os._exit(1)
 """
 END_SECONDS = 10.0
 """How long the batch in flight may take once the pipe is closed."""
