@@ -118,7 +118,9 @@ class Applier:
         def store(refusals: list[Refusal]) -> None:
             if (refusals or batch.faults) and not fresh:
                 raise Unexpected
-            self._bury(letters_of(batch.faults + faults_of(refusals)))
+            letters = letters_of(batch.faults + faults_of(refusals))
+            self._bury(letters)
+            batch.refused = {letter.id: letter.fields["reason"].decode() for letter in letters}
 
         if batch.faults:
             # Before SQL, because the connector asks only about what the database itself refuses.

@@ -10,13 +10,17 @@ from connectors import Position
 
 UPSERT, REMOVED, REPLACED = b"u", b"r", b"n"
 DELETED, EXPIRED, EVICTED, FLUSHED = b"d", b"x", b"v", b"f"
-GONE = (DELETED, EXPIRED, EVICTED)
+TAKEN = b"t"
+"""Gone by the operation ``~``: the row goes too, whatever the policies say."""
+GONE = (DELETED, EXPIRED, EVICTED, TAKEN)
 LEFT, CAME = b"m", b"i"
 """Marks, no changes: a resharding took the key to another shard, or brought it from one."""
+REJECTED = b"q"
+"""A write whose field ``#`` holds no operation: for the dead letters, the row does not change."""
 EMPTIED = b"R"
 """In no entry, made by coalescing: as REMOVED, of a row that is there by then in any case."""
 
-_META = re.compile(rb"[urndxvfmi][0-9a-f]{1,16}\Z")
+_META = re.compile(rb"[urndxvtfmiq][0-9a-f]{1,16}(?::.*)?\Z", re.DOTALL)
 
 
 class Malformed(NamedTuple):
@@ -34,7 +38,8 @@ class Malformed(NamedTuple):
 
 class Change(NamedTuple):
     """One change, as its entry has it. ``fields`` and ``values`` are the image, side by side; both are empty
-    when the key is gone. ``meta`` is the operation and the epoch.
+    when the key is gone. ``meta`` is the operation and the epoch, and after a colon what follows the
+    operation in the field ``#``, if the hash had one.
     """
 
     entry_id: bytes
@@ -49,6 +54,16 @@ class Change(NamedTuple):
         return self.meta[:1]
 
     @property
+    def epoch(self) -> int:
+        """The epoch in which it was captured."""
+        return int(self.meta[1:18].partition(b":")[0], 16)
+
+    @property
+    def ticket(self) -> bytes:
+        """What followed the operation in the field ``#``: the end of the acknowledgment stream's name."""
+        return self.meta.partition(b":")[2]
+
+    @property
     def node(self) -> bytes:
         """Of a mark: the id of the cluster's node that has the key from then on."""
         return self.values[0] if self.values else b""
@@ -57,7 +72,7 @@ class Change(NamedTuple):
     def position(self) -> Position:
         """Where the change stands. Computed, because only few of a batch are ever asked."""
         ms, _, seq = self.entry_id.partition(b"-")
-        return Position(int(self.meta[1:], 16), int(ms), int(seq))
+        return Position(self.epoch, int(ms), int(seq))
 
     @property
     def id(self) -> str:

@@ -21,7 +21,7 @@ else:
 
 _TARGET_OPTIONS = ("url", "schema")
 _FUNCTION_OPTIONS = (
-    "kind", "name", "keys", "table", "target", "columns", "db", "fields", "transform", *POLICIES
+    "kind", "name", "keys", "table", "target", "columns", "db", "fields", "transform", "operations", *POLICIES
 )  # fmt: skip
 _TOP_LEVEL = (
     "name", "lanes", "batch", "interval_ms", "backlog", "worker", "requirements",

@@ -89,7 +89,7 @@ class Converter:
             changes.EXPIRED: self.mapping.on_expire,
             changes.EVICTED: self.mapping.on_evict,
         }
-        return policies[op] == "keep"
+        return policies.get(op) == "keep"
 
     def row(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
         """Return the operation for a change under ``op`` (its own, or what coalescing made of it).

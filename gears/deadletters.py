@@ -107,6 +107,16 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> int:
     return added
 
 
+def reasons(redis: Commands, stream: str, refused: Sequence[Change]) -> dict[str, str]:
+    """Return why changes, given in the order of their ids, are dead letters, by id; the others are none."""
+    wanted = {(change.id.encode(), str(change.epoch).encode()) for change in refused}
+    return {
+        identity[0].decode(): fields.get(b"reason", b"").decode()
+        for identity, _, fields in _letters(redis, stream, refused[0].id)
+        if identity in wanted
+    }
+
+
 def _parsed(entry_id: str) -> EntryId:
     ms, _, seq = entry_id.partition("-")
     return int(ms), int(seq)
@@ -127,13 +137,19 @@ def _present(
     redis: Commands, stream: str, first: str
 ) -> Iterator[tuple[tuple[bytes, bytes], tuple[bytes, frozenset[str]]]]:
     """Yield what letters of the change ``first`` and later ones there are: who they are → id, functions."""
+    for identity, entry_id, fields in _letters(redis, stream, first):
+        yield identity, (entry_id, frozenset(json.loads(fields.get(b"functions", b"[]"))))
+
+
+def _letters(
+    redis: Commands, stream: str, first: str
+) -> Iterator[tuple[tuple[bytes, bytes], bytes, dict[bytes, bytes]]]:
     start = first
     while True:
         page = redis.call("XRANGE", stream, start, "+", "COUNT", CHUNK)
         for entry_id, pairs in page:
             fields = dict(zip(pairs[::2], pairs[1::2]))
-            identity = fields.get(b"change", entry_id), fields.get(b"epoch", b"")
-            yield identity, (entry_id, frozenset(json.loads(fields.get(b"functions", b"[]"))))
+            yield (fields.get(b"change", entry_id), fields.get(b"epoch", b"")), entry_id, fields
         if len(page) < CHUNK:
             return
         start = f"({page[-1][0].decode()}"

@@ -109,6 +109,7 @@ class Deployment:
             mapping = function.mapping
             captured = function.captured_fields()
             arguments += [function.target_name, mapping.db, mapping.keys.text, mapping.on_flush.upper()]
+            arguments += ["OPERATIONS"] if mapping.operations else []
             arguments += [-1] if captured is None else [len(captured), *captured]
         return [str(argument).encode() for argument in arguments]
 
@@ -146,6 +147,9 @@ def _function_document(function: Function) -> dict[str, Any]:
         "transform": function.transform_name,
     }
     document.update(mapping.policies())
+    if mapping.operations:
+        # Named only where it is set: without it, a payload is what it was before there were operations.
+        document["operations"] = True
     return document
 
 
@@ -265,9 +269,17 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
             problem = message.format(function.name, places[function.name] or "above")
             mistakes.append(Mistake(function.place or place, function.name, "name", problem))
         places.setdefault(function.name, function.place)
+        for other in deployment.functions:
+            if other.mapping.operations < function.mapping.operations and _share_keys(other, function):
+                problem = f"{other.name} has the same keys; the field # can't be a field for the one alone"
+                mistakes.append(Mistake(function.place or place, function.name, "operations", problem))
         if function.mapping.on_flush == "delete" and deployment.lanes > 1:
             problem = (
                 "rows can be deleted at a flush only with lanes = 1: lanes have no order among each other"
             )
             mistakes.append(Mistake(function.place or place, function.name, "on_flush", problem))
     return mistakes
+
+
+def _share_keys(one: Function, other: Function) -> bool:
+    return (one.mapping.keys.text, one.mapping.db) == (other.mapping.keys.text, other.mapping.db)

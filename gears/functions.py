@@ -142,6 +142,10 @@ class WriteBehind:
         expires, is evicted for lack of memory, or goes with FLUSHALL or FLUSHDB: ``"delete"`` or
         ``"keep"``. The defaults are delete, delete, keep and keep. ``on_flush="delete"`` needs ``lanes =
         1`` and a server that is no cluster.
+    operations
+        True: the field ``#`` of a hash is an operation, as clients of rgsync write it, and never stored:
+        ``=`` writes to Redis and SQL, ``+`` to Redis alone, ``-`` deletes the key and leaves the row, ``~``
+        deletes both. What follows the character names the stream that acknowledges it. For database 0 alone.
 
     In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake
     raises ``gears.errors.DeclarationError`` at once.
@@ -162,10 +166,11 @@ class WriteBehind:
         on_expire: str = "delete",
         on_evict: str = "keep",
         on_flush: str = "keep",
+        operations: bool = False,
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
         options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
-        options.update(on_evict=on_evict, on_flush=on_flush)
+        options.update(on_evict=on_evict, on_flush=on_flush, operations=operations)
         place = _caller()
         target_name = getattr(target, "name", "")
         function, mistakes = build(options, target_name, _name_of(transform), place)

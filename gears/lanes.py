@@ -9,6 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from gears.acknowledgments import Acknowledgment
 from gears.change import Change, Malformed, decode
 from gears.commands import Commands
 from gears.deployment import Deployment
@@ -94,6 +95,20 @@ def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pu
 def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
     """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
     return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+
+
+def tell(client: redis.Redis, told: Sequence[Acknowledgment]) -> list[str]:
+    """Write acknowledgments; return what Redis said of those that it refused. Raises RedisError otherwise."""
+    refused = []
+    for start in range(0, len(told), CHUNK):
+        with client.pipeline(transaction=False) as pipe:
+            for each in told[start : start + CHUNK]:
+                for words in each.commands():
+                    pipe.execute_command(*words)
+            # Not tried again: a lane that waited for memory would keep what it could free.
+            replies = pipe.execute(raise_on_error=False)
+        refused += [str(reply) for reply in replies[::2] if isinstance(reply, redis.ResponseError)]
+    return refused
 
 
 class RedisCommands(Commands):

@@ -8,6 +8,8 @@ from typing import Any, List, Tuple
 from gears.errors import TemplateError
 from gears.template import Template
 
+OPERATION = "#"
+"""The field that is an operation, for functions with that option (docs/design.md, "Operations")."""
 POLICIES = ("on_delete", "on_expire", "on_evict", "on_flush")
 MAX_DATABASE = 1 << 20
 MAX_FIELDS = 100_000
@@ -23,6 +25,7 @@ class Mapping:
     ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the
     number of the Redis database. ``fields`` are hash fields that are captured for a transform beside the
     mapped ones; None: not given. Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
+    ``operations``: the field ``#`` is an operation.
     """
 
     keys: Template
@@ -34,6 +37,7 @@ class Mapping:
     on_expire: str = "delete"
     on_evict: str = "keep"
     on_flush: str = "keep"
+    operations: bool = False
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -62,9 +66,12 @@ def build(options: dict[str, Any], has_transform: bool) -> tuple[Mapping | None,
         problems.append(("db", f"{db!r} is no number of a Redis database; write 0, 1, …"))
     fields = _fields(options.get("fields"), has_transform, problems)
     policies = {option: _policy(option, options, problems) for option in POLICIES}
+    operations = options.get("operations", False)
+    _check_operations(operations, db, [*columns, *(fields or ())], problems)
     if problems or keys is None:
         return None, problems
-    return Mapping(keys=keys, table=table, columns=columns, db=db, fields=fields, **policies), problems
+    mapping = Mapping(keys, table, columns, db, fields, operations=operations, **policies)
+    return mapping, problems
 
 
 def _template(text: Any, problems: Problems) -> Template | None:
@@ -129,6 +136,18 @@ def _check_key_columns(keys: Template, columns: dict[str, str], problems: Proble
                 "the column {} is filled from the key ({{{}}} in keys), so no field can fill it; leave {} out"
             )
             problems.append(("columns", message.format(column, column, field)))
+
+
+def _check_operations(operations: Any, db: Any, fields: list[str], problems: Problems) -> None:
+    if operations is not True and operations is not False:
+        problems.append(("operations", f"{operations!r} is neither true nor false"))
+    elif operations and OPERATION in fields:
+        message = (
+            "the field # is an operation with this option, and never stored: no column or transform gets it"
+        )
+        problems.append(("operations", message))
+    elif operations and db:
+        problems.append(("operations", "operations are for keys of database 0 alone, not of db"))
 
 
 def _fields(value: Any, has_transform: bool, problems: Problems) -> tuple[str, ...] | None:

@@ -19,6 +19,8 @@ from gears.deadletters import Fault, Letter
 
 NOTHING = b""
 NOWHERE = -1
+SHOWN_BYTES = 100
+"""How much of a field ``#`` that is no operation a reason repeats."""
 
 
 def fold(before: bytes, op: bytes) -> bytes:
@@ -83,6 +85,8 @@ class Batch:
         self.faults: list[tuple[Change, Fault]] = []
         self.skipped = 0
         self.marks: list[Change] = []
+        #: What was refused when it was committed, by the id of the change; see ``letters_of``.
+        self.refused: dict[str, str] = {}
         self._slots: dict[bytes, list[_Slot]] = {}
         self._placed: list[tuple[int, RowOp]] = []
         # The place of the last flush of each table that was cleared.
@@ -152,6 +156,9 @@ class Batch:
         if op in (changes.LEFT, changes.CAME):
             self.marks.append(change)
             return
+        if op == changes.REJECTED:
+            self._reject(change)
+            return
         slots = self._slots.get(change.key)
         if slots is None:
             slots = self._slots[change.key] = self._match(change.key)
@@ -168,6 +175,14 @@ class Batch:
                     slot.clear()
                 slot.at = at
                 slot.op = fold(slot.op, op)
+
+    def _reject(self, change: Change) -> None:
+        """The client meant something with the field ``#`` that nobody knows: nothing is guessed."""
+        held = change.ticket[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+        reason = f"the field # holds {held!r}, which begins with none of the operations = + - ~"
+        matching = [each for each in self.converters if each.match(change.key) is not None]
+        self.faults += [(change, each.fault(reason)) for each in matching]
+        self.skipped += not matching
 
     def _transform(self, at: int, change: Change, slot: _Slot) -> None:
         try:
@@ -224,7 +239,7 @@ class Batch:
         cleared = self._cleared.get(converter.mapping.table, NOWHERE)
         for at in self._places(last.key):
             change = self.changes[at]
-            if at < cleared or change.op in (changes.LEFT, changes.CAME):
+            if at < cleared or change.op in (changes.LEFT, changes.CAME, changes.REJECTED):
                 continue
             if change.op in changes.GONE and converter.keeps(change.op):
                 continue

@@ -20,7 +20,7 @@ from connectors import (
     TargetError,
     Unavailable,
 )
-from gears import deadletters, failpoints, lanes
+from gears import acknowledgments, deadletters, failpoints, lanes
 from gears.applier import Applier
 from gears.backoff import Backoff
 from gears.change import Change, Malformed
@@ -185,9 +185,11 @@ class LaneRunner:
                 continue
             if item.malformed:
                 self._bury(client, [deadletters.of_malformed(entry) for entry in item.malformed])
+            self._tell(client, item.applied, None)
             if item.batch is not None:
-                self._apply(applier, item.batch)
+                applied = self._apply(applier, item.batch)
                 failpoints.reach("after-commit")
+                self._tell(client, item.batch.changes, applied)
             failpoints.reach("before-ack")
             lanes.acknowledge(client, self._lane.stream, item.last_id)
             self._backoff.reset()
@@ -203,9 +205,23 @@ class LaneRunner:
                 stored,
             )
 
-    def _apply(self, applier: Applier, batch: Batch) -> None:
-        """Apply one batch for as long as it takes."""
+    def _tell(
+        self, client: redis.Redis, all_changes: Sequence[Change], refused: dict[str, str] | None
+    ) -> None:
+        """Write the acknowledgments of changes that are in SQL, or refused; None: the letters know which."""
+        asking = acknowledgments.asked_for(all_changes)
+        if not asking:
+            return
+        if refused is None:
+            refused = deadletters.reasons(lanes.RedisCommands(client), self._lane.dead_stream, asking)
+        untold = lanes.tell(client, acknowledgments.of_changes(asking, refused))
+        if untold:
+            log.warning("%s: Redis refused %d acknowledgments: %s", self._lane.stream, len(untold), untold[0])
+
+    def _apply(self, applier: Applier, batch: Batch) -> dict[str, str] | None:
+        """Apply one batch for as long as it takes; return what was refused, None: the letters know."""
         handover = self._handover(batch)
+        whole = len(batch.changes)
         while not self._over:
             try:
                 batch = applier.commit(batch, handover.moves)
@@ -215,7 +231,7 @@ class LaneRunner:
                         self._lane.stream,
                         batch.skipped,
                     )
-                return
+                return batch.refused if len(batch.changes) == whole else None
             except NotHandedOver as error:
                 handover.wait(error.token)
             except Unavailable as error:
@@ -224,7 +240,7 @@ class LaneRunner:
                 # Only the checkpoint knows whether the batch is in, or what another worker applied of it.
                 left = [change for change in batch.changes if change.position > applier.position]
                 if not left:
-                    return
+                    return None
                 if len(left) < len(batch.changes):
                     batch = applier.prepare(left)
                     handover = self._handover(batch)
@@ -285,13 +301,19 @@ class LaneRunner:
 
 
 class Item:
-    """What is read: a batch (None: all was applied before), entries that are no changes, and the last id."""
+    """What is read: a batch (None: all was applied before), entries that are no changes, and the last id.
 
-    __slots__ = ("batch", "last_id", "malformed")
+    ``applied``: the changes that were applied before.
+    """
 
-    def __init__(self, batch: Batch | None, malformed: list[Malformed], last_id: str) -> None:
+    __slots__ = ("applied", "batch", "last_id", "malformed")
+
+    def __init__(
+        self, batch: Batch | None, malformed: list[Malformed], applied: list[Change], last_id: str
+    ) -> None:
         self.batch = batch
         self.malformed = malformed
+        self.applied = applied
         self.last_id = last_id
 
 
@@ -365,10 +387,11 @@ class ReadingThread:
         new = self._without_applied(read.changes)
         *firsts, last = parts_of(new)
         malformed = read.malformed
+        applied = read.changes[: len(read.changes) - len(new)]
         for part in firsts:
-            self._put(Item(self._applier.prepare(part), malformed, part[-1].id))
-            malformed = []
-        self._put(Item(self._applier.prepare(last) if last else None, malformed, read.last_id))
+            self._put(Item(self._applier.prepare(part), malformed, applied, part[-1].id))
+            malformed, applied = [], []
+        self._put(Item(self._applier.prepare(last) if last else None, malformed, applied, read.last_id))
 
     def _without_applied(self, changes: list[Change]) -> list[Change]:
         """Positions only grow along a lane: after the first new change, all are new."""

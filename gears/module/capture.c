@@ -33,6 +33,7 @@ typedef struct {
     RedisModuleString *key;
     int db;
     int cause;
+    int writes; /* of fields; counted only while there are operations */
 } Pending;
 
 static Pending *pending;
@@ -107,6 +108,18 @@ static void image_start(Image *image, RedisModuleString *key, char op) {
     image->bytes = string_slice(key).len + 24;
     image->names = 6;
     image->shape = 1;
+}
+
+/* Puts an operation's ticket behind the epoch; what is returned is to be freed after the image. */
+static RedisModuleString *image_ticket(Image *image, char op, Slice ticket) {
+    if (ticket.len == 0) return NULL;
+    Text meta = {0};
+    text_printf(&meta, "%c%llx:", op, (unsigned long long)shard.epoch);
+    text_add(&meta, ticket.bytes, ticket.len);
+    image->argv[3] = RedisModule_CreateString(NULL, meta.bytes, meta.len);
+    image->bytes += ticket.len + 1;
+    text_free(&meta);
+    return image->argv[3];
 }
 
 static void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
@@ -252,6 +265,22 @@ static char op_for_gone(int cause, int db, Slice key) {
     return cause & CAUSE_REMOVED ? 0 : 'x';
 }
 
+/* The operation byte for functions with operations; 0: nothing goes to SQL. */
+static char op_for_operation(const Operation *operation, int cause, bool is_hash) {
+    if (operation->kind == '~') return 't';
+    if (operation->kind == '?' && is_hash) return 'q';
+    if (is_hash && (operation->kind == '=' || operation->plain)) return op_for_hash(cause);
+    if (cause & CAUSE_EXPIRED) return 'x';
+    if (cause & CAUSE_EVICTED) return 'v';
+    return cause & CAUSE_GONE ? 'd' : 0;
+}
+
+static bool obey(Rule **rules, int count) {
+    for (int i = 0; i < count && i < MAX_FIXED; i++)
+        if (rules[i]->operations) return true;
+    return false;
+}
+
 /* The rules of rules[from…] with the same target that cover key (matched: the first MAX_FIXED of them); returns where the
  * next target starts. */
 static int match_group(int from, int db, Slice key, Rule **matched, int *count, bool *prefix_seen) {
@@ -289,13 +318,16 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
     image_end(&image);
 }
 
+static const Operation no_operation;
+
 /* Appends to each target whose rules cover the key. op 0: by the state and the cause. Returns the changes appended. */
-static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int cause, char forced) {
+static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int cause, char forced,
+                       const Operation *operation) {
     Slice text = string_slice(name);
     RedisModuleKey *key = NULL;
     bool opened = false, is_hash = false;
     int appended = 0;
-    bool prefix_seen = false, covered = false;
+    bool prefix_seen = false, covered = false, acknowledge = false;
     if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return 0;
     slots_before_capture(ctx, text);
     for (int i = 0; i < shard.nrules;) {
@@ -316,14 +348,21 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
                 opened = true;
             }
+            bool obeys = operation->kind != 0 && obey(matched, count);
             char op = is_hash ? (forced ? forced : op_for_hash(cause)) : (forced ? 'd' : op_for_gone(cause, db, text));
+            if (operation->kind != 0)
+                op = obeys ? op_for_operation(operation, cause, is_hash) : operation_deletes(operation) ? 'd' : op;
             if (op != 0) {
                 Image image;
                 image_start(&image, name, op);
-                if (is_hash) read_image(&image, key, matched, count);
+                RedisModuleString *meta = obeys ? image_ticket(&image, op, operation_ticket(operation)) : NULL;
+                if (is_hash && memchr("urnq", op, 4) != NULL) read_image(&image, key, matched, count);
                 append(ctx, deployment, lane_of_key(deployment, target, name), &image);
                 image_end(&image);
+                if (meta != NULL) RedisModule_FreeString(NULL, meta);
                 appended++;
+            } else if (obeys) {
+                acknowledge = true;
             }
         }
         bool last_of_deployment = i == shard.nrules || shard.rules[i]->deployment != deployment;
@@ -333,6 +372,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         }
     }
     if (key != NULL) RedisModule_CloseKey(key);
+    if (acknowledge) operation_acknowledge(ctx, db, name, operation_ticket(operation));
     return appended;
 }
 
@@ -368,12 +408,41 @@ static int cause_of(int type, const char *event) {
     return overwrites(event) ? CAUSE_GONE : 0;
 }
 
+/* What else the unit did with the key of event is a part of it: the operation is one for all. */
+static void take_others(Pending *event) {
+    Slice key = string_slice(event->key);
+    for (int i = pending_running + 1; i < pending_count; i++) {
+        Slice other = string_slice(pending[i].key);
+        if (pending[i].db != event->db || other.len != key.len || memcmp(other.bytes, key.bytes, key.len) != 0 ||
+            (pending[i].cause & (CAUSE_DONE | CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
+            continue;
+        event->cause |= pending[i].cause & ~CAUSE_ASKED;
+        event->writes += pending[i].writes;
+        pending[i].cause |= CAUSE_DONE;
+    }
+}
+
+static void run_with_operations(RedisModuleCtx *ctx, Pending event) {
+    Operation operation = {0};
+    if (!(event.cause & (CAUSE_LEFT | CAUSE_CAME)) && operations_cover(event.db, string_slice(event.key)))
+        operation = operation_take(ctx, event.db, event.key);
+    if (operation.kind != 0) take_others(&event);
+    /* A hash that comes whole brings its fields, not a client's wish. */
+    if (operation.kind != 0 && event.writes == 0) operation.kind = '=';
+    operation.plain = event.writes > 1 || (event.cause & CAUSE_REPLACED);
+    capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0, &operation);
+    if (operation_deletes(&operation)) operation_delete(ctx, event.db, event.key);
+    operation_free(&operation);
+}
+
 static void run_one(RedisModuleCtx *ctx, Pending event) {
     if (event.cause & CAUSE_DONE) return;
     if (event.cause & CAUSE_ADOPTED)
         registry_adopt(ctx, event.key);
+    else if (shard.operations)
+        run_with_operations(ctx, event);
     else
-        capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0);
+        capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0, &no_operation);
 }
 
 static void run_pending(RedisModuleCtx *ctx, void *pd) {
@@ -398,7 +467,7 @@ void capture_before_flush(RedisModuleCtx *ctx, int db) {
     }
 }
 
-static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause) {
+static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause, bool writes) {
     Slice name = string_slice(key);
     if (pending_count > 0) {
         Pending *last = &pending[pending_count - 1];
@@ -406,6 +475,7 @@ static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause)
         if (last->db == db && !(last->cause & CAUSE_DONE) && other.len == name.len &&
             memcmp(other.bytes, name.bytes, name.len) == 0) {
             last->cause |= cause;
+            last->writes += writes;
             return;
         }
     }
@@ -415,14 +485,14 @@ static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause)
         pending_capacity = pending_capacity > 0 ? pending_capacity * 2 : 64;
         pending = RedisModule_Realloc(pending, sizeof(Pending) * (size_t)pending_capacity);
     }
-    pending[pending_count++] = (Pending){RedisModule_HoldString(NULL, key), db, cause};
+    pending[pending_count++] = (Pending){RedisModule_HoldString(NULL, key), db, cause, writes};
 }
 
 /* At the end of the unit: inside a command with keys, Redis 7.4 and Valkey 8 take every key for one of their slot, and the
  * registry is of another. */
 static void adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
     if (shard.has_jobs)
-        note(ctx, 0, key, CAUSE_ADOPTED);
+        note(ctx, 0, key, CAUSE_ADOPTED, false);
     else
         registry_adopt(ctx, key);
 }
@@ -466,15 +536,15 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
         return REDISMODULE_OK;
     }
     int db = RedisModule_GetSelectedDb(ctx);
-    if (!shard.primary || !is_covered(db, name)) return REDISMODULE_OK;
+    if (!shard.primary || shard.operating || !is_covered(db, name)) return REDISMODULE_OK;
     int cause = cause_of(type, event);
     if (shard.moving == MOVING_AWAY && cause == CAUSE_GONE && move_target(ctx, name) != NULL) cause = CAUSE_LEFT;
     if (shard.moving == MOVING_HERE && strcmp(event, "restore") == 0) cause = CAUSE_CAME;
     if (cause < 0) return REDISMODULE_OK;
     if (shard.has_jobs)
-        note(ctx, db, key, cause);
+        note(ctx, db, key, cause, shard.operations && operation_writes(type, event));
     else
-        capture_key(ctx, db, key, cause, 0);
+        capture_key(ctx, db, key, cause, 0, &no_operation);
     return REDISMODULE_OK;
 }
 
@@ -491,10 +561,10 @@ static int count_targets(int db, Slice key) {
 }
 
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
-    if (!shard.has_jobs) return capture_key(ctx, db, key, 0, 'r');
+    if (!shard.has_jobs) return capture_key(ctx, db, key, 0, 'r', &no_operation);
     /* At the end of the unit: inside a command with keys, Redis 7.4 takes every key for one of their slot. */
     int targets = count_targets(db, string_slice(key));
-    if (targets > 0) note(ctx, db, key, CAUSE_ASKED);
+    if (targets > 0) note(ctx, db, key, CAUSE_ASKED, false);
     return targets;
 }
 
@@ -642,7 +712,7 @@ static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, 
         same = state == STATE_SAME;
         if (state == STATE_HASH || (state == STATE_GONE && db < 0)) db = of_rule;
     }
-    return !same && db >= 0 && capture_key(ctx, db, entry->strings[1], 0, 'r') > 0;
+    return !same && db >= 0 && capture_key(ctx, db, entry->strings[1], 0, 'r', &no_operation) > 0;
 }
 
 /* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. The page is read

@@ -119,6 +119,9 @@ static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
     rule->delete_on_flush = !next_choice(reader, "KEEP", "DELETE");
     if (rule->delete_on_flush && deployment->nlanes > 1)
         fail(reader, "rows can be deleted at a flush only with one lane: lanes have no order among each other");
+    rule->operations = reader->at < reader->count && slice_is(reader->arguments[reader->at], "OPERATIONS");
+    if (rule->operations) reader->at++;
+    if (rule->operations && rule->db != 0) fail(reader, "operations are for keys of database 0 alone");
     read_fields(reader, rule);
 }
 

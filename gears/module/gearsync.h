@@ -51,6 +51,7 @@ bool template_has_prefix(const Template *template, Slice key);
 bool template_matches(const Template *template, Slice key);
 void template_free(Template *template);
 uint64_t key_hash(Slice key); /* FNV-1a, 64 bits */
+Slice hash_tag(Slice key);    /* empty: it has none */
 unsigned key_slot(Slice key); /* Redis Cluster's slot, hash tags respected */
 
 /* -- registry.c: deployments, source, epoch ------------------------------------------------------------------- */
@@ -91,7 +92,8 @@ typedef struct {
     int db;
     Template template;
     bool delete_on_flush;
-    int nfields; /* -1: the whole hash */
+    bool operations; /* the field '#' is one */
+    int nfields;     /* -1: the whole hash */
     RedisModuleString **fields;
 } Rule;
 
@@ -130,6 +132,8 @@ typedef struct {
     bool propagates;       /* an AOF or a replica may read what we replicate */
     bool tag_lost;         /* the shard no longer owns the slot of its tag */
     bool writing_registry; /* our own writes make events too */
+    bool operations;       /* a rule has them; only where there are post-notification jobs */
+    bool operating;        /* as writing_registry, of what an operation does */
     int server_version;
     char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */
     char source[13];
@@ -208,6 +212,22 @@ void capture_heal_tail(RedisModuleCtx *ctx);
 void capture_forget_metas(void); /* after the epoch changed */
 bool capture_is_pending(void);   /* the server is to call us at the end of the execution unit */
 void capture_free(void);
+
+/* -- operations.c --------------------------------------------------------------------------------------------- */
+typedef struct {
+    char kind;               /* = + - ~, or ? for what begins with none of these; 0: there is no field '#' */
+    bool plain;              /* the key was also written without '#', or is another one: that has to get to SQL */
+    RedisModuleString *text; /* all that the field held */
+} Operation;
+bool operations_cover(int db, Slice key);
+bool operation_writes(int type, const char *event); /* whether an event is of a field's new value */
+/* Takes the field out of the hash. */
+Operation operation_take(RedisModuleCtx *ctx, int db, RedisModuleString *name);
+void operation_free(Operation *operation);
+Slice operation_ticket(const Operation *operation);
+bool operation_deletes(const Operation *operation);
+void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name);
+void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */
 #define NODE_ID_BYTES 40

@@ -87,8 +87,9 @@ static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id,
             if (RedisModule_StreamIteratorNextField(key, &name, &value) != REDISMODULE_OK) break;
             Slice meta = string_slice(value);
             char hex[20] = {0};
-            if (i == 1 && meta.len > 1 && meta.len <= sizeof(hex)) {
-                memcpy(hex, meta.bytes + 1, meta.len - 1);
+            if (i == 1 && meta.len > 1) {
+                /* An operation's ticket may follow, after a colon. */
+                memcpy(hex, meta.bytes + 1, meta.len <= sizeof(hex) ? meta.len - 1 : sizeof(hex) - 1);
                 *epoch = strtoull(hex, NULL, 16);
             }
             RedisModule_FreeString(NULL, name);

@@ -51,10 +51,14 @@ static void rebuild_rules(void) {
     for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
     shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
     shard.nrules = 0;
+    shard.operations = false;
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         if (deployment->draining) continue;
-        for (int j = 0; j < deployment->nrules; j++) shard.rules[shard.nrules++] = &deployment->rules[j];
+        for (int j = 0; j < deployment->nrules; j++) {
+            shard.rules[shard.nrules++] = &deployment->rules[j];
+            shard.operations = shard.operations || (shard.has_jobs && deployment->rules[j].operations);
+        }
     }
     backlog_recount();
 }
@@ -160,6 +164,16 @@ static char *check_databases(RedisModuleCtx *ctx, const Deployment *deployment) 
     return error.bytes;
 }
 
+/* Without post-notification jobs, all that an operation does would stand before its own write in the AOF. */
+static char *check_operations(const Deployment *deployment) {
+    static const char words[] =
+        "operations need Redis 7.2 or newer, or Valkey: this server can't do them behind the "
+        "write that asks for them";
+    bool any = false;
+    for (int i = 0; i < deployment->nrules; i++) any = any || deployment->rules[i].operations;
+    return any && !shard.has_jobs ? slice_copy((Slice){words, sizeof(words) - 1}) : NULL;
+}
+
 static void ensure_source(void) {
     if (shard.source[0] != '\0') return;
     RedisModule_GetRandomHexChars(shard.source, 12);
@@ -171,7 +185,8 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     char *error = deployment_parse(arguments, count, &deployment);
     if (error != NULL) return error;
     Deployment *old = registry_find((Slice){deployment->name, strlen(deployment->name)});
-    error = check_databases(ctx, deployment);
+    error = check_operations(deployment);
+    if (error == NULL) error = check_databases(ctx, deployment);
     if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
     if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
         error = slice_copy((Slice){"the cluster does not tell which slots this node has", 51});

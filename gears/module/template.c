@@ -110,13 +110,17 @@ uint64_t key_hash(Slice key) {
     return hash;
 }
 
-unsigned key_slot(Slice key) {
+Slice hash_tag(Slice key) {
     const char *open = key.len > 0 ? memchr(key.bytes, '{', key.len) : NULL;
-    if (open != NULL) {
-        size_t left = key.len - (size_t)(open + 1 - key.bytes);
-        const char *close = left > 0 ? memchr(open + 1, '}', left) : NULL;
-        if (close != NULL && close > open + 1) key = (Slice){open + 1, (size_t)(close - open - 1)};
-    }
+    if (open == NULL) return (Slice){"", 0};
+    size_t left = key.len - (size_t)(open + 1 - key.bytes);
+    const char *close = left > 0 ? memchr(open + 1, '}', left) : NULL;
+    return close == NULL ? (Slice){"", 0} : (Slice){open + 1, (size_t)(close - open - 1)};
+}
+
+unsigned key_slot(Slice key) {
+    Slice tag = hash_tag(key);
+    if (tag.len > 0) key = tag;
     /* CRC-16/XMODEM, as Redis Cluster's specification says. */
     unsigned crc = 0;
     for (size_t i = 0; i < key.len; i++) {

@@ -25,12 +25,13 @@ PLAIN_AOF = (*ALWAYS, "--aof-use-rdb-preamble", "no")
 
 
 class Change(NamedTuple):
-    """One entry of a lane; bytes are shown as latin-1."""
+    """One entry of a lane; bytes are shown as latin-1. ``ticket`` is what followed an operation."""
 
     op: str
     epoch: int
     key: str
     image: dict[str, str]
+    ticket: str = ""
 
 
 class Function(NamedTuple):
@@ -41,11 +42,13 @@ class Function(NamedTuple):
     target: str = "t1"
     db: int = 0
     flush: str = "KEEP"
+    operations: bool = False
 
     def arguments(self) -> list[str | int]:
         """Return the function's part of the command."""
         count = -1 if self.fields is None else len(self.fields)
-        return [self.target, self.db, self.template, self.flush, count, *(self.fields or ())]
+        head = [self.target, self.db, self.template, self.flush, *(["OPERATIONS"] if self.operations else [])]
+        return [*head, count, *(self.fields or ())]
 
 
 def server_version() -> tuple[int, ...]:
@@ -107,7 +110,8 @@ def decode(pairs: Sequence[bytes]) -> Change:
     """Decode the pairs of one entry."""
     assert (pairs[0], pairs[2]) == (b"k", b"m")
     text = [part.decode("latin-1") for part in pairs]
-    return Change(text[3][0], int(text[3][1:], 16), text[1], dict(zip(text[4::2], text[5::2])))
+    epoch, _, ticket = text[3][1:].partition(":")
+    return Change(text[3][0], int(epoch, 16), text[1], dict(zip(text[4::2], text[5::2])), ticket)
 
 
 def lanes(client: redis.Redis, name: str = "people", target: str = "t1") -> list[str]:

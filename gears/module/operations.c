@@ -1,0 +1,95 @@
+/* Operations: the field '#' of a hash, for functions with that option (docs/design.md, "Operations"). It is taken out at
+ * the end of the unit that wrote it, and so before any other sees the hash; what was done is replicated behind the write.
+ */
+#include "gearsync.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define FIELD "#"
+#define ACKNOWLEDGMENT_SECONDS "3600"
+
+bool operations_cover(int db, Slice key) {
+    for (int i = 0; i < shard.nrules; i++)
+        if (shard.rules[i]->operations && shard.rules[i]->db == db && template_matches(&shard.rules[i]->template, key))
+            return true;
+    return false;
+}
+
+bool operation_writes(int type, const char *event) {
+    return (type & REDISMODULE_NOTIFY_HASH) && strncmp(event, "hexp", 4) != 0 && strcmp(event, "hpersist") != 0;
+}
+
+/* What a reply says that is an error, or none at all, into the log. */
+static void check_reply(RedisModuleCtx *ctx, RedisModuleCallReply *reply, const char *what, Slice name) {
+    if (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR) {
+        size_t len = 0;
+        const char *said = reply != NULL ? RedisModule_CallReplyStringPtr(reply, &len) : "";
+        RedisModule_Log(ctx, "warning", "operation of key %.*s: %s failed: %.*s", name.len > 200 ? 200 : (int)name.len,
+                        name.bytes, what, (int)len, said);
+    }
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+}
+
+Operation operation_take(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
+    Operation operation = {0};
+    RedisModule_SelectDb(ctx, db);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    if (key == NULL) return operation;
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH)
+        RedisModule_HashGet(key, REDISMODULE_HASH_CFIELDS, FIELD, &operation.text, NULL);
+    RedisModule_CloseKey(key);
+    if (operation.text == NULL) return operation;
+    Slice text = string_slice(operation.text);
+    operation.kind = text.len > 0 && memchr("=+-~", text.bytes[0], 4) != NULL ? text.bytes[0] : '?';
+    shard.operating = true;
+    check_reply(ctx, RedisModule_Call(ctx, "HDEL", "!sc", name, FIELD), "HDEL", string_slice(name));
+    shard.operating = false;
+    return operation;
+}
+
+void operation_free(Operation *operation) {
+    if (operation->text != NULL) RedisModule_FreeString(NULL, operation->text);
+    operation->text = NULL;
+}
+
+/* What followed the operation; all of it where there is none, for the dead letter. */
+Slice operation_ticket(const Operation *operation) {
+    if (operation->text == NULL) return (Slice){"", 0};
+    Slice text = string_slice(operation->text);
+    if (text.len == 0) return text;
+    return operation->kind == '?' ? text : (Slice){text.bytes + 1, text.len - 1};
+}
+
+bool operation_deletes(const Operation *operation) { return operation->kind == '-' || operation->kind == '~'; }
+
+void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
+    RedisModule_SelectDb(ctx, db);
+    shard.operating = true;
+    check_reply(ctx, RedisModule_Call(ctx, "DEL", "!s", name), "DEL", string_slice(name));
+    shard.operating = false;
+}
+
+void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket) {
+    if (ticket.len == 0) return;
+    /* In the slot of the key: a hash tag of its own comes first (gears/acknowledgments.py has the other half). */
+    Slice key = string_slice(name), tag = hash_tag(key);
+    Text stream = {0};
+    if (tag.len > 0) {
+        text_add(&stream, "{", 1);
+        text_add(&stream, tag.bytes, tag.len);
+        text_add(&stream, "}", 1);
+    }
+    text_add(&stream, "{", 1);
+    text_add(&stream, key.bytes, key.len);
+    text_add(&stream, "}", 1);
+    text_add(&stream, ticket.bytes, ticket.len);
+    RedisModuleString *string = RedisModule_CreateString(NULL, stream.bytes, stream.len);
+    text_free(&stream);
+    RedisModule_SelectDb(ctx, db);
+    shard.operating = true;
+    check_reply(ctx, RedisModule_Call(ctx, "XADD", "!sccc", string, "*", "status", "done"), "XADD", key);
+    check_reply(ctx, RedisModule_Call(ctx, "EXPIRE", "!sc", string, ACKNOWLEDGMENT_SECONDS), "EXPIRE", key);
+    shard.operating = false;
+    RedisModule_FreeString(NULL, string);
+}
