@@ -107,12 +107,12 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> int:
     return added
 
 
-def reasons(redis: Commands, stream: str, refused: Sequence[Change]) -> dict[str, str]:
-    """Return why changes, given in the order of their ids, are dead letters, by id; the others are none."""
-    wanted = {(change.id.encode(), str(change.epoch).encode()) for change in refused}
+def reasons(redis: Commands, stream: str, asked: Sequence[tuple[str, int]]) -> dict[str, str]:
+    """Return why changes are dead letters, by id; ``asked`` has ids, in their order, and epochs."""
+    wanted = {(entry_id.encode(), str(epoch).encode()) for entry_id, epoch in asked}
     return {
         identity[0].decode(): fields.get(b"reason", b"").decode()
-        for identity, _, fields in _letters(redis, stream, refused[0].id)
+        for identity, _, fields in _letters(redis, stream, asked[0][0])
         if identity in wanted
     }
 

@@ -213,7 +213,8 @@ class LaneRunner:
         if not asking:
             return
         if refused is None:
-            refused = deadletters.reasons(lanes.RedisCommands(client), self._lane.dead_stream, asking)
+            asked = [(each.id, each.epoch) for each in asking]
+            refused = deadletters.reasons(lanes.RedisCommands(client), self._lane.dead_stream, asked)
         untold = lanes.tell(client, acknowledgments.of_changes(asking, refused))
         if untold:
             log.warning("%s: Redis refused %d acknowledgments: %s", self._lane.stream, len(untold), untold[0])

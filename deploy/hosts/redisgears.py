@@ -23,7 +23,7 @@ from deploy.hosts.sessions import Session
 from gears.deployment import Deployment
 from gears.errors import PayloadError
 from gears.redisgears import script
-from gears.redisgears.names import DEAD, LANE, dead_of, family, session
+from gears.redisgears.names import DEAD, LANE, LATE, dead_of, family, session
 
 POLL_SECONDS = 0.02
 MEETING_SECONDS = 10.0
@@ -276,7 +276,7 @@ class RedisGearsHost(Host):
     def _clear(self, name: str) -> None:
         """End what runs on this very shard, and delete its streams."""
         self.client.execute_command("RG.PYEXECUTE", _END.format(family=family(name)))
-        for kind in (LANE, DEAD):
+        for kind in (LANE, DEAD, LATE):
             for key in list(self._streams(kind, name)):
                 self.client.delete(key)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def readers(family: str, name: str, payload: str, packed: str) -> Any:
-    """Return what the registrations call: on_event, on_batch, on_command and on_registered.
+    """Return what the registrations call: on_event, on_batch, on_marks, on_command and on_registered.
 
     ``name`` is that of this version in ``sys.modules``, ``family`` what the names of all versions of the
     deployment begin with; ``packed`` holds the packages. All of it stands in closures, because RedisGears
@@ -71,6 +71,11 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
         runtime().on_batch(record)
         return False
 
+    def on_marks(record: Any) -> bool:
+        """Of StreamReader, in a thread of RedisGears."""
+        runtime().on_marks(record)
+        return False
+
     def on_command(arguments: Any) -> Any:
         """Of CommandReader, on the main thread."""
         return runtime().on_command(arguments)
@@ -83,4 +88,4 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
 
     # A shard that can't load it refuses the script, with the reason, before anything is registered.
     runtime()
-    return on_event, on_batch, on_command, on_registered
+    return on_event, on_batch, on_marks, on_command, on_registered

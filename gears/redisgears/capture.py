@@ -41,6 +41,7 @@ class Group:
         self.target = target
         functions = [each for each in deployment.functions if each.target_name == target]
         self._matches = [each.mapping.keys.match for each in functions]
+        self.operations = any(each.mapping.operations for each in functions)
         fields: dict[str, None] = {}
         whole = False
         for function in functions:
@@ -95,8 +96,7 @@ class Capture:
         """Capture what an event of RedisGears says of its key; False: there is nothing to go on with."""
         key, event = record["key"], record["event"]
         try:
-            if not 0 <= monotonic() - self._looked < LOOK_SECONDS:
-                self._look()
+            self.refresh()
             name = key.encode() if type(key) is str else bytes(key)
             if not name.startswith(OWN_KEYS):
                 op, gone = _OPS.get(event, changes.UPSERT), _GONE.get(event, changes.DELETED)
@@ -112,6 +112,16 @@ class Capture:
             # The write has happened and can't be taken back: what can't be captured is at least told.
             self._tell(key, event, error)
         return False
+
+    def refresh(self) -> None:
+        """Know which shard this is, and in which epoch."""
+        if not 0 <= monotonic() - self._looked < LOOK_SECONDS:
+            self._look()
+
+    @staticmethod
+    def op_of(event: str) -> bytes:
+        """Return the operation after an event that leaves a hash."""
+        return _OPS.get(event, changes.UPSERT)
 
     def again(self, name: bytes) -> int:
         """Capture the present state of a key; return for how many targets."""

@@ -19,6 +19,7 @@ import connectors
 from connectors import Connector, ConnectorError
 from gears import change as changes
 from gears import deadletters, failpoints
+from gears.acknowledgments import asked_for, of_changes
 from gears.applier import Applier
 from gears.change import Change, Malformed
 from gears.deadletters import Letter
@@ -67,9 +68,9 @@ class Parent(logging.Handler):
         """
         return self._batches.get()
 
-    def done(self, error: str, report: TargetReport) -> None:
-        """Tell that the batch is committed, or why not."""
-        frames.send(self._answers, "done", error, report.document())
+    def done(self, error: str, report: TargetReport, asking: list[Any]) -> None:
+        """Tell that the batch is committed, or why not, and who has asked about it."""
+        frames.send(self._answers, "done", error, report.document(), asking)
 
     def bury(self, stream: str, letters: Sequence[Letter]) -> int:
         """Have dead letters stored; return how many are new. Raises LettersNotStored."""
@@ -107,17 +108,20 @@ class Process:
             if request is None:
                 return
             attempt, *batch = request
+            asking: list[Any] = []
             # What was sent before an error was known must not pass what has failed.
             if attempt != failed:
-                error = self._try(*batch)
+                error = self._try(*batch, asking)
             if error:
                 failed = attempt
-            self._parent.done(error, self._report)
+            self._parent.done(error, self._report, asking)
 
-    def _try(self, stream: str, epoch: int, found: list[Change], malformed: list[Malformed]) -> str:
+    def _try(
+        self, stream: str, epoch: int, found: list[Change], malformed: list[Malformed], asking: list[Any]
+    ) -> str:
         """Return why a batch is not committed; empty: it is."""
         try:
-            self._apply(self._applier(stream, epoch), stream, found, malformed)
+            asking += self._apply(self._applier(stream, epoch), stream, found, malformed)
         except Exception as error:
             self._close()
             said = str(error) if isinstance(error, ConnectorError) else f"{type(error).__name__}: {error}"
@@ -144,7 +148,10 @@ class Process:
         self._appliers[stream] = applier
         return applier
 
-    def _apply(self, applier: Applier, stream: str, found: list[Change], malformed: list[Malformed]) -> None:
+    def _apply(
+        self, applier: Applier, stream: str, found: list[Change], malformed: list[Malformed]
+    ) -> list[Any]:
+        """Commit a batch; return who has asked about it (process.py)."""
         if malformed:
             self._bury(stream, [deadletters.of_malformed(each) for each in malformed])
         new = _without_applied(applier, found)
@@ -153,6 +160,13 @@ class Process:
             if batch.skipped:
                 logging.warning("%s: no function covers %d changes; skipped", stream, batch.skipped)
             failpoints.reach("after-commit")
+        asking = asked_for(found)
+        known = {change.id for change in new} if asking else set()
+        refused = batch.refused if new else {}
+        return [
+            (change.id, change.epoch, told.stream, told.error if change.id in known else None)
+            for change, told in zip(asking, of_changes(asking, refused))
+        ]
 
     def _bury(self, stream: str, letters: Sequence[Letter]) -> None:
         stored = self._parent.bury(stream, letters) if letters else 0

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gears import deadletters, failpoints
+from gears.acknowledgments import Acknowledgment
 from gears.deadletters import Letter
 from gears.redisgears.api import GearsCommands, execute, log
 from gears.redisgears.names import dead_of
@@ -26,6 +27,12 @@ CHUNK = 500
 """The most entries of one read: Redis makes the answer on its main thread."""
 AHEAD = 2
 """How many pages are on their way to the database at once."""
+
+
+def trim(stream: str, last: str) -> None:
+    """Take all up to an entry, and the entry itself, out of a stream."""
+    ms, _, seq = last.partition("-")
+    execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
 
 
 class Failed(Exception):
@@ -122,12 +129,25 @@ class Drain:
     def _result(self, stream: str, entries: list[Any]) -> str:
         """Wait for a page and let its entries go; return why it is not written."""
         assert self._process is not None
-        error, self.report = self._process.result(self._bury)
+        error, self.report, asking = self._process.result(self._bury)
         if not error and entries:
+            self._acknowledge(stream, asking)
             failpoints.reach("before-ack")
-            ms, _, seq = entries[-1][0].partition("-")
-            execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
+            trim(stream, entries[-1][0])
         return error
+
+    def _acknowledge(self, stream: str, asking: list[Any]) -> None:
+        """Tell those who have asked about a batch that is in SQL."""
+        lost = [(entry_id, epoch) for entry_id, epoch, _, reason in asking if reason is None]
+        reasons = deadletters.reasons(self._redis, dead_of(stream), lost) if lost else {}
+        for entry_id, _, told, reason in asking:
+            error = reasons.get(entry_id, "") if reason is None else reason
+            try:
+                for words in Acknowledgment(entry_id, told, error).commands():
+                    execute(*words)
+            except Exception as refused:
+                # Not tried again: a lane that waited for memory would keep what it could free.
+                log(f"{stream}: Redis refused an acknowledgment: {refused}", "warning")
 
     def _bury(self, stream: str, documents: list[Any]) -> int:
         letters = [Letter(each[0], frozenset(each[1]), each[2]) for each in documents]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 LANE = "gearsync:lane:"
 DEAD = "gearsync:dead:"
+LATE = "gearsync:late:"
 
 NOT_TEXT = "l"
 """Stands for the label m in an entry whose names of fields are written one character a byte, since one is no
@@ -13,6 +14,11 @@ UTF-8: RedisGears crashes when it makes a dict of such an entry."""
 def lane_prefix(deployment: str, target: str) -> str:
     """Return how the lanes of a target begin on every shard: RedisGears finds them by that."""
     return f"{LANE}{deployment}:{target}:"
+
+
+def late_prefix(deployment: str) -> str:
+    """Return how the marks of operations begin that are not in the AOF yet (operations.py)."""
+    return f"{LATE}{deployment}:"
 
 
 def dead_of(lane: str) -> str:

@@ -74,8 +74,9 @@ class Process:
         except OSError as error:
             raise self._ended() from error
 
-    def result(self, bury: Callable[[str, list[Any]], int]) -> tuple[str, dict[str, Any]]:
-        """Wait for the oldest batch sent; return why it is not committed (empty: it is), and the report.
+    def result(self, bury: Callable[[str, list[Any]], int]) -> tuple[str, dict[str, Any], list[Any]]:
+        """Wait for the oldest batch sent; return why it is not committed (empty: it is), the report, and who
+        is to be told: entry, epoch, stream, and why it is refused (empty: it is in SQL; None: unknown here).
 
         ``bury`` stores dead letters. Raises ProcessEnded.
         """
@@ -83,7 +84,7 @@ class Process:
             while True:
                 kind, *content = frames.receive(self._answers)
                 if kind == "done":
-                    return content[0], content[1]
+                    return content[0], content[1], content[2]
                 if kind == "ended":
                     raise self._ended(content[0])
                 if kind == "log":

@@ -13,6 +13,7 @@ from gears.redisgears.api import execute, log, plain
 from gears.redisgears.capture import Capture
 from gears.redisgears.drain import Drain
 from gears.redisgears.names import dead_of
+from gears.redisgears.operations import OperatingCapture
 from gears.redisgears.process import Sources
 from gears.redisgears.shard import Shard
 
@@ -28,7 +29,8 @@ class Runtime:
         self.payload = payload
         self.deployment = Deployment.from_payload(payload)
         self.shard = Shard()
-        self.capture = Capture(self.deployment, self.shard)
+        operating = any(each.mapping.operations for each in self.deployment.functions)
+        self.capture = (OperatingCapture if operating else Capture)(self.deployment, self.shard)
         self.drains = {
             name: Drain(sources, payload, name, self.deployment.batch, self.shard)
             for name in self.deployment.targets
@@ -47,6 +49,11 @@ class Runtime:
         stream = record["key"]
         target = stream.split(":")[3]
         self.drains[target].on_batch(stream)
+
+    def on_marks(self, record: dict[str, Any]) -> None:
+        """Of StreamReader, in the background: operations that the AOF and the replicas lack."""
+        if isinstance(self.capture, OperatingCapture):
+            self.capture.on_marks(record["key"])
 
     def on_command(self, arguments: list[str]) -> str:
         """Of CommandReader: what the command line asks, as JSON."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from gears.deployment import Deployment
 from gears.redisgears import bootstrap
 from gears.redisgears.events import EVENTS
-from gears.redisgears.names import family, lane_prefix, session
+from gears.redisgears.names import family, lane_prefix, late_prefix, session
 
 BATCHES = 4
 """How many batches RedisGears hands out at once, so that one is read while another is written."""
@@ -61,7 +61,7 @@ def make(deployment: Deployment, modules: Sources | None = None) -> str:
     }
     text = Path(str(bootstrap.__file__)).read_text(encoding="utf-8")
     call = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    made = f"on_event, on_batch, on_command, on_registered = readers({call})"
+    made = f"on_event, on_batch, on_marks, on_command, on_registered = readers({call})"
     return "\n".join([text, made, *_registrations(deployment), ""])
 
 
@@ -72,18 +72,35 @@ def _registrations(deployment: Deployment) -> list[str]:
         for prefix in prefixes(deployment)
     ]
     lines += [
+<<<<<<< HEAD
         f"GB('StreamReader').limit(1).filter(on_batch).register("
         f"prefix={lane_prefix(deployment.name, target) + '*'!r}, "
         f"mode='async_local', batch={deployment.batch * BATCHES}, duration={max(1, deployment.interval_ms)}, "
         f"onFailedPolicy='retry', onFailedRetryInterval={RETRY_SECONDS}, trimStream=False, "
         "convertToStr=False, collect=False)"
+=======
+        _stream_reader(
+            "on_batch", lane_prefix(deployment.name, target), deployment.batch, deployment.interval_ms
+        )
+>>>>>>> d3acf05 (Operations on RedisGears 1.2; acknowledgments of both hosts; what rgsync's users do, on each kind of database)
         for target in deployment.targets
     ]
+    if any(function.mapping.operations for function in deployment.functions):
+        lines.append(_stream_reader("on_marks", late_prefix(deployment.name), 1, 1))
     lines.append(
         f"GB('CommandReader').map(on_command).register(trigger={session(deployment.name)!r}, mode='sync', "
         "onRegistered=on_registered, convertToStr=False, collect=False)"
     )
     return lines
+
+
+def _stream_reader(function: str, prefix: str, batch: int, interval_ms: int) -> str:
+    return (
+        f"GB('StreamReader').limit(1).filter({function}).register(prefix={prefix + '*'!r}, "
+        f"mode='async_local', batch={batch}, duration={max(1, interval_ms)}, "
+        f"onFailedPolicy='retry', onFailedRetryInterval={RETRY_SECONDS}, trimStream=False, "
+        "convertToStr=False, collect=False)"
+    )
 
 
 def prefixes(deployment: Deployment) -> list[str]:

@@ -86,7 +86,11 @@ class Shard:
 
     def lane(self, deployment: str, target: str) -> str:
         """Return the stream of a target; RedisGears finds it by its beginning, so the names come first."""
-        return f"{lane_prefix(deployment, target)}{{{self.tag}}}:{self.source}"
+        return self.own(lane_prefix(deployment, target))
+
+    def own(self, prefix: str) -> str:
+        """Return the key of this shard that begins so."""
+        return f"{prefix}{{{self.tag}}}:{self.source}"
 
 
 def _slot(tag: str) -> int:

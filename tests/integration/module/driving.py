@@ -47,8 +47,8 @@ class Function(NamedTuple):
     def arguments(self) -> list[str | int]:
         """Return the function's part of the command."""
         count = -1 if self.fields is None else len(self.fields)
-        head = [self.target, self.db, self.template, self.flush, *(["OPERATIONS"] if self.operations else [])]
-        return [*head, count, *(self.fields or ())]
+        words = ["OPERATIONS"] if self.operations else []
+        return [self.target, self.db, self.template, self.flush, *words, count, *(self.fields or ())]
 
 
 def server_version() -> tuple[int, ...]:

@@ -67,7 +67,8 @@ def take(client: redis.Redis, target: str = "t1") -> Seen:
 
 
 def told(client: redis.Redis, stream: str = STREAM) -> list[dict[bytes, bytes]]:
-    return [fields for _, fields in client.xrange(stream)]
+    found: Any = client.xrange(stream)
+    return [fields for _, fields in found]
 
 
 def written(client: redis.Redis, *words: Any, key: str = "person:1") -> Any:
@@ -163,7 +164,7 @@ def in_multi(*commands: str) -> Callable[[redis.Redis], None]:
     return run
 
 
-UNITS: dict[str, tuple[Callable[[redis.Redis], None], dict[str, str], Seen]] = {
+UNITS: dict[str, tuple[Callable[[redis.Redis], Any], dict[str, str], Seen]] = {
     "a plain write before +": (
         in_multi("HSET person:1 first A", "HSET person:1 age 2 # +"),
         {"first": "A", "age": "2"},
