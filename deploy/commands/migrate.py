@@ -10,6 +10,15 @@ from deploy import output
 from deploy.migration import recipe, text, translation
 from deploy.output import CommandError, counted
 
+_WITHOUT_OPERATIONS = (
+    "the field # (rgsync's operations and acknowledgments) is a field as any other to these functions; where "
+    "clients write it, run this with --operations, see docs/from-rgsync.md."
+)
+_WITH_OPERATIONS = (
+    "the field # is an operation to these functions, for which the module needs Redis 7.2 or newer, or "
+    "Valkey; what differs from rgsync is in docs/from-rgsync.md."
+)
+
 
 @click.command()
 @click.argument("file", metavar="RECIPE.py", type=click.Path(exists=True, dir_okay=False))
@@ -27,7 +36,13 @@ from deploy.output import CommandError, counted
     multiple=True,
     help="The key template of the declaration NAME, where the recipe does not tell it.",
 )
-def command(file: str, path: str | None, keys: tuple[str, ...]) -> None:
+@click.option(
+    "--operations",
+    is_flag=True,
+    envvar="GEARSYNC_MIGRATE_OPERATIONS",
+    help="Keep the field # as rgsync has it: the functions are written with operations=True.",
+)
+def command(file: str, path: str | None, keys: tuple[str, ...], operations: bool) -> None:
     """Print the functions.py that does what a recipe written for rgsync 1.2 does.
 
     RECIPE.py is run in this process, but neither rgsync nor RedisGears, Redis or a database is there: what it
@@ -38,6 +53,7 @@ def command(file: str, path: str | None, keys: tuple[str, ...]) -> None:
     recording = recipe.run(file)
     names = {str(each.name) for each in recording.calls}
     found = translation.translate(recording, _templates(keys, names))
+    found.operations = operations
     count = len(found.refusals)
     for sentence in (*found.warnings, *found.refusals):
         output.warning(sentence)
@@ -47,10 +63,7 @@ def command(file: str, path: str | None, keys: tuple[str, ...]) -> None:
     for sentence in text.variable_sentences(found):
         masked = ", with the password for ***" if "***" in sentence else ""
         output.status(f"Set where the worker runs{masked}: {sentence}")
-    output.warning(
-        "the field # (rgsync's operations and acknowledgments) is a field as any other to these functions: "
-        "clients that write it have to change, see docs/from-rgsync.md."
-    )
+    output.warning(_WITH_OPERATIONS if operations else _WITHOUT_OPERATIONS)
     if count:
         raise CommandError(f"{counted(count, 'part')} of {file} {'is' if count == 1 else 'are'} not written.")
 

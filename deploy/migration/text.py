@@ -30,7 +30,7 @@ def render(translation: Translation, recipe: str) -> str:
     for refusal in translation.refusals:
         lines += ["", *_comment(refusal)]
     for function in translation.functions:
-        lines += ["", *_function(function, targets[function.database])]
+        lines += ["", *_function(function, targets[function.database], translation.operations)]
     return "\n".join(lines) + "\n"
 
 
@@ -69,13 +69,15 @@ def _target(name: str, database: Database) -> str:
     return f"{name} = Target({', '.join(arguments)})"
 
 
-def _function(function: Written, target: str) -> list[str]:
+def _function(function: Written, target: str, operations: bool) -> list[str]:
     lines = [line for each in function.comments for line in _comment(each)]
     lines.append("WriteBehind(")
     lines += [f"    keys={_quoted(function.keys)},", f"    table={_quoted(function.table)},"]
     lines += _columns(function.columns)
     lines += [f"    target={target},", f"    name={_quoted(function.name)},"]
     lines += [f"    {option}={_quoted(policy)}," for option, policy in function.options.items()]
+    if operations:
+        lines.append("    operations=True,")
     return [*lines, ")"]
 
 

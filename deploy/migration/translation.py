@@ -43,6 +43,8 @@ class Translation:
     functions: list[Written] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    #: Whether the functions are written with operations.
+    operations: bool = False
 
 
 def translate(recording: Recording, templates: Mapping[str, str]) -> Translation:

@@ -72,17 +72,12 @@ def _registrations(deployment: Deployment) -> list[str]:
         for prefix in prefixes(deployment)
     ]
     lines += [
-<<<<<<< HEAD
-        f"GB('StreamReader').limit(1).filter(on_batch).register("
-        f"prefix={lane_prefix(deployment.name, target) + '*'!r}, "
-        f"mode='async_local', batch={deployment.batch * BATCHES}, duration={max(1, deployment.interval_ms)}, "
-        f"onFailedPolicy='retry', onFailedRetryInterval={RETRY_SECONDS}, trimStream=False, "
-        "convertToStr=False, collect=False)"
-=======
         _stream_reader(
-            "on_batch", lane_prefix(deployment.name, target), deployment.batch, deployment.interval_ms
+            "on_batch",
+            lane_prefix(deployment.name, target),
+            deployment.batch * BATCHES,
+            deployment.interval_ms,
         )
->>>>>>> d3acf05 (Operations on RedisGears 1.2; acknowledgments of both hosts; what rgsync's users do, on each kind of database)
         for target in deployment.targets
     ]
     if any(function.mapping.operations for function in deployment.functions):

@@ -32,7 +32,7 @@ WriteBehind(
 )
 """
 PERSONS = "CREATE TABLE persons (id INTEGER PRIMARY KEY, first VARCHAR(20), last VARCHAR(20), age INTEGER)"
-ADA = {"first_name": "Ada", "last_name": "Lovelace", "age": "36"}
+ADA: dict[Any, Any] = {"first_name": "Ada", "last_name": "Lovelace", "age": "36"}
 ROW = ("Ada", "Lovelace", 36)
 WAIT_MS = 30_000
 
@@ -65,10 +65,12 @@ class World:
         return {name.decode(): value.decode() for name, value in entries[0][1].items()}
 
     def write(self, key: str, operation: str, **fields: str) -> None:
-        self.client.hset(key, mapping={**fields, "#": operation})
+        mapping: dict[Any, Any] = {**fields, "#": operation}
+        self.client.hset(key, mapping=mapping)
 
     def fields(self, key: str) -> dict[str, str]:
-        return {name.decode(): value.decode() for name, value in self.client.hgetall(key).items()}
+        held: Any = self.client.hgetall(key)
+        return {name.decode(): value.decode() for name, value in held.items()}
 
 
 @contextlib.contextmanager
@@ -220,9 +222,7 @@ def test_many_in_one_batch(world: World) -> None:
 
 @pytest.mark.parametrize("operation", "=+-~")
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_crash_keeps_what_the_operation_left(
-    host: str, operation: str, tmp_path: Path
-) -> None:
+def test_a_crash_keeps_what_the_operation_left(host: str, operation: str, tmp_path: Path) -> None:
     """Wherever after the write the AOF ends, between two of its transactions, the same comes out."""
     if host == "redisgears" and home() is None:
         pytest.skip(ABSENT)

@@ -113,6 +113,7 @@ def test_a_recipe_becomes_functions(folder: Path) -> None:
         "Set where the worker runs, with the password for ***: SHOP_DB_URL=mysql://keeper:***@" in done.stderr
     )
     assert "the field # (rgsync's operations" in done.stderr
+    assert "operations" not in done.stdout
 
 
 def test_what_is_written_can_be_loaded(folder: Path) -> None:
@@ -418,3 +419,11 @@ def test_the_stand_ins_are_gone_afterwards(folder: Path, monkeypatch: pytest.Mon
     assert sys.modules["rgsync"] is real
     assert "redisgears" not in sys.modules
     assert "rgsync.Connectors" not in sys.modules
+
+
+def test_operations_are_kept_when_asked_for(folder: Path) -> None:
+    done = migrate(SHOP, "--operations")
+    assert done.stdout.count("    operations=True,\n") == done.stdout.count("WriteBehind(\n") == 2
+    assert "Redis 7.2 or newer" in done.stderr
+    functions_of(done)
+    assert all(each.mapping.operations for each in config.load("functions.py").functions)

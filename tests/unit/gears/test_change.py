@@ -42,6 +42,7 @@ def test_an_entry_is_what_the_vectors_say(vector: dict[str, Any]) -> None:
     ms, seq = vector["id"].split("-")
     assert change.position == Position(vector["epoch"], int(ms), int(seq))
     assert change.id == vector["id"]
+    assert change.ticket.hex() == vector.get("ticket_hex", "")
 
 
 def test_one_malformed_entry_leaves_the_others() -> None:

@@ -156,3 +156,10 @@ def test_more_letters_than_are_sent_at_once() -> None:
     assert stream.store(*many) == len(many)
     assert stream.store(*many) == 0
     assert len(stream.entries) == len(many)
+
+
+def test_the_reasons_are_found_again_by_id_and_epoch() -> None:
+    stream = Stream()
+    stream.store(letter("5-0"), letter("6-0"))
+    asked = [("4-0", 31), ("5-0", 31), ("6-0", 2)]
+    assert deadletters.reasons(cast("Commands", stream), "dead", asked) == {"5-0": AGE.reason}

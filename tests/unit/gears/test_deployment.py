@@ -7,7 +7,7 @@ import json
 import pytest
 
 from connectors import Target
-from gears.deployment import Deployment
+from gears.deployment import Deployment, check_together
 from gears.errors import DeclarationError, PayloadError
 from gears.functions import Function
 from gears.mapping import build
@@ -104,3 +104,23 @@ def test_transforms_come_out_of_the_source() -> None:
     with pytest.raises(DeclarationError, match="defines no callable quieter"):
         deployment(function("pets", "quieter"), source="x = 1", source_name="functions.py").transforms()
     assert deployment(function("persons"), source="1/0").transforms() == {}
+
+
+def test_operations_are_named_only_where_they_are_set() -> None:
+    """What older versions stored is what functions without operations are today."""
+    plain = deployment(function("persons"))
+    assert "operations" not in plain.to_payload()
+    assert b"OPERATIONS" not in plain.deploy_arguments()
+    made = deployment(function("persons", operations=True))
+    assert made.deploy_arguments()[-6:] == [b"persons:{id}", b"KEEP", b"OPERATIONS", b"2", b"n", b"a"]
+    again = Deployment.from_payload(made.to_payload())
+    assert again.functions[0].mapping.operations
+    assert not Deployment.from_payload(plain.to_payload()).functions[0].mapping.operations
+
+
+def test_two_functions_of_the_same_keys_agree_about_operations() -> None:
+    one = function("persons", keys="p:{id}", operations=True)
+    other = function("others", keys="p:{id}")
+    [mistake] = check_together(deployment(one, other), "functions.py")
+    assert (mistake.function, mistake.option) == ("persons", "operations")
+    assert check_together(deployment(one, function("more", keys="q:{id}")), "functions.py") == []

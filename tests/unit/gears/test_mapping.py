@@ -75,6 +75,27 @@ def test_each_mistake_names_its_option(option: str, value: Any, words: str) -> N
     assert words in problems[0][1]
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"operations": "yes"}, "neither true nor false"),
+        ({"operations": 1}, "neither true nor false"),
+        ({"operations": True, "columns": ["name", "#"]}, "no column or transform gets it"),
+        ({"operations": True, "db": 1}, "database 0 alone"),
+    ],
+)
+def test_mistakes_of_operations(options: dict[str, Any], words: str) -> None:
+    [(option, message)] = problems_of(**options)
+    assert option == "operations"
+    assert words in message
+
+
+def test_operations_are_off_unless_asked_for() -> None:
+    assert not mapping_of().operations
+    assert mapping_of(operations=True).operations
+    assert mapping_of(columns=["#"]).columns == {"#": "#"}
+
+
 def test_all_mistakes_are_found_at_once() -> None:
     problems = problems_of(keys="person:{id", table="", columns=7, db=-1, on_flush="x")
     assert [option for option, _ in problems] == ["keys", "table", "columns", "db", "on_flush"]

@@ -270,3 +270,27 @@ def test_a_mark_without_a_node_gives_no_token() -> None:
 def test_batches_are_cut_where_keys_come(ops: str, sizes: list[int]) -> None:
     """What stands before must not wait for what another shard owes."""
     assert [len(part) for part in parts_of([change(op) for op in ops])] == sizes
+
+
+def test_what_is_no_operation_is_a_letter_and_changes_no_row() -> None:
+    rejected = change("q", epoch="1:!" + "x" * 200, age="2")
+    prepared = batch([change("u", age="1"), rejected])
+    assert [row.values for row in prepared.rows] == [(1, 1)]
+    [(refused, fault)] = prepared.faults
+    assert refused is rejected
+    assert "none of the operations" in fault.reason and len(fault.reason) < 200
+    prepared = batch([rejected, change("u", age="x")])
+    assert (prepared.rows, len(prepared.faults)) == ([], 2)
+    assert batch([change("q", key="other:1")]).skipped == 1
+
+
+def test_a_deletion_by_an_operation_minds_no_policy() -> None:
+    keeping = converter(on_delete="keep")
+    assert [row.kind for row in batch([change("t", epoch="1:a")], keeping).rows] == ["delete"]
+    assert batch([change("d")], keeping).rows == []
+
+
+def test_what_stands_behind_an_operation_changes_nothing_else() -> None:
+    prepared = batch([change("u", epoch="1f:a:b", age="1"), change("u", epoch="1f:c", age="2")])
+    assert [row.values for row in prepared.rows] == [(1, 2)]
+    assert prepared.position.epoch == 0x1F
