@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
+from tests.cluster import Cluster
 from tests.hosts import HOSTS
-from tests.integration.deploying import eventually, gearsync, rows
+from tests.integration.deploying import eventually, gearsync, redis_with_module, rows
 from tests.integration.module.driving import PLAIN_AOF, aof_commands, aof_files
 from tests.integration.system import System
 from tests.redisgears import ABSENT, RedisGears, home
@@ -260,3 +261,25 @@ def test_a_crash_keeps_what_the_operation_left(host: str, operation: str, tmp_pa
             world.system.wait()
             assert world.row(1) == expected[1]
             server.kill9()
+
+
+def test_a_cluster_acknowledges_in_the_slot_of_the_key(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'target.db'}"
+    run_sql(
+        url, "CREATE TABLE persons (id VARCHAR(20) PRIMARY KEY, first VARCHAR(20), last TEXT, age INTEGER)"
+    )
+    system = System(tmp_path, FUNCTIONS.replace("{id}", "{id*}"), {"FIRST_DB_URL": url})
+    with system.environment(), Cluster(redis_with_module) as cluster:
+        done = gearsync("deploy", system.functions, "--redis", cluster.nodes[0].url)
+        if "operations need Redis 7.2" in done.stderr + done.stdout:
+            pytest.skip("operations need a server with post-notification jobs")
+        assert done.returncode == 0, done.stderr
+        with redis.RedisCluster(port=cluster.nodes[0].port, host="127.0.0.1") as client:
+            keys = [f"person:{number}" for number in range(12)] + [f"person:{{tag{n}}}:1" for n in range(12)]
+            for key in keys:
+                client.hset(key, mapping={**ADA, "#": "=c"})
+                client.hset(key, mapping={**ADA, "#": "+c"})
+            for key in keys:
+                tag = key[key.index("{") : key.index("}") + 1] if "{" in key else ""
+                stream = f"{tag}{{{key}}}c"
+                eventually(lambda stream=stream: client.xlen(stream) == 2)  # type: ignore[misc]
