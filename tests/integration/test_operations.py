@@ -75,10 +75,11 @@ class World:
 
 
 @contextlib.contextmanager
-def deployed(folder: Path, host: str, url: str, *options: str) -> Iterator[World]:
-    """A world, or a skip where the host can't have operations."""
+def deployed(folder: Path, host: str, url: str, *options: str, **variables: str) -> Iterator[World]:
+    """A world, or a skip where the host can't have operations; ``variables`` are those of its server."""
     run_sql(url, PERSONS)
-    system = System(folder, FUNCTIONS, {"FIRST_DB_URL": url}, away=True, options=options, host=host)
+    variables["FIRST_DB_URL"] = url
+    system = System(folder, FUNCTIONS, variables, away=True, options=options, host=host)
     with contextlib.ExitStack() as stack:
         with system.environment():
             stack.enter_context(system.server)
@@ -261,6 +262,23 @@ def test_a_crash_keeps_what_the_operation_left(host: str, operation: str, tmp_pa
             world.system.wait()
             assert world.row(1) == expected[1]
             server.kill9()
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_who_dies_after_the_commit_has_told_all_the_same(host: str, tmp_path: Path) -> None:
+    """The next one finds the changes in SQL, or their dead letters, and tells."""
+    if host == "redisgears" and home() is None:
+        pytest.skip(ABSENT)
+    once = tmp_path / "reached"
+    variables = {"GEARSYNC_FAILPOINT": "after-commit", "GEARSYNC_FAILPOINT_ONCE": str(once)}
+    with deployed(tmp_path, host, f"sqlite:///{tmp_path / 'target.db'}", **variables) as world:
+        with world.client.pipeline(transaction=True) as pipe:
+            pipe.hset("person:1", mapping={**ADA, "#": "=c"})
+            pipe.hset("person:2", mapping={**ADA, "age": "old", "#": "=c"})
+            pipe.execute()
+        assert world.told("person:1", "c") == {"status": "done"}
+        assert world.told("person:2", "c")["status"] == "failed"
+        assert once.exists() and world.row(1) == ROW
 
 
 def test_a_cluster_acknowledges_in_the_slot_of_the_key(tmp_path: Path) -> None:
