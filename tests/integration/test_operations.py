@@ -168,8 +168,10 @@ def test_a_write_to_redis_alone(world: World) -> None:
 
 def test_the_field_is_not_seen_by_a_later_write(world: World) -> None:
     key, number = world.new_key()
-    world.write(key, "+", **ADA)
-    world.client.hset(key, "age", "37")
+    with world.client.pipeline(transaction=False) as pipe:
+        pipe.hset(key, mapping={**ADA, "#": "+"})
+        pipe.hset(key, "age", "37")
+        pipe.execute()
     eventually(lambda: world.row(number) == ("Ada", "Lovelace", 37))
 
 
