@@ -107,11 +107,11 @@ class Process:
             request = self._parent.next_batch()
             if request is None:
                 return
-            attempt, *batch = request
+            attempt, stream, epoch, found, malformed = request
             asking: list[Any] = []
             # What was sent before an error was known must not pass what has failed.
             if attempt != failed:
-                error = self._try(*batch, asking)
+                error = self._try(stream, epoch, found, malformed, asking)
             if error:
                 failed = attempt
             self._parent.done(error, self._report, asking)
