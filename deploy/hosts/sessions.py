@@ -12,8 +12,8 @@ import redis
 from deploy.hosts.base import text
 from deploy.hosts.replies import as_dict, last_line
 from gears.deployment import Deployment
-from gears.redisgears.names import lane_prefix, session
-from gears.redisgears.script import prefixes
+from gears.redisgears.names import lane_prefix, late_prefix, session
+from gears.redisgears.script import has_operations, prefixes
 
 PREFIX = session("")
 _VERSION = re.compile(r", version (\d+)$")
@@ -78,6 +78,8 @@ class Session:
         for target in deployment.targets:
             if lane_prefix(deployment.name, target) + "*" not in read:
                 yield f"nothing is brought to {target}: its StreamReader is gone"
+        if has_operations(deployment) and late_prefix(deployment.name) + "*" not in read:
+            yield "what operations do does not reach the AOF and the replicas: their StreamReader is gone"
 
 
 def find(client: redis.Redis) -> dict[str, Session]:

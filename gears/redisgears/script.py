@@ -80,7 +80,7 @@ def _registrations(deployment: Deployment) -> list[str]:
         )
         for target in deployment.targets
     ]
-    if any(function.mapping.operations for function in deployment.functions):
+    if has_operations(deployment):
         lines.append(_stream_reader("on_marks", late_prefix(deployment.name), 1, 1))
     lines.append(
         f"GB('CommandReader').map(on_command).register(trigger={session(deployment.name)!r}, mode='sync', "
@@ -96,6 +96,11 @@ def _stream_reader(function: str, prefix: str, batch: int, interval_ms: int) -> 
         f"onFailedPolicy='retry', onFailedRetryInterval={RETRY_SECONDS}, trimStream=False, "
         "convertToStr=False, collect=False)"
     )
+
+
+def has_operations(deployment: Deployment) -> bool:
+    """Return whether a function of the deployment has operations."""
+    return any(function.mapping.operations for function in deployment.functions)
 
 
 def prefixes(deployment: Deployment) -> list[str]:
