@@ -265,14 +265,24 @@ static char op_for_gone(int cause, int db, Slice key) {
     return cause & CAUSE_REMOVED ? 0 : 'x';
 }
 
+/* For a key that is known to be gone, or to be none for SQL; 0: it was none before either. */
+static char op_for_cause(int cause) {
+    if (cause & CAUSE_EXPIRED) return 'x';
+    if (cause & CAUSE_EVICTED) return 'v';
+    return cause & CAUSE_GONE ? 'd' : 0;
+}
+
 /* The operation byte for functions with operations; 0: nothing goes to SQL. */
 static char op_for_operation(const Operation *operation, int cause, bool is_hash) {
     if (operation->kind == '~') return 't';
     if (operation->kind == '?' && is_hash) return 'q';
-    if (is_hash && (operation->kind == '=' || operation->plain)) return op_for_hash(cause);
-    if (cause & CAUSE_EXPIRED) return 'x';
-    if (cause & CAUSE_EVICTED) return 'v';
-    return cause & CAUSE_GONE ? 'd' : 0;
+    return is_hash && (operation->kind == '=' || operation->plain) ? op_for_hash(cause) : op_for_cause(cause);
+}
+
+/* The same for functions without: a client wrote the key, or deleted it. */
+static char op_beside_operation(const Operation *operation, int cause, bool is_hash) {
+    if (operation_deletes(operation)) return 'd';
+    return is_hash ? op_for_hash(cause) : op_for_cause(cause);
 }
 
 static bool obey(Rule **rules, int count) {
@@ -351,7 +361,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
             bool obeys = operation->kind != 0 && obey(matched, count);
             char op = is_hash ? (forced ? forced : op_for_hash(cause)) : (forced ? 'd' : op_for_gone(cause, db, text));
             if (operation->kind != 0)
-                op = obeys ? op_for_operation(operation, cause, is_hash) : operation_deletes(operation) ? 'd' : op;
+                op = obeys ? op_for_operation(operation, cause, is_hash)
+                           : op_beside_operation(operation, cause, is_hash);
             if (op != 0) {
                 Image image;
                 image_start(&image, name, op);

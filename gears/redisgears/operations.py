@@ -81,7 +81,8 @@ class OperatingCapture(Capture):
             execute("XADD", group.lane, "*", "k", key, "m", self._metas[changes.DELETED])
             self.captured += 1
         else:
-            self._append(group, key, self.op_of(event), changes.DELETED)
+            # Without the field there may be no hash: then there was none before.
+            self._append(group, key, self.op_of(event), b"")
 
     def _append_asked(
         self, group: Group, key: Any, kind: bytes, event: str, held: bytes, ticket: bytes

@@ -127,16 +127,16 @@ def test_the_stream_is_in_the_slot_of_its_key(server: RedisServer, key: str, str
         client.execute_command("GEARSYNC.UNDEPLOY", "people", "DISCARD")
 
 
-ALONE: dict[str, tuple[bool, Seen]] = {
-    # whether the key is left, and the changes; the last four on a key that is not there
-    "= there": (True, [("u", {"last": "L"}, T)]),
-    "+ there": (True, []),
-    "- there": (False, []),
-    "~ there": (False, [("t", {}, T)]),
-    "= new": (False, []),
-    "+ new": (False, []),
-    "- new": (False, []),
-    "~ new": (False, [("t", {}, T)]),
+ALONE: dict[str, tuple[bool, Seen, str]] = {
+    # whether the key is left, the changes, and what functions without operations see
+    "= there": (True, [("u", {"last": "L"}, T)], "u"),
+    "+ there": (True, [], "u"),
+    "- there": (False, [], "d"),
+    "~ there": (False, [("t", {}, T)], "d"),
+    "= new": (False, [], ""),
+    "+ new": (False, [], ""),
+    "- new": (False, [], "d"),
+    "~ new": (False, [("t", {}, T)], "d"),
 }
 
 
@@ -145,9 +145,10 @@ def test_operation_alone(client: redis.Redis, case: str) -> None:
     operation, kind = case.split()
     if kind == "there":
         client.hset("person:1", "last", "L")
-        take(client)
+        take(client), take(client, "t2")
     client.hset("person:1", "#", operation + T)
-    left, expected = ALONE[case]
+    left, expected, for_others = ALONE[case]
+    assert "".join(op for op, _, _ in take(client, "t2")) == for_others
     assert bool(client.exists("person:1")) == left
     found = take(client)
     assert found == expected
