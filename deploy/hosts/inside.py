@@ -40,6 +40,13 @@ def _has_libpq() -> bool:
     return carried or ctypes.util.find_library("pq") is not None
 
 
+def tags() -> list[str]:
+    """Return what wheels this Python takes, as pip does."""
+    from pip._vendor.packaging.tags import sys_tags
+
+    return [str(each) for each in sys_tags()]
+
+
 def begin(requirement: str) -> list[str]:
     """Start pip for the wheels of a requirement; return the folder where it works, and its process group."""
     folder = tempfile.mkdtemp(prefix="gearsync-wheels-")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from packaging.utils import parse_wheel_filename
 
 from deploy.hosts import inside
 from deploy.hosts.base import text
@@ -89,6 +90,7 @@ class Packages:
 
     def bring(self, bundle: Bundle) -> None:
         """Have a requirement installed on all shards, while Redis goes on serving."""
+        self._require_suitable(bundle)
         with self._unhurried(), patient(self._client, INSTALL_SECONDS) as client:
             try:
                 client.execute_command("RG.PYIMPORTREQ", *bundle.parts())
@@ -97,6 +99,16 @@ class Packages:
                     f"{bundle.requirement} can't be installed on every shard ({error}); the log of the "
                     "shards has what pip said"
                 ) from error
+
+    def _require_suitable(self, bundle: Bundle) -> None:
+        """Refuse what a shard could not install: RedisGears would keep it under that name nevertheless."""
+        for supported in map(set, self._run("tags()")):
+            for wheel in bundle.wheels:
+                if supported.isdisjoint(map(str, parse_wheel_filename(wheel)[3])):
+                    raise redis.ResponseError(
+                        f"{wheel} is not for the processor and system of every shard; "
+                        "export it from a like one"
+                    )
 
     def fetch(self, requirement: str, progress: Progress) -> Bundle:
         """Have pip on this shard fetch the wheels of a requirement."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from deploy import bundle_file
+from deploy.hosts.bundles import Bundle
 from tests.bare_python import NOWHERE, bare_python, copy_python, has_virtualenv
 from tests.cluster import Cluster
 from tests.integration.deploying import FUNCTIONS, PERSONS, gearsync, gearsync_json, rows, write
@@ -119,6 +121,12 @@ def test_a_deploy_brings_the_drivers_while_redis_serves(
         assert run.returncode == 0, run.stderr
         assert known(server) == [SQLALCHEMY, PSYCOPG]
         arrives(server, postgres_url, 1)
+        file = tmp_path / "drivers.zip"
+        run = gearsync("requirements", "export", str(file), "--redis", server.url)
+        assert run.returncode == 0, run.stderr
+        found = bundle_file.read(file)
+        assert [each.requirement for each in found] == [SQLALCHEMY, PSYCOPG]
+        assert any(name.startswith("psycopg_binary-3.1.20-cp37-") for name in found[1].wheels)
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
@@ -146,6 +154,40 @@ def test_without_an_index_a_deploy_works_with_what_was_imported(
         assert known(server) == [PYMYSQL, SQLALCHEMY, PSYCOPG]
         deploy(server, tmp_path)
         arrives(server, url, 1)
+
+
+def test_what_is_for_another_system_is_refused_before_a_shard_keeps_it(tmp_path: Path) -> None:
+    file = tmp_path / "foreign.zip"
+    foreign = "greenlet-3.1.1-cp37-cp37m-macosx_11_0_arm64.whl"
+    bundle_file.write(file, [Bundle("greenlet==3.1.1", {foreign: b"wheel"})])
+    with RedisGears(python=copy_python(tmp_path)) as server:
+        run = gearsync("requirements", "import", str(file), "--redis", server.url)
+        assert run.returncode == 1
+        assert f"{foreign} is not for the processor and system of every shard" in run.stderr
+        assert known(server) == []
+
+
+def test_an_air_gapped_cluster_deploys_with_what_was_imported(
+    exported: Path, tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [sqlalchemy] = [each for each in bundle_file.read(exported) if each.requirement == SQLALCHEMY]
+    file = tmp_path / "sqlalchemy.zip"
+    bundle_file.write(file, [sqlalchemy])
+    run_sql(sqlite_url, PERSONS)
+    monkeypatch.setenv("REPORTING_DB_URL", sqlite_url)
+    numbers = iter("123")
+
+    def make(*options: str) -> RedisGears:
+        options = (*options, "--cluster-node-timeout", "15000")
+        return RedisGears(*options, python=bare_python(tmp_path / next(numbers)), environment=NOWHERE)
+
+    with Cluster(make) as cluster:
+        gearsync_json("requirements", "import", str(file), "--redis", cluster.url)
+        run = gearsync("deploy", write(tmp_path, FUNCTIONS), "--redis", cluster.url, timeout=300)
+        assert run.returncode == 0, run.stderr
+        for node in cluster.nodes:
+            assert isinstance(node, RedisGears)
+            assert known(node) == [SQLALCHEMY]
 
 
 def test_in_a_virtual_environment_the_drivers_outlive_upgrades_and_restarts(
