@@ -206,6 +206,9 @@ def test_in_a_virtual_environment_the_drivers_outlive_upgrades_and_restarts(
         upgraded = FUNCTIONS.replace('"last_name": "last"', '"age": "age"')
         deploy(server, tmp_path, upgraded)
         arrives(server, sqlite_url, 2)
+        with server.client() as client:
+            [session] = client.execute_command("RG.PYDUMPSESSIONS")
+        assert session[session.index(b"requirements") + 1] == [SQLALCHEMY.encode()]
         server.kill9()
         server.start()
         assert SQLALCHEMY in known(server)
