@@ -13,7 +13,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, Any, Callable
 
 import connectors
 from connectors import Connector, ConnectorError
@@ -24,6 +24,7 @@ from gears.applier import Applier
 from gears.change import Change, Malformed
 from gears.deadletters import Letter
 from gears.deployment import Deployment
+from gears.pipeline import Batch
 from gears.redisgears import frames
 from gears.redisgears.names import NOT_TEXT
 from gears.report import TargetReport
@@ -42,29 +43,34 @@ class Parent(logging.Handler):
         super().__init__()
         self._requests = requests
         self._answers = answers
+        self.prepare: Callable[[str, list[Change]], Batch | None] = lambda stream, found: None
+        """What can be done with a batch before its turn."""
         self._batches: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        """Read ahead: Redis' process is never held up, and the next batch is decoded while one is written."""
+        """Read ahead: Redis' process is never held up, and a batch is prepared while another is written."""
         try:
             while True:
                 message = frames.receive(self._requests)
                 if len(message) == 4:
                     attempt, stream, epoch, entries = message
-                    decoded = changes.decode([_entry_of(each) for each in entries])
-                    self._batches.put((attempt, stream, epoch, *decoded))
+                    found, malformed = changes.decode([_entry_of(each) for each in entries])
+                    prepared = self.prepare(stream, found)
+                    self._batches.put((attempt, stream, epoch, found, malformed, prepared))
                 else:
                     self._replies.put(message)
         except EOFError:
+            pass
+        finally:
+            # Also after a fault of this thread: then the process ends, and Redis' starts another.
             self._batches.put(None)
             self._replies.put((0, "Redis is gone"))
 
     def next_batch(self) -> Any:
-        """Wait for an attempt's number, a lane's name, its epoch, its changes and what is none.
-
-        None: Redis is gone.
+        """Wait for an attempt's number, a lane's name, its epoch, its changes, what is none, and the batch
+        if it is prepared. None: Redis is gone.
         """
         return self._batches.get()
 
@@ -99,6 +105,7 @@ class Process:
         self._connector: Connector | None = None
         self._appliers: dict[str, Applier] = {}
         self._report = TargetReport()
+        parent.prepare = self._prepare
 
     def run(self) -> None:
         """Serve until Redis is gone."""
@@ -107,21 +114,24 @@ class Process:
             request = self._parent.next_batch()
             if request is None:
                 return
-            attempt, stream, epoch, found, malformed = request
+            attempt, stream, epoch, *batch = request
             asking: list[Any] = []
             # What was sent before an error was known must not pass what has failed.
             if attempt != failed:
-                error = self._try(stream, epoch, found, malformed, asking)
+                error = self._try(stream, epoch, batch, asking)
             if error:
                 failed = attempt
             self._parent.done(error, self._report, asking)
 
-    def _try(
-        self, stream: str, epoch: int, found: list[Change], malformed: list[Malformed], asking: list[Any]
-    ) -> str:
+    def _prepare(self, stream: str, found: list[Change]) -> Batch | None:
+        """Prepare a batch by what is known of the tables; None: that is for its turn."""
+        applier = self._appliers.get(stream)
+        return applier.prepare(found) if applier is not None and found else None
+
+    def _try(self, stream: str, epoch: int, batch: Sequence[Any], asking: list[Any]) -> str:
         """Return why a batch is not committed; empty: it is."""
         try:
-            asking += self._apply(self._applier(stream, epoch), stream, found, malformed)
+            asking += self._apply(self._applier(stream, epoch), stream, *batch)
         except Exception as error:
             self._close()
             said = str(error) if isinstance(error, ConnectorError) else f"{type(error).__name__}: {error}"
@@ -149,14 +159,19 @@ class Process:
         return applier
 
     def _apply(
-        self, applier: Applier, stream: str, found: list[Change], malformed: list[Malformed]
+        self,
+        applier: Applier,
+        stream: str,
+        found: list[Change],
+        malformed: list[Malformed],
+        prepared: Batch | None,
     ) -> list[Any]:
         """Commit a batch; return who has asked about it (process.py)."""
         if malformed:
             self._bury(stream, [deadletters.of_malformed(each) for each in malformed])
         new = _without_applied(applier, found)
         if new:
-            batch = applier.commit(applier.prepare(new))
+            batch = applier.commit(applier.prepare(new) if prepared is None or new is not found else prepared)
             if batch.skipped:
                 logging.warning("%s: no function covers %d changes; skipped", stream, batch.skipped)
             failpoints.reach("after-commit")
