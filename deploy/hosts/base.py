@@ -94,8 +94,3 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
         """Return whether all that is captured by now gets into SQL, or a dead letter, in that time."""
-
-
-def text(value: Any) -> str:
-    """Return a reply's text."""
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -8,7 +8,8 @@ from typing import Any
 
 import redis
 
-from deploy.hosts.base import Deployed, Host, text
+from deploy.hosts.base import Deployed, Host
+from deploy.hosts.replies import text
 from gears.deployment import Deployment
 
 

@@ -20,9 +20,8 @@ import redis
 from packaging.utils import parse_wheel_filename
 
 from deploy.hosts import inside
-from deploy.hosts.base import text
 from deploy.hosts.bundles import Bundle, BundleError, decode
-from deploy.hosts.replies import as_dict, last_line, patient, short_errors
+from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 
 FETCH_SECONDS = 600.0
 """How long pip may take for the wheels of one requirement."""

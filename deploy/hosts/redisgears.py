@@ -14,11 +14,11 @@ from typing import Any
 import redis
 
 from deploy.hosts import drivers, redisgears_status, sessions
-from deploy.hosts.base import Deployed, Host, text
+from deploy.hosts.base import Deployed, Host
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
-from deploy.hosts.replies import as_dict, last_line, patient, short_errors
+from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 from deploy.hosts.sessions import Session
 from gears.deployment import Deployment
 from gears.errors import PayloadError

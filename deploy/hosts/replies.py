@@ -1,4 +1,4 @@
-"""What RedisGears answers, and a client that has the patience for it."""
+"""What a shard answers, and a client that has the patience for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import redis
 
-from deploy.hosts.base import text
+
+def text(value: Any) -> str:
+    """Return a reply's text."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def as_dict(pairs: Any) -> dict[str, Any]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import redis
 
-from deploy.hosts.base import text
-from deploy.hosts.replies import as_dict, last_line
+from deploy.hosts.replies import as_dict, last_line, text
 from gears.deployment import Deployment
 from gears.redisgears.names import lane_prefix, late_prefix, session
 from gears.redisgears.script import has_operations, prefixes
