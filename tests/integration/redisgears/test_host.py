@@ -54,7 +54,8 @@ def names(url: str) -> list[tuple[int, str]]:
 def test_a_replica_that_is_promoted_goes_on_where_sql_is(
     server: RedisGears, database: str, tmp_path: Path
 ) -> None:
-    with RedisGears("--replicaof", f"127.0.0.1 {server.port}") as replica, replica.client() as other:
+    with RedisGears() as replica, replica.client() as other:
+        other.replicaof("127.0.0.1", str(server.port))
         eventually(lambda: other.info("replication")["master_link_status"] == "up")
         deploy(server, tmp_path, FUNCTIONS)
         with server.client() as client:
