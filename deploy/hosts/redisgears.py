@@ -24,6 +24,7 @@ from gears.deployment import Deployment
 from gears.errors import PayloadError
 from gears.redisgears import script
 from gears.redisgears.names import DEAD, LANE, LATE, dead_of, family, session
+from gears.redisgears.servers import WRONG_SLOTS, files_wrongly
 
 POLL_SECONDS = 0.02
 MEETING_SECONDS = 10.0
@@ -80,6 +81,8 @@ class RedisGearsHost(Host):
 
     def refusal(self, deployment: Deployment) -> str:
         problems = []
+        if files_wrongly(text(self.client.info("server")["redis_version"]), self._is_in_cluster()):
+            problems.append(f"RedisGears can't capture here: {WRONG_SLOTS}")
         for function in deployment.functions:
             if function.mapping.db:
                 problems.append(f"{function.name}: RedisGears works in database 0 alone, not in db")

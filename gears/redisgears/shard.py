@@ -9,11 +9,16 @@ from typing import Any
 
 from gears.redisgears.api import atomic, execute
 from gears.redisgears.names import lane_prefix
+from gears.redisgears.servers import WRONG_SLOTS, files_wrongly
 
 NO_CLUSTER = "0"
 SLOTS = 16384
 PROMOTION = 1 << 20
 """What a promotion adds at least to the epoch; a restart adds 1."""
+
+
+class WrongServer(Exception):
+    """The server was exchanged for one on which nothing may be captured."""
 
 
 class NoSlot(Exception):
@@ -64,6 +69,8 @@ class Shard:
         """Choose the first tag of a slot that is this shard's. RedisGears' own is unknown after a restart."""
         self.tag = NO_CLUSTER
         if "cluster_enabled:1" in _text(execute("INFO", "cluster")):
+            if files_wrongly(_version(_text(execute("INFO", "server"))), True):
+                raise WrongServer(WRONG_SLOTS)
             owned = _own_slots(_text(execute("CLUSTER", "NODES")))
             self.tag = next((tag for tag in map(str, range(SLOTS * 4)) if _slot(tag) in owned), "")
             if not self.tag:
@@ -91,6 +98,11 @@ class Shard:
     def own(self, prefix: str) -> str:
         """Return the key of this shard that begins so."""
         return f"{prefix}{{{self.tag}}}:{self.source}"
+
+
+def _version(info: str) -> str:
+    found = [line.strip() for line in info.splitlines() if line.startswith("redis_version:")]
+    return found[0].partition(":")[2]
 
 
 def _slot(tag: str) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gears.redisgears.servers import files_wrongly
 from tests.cluster import Cluster
 from tests.integration.deploying import eventually, gearsync, gearsync_json, rows, write
 from tests.redisgears import RedisGears, skip_without_redisgears
@@ -33,9 +35,33 @@ def database(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-def cluster(database: str) -> Iterator[Cluster]:
+def any_cluster(database: str) -> Iterator[Cluster]:
     with Cluster(RedisGears) as made:
         yield made
+
+
+def is_refused(cluster: Cluster) -> bool:
+    info: dict[str, Any] = cluster.clients[0].info("server")
+    return files_wrongly(info["redis_version"], True)
+
+
+@pytest.fixture
+def cluster(any_cluster: Cluster) -> Cluster:
+    """A cluster on which RedisGears can capture."""
+    if is_refused(any_cluster):
+        pytest.skip("a cluster of Redis 7.4 or newer is refused")
+    return any_cluster
+
+
+def test_a_cluster_of_newer_servers_is_refused(any_cluster: Cluster, tmp_path: Path) -> None:
+    if not is_refused(any_cluster):
+        pytest.skip("this server takes deployments as a cluster")
+    done = gearsync("deploy", write(tmp_path, FUNCTIONS), "--redis", any_cluster.url)
+    assert done.returncode == 1
+    assert "use the gearsync module there" in " ".join((done.stdout + done.stderr).split())
+    for node in any_cluster.nodes:
+        assert isinstance(node, RedisGears)
+        assert node.registrations() == []
 
 
 def test_one_deploy_is_on_all_shards_and_one_undeploy_takes_it_from_all(

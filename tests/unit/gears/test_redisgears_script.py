@@ -12,6 +12,7 @@ from gears.functions import Function
 from gears.mapping import Mapping
 from gears.redisgears import script
 from gears.redisgears.names import dead_of, family, lane_prefix, session
+from gears.redisgears.servers import files_wrongly
 from gears.template import Template
 
 
@@ -48,6 +49,15 @@ def test_what_runs_beside_redis_only_stays_there() -> None:
     names = set(script.sources())
     assert {"gears.applier", "gears.redisgears.child", "connectors.postgres"} <= names
     assert not names & {"gears.worker", "gears.runner", "gears.redisgears.script"}
+
+
+@pytest.mark.parametrize(
+    ("version", "wrong"),
+    [("6.2.16", False), ("7.2.6", False), ("7.4.0", True), ("7.9.225", True), ("8.0.1", True)],
+)
+def test_clusters_whose_servers_file_lanes_wrongly(version: str, wrong: bool) -> None:
+    assert files_wrongly(version, True) is wrong
+    assert not files_wrongly(version, False)
 
 
 def test_names() -> None:
