@@ -34,8 +34,6 @@ class Host(abc.ABC):
 
     #: What it is called in sentences.
     title = ""
-    #: Whether wheels are sent to the shard itself, by ``gearsync deploy --wheels``.
-    takes_wheels = False
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client

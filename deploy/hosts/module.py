@@ -17,7 +17,6 @@ class ModuleHost(Host):
     """The module does by itself what the command line asks."""
 
     title = "the gearsync module"
-    takes_wheels = True
 
     def status(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.client.execute_command("GEARSYNC.STATUS"))

@@ -10,13 +10,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.chaos.world import World, until
+from tests.chaos.world import World, running, until
 
 SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 ROUNDS = 20 if SOAK else 2
@@ -25,16 +25,6 @@ WRITES = 50_000 if SOAK else 6_000
 KILLS = 6 if SOAK else 3
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
-
-
-@contextlib.contextmanager
-def running(world: World) -> Iterator[World]:
-    """Start the world, and stop it in any case."""
-    try:
-        world.start()
-        yield world
-    finally:
-        world.stop()
 
 
 def _kill_in_load(world: World, kill: Callable[[], object]) -> None:

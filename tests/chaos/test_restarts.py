@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.world import World, until
+from tests.chaos.world import World, running, until
 from tests.integration.module.driving import debug_options
 from tests.sanitizers import module_path
 
@@ -24,16 +23,6 @@ ACTS = 6 if SOAK else 3
 SERVERS = [path for path in os.environ.get("GEARSYNC_TEST_REDIS_SERVERS", "").split(os.pathsep) if path]
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
-
-
-@contextlib.contextmanager
-def running(world: World) -> Iterator[World]:
-    """Start the world, and stop it in any case."""
-    try:
-        world.start()
-        yield world
-    finally:
-        world.stop()
 
 
 def act_in_load(world: World, act: Callable[[], object], after: Callable[[], object]) -> None:

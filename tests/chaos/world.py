@@ -6,6 +6,7 @@ write brings a version that no other write has, and that grows.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -236,6 +237,16 @@ class World:
             assert state[1] >= last.get(state[0], 0), f"{state} came after version {last[state[0]]}"
             seen.add(state)
             last[state[0]] = state[1]
+
+
+@contextlib.contextmanager
+def running(world: World) -> Iterator[World]:
+    """Start the world, and stop it in any case."""
+    try:
+        world.start()
+        yield world
+    finally:
+        world.stop()
 
 
 def _rows(url: str) -> Iterator[tuple[int, tuple[Any, ...]]]:
