@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from gears.functions import Change, WriteBehind, deployment_settings
+from gears.functions import (
+    Change,
+    ReadThrough,
+    WriteAround,
+    WriteBehind,
+    WriteThrough,
+    deployment_settings,
+)
 
-__all__ = ["Change", "WriteBehind", "deployment_settings"]
+__all__ = ["Change", "ReadThrough", "WriteAround", "WriteBehind", "WriteThrough", "deployment_settings"]

@@ -43,7 +43,7 @@ class Applier:
         bury: Callable[[Sequence[Letter]], None],
     ) -> None:
         self._connector = connector
-        self._functions = [each for each in deployment.functions if each.target_name == target]
+        self._functions = [each for each in deployment.capturing if each.target_name == target]
         self._transforms = transforms
         self._report = report
         self._bury = bury

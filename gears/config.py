@@ -13,6 +13,7 @@ from gears.deployment import Deployment, check_together, settings_arguments, unk
 from gears.errors import DeclarationError, Mistake
 from gears.functions import Collector, Function, build, execute, transforms_of
 from gears.mapping import POLICIES
+from gears.patterns import PATTERNS, Around, Behind, Reading, Through, options_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,9 +21,14 @@ else:
     import tomli as tomllib
 
 _TARGET_OPTIONS = ("url", "schema")
-_FUNCTION_OPTIONS = (
-    "kind", "name", "keys", "table", "target", "columns", "db", "fields", "transform", "operations", *POLICIES
-)  # fmt: skip
+_MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db")
+_WRITE_OPTIONS = (*_MAPPING_OPTIONS, "fields", "transform", *POLICIES)
+_FUNCTION_OPTIONS = {
+    Behind.kind: (*_WRITE_OPTIONS, "operations"),
+    Through.kind: (*_WRITE_OPTIONS, *options_of(Through.kind)),
+    Reading.kind: (*_MAPPING_OPTIONS, *options_of(Reading.kind)),
+    Around.kind: (*_MAPPING_OPTIONS, *options_of(Around.kind)),
+}
 _TOP_LEVEL = (
     "name", "lanes", "batch", "interval_ms", "backlog", "worker", "requirements",
     "source", "targets", "functions",
@@ -196,12 +202,14 @@ def _read_targets(draft: _Draft, targets: Any) -> None:
 def _read_function(draft: _Draft, options: dict[str, Any], place: str) -> None:
     shown = str(options.get("name") or options.get("table") or "")
     before = len(draft.mistakes)
+    kind = options.get("kind")
+    if not isinstance(kind, str) or kind not in PATTERNS:
+        kinds = ", ".join(f'"{each}"' for each in PATTERNS)
+        draft.add_mistake(f"{kind!r} is no kind of function; the kinds are {kinds}", shown, "kind", place)
+        kind = Behind.kind
     for key in options:
-        if key not in _FUNCTION_OPTIONS:
-            draft.add_mistake(unknown_option(key, _FUNCTION_OPTIONS), shown, key, place)
-    if options.get("kind") != Function.kind:
-        message = f'{options.get("kind")!r} is no kind of function; write kind = "{Function.kind}"'
-        draft.add_mistake(message, shown, "kind", place)
+        if key not in _FUNCTION_OPTIONS[kind]:
+            draft.add_mistake(unknown_option(key, _FUNCTION_OPTIONS[kind]), shown, key, place)
     target = options.get("target")
     if not isinstance(target, str) or target not in draft.target_names:
         message = f"there is no target {target!r}; the targets are {', '.join(draft.target_names) or 'none'}"
@@ -210,7 +218,7 @@ def _read_function(draft: _Draft, options: dict[str, Any], place: str) -> None:
     if transform is not None and not isinstance(transform, str):
         draft.add_mistake("write the name of a function in source", shown, "transform", place)
         transform = None
-    function, mistakes = build(options, str(target), transform, place)
+    function, mistakes = build(kind, options, str(target), transform, place)
     draft.mistakes.extend(mistakes)
     if function is not None and len(draft.mistakes) == before:
         draft.functions.append(function)

@@ -12,6 +12,7 @@ from connectors import Target
 from gears.errors import DeclarationError, Mistake, PayloadError
 from gears.functions import Function, Transform, build, transforms_of
 from gears.mapping import is_text
+from gears.patterns import PATTERNS, Reading, Through, document
 
 PAYLOAD_FORMAT = 1
 MAX_LANES = 64
@@ -52,6 +53,21 @@ class Deployment:
     wheels: list[str] = field(default_factory=list)
     source: str = ""
     source_name: str = ""
+
+    @property
+    def capturing(self) -> list[Function]:
+        """The functions that bring writes to SQL."""
+        return [function for function in self.functions if function.captures]
+
+    @property
+    def reading(self) -> list[Function]:
+        """The functions that load rows when keys are read."""
+        return [function for function in self.functions if function.kind == Reading.kind]
+
+    @property
+    def is_through(self) -> bool:
+        """Whether clients wait for their writes to be in SQL."""
+        return any(function.kind == Through.kind for function in self.functions)
 
     def to_payload(self) -> str:
         """Return the JSON text that stands in Redis, from which the worker makes this deployment again."""
@@ -104,13 +120,13 @@ class Deployment:
         arguments += ["BACKLOG", self.backlog_entries, self.backlog_bytes, self.on_full.upper()]
         arguments += ["WORKER", self.worker.upper(), "PAYLOAD", self.to_payload()]
         arguments += ["TARGETS", len(self.targets), *self.targets]
-        arguments += ["FUNCTIONS", len(self.functions)]
-        for function in self.functions:
-            mapping = function.mapping
-            captured = function.captured_fields()
-            arguments += [function.target_name, mapping.db, mapping.keys.text, mapping.on_flush.upper()]
-            arguments += ["OPERATIONS"] if mapping.operations else []
-            arguments += [-1] if captured is None else [len(captured), *captured]
+        arguments += ["FUNCTIONS", len(self.capturing)]
+        for function in self.capturing:
+            arguments += _capture_arguments(function)
+        if self.reading:
+            arguments += ["READS", len(self.reading)]
+        for function in self.reading:
+            arguments += _read_arguments(function)
         return [str(argument).encode() for argument in arguments]
 
     def transforms(self) -> dict[str, Transform]:
@@ -130,12 +146,29 @@ class Deployment:
         return found
 
 
+def _capture_arguments(function: Function) -> list[object]:
+    mapping = function.mapping
+    captured = function.captured_fields()
+    arguments: list[object] = [function.target_name, mapping.db, mapping.keys.text, mapping.on_flush.upper()]
+    arguments += ["OPERATIONS"] if mapping.operations else []
+    if isinstance(function.pattern, Through):
+        arguments += ["THROUGH", function.pattern.timeout_ms]
+    return arguments + ([-1] if captured is None else [len(captured), *captured])
+
+
+def _read_arguments(function: Function) -> list[object]:
+    mapping, pattern = function.mapping, function.pattern
+    assert isinstance(pattern, Reading)
+    times = [pattern.timeout_ms, pattern.missing_ms, pattern.refresh_ahead * 1000]
+    return [function.target_name, mapping.db, mapping.keys.text, *times, pattern.on_failure.upper()]
+
+
 # -- The payload -------------------------------------------------------------------------------------------
 
 
 def _function_document(function: Function) -> dict[str, Any]:
     mapping = function.mapping
-    document: dict[str, Any] = {
+    made: dict[str, Any] = {
         "kind": function.kind,
         "name": function.name,
         "keys": mapping.keys.text,
@@ -146,11 +179,13 @@ def _function_document(function: Function) -> dict[str, Any]:
         "fields": None if mapping.fields is None else list(mapping.fields),
         "transform": function.transform_name,
     }
-    document.update(mapping.policies())
+    if function.captures:
+        made.update(mapping.policies())
     if mapping.operations:
         # Named only where it is set: without it, a payload is what it was before there were operations.
-        document["operations"] = True
-    return document
+        made["operations"] = True
+    made.update(document(function.pattern))
+    return made
 
 
 def _from_document(document: dict[str, Any]) -> Deployment:
@@ -178,12 +213,12 @@ def _from_document(document: dict[str, Any]) -> Deployment:
 
 
 def _function_from_document(document: dict[str, Any]) -> Function:
-    if document["kind"] != Function.kind:
+    if document["kind"] not in PATTERNS:
         raise PayloadError(
             f"the payload holds a {document['kind']} function, which this gearsync does not know; "
             "install the newer gearsync here"
         )
-    function, mistakes = build(document, document["target"], document["transform"], "")
+    function, mistakes = build(document["kind"], document, document["target"], document["transform"], "")
     if function is None:
         raise PayloadError(f"the payload holds a function with mistakes: {DeclarationError(mistakes)}")
     return function
@@ -262,6 +297,7 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
         message = "{} targets of {} lanes each are too many: at most {} lanes for all targets together"
         problem = message.format(len(deployment.targets), deployment.lanes, MAX_ALL_LANES)
         mistakes.append(Mistake(place, "", "lanes", problem))
+    mistakes += _through_mistakes(deployment, place)
     places: dict[str, str] = {}
     for function in deployment.functions:
         if function.name in places:
@@ -269,7 +305,7 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
             problem = message.format(function.name, places[function.name] or "above")
             mistakes.append(Mistake(function.place or place, function.name, "name", problem))
         places.setdefault(function.name, function.place)
-        for other in deployment.functions:
+        for other in deployment.capturing:
             if other.mapping.operations < function.mapping.operations and _share_keys(other, function):
                 problem = f"{other.name} has the same keys; the field # can't be a field for the one alone"
                 mistakes.append(Mistake(function.place or place, function.name, "operations", problem))
@@ -278,6 +314,28 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
                 "rows can be deleted at a flush only with lanes = 1: lanes have no order among each other"
             )
             mistakes.append(Mistake(function.place or place, function.name, "on_flush", problem))
+    return mistakes
+
+
+def _through_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
+    """What write-through asks for: one order, and one database that can say yes or no."""
+    mistakes: list[Mistake] = []
+    for function in deployment.capturing:
+        if function.kind != Through.kind and deployment.is_through:
+            problem = "others here are write-through, and would wait for it; deploy it from a file of its own"
+            mistakes.append(Mistake(function.place or place, function.name, "", problem))
+    if not deployment.is_through:
+        return mistakes
+    if deployment.lanes > 1:
+        problem = (
+            "write-through has one lane: its transactions hold the writes of all clients; leave lanes out"
+        )
+        mistakes.append(Mistake(place, "", "lanes", problem))
+    first = deployment.capturing[0]
+    for function in deployment.capturing[1:]:
+        if function.target_name != first.target_name:
+            problem = f"{first.name} writes to {first.target_name}: one transaction can't be in two databases"
+            mistakes.append(Mistake(function.place or place, function.name, "target", problem))
     return mistakes
 
 

@@ -9,8 +9,10 @@ import types
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
 
 from gears import mapping as mappings
+from gears import patterns
 from gears.errors import DeclarationError, Mistake
 from gears.mapping import Mapping
+from gears.patterns import Pattern
 
 if TYPE_CHECKING:
     from connectors import Target
@@ -42,14 +44,15 @@ class Change:
         return f"Change({self.key!r}, {self.op!r}, {self.fields!r}, {self.primary_key!r})"
 
 
+_BEHIND = patterns.Behind()
+
+
 class Function:
     """One validated function of a deployment.
 
     ``transform_name`` names its transform in the deployed source, None: it has none. ``place`` says where
     it was declared (``functions.py:8``); it is empty for a function that comes out of Redis.
     """
-
-    kind = "write-behind"
 
     def __init__(
         self,
@@ -58,12 +61,24 @@ class Function:
         target_name: str,
         transform_name: str | None = None,
         place: str = "",
+        pattern: Pattern = _BEHIND,
     ) -> None:
         self.name = name
         self.mapping = mapping
         self.target_name = target_name
         self.transform_name = transform_name
         self.place = place
+        self.pattern = pattern
+
+    @property
+    def kind(self) -> str:
+        """``write-behind``, ``write-through``, ``read-through`` or ``write-around``."""
+        return self.pattern.kind
+
+    @property
+    def captures(self) -> bool:
+        """Whether writes of its keys go to SQL."""
+        return self.pattern.captures
 
     def captured_fields(self) -> list[str] | None:
         """Return the hash fields that each change carries, mapped ones first; None: the whole hash."""
@@ -76,24 +91,64 @@ class Function:
 
 
 def build(
-    options: dict[str, Any], target_name: str, transform_name: str | None, place: str
+    kind: str, options: dict[str, Any], target_name: str, transform_name: str | None, place: str
 ) -> tuple[Function | None, list[Mistake]]:
-    """Make a function of what a user wrote: ``name`` and the options of a mapping; None: it has
-    mistakes.
+    """Make a function of what a user wrote: ``name``, the options of a mapping and those of its kind; None:
+    it has mistakes.
     """
-    mapping, problems = mappings.build(options, transform_name is not None)
+    pattern, problems = patterns.build(kind, options)
+    mapping, more = mappings.build(options, transform_name is not None, _needs_columns(kind, options))
+    problems = more + problems
     name = options.get("name")
     if name is None:
-        name = options.get("table")
+        name = _default_name(kind, options.get("table"))
     elif not mappings.is_text(name) or not name.isprintable():
         problems.append(("name", f"{name!r} is no name; write a text of printable characters"))
     shown = str(name) if mappings.is_text(name) else ""
-    if mapping is None or problems:
+    if mapping is None or pattern is None or problems:
         return None, [Mistake(place, shown, option, message) for option, message in problems]
-    return Function(shown, mapping, target_name, transform_name, place), []
+    return Function(shown, mapping, target_name, transform_name, place, pattern), []
 
 
-class WriteBehind:
+def _needs_columns(kind: str, options: dict[str, Any]) -> bool:
+    return kind != patterns.Around.kind or options.get("on_change") == "refresh"
+
+
+def _default_name(kind: str, table: Any) -> Any:
+    """A table often has a function that writes and one that reads: their names must differ."""
+    return table if patterns.PATTERNS[kind].captures or not table else f"{table} {kind}"
+
+
+class Declaration:
+    """What a file of functions declares with one call.
+
+    In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake
+    raises ``gears.errors.DeclarationError`` at once.
+    """
+
+    kind = ""
+
+    def _declare(self, target: Target, transform: Transform | None, options: dict[str, Any]) -> None:
+        place = _caller()
+        target_name = getattr(target, "name", "")
+        function, mistakes = build(self.kind, options, target_name, _name_of(transform), place)
+        shown = str(options.get("name") or _default_name(self.kind, options.get("table")))
+        mistakes += [Mistake(place, shown, *problem) for problem in _object_problems(target, transform)]
+        self.function = None if mistakes else function
+        self.target = target
+        self.transform = transform
+        collector = _collector.get()
+        if collector is not None:
+            collector.functions.append(self)
+            collector.mistakes.extend(mistakes)
+        elif mistakes:
+            raise DeclarationError(mistakes)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.function!r})"
+
+
+class WriteBehind(Declaration):
     """Carry every change of the hashes that ``keys`` covers to rows of ``table``, behind the write.
 
     ::
@@ -146,10 +201,9 @@ class WriteBehind:
         True: the field ``#`` of a hash is an operation, as clients of rgsync write it, and never stored:
         ``=`` writes to Redis and SQL, ``+`` to Redis alone, ``-`` deletes the key and leaves the row, ``~``
         deletes both. What follows the character names the stream that acknowledges it. For database 0 alone.
-
-    In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake
-    raises ``gears.errors.DeclarationError`` at once.
     """
+
+    kind = patterns.Behind.kind
 
     def __init__(
         self,
@@ -171,23 +225,123 @@ class WriteBehind:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
         options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
         options.update(on_evict=on_evict, on_flush=on_flush, operations=operations)
-        place = _caller()
-        target_name = getattr(target, "name", "")
-        function, mistakes = build(options, target_name, _name_of(transform), place)
-        shown = str(name or table)
-        mistakes += [Mistake(place, shown, *problem) for problem in _object_problems(target, transform)]
-        self.function = None if mistakes else function
-        self.target = target
-        self.transform = transform
-        collector = _collector.get()
-        if collector is not None:
-            collector.functions.append(self)
-            collector.mistakes.extend(mistakes)
-        elif mistakes:
-            raise DeclarationError(mistakes)
+        self._declare(target, transform, options)
 
-    def __repr__(self) -> str:
-        return f"WriteBehind({self.function!r})"
+
+class WriteThrough(Declaration):
+    """Commit every write of the hashes that ``keys`` covers in SQL before its client gets the reply.
+
+    The client of HSET, HMSET, HSETNX, HINCRBY, HINCRBYFLOAT, HDEL, DEL, UNLINK or EXPIRE waits, nobody else:
+    then the write is in SQL and in Redis, or the reply is an error and it is in neither. Other commands that
+    change such a key are refused, as are all in MULTI and in scripts. Expiry and eviction reach SQL as with
+    ``WriteBehind``.
+
+    timeout_ms
+        How long a client waits at most, in milliseconds.
+
+    All other options are those of ``WriteBehind``. A deployment has write-behind functions or write-through
+    ones, not both.
+    """
+
+    kind = patterns.Through.kind
+
+    def __init__(
+        self,
+        keys: str,
+        table: str,
+        columns: dict[str, str] | Sequence[str],
+        target: Target,
+        *,
+        name: str | None = None,
+        db: int = 0,
+        transform: Transform | None = None,
+        fields: Sequence[str] | None = None,
+        on_delete: str = "delete",
+        on_expire: str = "delete",
+        on_evict: str = "keep",
+        on_flush: str = "keep",
+        timeout_ms: int = 5000,
+    ) -> None:
+        options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
+        options.update(on_evict=on_evict, on_flush=on_flush, timeout_ms=timeout_ms)
+        self._declare(target, transform, options)
+
+
+class ReadThrough(Declaration):
+    """Load the row of a hash that ``keys`` covers from ``table`` when it is read and is not in Redis.
+
+    ttl
+        Seconds that a loaded hash lives; 0: for ever.
+    timeout_ms
+        How long the client of a read waits at most, in milliseconds.
+    missing_ms
+        How long it is remembered that a row does not exist, in milliseconds; 0: not at all.
+    refresh_ahead
+        A hash that is read in so many last seconds of its ``ttl`` is loaded again behind the reply; 0: never.
+    on_failure
+        What the client gets when the row can't be read: ``"error"``, or ``"miss"``: as if there were no key.
+
+    ``keys``, ``table``, ``columns``, ``target``, ``name`` and ``db`` are those of ``WriteBehind``.
+    """
+
+    kind = patterns.Reading.kind
+
+    def __init__(
+        self,
+        keys: str,
+        table: str,
+        columns: dict[str, str] | Sequence[str],
+        target: Target,
+        *,
+        name: str | None = None,
+        db: int = 0,
+        ttl: int = 0,
+        timeout_ms: int = 5000,
+        missing_ms: int = 1000,
+        refresh_ahead: int = 0,
+        on_failure: str = "error",
+    ) -> None:
+        options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(ttl=ttl, timeout_ms=timeout_ms, missing_ms=missing_ms)
+        options.update(refresh_ahead=refresh_ahead, on_failure=on_failure)
+        self._declare(target, None, options)
+
+
+class WriteAround(Declaration):
+    """Follow rows of ``table`` that others change in SQL: the hashes that ``keys`` covers follow them.
+
+    on_change
+        ``"invalidate"``: the key is deleted, and its row stays; ``"refresh"``: the hash is made of the row.
+    columns
+        As for ``WriteBehind``; needed for ``"refresh"`` alone.
+    poll_ms
+        The longest time between two looks at the outbox, in milliseconds.
+    ttl
+        Seconds that a refreshed hash lives; 0: for ever.
+
+    ``gearsync triggers FILE`` prints the SQL that the table needs. ``keys``, ``table``, ``target``, ``name``
+    and ``db`` are those of ``WriteBehind``.
+    """
+
+    kind = patterns.Around.kind
+
+    def __init__(
+        self,
+        keys: str,
+        table: str,
+        target: Target,
+        *,
+        columns: dict[str, str] | Sequence[str] = (),
+        name: str | None = None,
+        db: int = 0,
+        on_change: str = "invalidate",
+        poll_ms: int = 200,
+        ttl: int = 0,
+    ) -> None:
+        options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(on_change=on_change, poll_ms=poll_ms, ttl=ttl)
+        self._declare(target, None, options)
 
 
 def deployment_settings(**settings: Any) -> None:
@@ -215,7 +369,7 @@ class Collector:
     """What one execution of a file of functions declared."""
 
     def __init__(self) -> None:
-        self.functions: list[WriteBehind] = []
+        self.functions: list[Declaration] = []
         self.settings: dict[str, Any] = {}
         self.settings_place = ""
         self.mistakes: list[Mistake] = []

@@ -49,16 +49,18 @@ class Mapping:
         return {option: getattr(self, option) for option in POLICIES}
 
 
-def build(options: dict[str, Any], has_transform: bool) -> tuple[Mapping | None, Problems]:
+def build(
+    options: dict[str, Any], has_transform: bool, needs_columns: bool = True
+) -> tuple[Mapping | None, Problems]:
     """Make a mapping of what a user wrote (the fields of Mapping, ``keys`` as text, ``columns`` as a dict
-    or a list).
+    or a list, which may be empty unless it ``needs_columns``).
 
     Returns the mapping and no problems, or None and every problem found.
     """
     problems: Problems = []
     keys = _template(options.get("keys"), problems)
     table = _text("table", options.get("table"), problems)
-    columns = _columns(options.get("columns"), problems)
+    columns = _columns(options.get("columns", None if needs_columns else ()), needs_columns, problems)
     if keys is not None:
         _check_key_columns(keys, columns, problems)
     db = options.get("db", 0)
@@ -102,7 +104,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _columns(value: Any, problems: Problems) -> dict[str, str]:
+def _columns(value: Any, needed: bool, problems: Problems) -> dict[str, str]:
     if isinstance(value, (list, tuple)):
         pairs = [(name, name) for name in value]
     elif isinstance(value, dict):
@@ -111,7 +113,7 @@ def _columns(value: Any, problems: Problems) -> dict[str, str]:
         hint = "{!r} is neither a dict of field to column nor a list of names that are both"
         problems.append(("columns", hint.format(value)))
         return {}
-    if not pairs:
+    if not pairs and needed:
         problems.append(("columns", "no field is mapped; name at least one field and its column"))
     columns: dict[str, str] = {}
     fields_by_column: dict[str, str] = {}

@@ -12,8 +12,8 @@ from gears.functions import Function
 
 def check_within(deployment: Deployment, findings: Findings) -> None:
     """Add clashes between the functions of one deployment."""
-    for index, function in enumerate(deployment.functions):
-        for earlier in deployment.functions[:index]:
+    for index, function in enumerate(deployment.capturing):
+        for earlier in deployment.capturing[:index]:
             target, other = (deployment.targets[each.target_name] for each in (function, earlier))
             if not same_database(target, other) or function.mapping.table != earlier.mapping.table:
                 continue
@@ -66,8 +66,8 @@ def _pairs(
     for other in others:
         if other.name == deployment.name:
             continue
-        for function in deployment.functions:
-            for theirs in other.functions:
+        for function in deployment.capturing:
+            for theirs in other.capturing:
                 target, their_target = (
                     deployment.targets[function.target_name],
                     other.targets[theirs.target_name],

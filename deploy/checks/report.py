@@ -11,17 +11,17 @@ from gears.errors import Mistake
 
 
 def function_rows(deployment: Deployment) -> list[tuple[object, ...]]:
-    """Return a row for each function: name, keys, target, table, and what of the hash goes to it."""
+    """Return a row for each function: name, kind, keys, target, table, and what of the hash goes to it."""
     rows: list[tuple[object, ...]] = []
     for function in deployment.functions:
         mapping = function.mapping
         keys = mapping.keys.text if mapping.db == 0 else f"{mapping.keys.text} (db {mapping.db})"
         columns = ", ".join(mapping.columns.values())
-        rows.append((function.name, keys, function.target_name, mapping.table, columns))
+        rows.append((function.name, function.kind, keys, function.target_name, mapping.table, columns))
     return rows
 
 
-FUNCTION_COLUMNS = ("Function", "Keys", "Target", "Table", "Columns")
+FUNCTION_COLUMNS = ("Function", "Kind", "Keys", "Target", "Table", "Columns")
 
 
 def print_functions(deployment: Deployment) -> None:
@@ -66,6 +66,7 @@ def function_documents(deployment: Deployment) -> list[dict[str, Any]]:
     return [
         {
             "name": function.name,
+            "kind": function.kind,
             "keys": function.mapping.keys.text,
             "db": function.mapping.db,
             "target": function.target_name,

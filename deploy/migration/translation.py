@@ -10,6 +10,7 @@ from typing import Any
 from deploy.migration.databases import Database, Databases, Place, Untranslated
 from deploy.migration.standins import Call, Recording
 from gears import functions
+from gears.patterns import Behind
 
 #: What rgsync listens to unless the recipe says otherwise.
 DEFAULT_EVENTS = ("hset", "hmset", "del", "change")
@@ -154,10 +155,9 @@ class _Translator:
 
     def _check(self, written: Written) -> None:
         """Raise Untranslated with the mistakes of the declaration, if any."""
-        options = {"name": written.name, "keys": written.keys, "table": written.table}
-        mistakes = functions.build({**options, "columns": written.columns}, written.database.name, None, "")[
-            1
-        ]
+        options: dict[str, Any] = {"name": written.name, "keys": written.keys, "table": written.table}
+        options["columns"] = written.columns
+        _, mistakes = functions.build(Behind.kind, options, written.database.name, None, "")
         if mistakes:
             raise Untranslated("; ".join(f"{each.option}: {each.message}" for each in mistakes))
 

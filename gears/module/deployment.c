@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MAX_TIMEOUT_MS 3600000
+
 /* Walks over the arguments; the first mistake sticks, so that callers can read on and check once. */
 typedef struct {
     Slice *arguments;
@@ -104,25 +106,49 @@ static void read_fields(Reader *reader, Rule *rule) {
     }
 }
 
-static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
-    rule->deployment = deployment;
-    rule->target = -1;
+/* Its index; -1: there is none of that name. */
+static int next_target(Reader *reader, const Deployment *deployment) {
     Slice target = next(reader, "a function's target");
     for (int i = 0; i < deployment->ntargets; i++)
         if (target.len == strlen(deployment->targets[i]) &&
             memcmp(target.bytes, deployment->targets[i], target.len) == 0)
-            rule->target = i;
-    if (rule->target < 0) fail(reader, "this function's target is not among the TARGETS");
-    rule->db = (int)next_number(reader, "a function's database number", 0, 1 << 20);
-    const char *problem = template_parse(&rule->template, next(reader, "a function's key template"));
+            return i;
+    fail(reader, "this function's target is not among the TARGETS");
+    return -1;
+}
+
+static void next_template(Reader *reader, Template *template) {
+    const char *problem = template_parse(template, next(reader, "a function's key template"));
     if (problem != NULL) fail(reader, problem);
+}
+
+static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
+    rule->deployment = deployment;
+    rule->target = next_target(reader, deployment);
+    rule->db = (int)next_number(reader, "a function's database number", 0, 1 << 20);
+    next_template(reader, &rule->template);
     rule->delete_on_flush = !next_choice(reader, "KEEP", "DELETE");
     if (rule->delete_on_flush && deployment->nlanes > 1)
         fail(reader, "rows can be deleted at a flush only with one lane: lanes have no order among each other");
     rule->operations = reader->at < reader->count && slice_is(reader->arguments[reader->at], "OPERATIONS");
     if (rule->operations) reader->at++;
+    if (reader->at < reader->count && slice_is(reader->arguments[reader->at], "THROUGH")) {
+        reader->at++;
+        rule->timeout_ms = next_number(reader, "a write's timeout", 1, MAX_TIMEOUT_MS);
+    }
     if (rule->operations && rule->db != 0) fail(reader, "operations are for keys of database 0 alone");
     read_fields(reader, rule);
+}
+
+static void read_read_rule(Reader *reader, Deployment *deployment, ReadRule *rule) {
+    rule->deployment = deployment;
+    rule->target = next_target(reader, deployment);
+    rule->db = (int)next_number(reader, "a function's database number", 0, 1 << 20);
+    next_template(reader, &rule->template);
+    rule->timeout_ms = next_number(reader, "a read's timeout", 1, MAX_TIMEOUT_MS);
+    rule->missing_ms = next_number(reader, "how long a missing row is remembered", 0, MAX_TIMEOUT_MS);
+    rule->refresh_ms = next_number(reader, "the time to refresh ahead", 0, 1LL << 50);
+    rule->misses = next_choice(reader, "MISS", "ERROR");
 }
 
 static int compare_rules(const void *a, const void *b) { return ((const Rule *)a)->target - ((const Rule *)b)->target; }
@@ -142,6 +168,17 @@ static void read_settings(Reader *reader, Deployment *deployment) {
     deployment->payload_len = payload.len;
 }
 
+static void read_read_rules(Reader *reader, Deployment *deployment) {
+    if (reader->error != NULL || reader->at == reader->count) return;
+    if (!slice_is(reader->arguments[reader->at], "READS")) return;
+    reader->at++;
+    deployment->nreads = (int)next_number(reader, "the number of functions that read", 1, 10000);
+    if (reader->error != NULL) deployment->nreads = 0;
+    deployment->reads = RedisModule_Calloc((size_t)deployment->nreads + 1, sizeof(ReadRule));
+    for (int i = 0; i < deployment->nreads && reader->error == NULL; i++)
+        read_read_rule(reader, deployment, &deployment->reads[i]);
+}
+
 static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
     expect(reader, "TARGETS");
     deployment->ntargets = (int)next_number(reader, "the number of targets", 1, 1000);
@@ -155,11 +192,12 @@ static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
             if (strcmp(deployment->targets[i], deployment->targets[j]) == 0) fail(reader, "this target is named twice");
     }
     expect(reader, "FUNCTIONS");
-    deployment->nrules = (int)next_number(reader, "the number of functions", 1, 10000);
+    deployment->nrules = (int)next_number(reader, "the number of functions", 0, 10000);
     if (reader->error != NULL) deployment->nrules = 0;
     deployment->rules = RedisModule_Calloc((size_t)deployment->nrules + 1, sizeof(Rule));
     for (int i = 0; i < deployment->nrules && reader->error == NULL; i++)
         read_rule(reader, deployment, &deployment->rules[i]);
+    read_read_rules(reader, deployment);
     if (reader->error == NULL && reader->at != reader->count)
         fail(reader, "nothing more is expected after the functions");
     qsort(deployment->rules, (size_t)deployment->nrules, sizeof(Rule), compare_rules);
@@ -243,6 +281,7 @@ static void free_if(void *pointer) {
 
 void deployment_free(Deployment *deployment) {
     for (int i = 0; i < deployment->nrules; i++) free_rule(&deployment->rules[i]);
+    for (int i = 0; i < deployment->nreads; i++) template_free(&deployment->reads[i].template);
     for (int i = 0; i < deployment->ntargets; i++) free_if(deployment->targets[i]);
     for (int i = 0; i < deployment->lane_count; i++) lane_free(deployment->lanes[i]);
     worker_release(&deployment->worker);
@@ -251,6 +290,7 @@ void deployment_free(Deployment *deployment) {
     free_if(deployment->payload);
     free_if(deployment->targets);
     free_if(deployment->rules);
+    free_if(deployment->reads);
     free_if(deployment->lanes);
     free_if(deployment->missed_key);
     free_if(deployment->worker.report);

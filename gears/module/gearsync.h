@@ -92,10 +92,21 @@ typedef struct {
     int db;
     Template template;
     bool delete_on_flush;
-    bool operations; /* the field '#' is one */
-    int nfields;     /* -1: the whole hash */
+    bool operations;      /* the field '#' is one */
+    long long timeout_ms; /* of a client that waits until SQL has its write; 0: none does */
+    int nfields;          /* -1: the whole hash */
     RedisModuleString **fields;
 } Rule;
+
+/* Reads of keys that are not there, which load a row. */
+typedef struct {
+    struct Deployment *deployment;
+    int target;
+    int db;
+    Template template;
+    long long timeout_ms, missing_ms, refresh_ms;
+    bool misses; /* when the row can't be read, the reply is as if there were no key; else an error */
+} ReadRule;
 
 typedef struct Deployment {
     char *name;
@@ -111,6 +122,8 @@ typedef struct Deployment {
     int ntargets;
     Rule *rules;
     int nrules;
+    ReadRule *reads;
+    int nreads;
     Lane **lanes; /* current ones, target by target, then retired ones */
     int lane_count;
     bool full;

@@ -77,7 +77,7 @@ def test_only_the_reference_of_a_target_is_in_the_payload(monkeypatch: pytest.Mo
     ("change", "words"),
     [
         (lambda d: d.update(format=99), "install the newer gearsync"),
-        (lambda d: d["functions"][0].update(kind="write-through"), "write-through function"),
+        (lambda d: d["functions"][0].update(kind="write-behold"), "write-behold function"),
         (lambda d: d["functions"][0].update(keys="x"), "no {name}"),
         (lambda d: d.pop("targets"), "damaged"),
         (lambda d: d.update(lanes=None), "damaged"),
