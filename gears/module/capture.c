@@ -27,8 +27,6 @@ enum {
     CAUSE_ADOPTED = 1 << 11,       /* one of our own keys, which a resharding brought */
 };
 
-#define MAX_FIXED 64
-
 typedef struct {
     RedisModuleString *key;
     int db;
@@ -38,152 +36,15 @@ typedef struct {
 
 static Pending *pending;
 static int pending_count, pending_capacity, pending_running;
-static RedisModuleString *label_key, *label_meta;
-static RedisModuleString *metas[128]; /* by operation byte: "<op><epoch>" */
-
-void capture_forget_metas(void) {
-    for (int i = 0; i < 128; i++) {
-        if (metas[i] != NULL) RedisModule_FreeString(NULL, metas[i]);
-        metas[i] = NULL;
-    }
-}
 
 void capture_free(void) {
-    capture_forget_metas();
-    if (label_key != NULL) RedisModule_FreeString(NULL, label_key);
-    if (label_meta != NULL) RedisModule_FreeString(NULL, label_meta);
+    image_free_shared();
     if (pending != NULL) RedisModule_Free(pending);
-    label_key = label_meta = NULL;
     pending = NULL;
     pending_count = pending_capacity = pending_running = 0;
 }
 
 bool capture_is_pending(void) { return pending_count > 0; }
-
-static RedisModuleString *meta_for(char op) {
-    RedisModuleString **meta = &metas[(int)op];
-    if (*meta == NULL) *meta = RedisModule_CreateStringPrintf(NULL, "%c%llx", op, (unsigned long long)shard.epoch);
-    return *meta;
-}
-
-/* -- Fields and values of one image ------------------------------------------------------------------------------ */
-
-typedef struct {
-    RedisModuleString **argv; /* k, key, m, meta, then field, value… */
-    size_t count, capacity;
-    size_t bytes;      /* about what the change takes in a stream, */
-    size_t names;      /* and what the names of its fields take there, unless they are those of the change before */
-    uint64_t shape;    /* tells which fields these are */
-    size_t owned_from; /* strings from here on are ours to free: every one, or every second one */
-    bool fields_owned;
-    RedisModuleString *fixed[MAX_FIXED];
-} Image;
-
-static void image_push(Image *image, RedisModuleString *string) {
-    if (image->count == image->capacity) {
-        size_t capacity = image->capacity * 2;
-        RedisModuleString **grown = RedisModule_Alloc(sizeof(*grown) * capacity);
-        memcpy(grown, image->argv, sizeof(*grown) * image->count);
-        if (image->argv != image->fixed) RedisModule_Free(image->argv);
-        image->argv = grown;
-        image->capacity = capacity;
-    }
-    image->argv[image->count++] = string;
-}
-
-static void image_start(Image *image, RedisModuleString *key, char op) {
-    if (label_key == NULL) {
-        label_key = RedisModule_CreateString(NULL, "k", 1);
-        label_meta = RedisModule_CreateString(NULL, "m", 1);
-    }
-    image->argv = image->fixed;
-    image->capacity = MAX_FIXED;
-    image->count = 0;
-    image->fields_owned = false;
-    image_push(image, label_key);
-    image_push(image, key);
-    image_push(image, label_meta);
-    image_push(image, meta_for(op));
-    image->owned_from = image->count;
-    image->bytes = string_slice(key).len + 24;
-    image->names = 6;
-    image->shape = 1;
-}
-
-/* Puts an operation's ticket behind the epoch; what is returned is to be freed after the image. */
-static RedisModuleString *image_ticket(Image *image, char op, Slice ticket) {
-    if (ticket.len == 0) return NULL;
-    Text meta = {0};
-    text_printf(&meta, "%c%llx:", op, (unsigned long long)shard.epoch);
-    text_add(&meta, ticket.bytes, ticket.len);
-    image->argv[3] = RedisModule_CreateString(NULL, meta.bytes, meta.len);
-    image->bytes += ticket.len + 1;
-    text_free(&meta);
-    return image->argv[3];
-}
-
-static void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
-    image_push(image, field);
-    image_push(image, value);
-    Slice name = string_slice(field);
-    uint64_t end = name.len;
-    memcpy(&end, name.bytes + name.len - (name.len < 8 ? name.len : 8), name.len < 8 ? name.len : 8);
-    image->bytes += string_slice(value).len + 2;
-    image->names += name.len + 2;
-    image->shape = (image->shape ^ end) * 0x100000001b3u;
-}
-
-static void image_end(Image *image) {
-    for (size_t i = image->owned_from; i < image->count; i += 2) {
-        if (image->fields_owned) RedisModule_FreeString(NULL, image->argv[i]);
-        RedisModule_FreeString(NULL, image->argv[i + 1]);
-    }
-    if (image->argv != image->fixed) RedisModule_Free(image->argv);
-}
-
-static void add_scanned(RedisModuleKey *key, RedisModuleString *field, RedisModuleString *value, void *pd) {
-    (void)key;
-    if (value != NULL) image_add(pd, RedisModule_HoldString(NULL, field), RedisModule_HoldString(NULL, value));
-}
-
-static void read_whole(Image *image, RedisModuleKey *key) {
-    image->fields_owned = true;
-    RedisModuleScanCursor *cursor = RedisModule_ScanCursorCreate();
-    while (RedisModule_ScanKey(key, cursor, add_scanned, image)) continue;
-    RedisModule_ScanCursorDestroy(cursor);
-}
-
-static bool has_field(const Image *image, RedisModuleString *field) {
-    Slice name = string_slice(field);
-    for (size_t i = image->owned_from; i < image->count; i += 2) {
-        Slice other = string_slice(image->argv[i]);
-        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
-    }
-    return false;
-}
-
-static void read_fields(Image *image, RedisModuleKey *key, const Rule *rule, bool check_double) {
-    for (int i = 0; i < rule->nfields; i++) {
-        if (check_double && has_field(image, rule->fields[i])) continue;
-        RedisModuleString *value = NULL;
-        RedisModule_HashGet(key, REDISMODULE_HASH_NONE, rule->fields[i], &value, NULL);
-        if (value != NULL) image_add(image, rule->fields[i], value);
-    }
-}
-
-/* The image for one target: the union of what its matching rules map; the whole hash when those are too many. */
-static void read_image(Image *image, RedisModuleKey *key, Rule **rules, int count) {
-    if (count > MAX_FIXED) {
-        read_whole(image, key);
-        return;
-    }
-    for (int i = 0; i < count; i++) {
-        if (rules[i]->nfields >= 0) continue;
-        read_whole(image, key);
-        return;
-    }
-    for (int i = 0; i < count; i++) read_fields(image, key, rules[i], i > 0);
-}
 
 /* -- Appending ----------------------------------------------------------------------------------------------------- */
 
@@ -211,7 +72,7 @@ static void replicate(RedisModuleCtx *ctx, Lane *lane, Image *image, RedisModule
     RedisModule_FreeString(NULL, string);
 }
 
-static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
+bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
     RedisModuleStreamID id;
     RedisModule_SelectDb(ctx, 0);
     RedisModuleKey *stream = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ | REDISMODULE_WRITE);
@@ -221,7 +82,7 @@ static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Imag
     RedisModule_CloseKey(stream);
     if (failed != REDISMODULE_OK) {
         append_failed(ctx, lane, deployment, image->argv[1], error);
-        return;
+        return false;
     }
     lane->last = id;
     bytes_add(lane, 1, image->bytes + (image->shape == lane->shape ? 0 : image->names));
@@ -229,6 +90,7 @@ static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Imag
     deployment->captured++;
     replicate(ctx, lane, image, id);
     backlog_update(deployment);
+    return true;
 }
 
 static Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
@@ -324,7 +186,7 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
     image_start(&image, key, op);
     image.fields_owned = true;
     image_add(&image, RedisModule_CreateString(NULL, "n", 1), RedisModule_CreateString(NULL, node, NODE_ID_BYTES));
-    append(ctx, deployment, lane, &image);
+    capture_append(ctx, deployment, lane, &image);
     image_end(&image);
 }
 
@@ -367,8 +229,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 Image image;
                 image_start(&image, name, op);
                 RedisModuleString *meta = obeys ? image_ticket(&image, op, operation_ticket(operation)) : NULL;
-                if (is_hash && memchr("urnq", op, 4) != NULL) read_image(&image, key, matched, count);
-                append(ctx, deployment, lane_of_key(deployment, target, name), &image);
+                if (is_hash && memchr("urnq", op, 4) != NULL) image_read(&image, key, matched, count);
+                capture_append(ctx, deployment, lane_of_key(deployment, target, name), &image);
                 image_end(&image);
                 if (meta != NULL) RedisModule_FreeString(NULL, meta);
                 appended++;
@@ -592,7 +454,7 @@ void capture_flush(RedisModuleCtx *ctx, int db) {
         if (done || !rule->delete_on_flush || (db >= 0 && rule->db != db)) continue;
         Image image;
         image_start(&image, none, 'f');
-        append(ctx, rule->deployment, rule->deployment->lanes[rule->target * rule->deployment->nlanes], &image);
+        capture_append(ctx, rule->deployment, rule->deployment->lanes[rule->target * rule->deployment->nlanes], &image);
         image_end(&image);
     }
     RedisModule_FreeString(NULL, none);
@@ -690,7 +552,7 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
     if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH) {
         Image image;
         image_start(&image, name, 'u');
-        read_image(&image, key, matched, count);
+        image_read(&image, key, matched, count);
         state = !says_gone && image_is(&image, entry) ? STATE_SAME : STATE_HASH;
         image_end(&image);
     }

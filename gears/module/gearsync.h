@@ -213,8 +213,32 @@ void bytes_add(Lane *lane, size_t count, uint64_t bytes); /* that many changes m
 void bytes_take(Lane *lane, size_t count);                /* that many fewer, at the head */
 void bytes_free(Lane *lane);
 
+/* -- image.c -------------------------------------------------------------------------------------------------- */
+#define MAX_FIXED 64 /* rules of one target that are told apart, and strings of an image without an allocation */
+typedef struct {
+    RedisModuleString **argv; /* k, key, m, meta, then field, value… */
+    size_t count, capacity;
+    size_t bytes;      /* about what the change takes in a stream, */
+    size_t names;      /* and what the names of its fields take there, unless they are those of the change before */
+    uint64_t shape;    /* tells which fields these are */
+    size_t owned_from; /* strings from here on are ours to free: every one, or every second one */
+    bool fields_owned;
+    RedisModuleString *fixed[MAX_FIXED];
+} Image;
+void image_start(Image *image, RedisModuleString *key, char op);
+void image_add(Image *image, RedisModuleString *field, RedisModuleString *value);
+/* What the rules of one target map; the whole hash when those are too many. */
+void image_read(Image *image, RedisModuleKey *key, Rule **rules, int count);
+/* Puts a text behind the epoch; what is returned is to be freed after the image. */
+RedisModuleString *image_ticket(Image *image, char op, Slice ticket);
+void image_end(Image *image);
+void image_forget_metas(void); /* after the epoch changed */
+void image_free_shared(void);
+
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
+/* False: it is too large for a stream entry, and a dead letter now. */
+bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its present state; changes appended */
 /* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
 void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
@@ -222,8 +246,7 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
 void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
-void capture_forget_metas(void); /* after the epoch changed */
-bool capture_is_pending(void);   /* the server is to call us at the end of the execution unit */
+bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
 void capture_free(void);
 
 /* -- operations.c --------------------------------------------------------------------------------------------- */
@@ -248,6 +271,12 @@ void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name,
 void move_forget(void);                                    /* another MIGRATE is about to run */
 /* The id of the node that takes the slot of key from us in this MIGRATE; NULL: it is no resharding. */
 const char *move_target(RedisModuleCtx *ctx, Slice key);
+
+/* -- written.c ------------------------------------------------------------------------------------------------- */
+typedef bool (*KeyTest)(RedisModuleString *key);
+/* The first key that the command may change and that passes the test; NULL: none. */
+RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted);
+RedisModuleString *written_find_in(RedisModuleCommandFilterCtx *filter, Slice name, int argc, KeyTest wanted);
 
 /* -- backlog.c ------------------------------------------------------------------------------------------------ */
 void backlog_update(Deployment *deployment);

@@ -383,7 +383,7 @@ void registry_write_if_dirty(RedisModuleCtx *ctx) {
 void registry_raise_epoch(uint64_t epoch) {
     shard.epoch = epoch;
     shard.registry_dirty = true;
-    capture_forget_metas();
+    image_forget_metas();
 }
 
 void registry_note_flush(void) {
@@ -612,7 +612,7 @@ void registry_load(RedisModuleCtx *ctx) {
     if (before.deployments != NULL) RedisModule_Free(before.deployments);
     strings_free(&pairs);
     rebuild_rules();
-    capture_forget_metas();
+    image_forget_metas();
     for (int i = 0; i < shard.count; i++) backlog_update(shard.deployments[i]);
 }
 

@@ -1,0 +1,133 @@
+/* The image of a hash as a change carries it: the pairs of a stream entry. A part of the hot path of capture. */
+#include "gearsync.h"
+
+#include <string.h>
+
+static RedisModuleString *label_key, *label_meta;
+static RedisModuleString *metas[128]; /* by operation byte: "<op><epoch>" */
+
+void image_forget_metas(void) {
+    for (int i = 0; i < 128; i++) {
+        if (metas[i] != NULL) RedisModule_FreeString(NULL, metas[i]);
+        metas[i] = NULL;
+    }
+}
+
+void image_free_shared(void) {
+    image_forget_metas();
+    if (label_key != NULL) RedisModule_FreeString(NULL, label_key);
+    if (label_meta != NULL) RedisModule_FreeString(NULL, label_meta);
+    label_key = label_meta = NULL;
+}
+
+static RedisModuleString *meta_for(char op) {
+    RedisModuleString **meta = &metas[(int)op];
+    if (*meta == NULL) *meta = RedisModule_CreateStringPrintf(NULL, "%c%llx", op, (unsigned long long)shard.epoch);
+    return *meta;
+}
+
+static void image_push(Image *image, RedisModuleString *string) {
+    if (image->count == image->capacity) {
+        size_t capacity = image->capacity * 2;
+        RedisModuleString **grown = RedisModule_Alloc(sizeof(*grown) * capacity);
+        memcpy(grown, image->argv, sizeof(*grown) * image->count);
+        if (image->argv != image->fixed) RedisModule_Free(image->argv);
+        image->argv = grown;
+        image->capacity = capacity;
+    }
+    image->argv[image->count++] = string;
+}
+
+void image_start(Image *image, RedisModuleString *key, char op) {
+    if (label_key == NULL) {
+        label_key = RedisModule_CreateString(NULL, "k", 1);
+        label_meta = RedisModule_CreateString(NULL, "m", 1);
+    }
+    image->argv = image->fixed;
+    image->capacity = MAX_FIXED;
+    image->count = 0;
+    image->fields_owned = false;
+    image_push(image, label_key);
+    image_push(image, key);
+    image_push(image, label_meta);
+    image_push(image, meta_for(op));
+    image->owned_from = image->count;
+    image->bytes = string_slice(key).len + 24;
+    image->names = 6;
+    image->shape = 1;
+}
+
+/* Puts an operation's ticket behind the epoch; what is returned is to be freed after the image. */
+RedisModuleString *image_ticket(Image *image, char op, Slice ticket) {
+    if (ticket.len == 0) return NULL;
+    Text meta = {0};
+    text_printf(&meta, "%c%llx:", op, (unsigned long long)shard.epoch);
+    text_add(&meta, ticket.bytes, ticket.len);
+    image->argv[3] = RedisModule_CreateString(NULL, meta.bytes, meta.len);
+    image->bytes += ticket.len + 1;
+    text_free(&meta);
+    return image->argv[3];
+}
+
+void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
+    image_push(image, field);
+    image_push(image, value);
+    Slice name = string_slice(field);
+    uint64_t end = name.len;
+    memcpy(&end, name.bytes + name.len - (name.len < 8 ? name.len : 8), name.len < 8 ? name.len : 8);
+    image->bytes += string_slice(value).len + 2;
+    image->names += name.len + 2;
+    image->shape = (image->shape ^ end) * 0x100000001b3u;
+}
+
+void image_end(Image *image) {
+    for (size_t i = image->owned_from; i < image->count; i += 2) {
+        if (image->fields_owned) RedisModule_FreeString(NULL, image->argv[i]);
+        RedisModule_FreeString(NULL, image->argv[i + 1]);
+    }
+    if (image->argv != image->fixed) RedisModule_Free(image->argv);
+}
+
+static void add_scanned(RedisModuleKey *key, RedisModuleString *field, RedisModuleString *value, void *pd) {
+    (void)key;
+    if (value != NULL) image_add(pd, RedisModule_HoldString(NULL, field), RedisModule_HoldString(NULL, value));
+}
+
+static void read_whole(Image *image, RedisModuleKey *key) {
+    image->fields_owned = true;
+    RedisModuleScanCursor *cursor = RedisModule_ScanCursorCreate();
+    while (RedisModule_ScanKey(key, cursor, add_scanned, image)) continue;
+    RedisModule_ScanCursorDestroy(cursor);
+}
+
+static bool has_field(const Image *image, RedisModuleString *field) {
+    Slice name = string_slice(field);
+    for (size_t i = image->owned_from; i < image->count; i += 2) {
+        Slice other = string_slice(image->argv[i]);
+        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
+    }
+    return false;
+}
+
+static void read_fields(Image *image, RedisModuleKey *key, const Rule *rule, bool check_double) {
+    for (int i = 0; i < rule->nfields; i++) {
+        if (check_double && has_field(image, rule->fields[i])) continue;
+        RedisModuleString *value = NULL;
+        RedisModule_HashGet(key, REDISMODULE_HASH_NONE, rule->fields[i], &value, NULL);
+        if (value != NULL) image_add(image, rule->fields[i], value);
+    }
+}
+
+/* The image for one target: the union of what its matching rules map; the whole hash when those are too many. */
+void image_read(Image *image, RedisModuleKey *key, Rule **rules, int count) {
+    if (count > MAX_FIXED) {
+        read_whole(image, key);
+        return;
+    }
+    for (int i = 0; i < count; i++) {
+        if (rules[i]->nfields >= 0) continue;
+        read_whole(image, key);
+        return;
+    }
+    for (int i = 0; i < count; i++) read_fields(image, key, rules[i], i > 0);
+}
