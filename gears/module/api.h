@@ -18,6 +18,7 @@ typedef struct RedisModuleInfoCtx RedisModuleInfoCtx;
 typedef struct RedisModuleCommandFilter RedisModuleCommandFilter;
 typedef struct RedisModuleCommandFilterCtx RedisModuleCommandFilterCtx;
 typedef struct RedisModuleScanCursor RedisModuleScanCursor;
+typedef struct RedisModuleUser RedisModuleUser;
 typedef uint64_t RedisModuleTimerID;
 
 typedef struct {
@@ -125,6 +126,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, ReplyWithError, (RedisModuleCtx *, const char *))                                                           \
     X(int, ReplyWithSimpleString, (RedisModuleCtx *, const char *))                                                    \
     X(int, ReplyWithArray, (RedisModuleCtx *, long))                                                                   \
+    X(void, ReplySetArrayLength, (RedisModuleCtx *, long))                                                             \
     X(int, ReplyWithStringBuffer, (RedisModuleCtx *, const char *, size_t))                                            \
     X(int, ReplyWithString, (RedisModuleCtx *, RedisModuleString *))                                                   \
     X(int, GetSelectedDb, (RedisModuleCtx *))                                                                          \
@@ -157,6 +159,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, CallReplyType, (RedisModuleCallReply *))                                                                    \
     X(long long, CallReplyInteger, (RedisModuleCallReply *))                                                           \
     X(size_t, CallReplyLength, (RedisModuleCallReply *))                                                               \
+    X(int, ReplyWithCallReply, (RedisModuleCtx *, RedisModuleCallReply *))                                             \
     X(RedisModuleCallReply *, CallReplyArrayElement, (RedisModuleCallReply *, size_t))                                 \
     X(const char *, CallReplyStringPtr, (RedisModuleCallReply *, size_t *))                                            \
     X(int, SubscribeToKeyspaceEvents, (RedisModuleCtx *, int, RedisModuleNotificationFunc))                            \
@@ -166,6 +169,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
       (RedisModuleCtx *, RedisModuleCmdFunc, RedisModuleCmdFunc, void (*)(RedisModuleCtx *, void *), long long))       \
     X(int, UnblockClient, (RedisModuleBlockedClient *, void *))                                                        \
     X(RedisModuleBlockedClient *, GetBlockedClientHandle, (RedisModuleCtx *))                                          \
+    X(void *, GetBlockedClientPrivateData, (RedisModuleCtx *))                                                         \
     X(void, SetDisconnectCallback, (RedisModuleBlockedClient *, RedisModuleDisconnectFunc))                            \
     X(int, RegisterInfoFunc, (RedisModuleCtx *, RedisModuleInfoFunc))                                                  \
     X(int, InfoAddSection, (RedisModuleInfoCtx *, const char *))                                                       \
@@ -175,9 +179,12 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(RedisModuleCommandFilter *, RegisterCommandFilter, (RedisModuleCtx *, RedisModuleCommandFilterFunc, int))        \
     X(int, CommandFilterArgsCount, (RedisModuleCommandFilterCtx *))                                                    \
     X(RedisModuleString *, CommandFilterArgGet, (RedisModuleCommandFilterCtx *, int))                                  \
+    X(int, CommandFilterArgInsert, (RedisModuleCommandFilterCtx *, int, RedisModuleString *))                          \
     X(int, CommandFilterArgReplace, (RedisModuleCommandFilterCtx *, int, RedisModuleString *))                         \
     X(int, CommandFilterArgDelete, (RedisModuleCommandFilterCtx *, int))                                               \
     X(int *, GetCommandKeys, (RedisModuleCtx *, RedisModuleString **, int, int *))                                     \
+    X(int, IsKeysPositionRequest, (RedisModuleCtx *))                                                                  \
+    X(void, KeyAtPos, (RedisModuleCtx *, int))                                                                         \
     X(int, GetContextFlags, (RedisModuleCtx *))                                                                        \
     X(int, AvoidReplicaTraffic, (void))                                                                                \
     X(long long, Milliseconds, (void))                                                                                 \
@@ -186,11 +193,18 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, GetServerVersion, (void))                                                                                   \
     X(RedisModuleCtx *, GetDetachedThreadSafeContext, (RedisModuleCtx *))                                              \
     X(void, FreeThreadSafeContext, (RedisModuleCtx *))                                                                 \
-    X(int, GetClientInfoById, (void *, uint64_t))
+    X(int, GetClientInfoById, (void *, uint64_t))                                                                      \
+    X(unsigned long long, GetClientId, (RedisModuleCtx *))                                                             \
+    X(RedisModuleString *, GetClientUserNameById, (RedisModuleCtx *, uint64_t))
 
 #define API_OPTIONAL(X)                                                                                                \
     X(int, AddPostNotificationJob, (RedisModuleCtx *, RedisModulePostNotificationJobFunc, void *, void (*)(void *)))   \
-    X(unsigned long long, CommandFilterGetClientId, (RedisModuleCommandFilterCtx *))
+    X(unsigned long long, CommandFilterGetClientId, (RedisModuleCommandFilterCtx *))                                   \
+    X(int *, GetCommandKeysWithFlags, (RedisModuleCtx *, RedisModuleString **, int, int *, int **))                    \
+    X(void, KeyAtPosWithFlags, (RedisModuleCtx *, int, int))                                                           \
+    X(RedisModuleUser *, GetModuleUserFromUserName, (RedisModuleString *))                                             \
+    X(void, FreeModuleUser, (RedisModuleUser *))                                                                       \
+    X(int, ACLCheckCommandPermissions, (RedisModuleUser *, RedisModuleString **, int))
 
 #define API_DECLARE(type, name, args) extern type(*RedisModule_##name) args;
 API_REQUIRED(API_DECLARE)

@@ -46,6 +46,16 @@ void capture_free(void) {
 
 bool capture_is_pending(void) { return pending_count > 0; }
 
+bool capture_is_noted(int db, Slice key) {
+    for (int i = pending_running; i < pending_count; i++) {
+        Slice other = string_slice(pending[i].key);
+        if (pending[i].db == db && !(pending[i].cause & CAUSE_DONE) && other.len == key.len &&
+            memcmp(other.bytes, key.bytes, key.len) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* -- Appending ----------------------------------------------------------------------------------------------------- */
 
 /* A change that the stream can't take (over 1 GiB) must not vanish: the lane's dead letters say which key it was. */
@@ -85,6 +95,7 @@ bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Ima
         return false;
     }
     lane->last = id;
+    waiting_note(lane, string_slice(image->argv[1]));
     bytes_add(lane, 1, image->bytes + (image->shape == lane->shape ? 0 : image->names));
     lane->shape = image->shape;
     deployment->captured++;

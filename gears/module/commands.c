@@ -149,6 +149,8 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.lanes", lanes, "readonly", 0, 0, 0},
         {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
         {"gearsync.recapture", recapture, "write", 1, -1, 1},
+        {"gearsync.put", put_command, "write", 0, 0, 0},
+        {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0},
         {"gearsync.wait", barrier_wait_command, "readonly", 0, 0, 0},
         {"gearsync.heartbeat", worker_heartbeat_command, "readonly fast", 0, 0, 0},
         {"gearsync.epoch", epoch, "write admin", 0, 0, 0},

@@ -55,7 +55,8 @@ Slice hash_tag(Slice key);    /* empty: it has none */
 unsigned key_slot(Slice key); /* Redis Cluster's slot, hash tags respected */
 
 /* -- registry.c: deployments, source, epoch ------------------------------------------------------------------- */
-struct Chunk; /* bytes.c */
+struct Chunk;   /* bytes.c */
+struct Buckets; /* waiting.c */
 typedef struct {
     RedisModuleString *stream, *dead_stream;
     char *target;
@@ -68,7 +69,8 @@ typedef struct {
     bool unweighed;            /* bytes are not those of all: the server could not say yet */
     struct Chunk *chunks;      /* from first_chunk up to end_chunk, oldest first */
     size_t first_chunk, end_chunk, chunk_capacity;
-    uint64_t shape; /* tells which fields the last change has */
+    uint64_t shape;          /* tells which fields the last change has */
+    struct Buckets *buckets; /* the last changes of keys, once somebody asks */
 } Lane;
 
 typedef enum { WORKER_STOPPED, WORKER_STARTING, WORKER_RUNNING, WORKER_BACKOFF, WORKER_FENCED } WorkerState;
@@ -146,7 +148,7 @@ typedef struct {
     bool tag_lost;         /* the shard no longer owns the slot of its tag */
     bool writing_registry; /* our own writes make events too */
     bool operations;       /* a rule has them; only where there are post-notification jobs */
-    bool operating;        /* as writing_registry, of what an operation does */
+    bool operating;        /* as writing_registry, of what we do to users' keys and is no change for SQL */
     int server_version;
     char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */
     char source[13];
@@ -246,7 +248,8 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
 void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
-bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
+bool capture_is_noted(int db, Slice key); /* an event of the key is still to be captured in this unit */
+bool capture_is_pending(void);            /* the server is to call us at the end of the execution unit */
 void capture_free(void);
 
 /* -- operations.c --------------------------------------------------------------------------------------------- */
@@ -264,6 +267,35 @@ Slice operation_ticket(const Operation *operation);
 bool operation_deletes(const Operation *operation);
 void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name);
 void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket);
+
+/* -- waiting.c: keys of which a change waits -------------------------------------------------------------------- */
+void waiting_watch(void);  /* from now on it is told which keys they are; before, all of a lane that is not empty */
+void waiting_forget(void); /* the module goes */
+void waiting_free(Lane *lane);
+void waiting_note(Lane *lane, Slice key); /* lane->last is a change of key */
+void waiting_note_all(Lane *lane);        /* … or of any key */
+bool waiting_for(int db, Slice key);
+
+/* -- put.c: rows become hashes -------------------------------------------------------------------------------- */
+/* Sets (nfields pairs) or deletes (none) a hash, which is no change for SQL; whether it did. Keys of which a change waits
+ * are left alone, and those that are no hash; without replace also those that exist. ttl_ms 0: no expiry. */
+bool put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
+             long long ttl_ms, bool replace);
+int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int waiting_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
+/* -- inner.c: commands of ours with a client's own behind them -------------------------------------------------- */
+void inner_see_command(Slice name); /* of every command that passes the filter while there are such rules */
+/* Puts command, or its twin, before the command in the filter. */
+void inner_insert(RedisModuleCommandFilterCtx *filter, const char *command);
+/* Makes command and its twin; flags as for CreateCommand. */
+int inner_register(RedisModuleCtx *ctx, const char *command, RedisModuleCmdFunc function, const char *flags);
+/* The server asks for the keys: they are told, and there is nothing else to do. First of all in such a command. */
+bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+/* Whether the client may run its own command, argv[1] and what follows; false: the error is replied. */
+bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+/* Runs it, and passes its reply on. */
+int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writes);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */
 #define NODE_ID_BYTES 40

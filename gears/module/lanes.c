@@ -57,6 +57,7 @@ void lane_free(Lane *lane) {
     RedisModule_FreeString(NULL, lane->dead_stream);
     RedisModule_Free(lane->target);
     bytes_free(lane);
+    waiting_free(lane);
     RedisModule_Free(lane);
 }
 
@@ -130,6 +131,7 @@ void lane_refresh(RedisModuleCtx *ctx, Lane *lane) {
     uint64_t epoch = 0;
     lane->length = stream_length(ctx, lane->stream);
     last_entry(ctx, lane, &lane->last, &epoch);
+    waiting_note_all(lane);
     if (lane->length > before || (lane->length > 0 && lane->bytes == 0))
         weigh(ctx, lane);
     else

@@ -153,6 +153,7 @@ static void start_shard(RedisModuleCtx *ctx) {
 static void end_shard(void) {
     registry_free();
     capture_free();
+    waiting_forget();
     move_forget();
     RedisModule_FreeThreadSafeContext(shard.detached);
     if (shard.python != NULL) RedisModule_Free(shard.python);

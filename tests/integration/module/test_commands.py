@@ -354,6 +354,8 @@ INFO: dict[str, tuple[set[str], tuple[int, int, int]]] = {
     "LANES": ({"readonly"}, (0, 0, 0)),
     "ACK": ({"write", "fast"}, (1, 1, 1)),
     "RECAPTURE": ({"write"}, (1, -1, 1)),
+    "PUT": ({"write"}, (0, 0, 0)),
+    "WAITING": ({"readonly"}, (0, 0, 0)),
     "WAIT": ({"readonly"}, (0, 0, 0)),
     "HEARTBEAT": ({"readonly", "fast"}, (0, 0, 0)),
     "EPOCH": ({"write", "admin"}, (0, 0, 0)),

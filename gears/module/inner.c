@@ -1,0 +1,202 @@
+/* Commands that the filter puts before a client's own: "GEARSYNC.READ HGET person:1 name". Rights are those of the
+ * client's own command, so the command that is put there asks for none ("no-auth"), and looks at the client's itself.
+ *
+ * The server lets clients that have not authenticated run such a command too. Those are of the user default, so a client
+ * of it that could be one gets the twin of the command, NAME.auth, before which the server asks for a password.
+ */
+#include "gearsync.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define TWIN ".auth"
+
+/* What the user default means for a client that has it: anybody may be one; nobody can become one; it has a password. */
+typedef enum { DEFAULT_UNKNOWN, DEFAULT_OPEN, DEFAULT_OFF, DEFAULT_GUARDED } DefaultUser;
+
+static DefaultUser default_user;
+
+/* Commands after which the user default can be another one. */
+void inner_see_command(Slice name) {
+    if (slice_is(name, "acl") || slice_is(name, "config") || slice_is(name, "exec")) default_user = DEFAULT_UNKNOWN;
+}
+
+static bool has_flag(RedisModuleCallReply *flags, const char *wanted) {
+    for (size_t i = 0; i < RedisModule_CallReplyLength(flags); i++) {
+        Slice flag = {NULL, 0};
+        flag.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(flags, i), &flag.len);
+        if (flag.bytes != NULL && slice_is(flag, wanted)) return true;
+    }
+    return false;
+}
+
+/* As of now, remembered until inner_see_command. */
+static DefaultUser look_at_default(RedisModuleCtx *ctx) {
+    if (default_user != DEFAULT_UNKNOWN) return default_user;
+    RedisModuleCallReply *user = RedisModule_Call(ctx, "ACL", "cc", "GETUSER", "default");
+    bool told = user != NULL && RedisModule_CallReplyType(user) == REDISMODULE_REPLY_ARRAY;
+    for (size_t i = 0; told && i + 1 < RedisModule_CallReplyLength(user); i += 2) {
+        Slice label = {NULL, 0};
+        label.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(user, i), &label.len);
+        if (label.bytes == NULL || !slice_is(label, "flags")) continue;
+        RedisModuleCallReply *flags = RedisModule_CallReplyArrayElement(user, i + 1);
+        default_user =
+            has_flag(flags, "off") ? DEFAULT_OFF : (has_flag(flags, "nopass") ? DEFAULT_OPEN : DEFAULT_GUARDED);
+    }
+    if (user != NULL) RedisModule_FreeCallReply(user);
+    return default_user == DEFAULT_UNKNOWN ? DEFAULT_GUARDED : default_user;
+}
+
+static bool is_default(RedisModuleString *name) { return slice_is(string_slice(name), "default"); }
+
+/* Of a client by its id; of a script or another module there is none, and those are past any password. */
+static bool may_be_unauthenticated(uint64_t client) {
+    RedisModuleString *name = RedisModule_GetClientUserNameById(shard.detached, client);
+    bool unknown = name != NULL && is_default(name);
+    if (name != NULL) RedisModule_FreeString(shard.detached, name);
+    return unknown;
+}
+
+static bool needs_twin(RedisModuleCommandFilterCtx *filter) {
+    if (RedisModule_ACLCheckCommandPermissions == NULL) return true;
+    DefaultUser known = look_at_default(shard.detached);
+    if (known == DEFAULT_OPEN) return false;
+    if (RedisModule_CommandFilterGetClientId == NULL) return known == DEFAULT_GUARDED;
+    return may_be_unauthenticated(RedisModule_CommandFilterGetClientId(filter));
+}
+
+void inner_insert(RedisModuleCommandFilterCtx *filter, const char *command) {
+    RedisModuleString *name = RedisModule_CreateStringPrintf(NULL, "%s%s", command, needs_twin(filter) ? TWIN : "");
+    RedisModule_CommandFilterArgInsert(filter, 0, name);
+}
+
+int inner_register(RedisModuleCtx *ctx, const char *command, RedisModuleCmdFunc function, const char *flags) {
+    Text twin = {0}, open = {0};
+    text_printf(&twin, "%s%s", command, TWIN);
+    text_printf(&open, "%s no-auth", flags);
+    int result = REDISMODULE_OK;
+    /* Where the module can't check rights, the server checks those of the twin. */
+    if (RedisModule_ACLCheckCommandPermissions != NULL)
+        result = RedisModule_CreateCommand(ctx, command, function, open.bytes, 0, 0, 0);
+    if (result == REDISMODULE_OK) result = RedisModule_CreateCommand(ctx, twin.bytes, function, flags, 0, 0, 0);
+    text_free(&twin);
+    text_free(&open);
+    return result;
+}
+
+/* -- Keys -------------------------------------------------------------------------------------------------------------- */
+
+bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (!RedisModule_IsKeysPositionRequest(ctx)) return false;
+    if (argc < 2) return true;
+    int count = 0, *flags = NULL;
+    int *positions = RedisModule_GetCommandKeysWithFlags != NULL
+                         ? RedisModule_GetCommandKeysWithFlags(ctx, argv + 1, argc - 1, &count, &flags)
+                         : RedisModule_GetCommandKeys(ctx, argv + 1, argc - 1, &count);
+    for (int i = 0; positions != NULL && i < count; i++) {
+        if (flags != NULL)
+            RedisModule_KeyAtPosWithFlags(ctx, positions[i] + 1, flags[i]);
+        else
+            RedisModule_KeyAtPos(ctx, positions[i] + 1);
+    }
+    if (positions != NULL) api_free_theirs(positions);
+    if (flags != NULL) api_free_theirs(flags);
+    return true;
+}
+
+/* -- Rights ------------------------------------------------------------------------------------------------------------ */
+
+static bool is_twin(RedisModuleString *name) {
+    Slice text = string_slice(name);
+    size_t len = sizeof(TWIN) - 1;
+    return text.len > len && slice_is((Slice){text.bytes + text.len - len, len}, TWIN);
+}
+
+/* As the server says it; from 7.2 on it says so itself, and logs it. */
+static void refuse(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int error) {
+    if (shard.server_version >= 0x070200) {
+        const char *name = RedisModule_StringPtrLen(argv[1], NULL);
+        RedisModuleCallReply *reply = RedisModule_Call(ctx, name, "CEv", argv + 2, (size_t)argc - 2);
+        if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR) {
+            RedisModule_ReplyWithCallReply(ctx, reply);
+            RedisModule_FreeCallReply(reply);
+            return;
+        }
+        if (reply != NULL) RedisModule_FreeCallReply(reply);
+    }
+    Text text = {0};
+    Slice name = string_slice(argv[1]);
+    if (error == ENOENT)
+        text_printf(&text, "ERR unknown command");
+    else
+        text_printf(
+            &text,
+            "NOPERM this user has no permissions to run the '%.*s' command or to access one of the keys used as "
+            "arguments",
+            name.len > 64 ? 64 : (int)name.len, name.bytes);
+    RedisModule_ReplyWithError(ctx, text.bytes);
+    text_free(&text);
+}
+
+/* Also of a client that was authenticated as default before that was turned off; the server would still let it. */
+static bool refuse_unauthenticated(RedisModuleCtx *ctx, RedisModuleString *command, RedisModuleString *user) {
+    if (is_twin(command) || !is_default(user) || look_at_default(ctx) == DEFAULT_OPEN) return false;
+    RedisModule_ReplyWithError(ctx, "NOAUTH Authentication required.");
+    return true;
+}
+
+bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (RedisModule_ACLCheckCommandPermissions == NULL) return true;
+    RedisModuleString *name = RedisModule_GetClientUserNameById(ctx, RedisModule_GetClientId(ctx));
+    /* A script or another module: inner_run has the rights looked at. */
+    if (name == NULL) return true;
+    bool allowed = !refuse_unauthenticated(ctx, argv[0], name);
+    if (allowed) {
+        RedisModuleUser *user = RedisModule_GetModuleUserFromUserName(name);
+        allowed = user != NULL && RedisModule_ACLCheckCommandPermissions(user, argv + 1, argc - 1) == REDISMODULE_OK;
+        int error = errno;
+        if (user != NULL) RedisModule_FreeModuleUser(user);
+        if (!allowed) refuse(ctx, argv, argc, error);
+    }
+    RedisModule_FreeString(ctx, name);
+    return allowed;
+}
+
+/* -- The client's own command ------------------------------------------------------------------------------------------ */
+
+static int reply_failure(RedisModuleCtx *ctx, const char *command, int error) {
+    Text text = {0};
+    if (error == EINVAL)
+        text_printf(&text, "ERR wrong number of arguments for '%s' command", command);
+    else
+        text_printf(&text, "ERR the server does not run '%s' here: %s", command, strerror(error));
+    RedisModule_ReplyWithError(ctx, text.bytes);
+    text_free(&text);
+    return REDISMODULE_OK;
+}
+
+/* Without a client of its own, a script's command has the rights of the script's user; another module's has all. */
+static RedisModuleCallReply *call_for_script(RedisModuleCtx *ctx, const char *command, const char *format,
+                                             RedisModuleString **argv, size_t argc) {
+    Text as_user = {0};
+    text_printf(&as_user, "C%s", format);
+    errno = 0;
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, command, as_user.bytes, argv, argc);
+    text_free(&as_user);
+    if (errno != ENOTSUP) return reply;
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return RedisModule_Call(ctx, command, format, argv, argc);
+}
+
+int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writes) {
+    const char *command = RedisModule_StringPtrLen(argv[1], NULL);
+    bool old = shard.server_version < 0x070000; /* neither errors as replies, nor the client's protocol */
+    const char *format = old ? (writes ? "!v" : "v") : (writes ? "!E0v" : "E0v");
+    bool script = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) != 0;
+    RedisModuleCallReply *reply = script && !old ? call_for_script(ctx, command, format, argv + 2, (size_t)argc - 2)
+                                                 : RedisModule_Call(ctx, command, format, argv + 2, (size_t)argc - 2);
+    if (reply == NULL) return reply_failure(ctx, command, errno);
+    RedisModule_ReplyWithCallReply(ctx, reply);
+    RedisModule_FreeCallReply(reply);
+    return REDISMODULE_OK;
+}
