@@ -21,8 +21,10 @@ from connectors.handover import Handover
 from connectors.isolation import Isolation
 from connectors.order import in_order
 from connectors.pool import watch
+from connectors.reading import READS, Reading
 from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
+from connectors.texts import PLAIN, Text
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,8 @@ SILENT_SECONDS = 60
 
 NO_MOVES = Moves()
 
-#: The execution option of a transaction that only reads.
-READS = "gearsync_reads"
 
-
-class Connector:
+class Connector(Reading):
     """The tables and checkpoints of one database. Threads may share it: each call has its own connection.
 
     Raises TargetError when the driver for ``url`` is missing.
@@ -230,6 +229,10 @@ class Connector:
         """Return the converter for a column of SQLAlchemy's ``type_``."""
         return reflection.converter(type_, self.traits())
 
+    def _text(self, type_: Any) -> Text:
+        """Return how a column of SQLAlchemy's ``type_`` is read."""
+        return PLAIN
+
     def _complete(
         self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
     ) -> list[str]:
@@ -311,6 +314,7 @@ class Connector:
                 has_default=default is not None or bool(makes_own),
                 primary_key=name_of_column in reflected.primary_key,
                 default=default,
+                text=self._text(info["type"]),
             )
         notes = self._complete(connection, reflected, name, columns)
         return reflection.make_table(reflected, name, columns, notes)

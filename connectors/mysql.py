@@ -6,6 +6,7 @@ The session is strict, so that nothing is truncated, and in UTC.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from decimal import Decimal
 from typing import Any, Iterator, Sequence
@@ -15,11 +16,13 @@ from pymysql.converters import escape_string
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Connection
 
-from connectors import reflection, times, types
+from connectors import reflection, times, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.mysql_texts import text_of
 from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
+from connectors.texts import Text
 
 # NO_AUTO_VALUE_ON_ZERO: the key 0 is 0, not the next number. Backslashes escape, which the literals rely on.
 _SQL_MODE = (
@@ -94,6 +97,7 @@ class MySQLConnector(Connector):
     """The connector for ``mysql+pymysql://`` URLs, of MySQL and of MariaDB."""
 
     traits = MySQLTraits
+    syntax = wheres.MYSQL
 
     def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
         if url.get_driver_name() != "pymysql":
@@ -136,6 +140,9 @@ class MySQLConnector(Connector):
         if isinstance(type_, mysql.FLOAT) and type_.scale is None and (type_.precision or 0) <= 24:
             return types.real(types.SINGLE)
         return super()._converter(type_)
+
+    def _text(self, type_: Any) -> Text:
+        return text_of(type_)
 
     def _complete(
         self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
@@ -194,6 +201,23 @@ class MySQLConnector(Connector):
         head = f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
         self._send(connection, head, _row_texts(keys), ")")
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with super()._reading() as connection:
+            connection.exec_driver_sql("START TRANSACTION READ ONLY")
+            yield connection
+
+    def _found(
+        self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
+    ) -> Sequence[Sequence[Any]]:
+        wanted = ", ".join(column.text.select.format(self._quote(column.name)) for column in columns)
+        key = ", ".join(self._quote(name) for name in table.primary_key)
+        head = f"SELECT {wanted or 1} FROM {self._quoted_table(table.name)} WHERE ({key}) IN ("
+        rows: list[Sequence[Any]] = []
+        for result in self._send(connection, head, _row_texts(keys), ")"):
+            rows.extend(result)
+        return rows
+
     def _guard(self, table: Table) -> list[str]:
         """Return assignments that fail when the row that exists is not that of the primary key.
 
@@ -205,14 +229,19 @@ class MySQLConnector(Connector):
         same = " AND ".join(f"{column} = VALUES({column})" for column in columns)
         return [f"{columns[0]} = IF({same}, {columns[0]}, NULL)"]
 
-    def _send(self, connection: Connection, head: str, texts: list[str], tail: str) -> None:
+    def _send(
+        self, connection: Connection, head: str, texts: list[str], tail: str
+    ) -> list[sa.CursorResult[Any]]:
         if not self._packet:
             self._packet = int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
         # Some bytes stay free for the protocol.
         room = self._packet - len((head + tail).encode()) - 1024
-        for part in _parts(texts, room):
-            # As it is: a percent sign in it is no placeholder.
-            connection.exec_driver_sql(head + part + tail, execution_options={"no_parameters": True})
+        # As it is: a percent sign in it is no placeholder.
+        plain = {"no_parameters": True}
+        return [
+            connection.exec_driver_sql(head + part + tail, execution_options=plain)
+            for part in _parts(texts, room)
+        ]
 
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
         arguments = error.orig.args if error.orig is not None else ()

@@ -7,17 +7,18 @@ server: one statement whatever the number of rows, as fast as COPY into a tempor
 from __future__ import annotations
 
 import re
-from typing import Any, Sequence
+from typing import Any, ClassVar, Iterable, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Connection
 
-from connectors import reflection, types
+from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
+from connectors.texts import Text
 
 #: What the first two characters of an SQLSTATE mean. Classes that are not here may pass: Unavailable.
 _REFUSED_CLASSES = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
@@ -30,6 +31,8 @@ _NULL = "\udc00"
 
 # "unnamed portal parameter $2", in whatever language; not what functions say, which quote their statement.
 _PARAMETER = re.compile(r'[^"$]*\$([0-9]+)')
+
+_AS_TEXT = "CAST({} AS text)"
 
 _TYPES_QUERY = """
 SELECT a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), t.typcategory, t.typtype
@@ -48,6 +51,10 @@ class PostgresConnector(Connector):
     """The connector for ``postgresql+psycopg://`` URLs."""
 
     traits = PostgresTraits
+    compares_rows = True
+    # BEGIN itself says it, which saves a round trip.
+    reads: ClassVar[dict[str, Any]] = {**Connector.reads, "postgresql_readonly": True}
+    syntax = wheres.POSTGRES
 
     def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
         if url.get_driver_name() != "psycopg":
@@ -60,6 +67,10 @@ class PostgresConnector(Connector):
         settings = {
             "lock_timeout": int(self.lock_seconds * 1000),
             "idle_in_transaction_session_timeout": SILENT_SECONDS * 1000,
+            # How values are written that are read back.
+            "DateStyle": "ISO",
+            "IntervalStyle": "postgres",
+            "extra_float_digits": 1,
         }
         return {
             "isolation_level": "READ COMMITTED",
@@ -88,6 +99,22 @@ class PostgresConnector(Connector):
         if isinstance(type_, postgresql.BIT):
             return types.judged_by_database(nul=False)
         return super()._converter(type_)
+
+    def _text(self, type_: Any) -> Text:
+        if isinstance(type_, postgresql.DOMAIN):
+            return self._text(type_.data_type)
+        if isinstance(type_, postgresql.BYTEA):
+            return texts.PLAIN
+        if isinstance(type_, sa.Boolean):
+            return Text(_AS_TEXT, texts.truth)
+        if isinstance(type_, postgresql.MONEY):
+            return Text("CAST(CAST({} AS numeric) AS text)")
+        if isinstance(type_, sa.DateTime):
+            in_utc = Text("CAST({} AT TIME ZONE 'UTC' AS text)", texts.utc)
+            return in_utc if type_.timezone else Text(_AS_TEXT, texts.timestamp)
+        if isinstance(type_, sa.Time):
+            return Text(_AS_TEXT, texts.clock)
+        return Text(_AS_TEXT)
 
     def _complete(
         self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
@@ -133,12 +160,28 @@ class PostgresConnector(Connector):
         statement = f"DELETE FROM {self._quoted_table(table.name)} t USING ({source}) k WHERE {match}"
         self._send(connection, statement, arrays, table.primary_key)
 
+    def _select(
+        self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
+    ) -> Iterable[tuple[int, Sequence[Any]]]:
+        source, arrays = self._source(table, table.primary_key, keys, numbered=True)
+        names = [f"t.{self._quote(column.name)}" for column in columns]
+        wanted = ", ".join(column.text.select.format(name) for column, name in zip(columns, names))
+        match = " AND ".join(
+            f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
+        )
+        statement = (
+            f"SELECT k.n - 1, {wanted or 'NULL'} FROM ({source}) k "
+            f"JOIN {self._quoted_table(table.name)} t ON {match}"
+        )
+        for row in self._send(connection, statement, arrays, table.primary_key):
+            yield row[0], row[1:]
+
     def _send(
         self, connection: Connection, statement: str, arrays: tuple[str, ...], names: Sequence[str]
-    ) -> None:
+    ) -> sa.CursorResult[Any]:
         """Execute a statement whose parameters are the arrays of the columns ``names``."""
         try:
-            connection.exec_driver_sql(statement, arrays)
+            return connection.exec_driver_sql(statement, arrays)
         except sa.exc.DBAPIError as error:
             explained = self._explain(error)
             if isinstance(explained, Refused) and not explained.column:
@@ -170,9 +213,11 @@ class PostgresConnector(Connector):
         connection.exec_driver_sql(both, execution_options={"no_parameters": True})
 
     def _source(
-        self, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]]
+        self, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]], numbered: bool = False
     ) -> tuple[str, tuple[str, ...]]:
-        """Return a SELECT of the rows, its columns named c0, c1, …, and its parameters."""
+        """Return a SELECT of the rows, its columns named c0, c1, …, and its parameters. ``numbered``: at the
+        end stands the row's number, n, from 1 on.
+        """
         columns = [table.columns[name] for name in names]
         arrays = ", ".join(f"%s::{_percent(column.type or 'text')}[]" for column in columns)
         wanted = ", ".join(
@@ -181,6 +226,8 @@ class PostgresConnector(Connector):
         )
         aliases = ", ".join(f"c{index}" for index in range(len(columns)))
         literals = tuple(array_text(values) for values in zip(*rows))
+        if numbered:
+            return f"SELECT {wanted}, n FROM unnest({arrays}) WITH ORDINALITY AS s({aliases}, n)", literals
         return f"SELECT {wanted} FROM unnest({arrays}) AS s({aliases})", literals
 
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:

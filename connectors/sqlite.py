@@ -6,20 +6,23 @@ keys are enforced, as declared.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 import re
 from decimal import Decimal
-from typing import Any, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from connectors import reflection, times, types
-from connectors.base import READS, Connector
+from connectors import reflection, texts, times, types, wheres
+from connectors.base import Connector
 from connectors.errors import ConnectorError, ConversionError, Refused, SchemaMismatch, Unavailable
+from connectors.reading import READS
 from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
+from connectors.texts import Text
 
 #: How many decimal digits a number keeps in SQLite, which stores it as an 8-byte float.
 _DIGITS = 15
@@ -29,7 +32,10 @@ _DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*\Z")
 
 _REFUSED = ("constraint failed", "datatype mismatch", "too big", "too large")
-_MISMATCH = ("no such table", "no such column", "has no column", "syntax error", "cannot modify", "UPSERT")
+_MISMATCH = (
+    *("no such table", "no such column", "has no column", "syntax error", "cannot modify", "UPSERT"),
+    "number of bindings",
+)
 
 
 class SQLiteTraits(reflection.Traits):
@@ -41,6 +47,8 @@ class SQLiteConnector(Connector):
     """The connector for ``sqlite:///`` URLs."""
 
     traits = SQLiteTraits
+    compares_rows = True
+    syntax = wheres.SQLITE
 
     def _engine_options(self) -> dict[str, Any]:
         # isolation_level None: the driver begins no transactions of its own.
@@ -64,6 +72,11 @@ class SQLiteConnector(Connector):
             return _checked(convert, _as_sqlite)
         return convert
 
+    def _text(self, type_: Any) -> Text:
+        if isinstance(type_, sa.DateTime):
+            return Text(encode=texts.timestamp)
+        return Text(encode=texts.clock) if isinstance(type_, sa.Time) else texts.PLAIN
+
     def _complete(
         self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
     ) -> list[str]:
@@ -84,6 +97,8 @@ class SQLiteConnector(Connector):
             if isinstance(column.type, sa.NUMERIC) and not _DECIMALS.match(info.type):
                 # SQLAlchemy takes every type that it does not know for a number, as SQLite does.
                 column.convert = _unknown(info.type)
+                if _is_moment(info.type):
+                    column.text = Text(encode=texts.timestamp)
         return []
 
     def _default(self, column: Column) -> str:
@@ -114,6 +129,36 @@ class SQLiteConnector(Connector):
         statement = f"DELETE FROM {self._quoted_table(table.name)} WHERE {match}"
         connection.exec_driver_sql(statement, list(keys))
 
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with super()._reading() as connection:
+            driver: Any = connection.connection.dbapi_connection
+            driver.execute("PRAGMA query_only = ON")
+            # SQLite keeps any bytes as a text, also what is no UTF-8.
+            driver.text_factory = bytes
+            try:
+                yield connection
+            finally:
+                driver.text_factory = str
+                driver.execute("PRAGMA query_only = OFF")
+
+    def _select(
+        self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
+    ) -> Iterable[tuple[int, Sequence[Any]]]:
+        wanted = "".join(f", t.{self._quote(column.name)}" for column in columns)
+        # SQLite calls the columns of VALUES column1, column2, …
+        match = " AND ".join(
+            f"t.{self._quote(name)} = k.column{index}" for index, name in enumerate(table.primary_key, 2)
+        )
+        places = ", ".join("?" * len(table.primary_key))
+        rows = ", ".join(f"({index}, {places})" for index in range(len(keys)))
+        statement = (
+            f"SELECT k.column1{wanted} FROM (VALUES {rows}) k "
+            f"CROSS JOIN {self._quoted_table(table.name)} t ON {match}"
+        )
+        for row in connection.exec_driver_sql(statement, tuple(part for key in keys for part in key)):
+            yield row[0], row[1:]
+
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
         sentence = self._sentence(error)
         if isinstance(error, sa.exc.IntegrityError) or any(part in sentence for part in _REFUSED):
@@ -137,9 +182,13 @@ class SQLiteConnector(Connector):
 def _unknown(declared: str) -> Convert:
     if declared.upper() == "UUID":
         return types.uuid_text()
-    if declared.upper().startswith(("TIMESTAMP", "DATETIME")):
+    if _is_moment(declared):
         return _checked(times.timestamp(zone=False), _as_sqlite)
     return _checked(types.judged_by_database(), _stays_text)
+
+
+def _is_moment(declared: str) -> bool:
+    return declared.upper().startswith(("TIMESTAMP", "DATETIME"))
 
 
 def _prepare(connection: Any, record: Any) -> None:

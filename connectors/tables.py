@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable
 
+from connectors.texts import PLAIN, Text
+
 Convert = Callable[[object], Any]
 
 
@@ -12,9 +14,20 @@ class Column:
     NULL) and returns the value to write, or raises ConversionError. ``type_text`` is the type in SQL.
 
     ``default`` is the default as an SQL expression where the database tells, ``type`` SQLAlchemy's type.
+    ``text`` is the way back, from the column to the bytes of a hash field.
     """
 
-    __slots__ = ("convert", "default", "has_default", "name", "nullable", "primary_key", "type", "type_text")
+    __slots__ = (
+        "convert",
+        "default",
+        "has_default",
+        "name",
+        "nullable",
+        "primary_key",
+        "text",
+        "type",
+        "type_text",
+    )
 
     def __init__(
         self,
@@ -26,6 +39,7 @@ class Column:
         has_default: bool = False,
         primary_key: bool = False,
         default: str | None = None,
+        text: Text = PLAIN,
     ) -> None:
         self.name = name
         self.type = type_
@@ -35,6 +49,7 @@ class Column:
         self.has_default = has_default
         self.primary_key = primary_key
         self.default = default
+        self.text = text
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.type_text!r})"

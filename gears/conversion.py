@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
-from connectors import Connector, ConversionError, RowOp, SchemaMismatch, Table
+from connectors import Connector, ConversionError, RowOp
 from gears import change as changes
 from gears.change import Change
 from gears.deadletters import Fault
 from gears.functions import Change as SeenChange
 from gears.functions import Function, Transform
+from gears.tables import table_of
 
 Convert = Callable[[object], Any]
 
@@ -52,8 +53,7 @@ class Converter:
         self.mapping = function.mapping
         self.transform = transform
         self.match = function.mapping.keys.match
-        table = connector.table(self.mapping.table)
-        self._check(table)
+        table = table_of(function, connector)
         names = self.mapping.primary_key
         self._key_order = tuple(
             (names.index(name), table.columns[name].convert) for name in table.primary_key
@@ -65,20 +65,6 @@ class Converter:
             for field, column in self.mapping.columns.items()
         }
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
-
-    def _check(self, table: Table) -> None:
-        wanted = [*self.mapping.primary_key, *self.mapping.columns.values()]
-        missing = [column for column in wanted if column not in table.columns]
-        if missing:
-            raise SchemaMismatch(
-                f"table {self.mapping.table} has no column {', '.join(missing)}, which function "
-                f"{self.function.name} writes; add it, or deploy a version without it"
-            )
-        if set(table.primary_key) != set(self.mapping.primary_key):
-            raise SchemaMismatch(
-                f"the primary key of table {self.mapping.table} is ({', '.join(table.primary_key)}), "
-                f"but the keys of function {self.function.name} give ({', '.join(self.mapping.primary_key)})"
-            )
 
     # -- One change --------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 GearsyncError
 ├── TemplateError      a key template that can't be read (also a ValueError)
+├── KeyPartError       values that no key of a template can hold
 ├── DeclarationError   the file of functions has mistakes: all of them, each with its place
 └── PayloadError       a deployed payload that this version of gearsync can't read
 """
@@ -23,6 +24,10 @@ class TemplateError(GearsyncError, ValueError):
         self.text = text
         self.position = position
         self.reason = reason
+
+
+class KeyPartError(GearsyncError):
+    """Values from SQL have no key: the template would not read them out of it again."""
 
 
 class PayloadError(GearsyncError):

@@ -9,9 +9,9 @@ same answers.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Union
+from typing import NamedTuple, Sequence, Union
 
-from gears.errors import TemplateError
+from gears.errors import KeyPartError, TemplateError
 
 _COLON = b":"
 
@@ -50,6 +50,29 @@ class Template:
         """
         found = self._pattern.fullmatch(key)
         return None if found is None else found.groups()
+
+    def format(self, parts: Sequence[bytes]) -> bytes:
+        """Return the key in which ``parts`` stand for the names, in the order of ``names``: what ``match``
+        undoes. Raises KeyPartError, without the values, when it could not.
+        """
+        values = iter(parts)
+        key = b"".join([part if isinstance(part, bytes) else next(values) for part in self._parts])
+        if self.match(key) != tuple(parts):
+            raise KeyPartError(f"a row has no key {self.text}: {self._misfit(parts)}")
+        return key
+
+    def _misfit(self, parts: Sequence[bytes]) -> str:
+        """Say what keeps ``parts`` from being told apart in a key."""
+        values = iter(parts)
+        for index, part in enumerate(self._parts):
+            if isinstance(part, Capture):
+                value = next(values)
+                if not value:
+                    return f"{part.name} is empty"
+                for byte in _stop_bytes(self._parts, index):
+                    if byte in value:
+                        return f"{part.name} holds {chr(byte)!r}, where its part of the key ends"
+        raise AssertionError("every part fits, and the key does not match")
 
     def overlaps(self, other: Template) -> bool:
         """Return whether some key is covered by both templates."""

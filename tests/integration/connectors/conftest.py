@@ -20,6 +20,8 @@ class PortableConnector(SQLiteConnector):
 
     _upsert = Connector._upsert
     _delete = Connector._delete
+    _select = Connector._select
+    compares_rows = False
 
 
 class Database:

@@ -262,6 +262,41 @@ CASES = {
 }
 
 
+def _array(labels: list[str]) -> bytes:
+    escaped = (label.replace("\\", "\\\\").replace('"', '\\"') for label in labels)
+    return ("{" + ",".join(f'"{label}"' for label in escaped) + "}").encode()
+
+
+#: Types whose values PostgreSQL judges, and writes in a form of its own.
+JUDGED = {
+    "text[]": st.lists(st.text("ab\"\\{},' ä", max_size=4), max_size=4).map(_array),
+    "bytea[]": st.lists(st.binary(max_size=4), max_size=3).map(
+        lambda every: _array([f"\\x{each.hex()}" for each in every])
+    ),
+    "timestamptz[]": st.lists(st.datetimes(datetime.datetime(1900, 1, 1)), max_size=3).map(
+        lambda every: _array([each.isoformat() for each in every])
+    ),
+    "interval": st.timedeltas(datetime.timedelta(-40000), datetime.timedelta(40000)).map(
+        lambda each: f"{each.days} days {each.seconds}.{each.microseconds:06} seconds".encode()
+    ),
+    "timetz": st.tuples(st.times(), st.integers(-14 * 60, 14 * 60)).map(
+        lambda pair: pair[0].isoformat().encode() + _offset(pair[1])
+    ),
+    "money": decimals(2, 10**12),
+    "bit varying(20)": st.text("01", min_size=1, max_size=20).map(str.encode),
+    "int4range": st.tuples(st.integers(-9, 9), st.integers(10, 99)).map(lambda pair: b"[%d,%d)" % pair),
+    "point": st.tuples(DOUBLES, DOUBLES).map(lambda pair: f"({pair[0]!r},{pair[1]!r})".encode()),
+    "positive": st.integers(1, 2**31 - 1).map(lambda n: b"%d" % n),
+    "blob": st.binary(max_size=9),
+    "person": st.integers(0, 99).map(lambda n: b'(%d,"a ""b"" (c)")' % n),
+    '"char"': st.sampled_from([b"a", b"~"]),
+}
+
+
+def _offset(minutes: int) -> bytes:
+    return b"%s%02d:%02d" % (b"-" if minutes < 0 else b"+", *divmod(abs(minutes), 60))
+
+
 def _clock(value: datetime.timedelta) -> str:
     seconds = value.days * 86400 + value.seconds
     text = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
@@ -305,6 +340,9 @@ def _open(kind: str, request: pytest.FixtureRequest, folders: pytest.TempPathFac
     database = Database(url, connect(url))
     if kind == "postgresql":
         database.sql("CREATE TYPE mood AS ENUM ('sad', 'o''k', 'größe')")
+        database.sql("CREATE DOMAIN positive AS int CHECK (VALUE > 0)")
+        database.sql("CREATE DOMAIN blob AS bytea")
+        database.sql("CREATE TYPE person AS (age int, name text)")
     return database
 
 
@@ -361,6 +399,40 @@ def test_anything_arrives_or_is_refused(name: str, kind: str, fresh: Any) -> Non
             assert _same(case, case.found(value), rows[i].values[1])
 
     arrives_or_is_refused()
+
+
+@pytest.mark.parametrize(("name", "kind"), PAIRS)
+def test_the_way_back(name: str, kind: str, fresh: Any) -> None:
+    """What is read of a row, written to it again, changes nothing."""
+    _create(fresh, CASES[name], name)
+    _there_and_back(fresh, CASES[name].values, f"SELECT id, {CASES[name].select} FROM t")
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+@pytest.mark.parametrize("declared", JUDGED)
+def test_the_way_back_of_what_the_database_judges(declared: str, kind: str, fresh: Any) -> None:
+    fresh.sql("DROP TABLE IF EXISTS t")
+    fresh.sql(f"CREATE TABLE t (id INT PRIMARY KEY, v {declared})")
+    _there_and_back(fresh, JUDGED[declared], "SELECT id, v::text FROM t")
+
+
+def _there_and_back(database: Any, strategy: st.SearchStrategy[bytes], found: str) -> None:
+    @QUICK
+    @given(st.lists(st.one_of(st.none(), strategy), min_size=1, max_size=25))
+    def there_and_back(values: list[bytes | None]) -> None:
+        rows = [database.upsert("t", {"id": i, "v": value}) for i, value in enumerate(values)]
+        database.apply(RowOp("t", "clear"), *rows)
+        assert database.refusals == []
+        there = database.sql(found)
+        texts = [row[0] for row in database.connector.read("t", [row.key for row in rows], ["v"])]
+        assert [text is None for text in texts] == [value is None for value in values]
+        again = [database.upsert("t", {"id": i, "v": text}) for i, text in enumerate(texts)]
+        database.apply(RowOp("t", "clear"), *again)
+        assert database.refusals == []
+        assert database.sql(found) == there
+        assert [row[1] for row in database.connector.scan("t", ["v"])] == texts
+
+    there_and_back()
 
 
 def _create(database: Any, case: Case, name: str) -> None:

@@ -90,7 +90,7 @@ def test_hashes_of_any_fields_do_not_fill_the_memory() -> None:
 
 
 def test_a_table_without_a_column_is_told_with_its_function() -> None:
-    with pytest.raises(SchemaMismatch, match=r"no column height, which function people writes"):
+    with pytest.raises(SchemaMismatch, match=r"no column height, which function people needs"):
         converter(columns=["name", "height"], name="people")
 
 

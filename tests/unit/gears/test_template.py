@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gears.errors import TemplateError
+from gears.errors import KeyPartError, TemplateError
 from gears.template import Template
 
 with open(os.path.join(os.path.dirname(__file__), "..", "..", "vectors.json"), encoding="utf-8") as file:
@@ -144,3 +144,45 @@ def test_a_key_made_from_a_template_matches_it(pieces: list[tuple[str, bytes]]) 
             return
     key = b"".join(literal.encode() + value for literal, value in zip(literals, values))
     assert Template(text).match(key) == tuple(values)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "key"),
+    [
+        ("person:{id}", [b"7"], b"person:7"),
+        ("p:{a}-{b}:{{{c}}}", [b"1", b"x", b"\xff\0"], b"p:1-x:{\xff\0}"),
+        ("p:{a*}", [b"a:b:"], b"p:a:b:"),
+        ("{a}:{b*}", [b"1", b":"], b"1::"),
+    ],
+)
+def test_format_makes_the_key(text: str, parts: list[bytes], key: bytes) -> None:
+    assert Template(text).format(parts) == key
+
+
+@pytest.mark.parametrize(
+    ("text", "parts", "reason"),
+    [
+        ("person:{id}", [b""], "id is empty"),
+        ("person:{id}", [b"a:b"], "id holds ':'"),
+        ("p:{a}-{b}", [b"1-2", b"3"], "a holds '-'"),
+        ("p:{a}-{b}", [b"1", b"3:4"], "b holds ':'"),
+        ("p:{a*}", [b""], "a is empty"),
+    ],
+)
+def test_parts_that_no_key_holds(text: str, parts: list[bytes], reason: str) -> None:
+    with pytest.raises(KeyPartError, match=reason):
+        Template(text).format(parts)
+
+
+@given(
+    st.sampled_from(["p:{a}:{b}", "{a}-{b}", "p{a}x:{b*}", "{{{a}}}{{{b}"]),
+    st.tuples(*[st.one_of(st.binary(max_size=4), st.text("ab-x:{}", max_size=4).map(str.encode))] * 2),
+)
+def test_format_is_what_match_undoes_or_an_error(text: str, parts: tuple[bytes, bytes]) -> None:
+    template = Template(text)
+    try:
+        key = template.format(parts)
+    except KeyPartError as error:
+        assert template.text in str(error)
+        return
+    assert template.match(key) == parts

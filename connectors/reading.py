@@ -1,0 +1,239 @@
+"""Reading rows back: those of some keys, and whole tables page by page; what all databases have in common.
+
+Transactions here only read. Values come as the texts of ``connectors/texts.py``; NULL is None.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, ClassVar, Iterable, Iterator, Optional, Sequence, Tuple
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from connectors import wheres
+from connectors.errors import ConversionError, Refused, SchemaMismatch
+from connectors.tables import Column, Table
+
+#: The execution option of a transaction that only reads.
+READS = "gearsync_reads"
+
+Row = Tuple[Optional[bytes], ...]
+Key = Tuple[Any, ...]
+
+
+class Reading:
+    """The part of a connector that reads rows."""
+
+    schema: str | None
+    _engine: Engine
+
+    #: The most keys that one statement asks for.
+    keys_at_once = 900
+    #: Whether a comparison of rows, ``(a, b) > (1, 2)``, finds its place by the index.
+    compares_rows = False
+    #: The execution options of a transaction that only reads.
+    reads: ClassVar[dict[str, Any]] = {READS: True}
+    #: What quotes and comments look like there.
+    syntax = wheres.STANDARD
+
+    def read(self, name: str, keys: Sequence[Key], columns: Sequence[str]) -> list[Row | None]:
+        """Return the row of each key, in the order of ``keys``: the texts of ``columns``; None: no row.
+
+        ``keys`` are converted values in the order of the table's primary key. A key that the database takes
+        for none of its type has no row. Raises Unavailable, or SchemaMismatch.
+        """
+        table = self.table(name)
+        wanted = _columns_of(table, columns)
+        if not keys:
+            return []
+        try:
+            return self._read(table, keys, wanted)
+        except Refused as error:
+            if len(keys) > 1:
+                half = len(keys) // 2
+                return self.read(name, keys[:half], columns) + self.read(name, keys[half:], columns)
+            self._require_key_refused(table, keys, error)
+            return [None]
+
+    def scan(
+        self,
+        name: str,
+        columns: Sequence[str],
+        after: Key | None = None,
+        where: str = "",
+        most: int = 1000,
+    ) -> list[Row]:
+        """Return up to ``most`` rows in the order of the primary key, from the first one after ``after`` on.
+
+        A row begins with the texts of its primary key, and those of ``columns`` follow. ``after`` holds
+        converted values. ``where`` is an expression in the database's own SQL, and stands in the statement
+        as it is: see ``check_where``. Rows with a NULL in their key, which SQLite may have, are left out.
+
+        Raises Unavailable, or SchemaMismatch.
+        """
+        table = self.table(name)
+        key = [table.columns[column] for column in table.primary_key]
+        wanted = [*key, *_columns_of(table, columns)]
+        source = self._source_of(table)
+        places = [source.c[column.name] for column in key]
+        statement = self._selected(source, wanted).order_by(*places).limit(most)
+        conditions: list[Any] = [place.is_not(None) for place, column in zip(places, key) if column.nullable]
+        if after is not None:
+            conditions.append(self._beyond(places, after))
+        if where:
+            conditions.append(sa.literal_column(f"({where}\n)"))
+        try:
+            with self._reading() as connection:
+                rows = connection.execute(statement.where(*conditions)).all()
+        except Refused as error:
+            raise SchemaMismatch(f"the rows of {name} can't be read: {error}") from error
+        return [_encoded(wanted, row) for row in rows]
+
+    def check_where(self, name: str, where: str) -> str:
+        """Return what is wrong with ``where`` as one expression on the rows of a table; empty: nothing.
+
+        Raises Unavailable, or SchemaMismatch when it is the table that is wrong.
+        """
+        self.table(name)
+        problem = wheres.problem(where, self.syntax)
+        if problem:
+            return problem
+        try:
+            self.scan(name, [], where=where, most=0)
+        except SchemaMismatch as error:
+            return f"the database does not take it: {error}"
+        return ""
+
+    # -- What the connector has, and a dialect may do its own way ------------------------------------------
+
+    def table(self, name: str) -> Table:
+        """Return a table as it is in the database."""
+        raise NotImplementedError
+
+    def _translated(self) -> contextlib.AbstractContextManager[None]:
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        """Begin a transaction that can't write."""
+        with self._translated(), self._engine.connect() as connection:
+            with connection.execution_options(**self.reads).begin():
+                yield connection
+
+    def _select(
+        self, connection: Connection, table: Table, keys: Sequence[Key], columns: Sequence[Column]
+    ) -> Iterable[tuple[int, Sequence[Any]]]:
+        """Return the rows that exist: the index of the key, and the values of ``columns``.
+
+        Different texts can be one key to the database (``A`` and ``a``): then a row does not tell which of
+        them it answers, and they are asked for one by one.
+        """
+        wanted = [*(table.columns[name] for name in table.primary_key), *columns]
+        width = len(table.primary_key)
+        waiting: dict[Key, list[int]] = {}
+        for index, key in enumerate(keys):
+            waiting.setdefault(key, []).append(index)
+        while waiting:
+            rows = self._found(connection, table, list(waiting), wanted)
+            exact = [(waiting.pop(_key_of(wanted[:width], row), ()), row) for row in rows]
+            yield from ((index, row[width:]) for indexes, row in exact for index in indexes)
+            if not any(indexes for indexes, _ in exact):
+                break
+            waiting = {
+                key: indexes for key, indexes in waiting.items() if any(isinstance(part, str) for part in key)
+            }
+        for key, indexes in waiting.items() if rows else ():
+            for row in self._found(connection, table, [key], wanted):
+                yield from ((index, row[width:]) for index in indexes)
+
+    def _found(
+        self, connection: Connection, table: Table, keys: Sequence[Key], columns: Sequence[Column]
+    ) -> Sequence[Sequence[Any]]:
+        """Return the values of ``columns`` of the rows of ``keys``, in any order."""
+        source = self._source_of(table)
+        places = [source.c[name] for name in table.primary_key]
+        these = [
+            sa.and_(
+                *(
+                    place == _bound(f"k{at}_{index}", part)
+                    for index, (place, part) in enumerate(zip(places, key))
+                )
+            )
+            for at, key in enumerate(keys)
+        ]
+        return connection.execute(self._selected(source, columns).where(sa.or_(*these))).all()
+
+    # -- The rest ------------------------------------------------------------------------------------------
+
+    def _read(self, table: Table, keys: Sequence[Key], columns: Sequence[Column]) -> list[Row | None]:
+        rows: list[Row | None] = [None] * len(keys)
+        with self._reading() as connection:
+            for start in range(0, len(keys), self.keys_at_once):
+                part = keys[start : start + self.keys_at_once]
+                for index, values in self._select(connection, table, part, columns):
+                    rows[start + index] = _encoded(columns, values)
+        return rows
+
+    def _require_key_refused(self, table: Table, keys: Sequence[Key], error: Refused) -> None:
+        """See that it is a key that is refused, and not what its row holds."""
+        try:
+            self._read(table, keys, [])
+        except Refused:
+            return
+        raise SchemaMismatch(f"a row of {table.name} can't be read: {error}") from error
+
+    def _source_of(self, table: Table) -> sa.TableClause:
+        return sa.table(table.name, *map(sa.column, table.primary_key), schema=self.schema)
+
+    def _selected(self, source: sa.TableClause, columns: Sequence[Column]) -> sa.Select[Any]:
+        preparer = self._engine.dialect.identifier_preparer
+        doubled = self._engine.dialect.paramstyle in ("format", "pyformat")
+
+        def quoted(name: str) -> str:
+            # A percent sign is doubled with the whole expression.
+            text = preparer.quote_identifier(name)
+            return text.replace("%%", "%") if doubled else text
+
+        texts = [column.text.select.format(quoted(column.name)) for column in columns] or ["1"]
+        wanted: list[Any] = [sa.literal_column(text) for text in texts]
+        return sa.select(*wanted).select_from(source)
+
+    def _beyond(self, places: Sequence[Any], after: Key) -> Any:
+        values = [_bound(f"after_{index}", part) for index, part in enumerate(after)]
+        if self.compares_rows:
+            return sa.tuple_(*places) > sa.tuple_(*values)
+        return sa.or_(
+            *(
+                sa.and_(
+                    *(place == value for place, value in zip(places[:at], values)), places[at] > values[at]
+                )
+                for at in range(len(places))
+            )
+        )
+
+
+def _bound(name: str, value: Any) -> Any:
+    # Without a type, so that the database takes it for one of the column's.
+    return sa.bindparam(name, value, type_=sa.types.NullType())
+
+
+def _columns_of(table: Table, names: Sequence[str]) -> list[Column]:
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        raise SchemaMismatch(f"the table {table.name} has no column {', '.join(missing)}")
+    return [table.columns[name] for name in names]
+
+
+def _encoded(columns: Sequence[Column], values: Sequence[Any]) -> Row:
+    return tuple(
+        [None if value is None else column.text.encode(value) for column, value in zip(columns, values)]
+    )
+
+
+def _key_of(key: Sequence[Column], row: Sequence[Any]) -> Key:
+    """Return the key of a row as its columns convert it; empty: they take it for none."""
+    try:
+        return tuple(column.convert(column.text.encode(value)) for column, value in zip(key, row))
+    except ConversionError:
+        return ()
