@@ -62,6 +62,19 @@ class Connector(Reading):
         except (sa.exc.ArgumentError, TypeError, ValueError) as error:
             raise TargetError(f"the options in the database's URL don't fit {url.drivername}") from error
 
+    @property
+    def backend(self) -> str:
+        """SQLAlchemy's name for the kind of database: ``postgresql``, ``mysql``, ``sqlite``."""
+        return self._engine.url.get_backend_name()
+
+    @contextlib.contextmanager
+    def transaction(self, reads: bool = False) -> Iterator[Connection]:
+        """Have a transaction for statements of one's own, with errors as all methods here raise them; it
+        commits at the end of the block. ``reads``: it changes nothing.
+        """
+        with self._translated(), self._engine.execution_options(**{READS: reads}).begin() as connection:
+            yield connection
+
     # -- Tables --------------------------------------------------------------------------------------------
 
     def table(self, name: str) -> Table:
@@ -77,6 +90,18 @@ class Connector(Reading):
             with self._lock:
                 self._tables[name] = known
         return known
+
+    def has_table(self, connection: Connection, name: str) -> bool:
+        """Return whether there is a table of that name in the target's schema."""
+        return sa.inspect(connection).has_table(name, schema=self.schema)
+
+    def quoted_table(self, name: str) -> str:
+        """Return a table's name for a statement that is sent with parameters."""
+        return self._quoted_table(name)
+
+    def raw_connection(self) -> Any:
+        """Return a connection of the pool as SQLAlchemy wraps it; what it raises is the driver's own."""
+        return self._engine.raw_connection()
 
     def forget_tables(self) -> None:
         """Forget all tables, because the schema may have changed."""

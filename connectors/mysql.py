@@ -112,7 +112,8 @@ class MySQLConnector(Connector):
         session = (
             f"SET SESSION sql_mode = '{_SQL_MODE}', time_zone = '+00:00', foreign_key_checks = 1, "
             f"innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}, "
-            f"wait_timeout = {SILENT_SECONDS * 2}"
+            # Triggers of ours leave alone what has this variable.
+            f"wait_timeout = {SILENT_SECONDS * 2}, @gearsync_own = 1"
         )
         return {
             "isolation_level": "READ COMMITTED",

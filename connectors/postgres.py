@@ -71,6 +71,8 @@ class PostgresConnector(Connector):
             "DateStyle": "ISO",
             "IntervalStyle": "postgres",
             "extra_float_digits": 1,
+            # Triggers of ours leave alone what has this setting.
+            "gearsync.own": 1,
         }
         return {
             "isolation_level": "READ COMMITTED",

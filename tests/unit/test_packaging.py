@@ -20,7 +20,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 #: These also run inside RedisGears, on Python 3.7.
 OLD_PYTHON = [
-    *sorted((ROOT / "connectors").glob("*.py")),
+    *sorted((ROOT / "connectors").rglob("*.py")),
     *(
         ROOT / "gears" / f"{name}.py"
         for name in ["functions", "mapping", "template", "deployment", "config", "errors"]

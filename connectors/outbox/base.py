@@ -1,0 +1,80 @@
+"""What reading an outbox is, whatever the database."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence
+
+from sqlalchemy.engine import Connection
+
+from connectors.base import Connector
+from connectors.triggers.base import OUTBOX
+
+
+class Entry(NamedTuple):
+    """What somebody changed: a row, by the texts (or bytes) of its primary key in the order of the table's
+    key; ``key`` None: all rows of the table, for it was emptied.
+    """
+
+    table: str
+    key: tuple[bytes, ...] | None
+
+
+class Waker:
+    """Tells when it may be time to look again. Where the database does not call, nothing does."""
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a call of the database, at most so long; whether one came."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Close the connection."""
+        raise NotImplementedError
+
+
+class Outbox:
+    """One reader's way through the outbox. ``begin`` first, then ``read`` again and again."""
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._place = connector.quoted_table(OUTBOX)
+
+    # -- What a dialect says -------------------------------------------------------------------------------
+
+    def now(self) -> str:
+        """Return a position such that whatever is committed from now on comes after it."""
+        raise NotImplementedError
+
+    def begin(self, position: str) -> bool:
+        """Read on from a position; False: it is none of this outbox, which is an older or another one."""
+        raise NotImplementedError
+
+    def read(self, most: int) -> list[Entry]:
+        """Return what follows, at most about ``most`` entries; fewer: it was all there is by now."""
+        raise NotImplementedError
+
+    @property
+    def position(self) -> str:
+        """The position behind all that was read: what is committed later comes after it."""
+        raise NotImplementedError
+
+    def horizon(self, position: str) -> int:
+        """Return the number below which a reader from ``position`` on needs no entry."""
+        raise NotImplementedError
+
+    def prune(self, horizon: int, most: int) -> int:
+        """Delete entries below the horizon, at most ``most``; return how many."""
+        raise NotImplementedError
+
+    def waker(self) -> Waker | None:
+        """Return what waits for the database's call; None: it does not call."""
+        return None
+
+    # -- The rest ------------------------------------------------------------------------------------------
+
+    def _rows(self, connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        return list(connection.exec_driver_sql(statement, tuple(parameters)))
+
+
+def entry(table: str, key: str | None) -> Entry:
+    """Make an entry of a table's name and a key as triggers write it."""
+    return Entry(table, None if key is None else tuple(bytes.fromhex(part) for part in key.split(",")))

@@ -1,0 +1,47 @@
+"""The outbox on SQLite, where one transaction writes at a time: the order of ids is that of commits."""
+
+from __future__ import annotations
+
+from connectors.base import Connector
+from connectors.outbox.base import Entry, Outbox, entry
+
+
+class SQLiteOutbox(Outbox):
+    """A position is an id."""
+
+    def __init__(self, connector: Connector) -> None:
+        super().__init__(connector)
+        self._last = 0
+
+    def now(self) -> str:
+        with self._connector.transaction(reads=True) as connection:
+            return str(self._rows(connection, f"SELECT max(id) FROM {self._place}")[0][0] or 0)
+
+    def begin(self, position: str) -> bool:
+        self._last = int(position)
+        return self._last <= int(self.now())
+
+    @property
+    def position(self) -> str:
+        return str(self._last)
+
+    def read(self, most: int) -> list[Entry]:
+        query = f"SELECT id, name, pk FROM {self._place} WHERE id > ? ORDER BY id LIMIT ?"
+        with self._connector.transaction(reads=True) as connection:
+            rows = self._rows(connection, query, (self._last, most))
+        if rows:
+            self._last = rows[-1][0]
+        return [entry(row[1], row[2]) for row in rows]
+
+    def horizon(self, position: str) -> int:
+        return int(position) + 1
+
+    def prune(self, horizon: int, most: int) -> int:
+        # The last one stays: by it, a position is known to be of this outbox.
+        wanted = (
+            f"SELECT id FROM {self._place} WHERE id < ? AND id < (SELECT max(id) FROM {self._place}) "
+            "ORDER BY id LIMIT ?"
+        )
+        with self._connector.transaction() as connection:
+            statement = f"DELETE FROM {self._place} WHERE id IN ({wanted})"
+            return int(connection.exec_driver_sql(statement, (horizon, most)).rowcount)
