@@ -24,9 +24,11 @@ class ConnectorError(Exception):
 class Unavailable(ConnectorError):
     """The database can't take the batch now: it is down, locked, full, read-only, or the connection broke.
 
-    After an error in COMMIT nobody knows whether the batch is in. So the stream must be claimed again before
-    the retry: the claim's position tells.
+    After an error in COMMIT nobody knows whether the batch is in: ``in_commit`` says so. So the stream must
+    be claimed again before the retry: the claim's position tells.
     """
+
+    in_commit = False
 
 
 class Fenced(ConnectorError):

@@ -195,7 +195,19 @@ class MySQLConnector(Connector):
         changes = [*self._guard(table), *changes] or [f"{quoted[0]} = {quoted[0]}"]
         head = f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) VALUES "
         tail = f" ON DUPLICATE KEY UPDATE {', '.join(changes)}"
-        self._send(connection, head, _row_texts([row.values for row in rows]), tail)
+        try:
+            self._send(connection, head, _row_texts([row.values for row in rows]), tail)
+        except sa.exc.DBAPIError as error:
+            raise self._of_guard(table, error) or self._explain(error) from error.orig
+
+    def _of_guard(self, table: Table, error: sa.exc.DBAPIError) -> Refused | None:
+        """Return what it means that the guard failed: keys are never NULL otherwise."""
+        said = f"Column '{table.primary_key[0]}' cannot be null"
+        if not table.unique_sets or error.orig is None or said not in error.orig.args:
+            return None
+        taken = " or ".join(f"({', '.join(columns)})" for columns in table.unique_sets)
+        column = table.unique_sets[0][0] if len(table.unique_sets) == 1 == len(table.unique_sets[0]) else ""
+        return Refused(f"another row has the same {taken}, which must be unique", column)
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
         columns = ", ".join(self._quote(name) for name in table.primary_key)

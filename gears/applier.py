@@ -96,6 +96,22 @@ class Applier:
                 self.look_again()
                 fresh = True
 
+    @property
+    def converters(self) -> Sequence[Converter]:
+        """What makes rows of changes, by the columns as they were when last looked at."""
+        return self._converters
+
+    def look_again_if_outdated(self) -> bool:
+        """Look at the tables again, unless that was just done; whether it was."""
+        if not self._may_be_outdated():
+            return False
+        self.look_again()
+        return True
+
+    def count(self, rows: int, first_ms: int, last_ms: int) -> None:
+        """Report rows that were committed."""
+        self._report.committed(self.claimed.stream, rows, first_ms, last_ms)
+
     def look_again(self) -> None:
         """The tables may have changed: reflect them anew. Raises Unavailable, SchemaMismatch."""
         self._connector.forget_tables()
@@ -127,6 +143,5 @@ class Applier:
             store([])
         failpoints.reach("before-sql")
         applied = self._connector.apply(self.claimed, batch.position, batch.rows, store, batch.earlier, moves)
-        stream = self.claimed.stream
-        self._report.committed(stream, applied.rows, batch.changes[0].position.ms, batch.position.ms)
+        self.count(applied.rows, batch.changes[0].position.ms, batch.position.ms)
         self._report.count(skipped=batch.skipped)

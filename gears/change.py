@@ -17,10 +17,12 @@ LEFT, CAME = b"m", b"i"
 """Marks, no changes: a resharding took the key to another shard, or brought it from one."""
 REJECTED = b"q"
 """A write whose field ``#`` holds no operation: for the dead letters, the row does not change."""
-EMPTIED = b"R"
+EMPTIED = b"E"
 """In no entry, made by coalescing: as REMOVED, of a row that is there by then in any case."""
+INTENTS = {b"U": UPSERT, b"R": REMOVED, b"D": DELETED}
+"""Writes of waiting clients that are to be committed, and the operation that each is for SQL."""
 
-_META = re.compile(rb"[urndxvtfmiq][0-9a-f]{1,16}(?::.*)?\Z", re.DOTALL)
+_META = re.compile(rb"(?:[urndxvtfmiq][0-9a-f]{1,16}(?::.*)?|[URD][0-9a-f]{1,16}:.*)\Z", re.DOTALL)
 
 
 class Malformed(NamedTuple):

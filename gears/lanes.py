@@ -9,6 +9,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from connectors import Position
 from gears.acknowledgments import Acknowledgment
 from gears.change import Change, Malformed, decode
 from gears.commands import Commands
@@ -95,6 +96,47 @@ def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pu
 def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
     """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
     return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+
+
+def take(client: redis.Redis, stream: str, entry_id: str, worker: str) -> tuple[int, set[str]]:
+    """Take the intents of a lane up to an id; return the deployment's version and the ids of those whose
+    clients still wait.
+    """
+    version, *alive = client.execute_command("GEARSYNC.TAKE", stream, entry_id, worker)
+    return int(version), {each.decode("ascii") for each in alive}
+
+
+def settle(
+    client: redis.Redis, stream: str, entry_id: str, worker: str, refused: Sequence[tuple[str, str]]
+) -> None:
+    """Have the intents that were taken up to an id applied, but for those that are named with a reason."""
+    words = [word for pair in refused for word in pair]
+    client.execute_command("GEARSYNC.SETTLE", stream, entry_id, worker, *words)
+
+
+def deny(client: redis.Redis, stream: str, reason: str) -> int:
+    """Refuse the intents that no worker has taken; return how many there were."""
+    return int(client.execute_command("GEARSYNC.DENY", stream, reason))
+
+
+def fetch_applied(client: redis.Redis, stream: str) -> Position:
+    """Return up to where Redis has what SQL committed of the intents of a lane."""
+    epoch, entry_id = client.execute_command("GEARSYNC.APPLIED", stream)
+    ms, _, seq = entry_id.partition(b"-")
+    return Position(int(epoch), int(ms), int(seq))
+
+
+def redo(
+    client: redis.Redis,
+    stream: str,
+    position: Position,
+    worker: str,
+    outcomes: Sequence[tuple[str, bytes, str]],
+) -> None:
+    """Have Redis do what SQL committed, up to a position; each outcome is an id, its command and a reason."""
+    words = [word for outcome in outcomes for word in outcome]
+    entry_id = f"{position.ms}-{position.seq}"
+    client.execute_command("GEARSYNC.REDO", stream, position.epoch, entry_id, worker, *words)
 
 
 def tell(client: redis.Redis, told: Sequence[Acknowledgment]) -> list[str]:

@@ -138,6 +138,12 @@ class LaneRunner:
 
     def _wait(self, error: str) -> None:
         """Say what is wrong (at growing intervals), and wait before the next try."""
+        seconds = self._begin_wait(error)
+        if not self._shared.stop.is_set():
+            self._halt.wait(seconds)
+
+    def _begin_wait(self, error: str) -> float:
+        """Say what is wrong, and return how many seconds to wait."""
         seconds = self._backoff.next_seconds()
         self._report.failed(self._lane.stream, error)
         if error != self._told or self._backoff.should_tell():
@@ -149,8 +155,7 @@ class LaneRunner:
                 self._backoff.failures,
             )
         self._told = error
-        if not self._shared.stop.is_set():
-            self._halt.wait(seconds)
+        return seconds
 
     def _session(self) -> bool:
         """Claim the lane and work until something fails; True: the lane is done with."""
@@ -282,6 +287,10 @@ class LaneRunner:
     @property
     def target(self) -> str:
         return self._lane.target
+
+    @property
+    def owner(self) -> str:
+        return self._shared.owner
 
     @property
     def url(self) -> str:

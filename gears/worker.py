@@ -37,6 +37,7 @@ from gears.lanes import Lane, Lanes
 from gears.report import Report, TargetReport
 from gears.requirements import RequirementsError
 from gears.runner import LaneRunner, Shared, unavailable_target
+from gears.through import ThroughRunner
 
 log = logging.getLogger("gearsync.worker")
 
@@ -248,7 +249,8 @@ class Worker:
             self._join_runners()
 
     def _start(self, shared: Shared, known: Lanes, lane: Lane) -> None:
-        runner = LaneRunner(shared, lane, known.epoch, self._targets[lane.target], until_empty=lane.retired)
+        kind = ThroughRunner if shared.deployment.is_through else LaneRunner
+        runner = kind(shared, lane, known.epoch, self._targets[lane.target], until_empty=lane.retired)
         self._runners.append(runner)
         runner.start()
 

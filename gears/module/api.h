@@ -19,6 +19,7 @@ typedef struct RedisModuleCommandFilter RedisModuleCommandFilter;
 typedef struct RedisModuleCommandFilterCtx RedisModuleCommandFilterCtx;
 typedef struct RedisModuleScanCursor RedisModuleScanCursor;
 typedef struct RedisModuleUser RedisModuleUser;
+typedef struct RedisModuleDict RedisModuleDict;
 typedef uint64_t RedisModuleTimerID;
 
 typedef struct {
@@ -78,6 +79,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 #define REDISMODULE_REPLY_ARRAY 3
 #define REDISMODULE_REPLY_NULL 4
 #define REDISMODULE_POSTPONED_LEN (-1)
+#define REDISMODULE_NO_EXPIRE (-1)
 
 #define REDISMODULE_NOTIFY_GENERIC (1 << 2)
 #define REDISMODULE_NOTIFY_STRING (1 << 3)
@@ -149,6 +151,9 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(long long, StreamTrimByID, (RedisModuleKey *, int, RedisModuleStreamID *))                                       \
     X(RedisModuleString *, CreateString, (RedisModuleCtx *, const char *, size_t))                                     \
     X(RedisModuleString *, CreateStringPrintf, (RedisModuleCtx *, const char *, ...))                                  \
+    X(RedisModuleString *, CreateStringFromLongLong, (RedisModuleCtx *, long long))                                    \
+    X(RedisModuleString *, CreateStringFromLongDouble, (RedisModuleCtx *, long double, int))                           \
+    X(int, StringToLongDouble, (const RedisModuleString *, long double *))                                             \
     X(RedisModuleString *, HoldString, (RedisModuleCtx *, RedisModuleString *))                                        \
     X(void, FreeString, (RedisModuleCtx *, RedisModuleString *))                                                       \
     X(const char *, StringPtrLen, (const RedisModuleString *, size_t *))                                               \
@@ -185,6 +190,13 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int *, GetCommandKeys, (RedisModuleCtx *, RedisModuleString **, int, int *))                                     \
     X(int, IsKeysPositionRequest, (RedisModuleCtx *))                                                                  \
     X(void, KeyAtPos, (RedisModuleCtx *, int))                                                                         \
+    X(const char *, CallReplyProto, (RedisModuleCallReply *, size_t *))                                                \
+    X(long long, GetExpire, (RedisModuleKey *))                                                                        \
+    X(RedisModuleDict *, CreateDict, (RedisModuleCtx *))                                                               \
+    X(void, FreeDict, (RedisModuleCtx *, RedisModuleDict *))                                                           \
+    X(int, DictSetC, (RedisModuleDict *, const void *, size_t, void *))                                                \
+    X(void *, DictGetC, (RedisModuleDict *, const void *, size_t, int *))                                              \
+    X(int, DictDelC, (RedisModuleDict *, const void *, size_t, void *))                                                \
     X(int, GetContextFlags, (RedisModuleCtx *))                                                                        \
     X(int, AvoidReplicaTraffic, (void))                                                                                \
     X(long long, Milliseconds, (void))                                                                                 \

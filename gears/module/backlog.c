@@ -52,10 +52,11 @@ static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *de
 
 static bool is_full(RedisModuleString *key) { return full_covering(key) != NULL; }
 
-void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
-    if (full_deployments == 0 || argc < 2 || !shard.primary) return;
+bool backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    if (full_deployments == 0 || argc < 2 || !shard.primary) return false;
     RedisModuleString *key = written_find_in(filter, name, argc, is_full);
     if (key != NULL) refuse(filter, argc, full_covering(key));
+    return key != NULL;
 }
 
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {

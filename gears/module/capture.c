@@ -24,6 +24,7 @@ enum {
     CAUSE_CAME = 1 << 8,           /* a resharding brought it */
     CAUSE_ASKED = 1 << 9,          /* GEARSYNC.RECAPTURE */
     CAUSE_DONE = 1 << 10,          /* noted, and captured before the end of the unit */
+    CAUSE_APPLIED = 1 << 12,       /* a write that SQL has already: nothing for write-through */
     CAUSE_ADOPTED = 1 << 11,       /* one of our own keys, which a resharding brought */
 };
 
@@ -91,7 +92,7 @@ bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Ima
     if (failed == REDISMODULE_OK) lane->length = RedisModule_ValueLength(stream);
     RedisModule_CloseKey(stream);
     if (failed != REDISMODULE_OK) {
-        append_failed(ctx, lane, deployment, image->argv[1], error);
+        errno = error;
         return false;
     }
     lane->last = id;
@@ -102,6 +103,10 @@ bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Ima
     replicate(ctx, lane, image, id);
     backlog_update(deployment);
     return true;
+}
+
+static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
+    if (!capture_append(ctx, deployment, lane, image)) append_failed(ctx, lane, deployment, image->argv[1], errno);
 }
 
 static Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
@@ -197,7 +202,7 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
     image_start(&image, key, op);
     image.fields_owned = true;
     image_add(&image, RedisModule_CreateString(NULL, "n", 1), RedisModule_CreateString(NULL, node, NODE_ID_BYTES));
-    capture_append(ctx, deployment, lane, &image);
+    append(ctx, deployment, lane, &image);
     image_end(&image);
 }
 
@@ -218,7 +223,9 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         Rule *matched[MAX_FIXED];
         int count, target = shard.rules[i]->target;
         i = match_group(i, db, text, matched, &count, &prefix_seen);
-        if (count > 0 && (cause & (CAUSE_LEFT | CAUSE_CAME))) {
+        if (count > 0 && (cause & CAUSE_APPLIED) && matched[0]->timeout_ms > 0) {
+            covered = true;
+        } else if (count > 0 && (cause & (CAUSE_LEFT | CAUSE_CAME))) {
             covered = true;
             bool left = (cause & CAUSE_LEFT) != 0;
             capture_mark(ctx, deployment, lane_of_key(deployment, target, name), name, left ? 'm' : 'i',
@@ -241,7 +248,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 image_start(&image, name, op);
                 RedisModuleString *meta = obeys ? image_ticket(&image, op, operation_ticket(operation)) : NULL;
                 if (is_hash && memchr("urnq", op, 4) != NULL) image_read(&image, key, matched, count);
-                capture_append(ctx, deployment, lane_of_key(deployment, target, name), &image);
+                append(ctx, deployment, lane_of_key(deployment, target, name), &image);
                 image_end(&image);
                 if (meta != NULL) RedisModule_FreeString(NULL, meta);
                 appended++;
@@ -358,7 +365,8 @@ static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause,
         Slice other = string_slice(last->key);
         if (last->db == db && !(last->cause & CAUSE_DONE) && other.len == name.len &&
             memcmp(other.bytes, name.bytes, name.len) == 0) {
-            last->cause |= cause;
+            int both = last->cause & cause & CAUSE_APPLIED;
+            last->cause = ((last->cause | cause) & ~CAUSE_APPLIED) | both;
             last->writes += writes;
             return;
         }
@@ -422,6 +430,8 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     int db = RedisModule_GetSelectedDb(ctx);
     if (!shard.primary || shard.operating || !is_covered(db, name)) return REDISMODULE_OK;
     int cause = cause_of(type, event);
+    if (shard.through) through_see_event(db, key);
+    if (shard.applying && cause >= 0) cause |= CAUSE_APPLIED;
     if (shard.moving == MOVING_AWAY && cause == CAUSE_GONE && move_target(ctx, name) != NULL) cause = CAUSE_LEFT;
     if (shard.moving == MOVING_HERE && strcmp(event, "restore") == 0) cause = CAUSE_CAME;
     if (cause < 0) return REDISMODULE_OK;
@@ -465,7 +475,7 @@ void capture_flush(RedisModuleCtx *ctx, int db) {
         if (done || !rule->delete_on_flush || (db >= 0 && rule->db != db)) continue;
         Image image;
         image_start(&image, none, 'f');
-        capture_append(ctx, rule->deployment, rule->deployment->lanes[rule->target * rule->deployment->nlanes], &image);
+        append(ctx, rule->deployment, rule->deployment->lanes[rule->target * rule->deployment->nlanes], &image);
         image_end(&image);
     }
     RedisModule_FreeString(NULL, none);
@@ -584,8 +594,9 @@ static bool is_before_flush(Slice meta) {
 static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Entry *entry, SeenKeys *seen) {
     if (entry->count < 4) return false;
     Slice key = string_slice(entry->strings[1]), meta = string_slice(entry->strings[3]);
-    /* A mark says all that there is to say of its key: a key that a resharding took away is gone, and has its row. */
-    if (key.len == 0 || meta.len == 0 || seen_before(seen, key) || memchr("mi", meta.bytes[0], 2) != NULL ||
+    /* A mark says all that there is to say of its key: a key that a resharding took away is gone, and has its row. An
+     * intent is not done yet. */
+    if (key.len == 0 || meta.len == 0 || seen_before(seen, key) || memchr("miURD", meta.bytes[0], 5) != NULL ||
         is_before_flush(meta))
         return false;
     int db = -1;

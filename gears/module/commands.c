@@ -155,6 +155,11 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.heartbeat", worker_heartbeat_command, "readonly fast", 0, 0, 0},
         {"gearsync.epoch", epoch, "write admin", 0, 0, 0},
         {"gearsync.status", status_command, "readonly", 0, 0, 0},
+        {"gearsync.take", through_take_command, "write fast", 0, 0, 0},
+        {"gearsync.settle", through_settle_command, "write", 0, 0, 0},
+        {"gearsync.deny", through_deny_command, "write", 0, 0, 0},
+        {"gearsync.redo", through_redo_command, "write", 0, 0, 0},
+        {"gearsync.applied", through_applied_command, "readonly fast", 0, 0, 0},
         {"gearsync.refuse", backlog_refuse_command, "readonly fast", 0, 0, 0},
     };
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
@@ -162,5 +167,5 @@ int commands_register(RedisModuleCtx *ctx) {
                                       commands[i].first_key, commands[i].last_key,
                                       commands[i].key_step) != REDISMODULE_OK)
             return REDISMODULE_ERR;
-    return REDISMODULE_OK;
+    return inner_register(ctx, THROUGH_COMMAND, through_command, "write getkeys-api");
 }

@@ -60,11 +60,12 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     int argc = RedisModule_CommandFilterArgsCount(filter);
     if (shard.cluster) see_move(filter, name, argc);
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
+    if (shard.through) inner_see_command(name);
     flush_expect_reload(reloads(filter, name, argc));
     if (shard.cluster && is_flush_that_loses_changes(filter, name))
         refuse_flush(filter);
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
         cluster_see_command(filter, argc);
-    else
-        backlog_filter(filter, name, argc);
+    else if (!backlog_filter(filter, name, argc))
+        through_filter(filter, name, argc);
 }

@@ -137,7 +137,10 @@ void flush_on_event(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     (void)event;
     int db = ((RedisModuleFlushInfo *)data)->dbnum;
     if (!shard.primary || shard.loading || reload_expected || shard.count == 0) return;
-    if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_START) capture_before_flush(ctx, db);
+    if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_START) {
+        capture_before_flush(ctx, db);
+        through_see_flush();
+    }
     if (db > 0) {
         if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_END) other_ended(ctx, db);
     } else if (subevent == REDISMODULE_SUBEVENT_FLUSHDB_START) {

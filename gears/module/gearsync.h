@@ -64,10 +64,13 @@ typedef struct {
     bool retired;
     RedisModuleStreamID last;  /* of the last change appended or found at load; 0-0: none known */
     RedisModuleStreamID acked; /* the last id acknowledged since this server started */
-    size_t length;             /* changes that wait */
-    uint64_t bytes;            /* about what they take: the sum of the chunks */
-    bool unweighed;            /* bytes are not those of all: the server could not say yet */
-    struct Chunk *chunks;      /* from first_chunk up to end_chunk, oldest first */
+    uint64_t applied_epoch;    /* of write-through: up to here, what SQL has committed is in Redis */
+    RedisModuleStreamID applied;
+    uint64_t taker;       /* which worker may settle intents: the hash of its name */
+    size_t length;        /* changes that wait */
+    uint64_t bytes;       /* about what they take: the sum of the chunks */
+    bool unweighed;       /* bytes are not those of all: the server could not say yet */
+    struct Chunk *chunks; /* from first_chunk up to end_chunk, oldest first */
     size_t first_chunk, end_chunk, chunk_capacity;
     uint64_t shape;          /* tells which fields the last change has */
     struct Buckets *buckets; /* the last changes of keys, once somebody asks */
@@ -149,6 +152,8 @@ typedef struct {
     bool writing_registry; /* our own writes make events too */
     bool operations;       /* a rule has them; only where there are post-notification jobs */
     bool operating;        /* as writing_registry, of what we do to users' keys and is no change for SQL */
+    bool through;          /* a rule has clients that wait for SQL */
+    bool applying;         /* a write that SQL has committed */
     int server_version;
     char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */
     char source[13];
@@ -186,6 +191,7 @@ bool registry_is_key(Slice key);
 void registry_leave_tag(RedisModuleCtx *ctx, const char *tag);    /* its keys, once there is another tag */
 void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key); /* a key of another shard that a resharding brought */
 void registry_drop_strays(RedisModuleCtx *ctx);
+void registry_note_applied(RedisModuleCtx *ctx, Lane *lane, uint64_t epoch, RedisModuleStreamID id);
 void registry_note_flush(void); /* raises the epoch, and remembers that it was for a flush */
 /* How this process came to capture: by a load of the data, a promotion, or MODULE LOAD into a running primary. */
 typedef enum { AFTER_LOAD, AFTER_PROMOTION, AFTER_MODULE_LOAD } TakeOver;
@@ -239,7 +245,7 @@ void image_free_shared(void);
 
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
-/* False: it is too large for a stream entry, and a dead letter now. */
+/* False: it is too large for a stream entry; errno says how. */
 bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its present state; changes appended */
 /* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
@@ -296,6 +302,67 @@ bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 /* Runs it, and passes its reply on. */
 int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writes);
+/* -- effects.c ------------------------------------------------------------------------------------------------ */
+typedef enum {
+    SET_FIELDS,
+    SET_NEW_FIELD,
+    ADD_INTEGER,
+    ADD_FLOAT,
+    REMOVE_FIELDS,
+    DELETE_KEYS,
+    EXPIRE_IN_SECONDS,
+    EXPIRE_IN_MS,
+    EXPIRE_AT_SECOND,
+    EXPIRE_AT_MS,
+    OTHER_WRITE
+} WriteKind;
+typedef struct {
+    RedisModuleString *field, *value; /* value NULL: the field is removed */
+} FieldChange;
+typedef struct {
+    char op; /* of the intent: U, R or D; 0: the command changes nothing for SQL */
+    FieldChange *changes;
+    int count;
+    Text command; /* what brings Redis to the same state, whatever came in between; in the words of the protocol */
+} Effect;
+WriteKind effect_kind(Slice name);
+Effect effect_of(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc);
+/* Adds to an image what the rules map of a key, as it will be. */
+void effect_image(RedisModuleCtx *ctx, const Effect *effect, int db, RedisModuleString *name, Rule **rules, int count,
+                  Image *image);
+/* Runs "<db> <command>"; false: it is none, or the server refuses it. */
+bool effect_run(RedisModuleCtx *ctx, Slice text);
+void effect_free(Effect *effect);
+
+/* -- turns.c -------------------------------------------------------------------------------------------------- */
+struct Turn;
+typedef struct {
+    void *write;
+    struct Turn *turns;
+    int count;
+    int ahead; /* at so many of its keys it is not the first */
+} Turns;
+void turns_take(Turns *turns, void *write, int db, RedisModuleString **keys, int count);
+/* Calls ready for each write that has all its turns by this. */
+void turns_leave(Turns *turns, void (*ready)(void *write));
+void *turns_holder(int db, Slice key); /* the write whose turn it is; NULL: none has this key */
+void turns_free(void);
+
+/* -- through.c ------------------------------------------------------------------------------------------------ */
+#define THROUGH_COMMAND "gearsync.through"
+bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc); /* whether it took the command */
+int through_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int through_applied_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+void through_see_event(int db, RedisModuleString *key);
+void through_see_flush(void);
+bool through_is_pending(void);
+void through_fail_all(const char *reason);
+void through_tick(RedisModuleCtx *ctx);
+void through_free(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */
 #define NODE_ID_BYTES 40
@@ -312,8 +379,8 @@ RedisModuleString *written_find_in(RedisModuleCommandFilterCtx *filter, Slice na
 
 /* -- backlog.c ------------------------------------------------------------------------------------------------ */
 void backlog_update(Deployment *deployment);
-void backlog_recount(void); /* after deployments came or went */
-void backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
+void backlog_recount(void);                                                     /* after deployments came or went */
+bool backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc); /* whether it refused the command */
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 /* -- filter.c ------------------------------------------------------------------------------------------------- */

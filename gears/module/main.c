@@ -12,6 +12,8 @@ static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     if (primary == shard.primary) return;
     shard.primary = primary;
     shard.propagates = true;
+    if (!primary)
+        through_fail_all("this server is a replica now; whether the write came true is not known: read the key");
     RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
     if (primary)
         registry_take_over(ctx, AFTER_PROMOTION);
@@ -50,6 +52,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     lanes_weigh_again(ctx);
     registry_finish_drained(ctx);
     registry_write_if_dirty(ctx);
+    through_tick(ctx);
 }
 
 static void on_shutdown(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
@@ -155,6 +158,7 @@ static void end_shard(void) {
     capture_free();
     waiting_forget();
     move_forget();
+    through_free();
     RedisModule_FreeThreadSafeContext(shard.detached);
     if (shard.python != NULL) RedisModule_Free(shard.python);
     if (shard.worker_url != NULL) RedisModule_Free(shard.worker_url);
@@ -185,6 +189,7 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
 static const char *what_is_pending(void) {
     if (capture_is_pending()) return "changes of this transaction are still to be captured";
     if (flush_is_pending()) return "a flush is still to be made good for the replicas and the AOF";
+    if (through_is_pending()) return "clients wait for the SQL commit of their writes";
     return cluster_is_pending() ? "lanes are about to leave their slot" : NULL;
 }
 

@@ -51,12 +51,13 @@ static void rebuild_rules(void) {
     for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
     shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
     shard.nrules = 0;
-    shard.operations = false;
+    shard.operations = shard.through = false;
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         if (deployment->draining) continue;
         for (int j = 0; j < deployment->nrules; j++) {
             shard.rules[shard.nrules++] = &deployment->rules[j];
+            shard.through = shard.through || deployment->rules[j].timeout_ms > 0;
             shard.operations = shard.operations || (shard.has_jobs && deployment->rules[j].operations);
         }
     }
@@ -307,6 +308,11 @@ static void strings_free(Strings *strings) {
     if (strings->strings != NULL) RedisModule_Free(strings->strings);
 }
 
+static RedisModuleString *applied_text(const Lane *lane) {
+    return RedisModule_CreateStringPrintf(NULL, "%llu %llu-%llu", (unsigned long long)lane->applied_epoch,
+                                          (unsigned long long)lane->applied.ms, (unsigned long long)lane->applied.seq);
+}
+
 static void add_retired(Strings *fields, Deployment *deployment) {
     for (int i = 0; i < deployment->lane_count; i++) {
         if (!deployment->lanes[i]->retired) continue;
@@ -314,6 +320,15 @@ static void add_retired(Strings *fields, Deployment *deployment) {
         const char *stream = RedisModule_StringPtrLen(deployment->lanes[i]->stream, &len);
         strings_add(fields, RedisModule_CreateStringPrintf(NULL, "retired:%s", stream));
         strings_add(fields, RedisModule_CreateString(NULL, deployment->name, strlen(deployment->name)));
+    }
+}
+
+static void add_applied(Strings *fields, const Deployment *deployment) {
+    for (int i = 0; i < deployment->lane_count; i++) {
+        const Lane *lane = deployment->lanes[i];
+        if (lane->applied.ms == 0) continue;
+        strings_add(fields, RedisModule_CreateStringPrintf(NULL, "applied:%s", string_slice(lane->stream).bytes));
+        strings_add(fields, applied_text(lane));
     }
 }
 
@@ -330,6 +345,7 @@ static void collect_fields(Strings *fields) {
         strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s:%s", kind, deployment->name));
         strings_add(fields, RedisModule_CreateString(NULL, deployment->arguments.bytes, deployment->arguments.len));
         add_retired(fields, deployment);
+        add_applied(fields, deployment);
     }
 }
 
@@ -576,6 +592,33 @@ static void move_wheels(RedisModuleCtx *ctx, const char *tag, const char *deploy
     RedisModule_FreeString(NULL, to);
 }
 
+/* One field, because each group of writes brings it. */
+void registry_note_applied(RedisModuleCtx *ctx, Lane *lane, uint64_t epoch, RedisModuleStreamID id) {
+    lane->applied_epoch = epoch;
+    lane->applied = id;
+    RedisModuleString *key = registry_key(), *text = applied_text(lane);
+    RedisModuleString *field = RedisModule_CreateStringPrintf(NULL, "applied:%s", string_slice(lane->stream).bytes);
+    RedisModule_SelectDb(ctx, 0);
+    shard.writing_registry = true;
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "HSET", "!sss", key, field, text);
+    shard.writing_registry = false;
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    RedisModule_FreeString(NULL, key);
+    RedisModule_FreeString(NULL, field);
+    RedisModule_FreeString(NULL, text);
+}
+
+static void load_applied(Slice stream, Slice value) {
+    Lane *lane = registry_find_lane(stream, NULL);
+    char *text = slice_copy(value);
+    unsigned long long epoch, ms, seq;
+    if (lane != NULL && sscanf(text, "%llu %llu-%llu", &epoch, &ms, &seq) == 3) {
+        lane->applied_epoch = epoch;
+        lane->applied = (RedisModuleStreamID){ms, seq};
+    }
+    RedisModule_Free(text);
+}
+
 void registry_leave_tag(RedisModuleCtx *ctx, const char *tag) {
     registry_write(ctx, true);
     RedisModuleString *old = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:registry", tag);
@@ -606,6 +649,9 @@ void registry_load(RedisModuleCtx *ctx) {
         }
         for (size_t i = 0; i + 1 < pairs.count; i += 2)
             if (starts_with(string_slice(pairs.strings[i]), "retired:", &rest)) add_retired_lane(ctx, rest);
+        for (size_t i = 0; i + 1 < pairs.count; i += 2)
+            if (starts_with(string_slice(pairs.strings[i]), "applied:", &rest))
+                load_applied(rest, string_slice(pairs.strings[i + 1]));
     }
     for (int i = 0; i < before.count; i++)
         if (before.deployments[i] != NULL) deployment_free(before.deployments[i]);

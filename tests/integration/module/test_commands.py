@@ -360,6 +360,13 @@ INFO: dict[str, tuple[set[str], tuple[int, int, int]]] = {
     "HEARTBEAT": ({"readonly", "fast"}, (0, 0, 0)),
     "EPOCH": ({"write", "admin"}, (0, 0, 0)),
     "STATUS": ({"readonly"}, (0, 0, 0)),
+    "TAKE": ({"write", "fast"}, (0, 0, 0)),
+    "SETTLE": ({"write"}, (0, 0, 0)),
+    "DENY": ({"write"}, (0, 0, 0)),
+    "REDO": ({"write"}, (0, 0, 0)),
+    "APPLIED": ({"readonly", "fast"}, (0, 0, 0)),
+    "THROUGH": ({"write", "no_auth", "movablekeys"}, (0, 0, 0)),
+    "THROUGH.AUTH": ({"write", "movablekeys"}, (0, 0, 0)),
     "REFUSE": ({"readonly", "fast"}, (0, 0, 0)),
 }
 

@@ -1,0 +1,100 @@
+"""The table of intents: which writes of waiting clients were committed, and what they do in Redis.
+
+It is written in the transaction of the writes themselves, so that after a crash of Redis, which may have
+forgotten what it had applied, nothing but SQL has to be asked.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Connection
+
+from connectors.rows import Claim, Position
+
+TABLE_NAME = "gearsync_intent"
+
+_STREAM = sa.String(255).with_variant(
+    mysql.VARCHAR(255, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
+_RECORD = sa.LargeBinary().with_variant(mysql.LONGBLOB(), "mysql", "mariadb")
+
+
+class Committed(NamedTuple):
+    """One transaction of intents: its position, that of the one before (None: no other), its record."""
+
+    position: Position
+    previous: Position | None
+    record: bytes
+
+
+class Intents:
+    """The statements on the table of intents in ``schema``."""
+
+    def __init__(self, schema: str | None) -> None:
+        self.table = sa.Table(
+            TABLE_NAME,
+            sa.MetaData(schema=schema),
+            sa.Column("stream", _STREAM, primary_key=True),
+            sa.Column("epoch", sa.BigInteger, primary_key=True),
+            sa.Column("ms", sa.BigInteger, primary_key=True),
+            sa.Column("seq", sa.BigInteger, primary_key=True),
+            sa.Column("previous", sa.String(80), nullable=False),
+            sa.Column("record", _RECORD, nullable=False),
+            mysql_engine="InnoDB",
+            mariadb_engine="InnoDB",
+        )
+        self.insert = sa.insert(self.table)
+
+    def values(
+        self, claim: Claim, position: Position, previous: Position | None, record: bytes
+    ) -> dict[str, Any]:
+        """Return what ``insert`` takes for one transaction."""
+        values: dict[str, Any] = {"stream": claim.stream, "record": record, "previous": _text(previous)}
+        values.update(position._asdict())
+        return values
+
+    def after(self, connection: Connection, stream: str, position: Position) -> list[Committed]:
+        """Return the transactions of a stream after a position, in their order."""
+        table = self.table.c
+        ahead = sa.or_(
+            table.epoch > position.epoch,
+            sa.and_(
+                table.epoch == position.epoch,
+                sa.or_(table.ms > position.ms, sa.and_(table.ms == position.ms, table.seq > position.seq)),
+            ),
+        )
+        query = (
+            sa.select(self.table)
+            .where(table.stream == stream, ahead)
+            .order_by(table.epoch, table.ms, table.seq)
+        )
+        found = []
+        for row in connection.execute(query):
+            at = Position(row.epoch, row.ms, row.seq)
+            found.append(Committed(at, _position(row.previous), bytes(row.record)))
+        return found
+
+    def last(self, connection: Connection, stream: str) -> Position | None:
+        """Return the position of the latest transaction of a stream; None: there was none."""
+        table = self.table.c
+        order = (table.epoch.desc(), table.ms.desc(), table.seq.desc())
+        query = sa.select(self.table).where(table.stream == stream).order_by(*order).limit(1)
+        row = connection.execute(query).first()
+        return None if row is None else Position(row.epoch, row.ms, row.seq)
+
+    def prune(self, connection: Connection, stream: str, last: Position, keep_ms: int) -> None:
+        """Forget the transactions of a stream that are more than ``keep_ms`` older than its last one."""
+        table = self.table.c
+        old = sa.and_(table.stream == stream, table.ms < last.ms - keep_ms)
+        connection.execute(sa.delete(self.table).where(old))
+
+
+def _text(position: Position | None) -> str:
+    return "" if position is None else f"{position.epoch} {position.ms} {position.seq}"
+
+
+def _position(text: str) -> Position | None:
+    return Position(*map(int, text.split())) if text else None

@@ -1,0 +1,106 @@
+"""Intents: the writes of waiting clients as they stand in a lane, and the record that SQL keeps of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from connectors import RowOp
+from gears import change as changes
+from gears.change import Change
+from gears.conversion import Converter, RowFault
+
+FOLLOWS = b"+"
+"""Stands in place of the command in the entries of an intent after its first."""
+
+
+class Intent(NamedTuple):
+    """One write: an entry of the lane for each key of it."""
+
+    entries: tuple[Change, ...]
+
+    @property
+    def id(self) -> str:
+        """The id of its last entry, by which the module knows it."""
+        return self.entries[-1].id
+
+    @property
+    def command(self) -> bytes:
+        """What does it in Redis: the number of the database, and the command in the words of the protocol."""
+        return self.entries[0].ticket
+
+
+class Outcome(NamedTuple):
+    """What became of an intent: ``reason`` says why it was refused; empty: it was committed."""
+
+    id: str
+    command: bytes
+    reason: str
+
+
+def is_intent(change: Change) -> bool:
+    """Whether an entry of a lane is a part of an intent."""
+    return change.op in changes.INTENTS
+
+
+def runs_of(all_changes: Sequence[Change]) -> list[list[Change]]:
+    """Cut where intents and other changes take turns."""
+    runs: list[list[Change]] = []
+    for change in all_changes:
+        if runs and is_intent(runs[-1][-1]) == is_intent(change):
+            runs[-1].append(change)
+        else:
+            runs.append([change])
+    return runs
+
+
+def intents_of(entries: Sequence[Change]) -> list[Intent]:
+    """Gather entries to intents. An entry that follows nothing lost its first one with a promotion."""
+    found: list[list[Change]] = []
+    for entry in entries:
+        if entry.ticket == FOLLOWS and found:
+            found[-1].append(entry)
+        else:
+            found.append([entry])
+    return [Intent(tuple(each)) for each in found]
+
+
+def unit_of(intent: Intent, converters: Sequence[Converter]) -> list[RowOp]:
+    """Return the rows of an intent. Raises RowFault when a value fits no column."""
+    rows = []
+    for entry in intent.entries:
+        op = changes.INTENTS[entry.op]
+        for converter in converters:
+            parts = converter.match(entry.key)
+            if parts is None or (op in changes.GONE and converter.keeps(op)):
+                continue
+            row = converter.row(entry, op, parts)
+            if row is not None:
+                rows.append(row)
+    return rows
+
+
+def refusal_of(key: bytes, error: RowFault | None, reason: str) -> str:
+    """Return what the client is told: one line, without the value."""
+    shown = key[:100].decode("utf-8", "backslashreplace")
+    said = error.fault.reason if error is not None else reason
+    return f"{shown} is not written: {said}".replace("\r", " ").replace("\n", " ")
+
+
+def record_of(outcomes: Sequence[Outcome]) -> bytes:
+    """Return the text that SQL keeps of one transaction."""
+    return json.dumps([[each.id, each.command.decode("latin-1"), each.reason] for each in outcomes]).encode()
+
+
+def outcomes_of(record: bytes) -> list[Outcome]:
+    """Return what ``record_of`` wrote."""
+    return [Outcome(each[0], each[1].encode("latin-1"), each[2]) for each in json.loads(record)]
+
+
+def settled(intents: Sequence[Intent], reasons: Mapping[int, str]) -> list[Outcome]:
+    """Return the outcomes of intents, of which those at the places in ``reasons`` were refused."""
+    return [
+        Outcome(intent.id, b"" if place in reasons else intent.command, reasons.get(place, ""))
+        for place, intent in enumerate(intents)
+    ]

@@ -1,0 +1,98 @@
+/* Turns: the writes of one key run one after another, in the order in which they came. A write of several keys waits for
+ * its turn at each; since all of a write's turns are taken at once, no two writes wait for each other. */
+#include "gearsync.h"
+
+#include <string.h>
+
+struct Turn {
+    Turns *owner;
+    struct Queue *queue;
+    struct Turn *next;
+};
+
+typedef struct Queue {
+    char *name;
+    size_t len;
+    struct Turn *first, *last;
+} Queue;
+
+static RedisModuleDict *queues;
+
+static Text name_of(int db, Slice key) {
+    Text name = {0};
+    text_printf(&name, "%d:", db);
+    text_add(&name, key.bytes, key.len);
+    return name;
+}
+
+static Queue *queue_of(int db, Slice key, bool create) {
+    if (queues == NULL) queues = RedisModule_CreateDict(NULL);
+    Text name = name_of(db, key);
+    Queue *queue = RedisModule_DictGetC(queues, name.bytes, name.len, NULL);
+    if (queue == NULL && create) {
+        queue = RedisModule_Calloc(1, sizeof(*queue));
+        queue->name = name.bytes;
+        queue->len = name.len;
+        RedisModule_DictSetC(queues, queue->name, queue->len, queue);
+        return queue;
+    }
+    text_free(&name);
+    return queue;
+}
+
+static void join(Turns *turns, struct Turn *turn, Queue *queue) {
+    *turn = (struct Turn){turns, queue, NULL};
+    if (queue->first == NULL)
+        queue->first = turn;
+    else
+        queue->last->next = turn;
+    queue->last = turn;
+    turns->ahead += queue->first != turn;
+}
+
+void turns_take(Turns *turns, void *write, int db, RedisModuleString **keys, int count) {
+    *turns = (Turns){.write = write, .turns = RedisModule_Calloc((size_t)count, sizeof(struct Turn))};
+    for (int i = 0; i < count; i++) {
+        Queue *queue = queue_of(db, string_slice(keys[i]), true);
+        /* A key that the command names twice has one turn. */
+        bool again = false;
+        for (int j = 0; j < turns->count; j++) again = again || turns->turns[j].queue == queue;
+        if (!again) join(turns, &turns->turns[turns->count++], queue);
+    }
+}
+
+static void leave(struct Turn *turn, void (*ready)(void *write)) {
+    Queue *queue = turn->queue;
+    bool was_first = queue->first == turn;
+    struct Turn **at = &queue->first, *before = NULL;
+    while (*at != turn) {
+        before = *at;
+        at = &before->next;
+    }
+    *at = turn->next;
+    if (queue->last == turn) queue->last = before;
+    if (queue->first == NULL) {
+        RedisModule_DictDelC(queues, queue->name, queue->len, NULL);
+        RedisModule_Free(queue->name);
+        RedisModule_Free(queue);
+    } else if (was_first && --queue->first->owner->ahead == 0) {
+        ready(queue->first->owner->write);
+    }
+}
+
+void turns_leave(Turns *turns, void (*ready)(void *write)) {
+    for (int i = 0; i < turns->count; i++) leave(&turns->turns[i], ready);
+    if (turns->turns != NULL) RedisModule_Free(turns->turns);
+    *turns = (Turns){0};
+}
+
+void *turns_holder(int db, Slice key) {
+    if (queues == NULL) return NULL;
+    Queue *queue = queue_of(db, key, false);
+    return queue != NULL ? queue->first->owner->write : NULL;
+}
+
+void turns_free(void) {
+    if (queues != NULL) RedisModule_FreeDict(NULL, queues);
+    queues = NULL;
+}

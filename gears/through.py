@@ -1,0 +1,232 @@
+"""A lane whose clients wait: their writes in one SQL transaction (docs/design.md, "Write-through")."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import redis
+
+from connectors import Connector, ConnectorError, Position, RowOp, SchemaMismatch, Unavailable
+from connectors.errors import Refused
+from gears import deadletters, failpoints, lanes
+from gears.applier import Applier
+from gears.change import Change
+from gears.conversion import RowFault
+from gears.intents import (
+    Intent,
+    Outcome,
+    intents_of,
+    is_intent,
+    outcomes_of,
+    record_of,
+    refusal_of,
+    runs_of,
+    settled,
+    unit_of,
+)
+from gears.lanes import Reading
+from gears.runner import BLOCK_MS, LaneRunner, Replaced
+
+log = logging.getLogger("gearsync.worker")
+
+KEEP_MS = 60_000
+"""How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion."""
+PRUNE_SECONDS = 1.0
+DENY_SECONDS = 0.02
+"""How often clients are told that the database is away."""
+
+
+class ThroughRunner(LaneRunner):
+    """Runs one lane of intents. One thread: a client waits for each step."""
+
+    def _session(self) -> bool:
+        shared, lane = self._shared, self._lane
+        connector = shared.open_connector(lane.target)
+        client = lanes.connect(shared.url)
+        try:
+            applier = Applier(
+                connector,
+                shared.deployment,
+                lane.target,
+                shared.transforms,
+                self._report,
+                lambda letters: self._bury(client, letters),
+            )
+            connector.ensure_intents()
+            applier.open(lane.stream, self._epoch, shared.owner)
+            last = self._redo(client, connector, applier.position)
+            group = Group(self, client, connector, applier, last)
+            return self._work(client, applier, group)
+        finally:
+            client.close()
+            connector.close()
+
+    def _work(self, client: redis.Redis, applier: Applier, group: Group) -> bool:
+        reader = lanes.Reader(self._shared.url, self._lane.stream)
+        position = applier.position
+        try:
+            while not self._over:
+                read = Reading()
+                if not reader.read_into(read, lanes.CHUNK, BLOCK_MS):
+                    group.prune()
+                    if self._until_empty and not client.xlen(self._lane.stream):
+                        return True
+                    continue
+                if read.malformed:
+                    self._bury(client, [deadletters.of_malformed(entry) for entry in read.malformed])
+                for run in runs_of(read.changes):
+                    self._take(client, applier, group, run, position)
+                if not read.changes or read.malformed:
+                    lanes.acknowledge(client, self._lane.stream, read.last_id)
+                self._backoff.reset()
+        finally:
+            reader.close()
+        return True
+
+    def _take(
+        self, client: redis.Redis, applier: Applier, group: Group, run: list[Change], position: Position
+    ) -> None:
+        if is_intent(run[0]):
+            group.settle(intents_of(run))
+            return
+        new = [change for change in run if change.position > position]
+        if new:
+            self._apply(applier, applier.prepare(new))
+        lanes.acknowledge(client, self._lane.stream, run[-1].id)
+
+    # -- After a crash -----------------------------------------------------------------------------------
+
+    def _redo(self, client: redis.Redis, connector: Connector, position: Position) -> Position | None:
+        """Bring Redis to what SQL has committed; return the position of the last transaction of intents."""
+        stream = self._lane.stream
+        applied = lanes.fetch_applied(client, stream)
+        for transaction in connector.committed(stream, applied):
+            if transaction.previous is not None and transaction.previous > applied:
+                self._tell_lost(applied, transaction.previous)
+            outcomes = outcomes_of(transaction.record)
+            lanes.redo(client, stream, transaction.position, self.owner, outcomes)
+            failpoints.reach("redo")
+            applied = transaction.position
+        return connector.last_intent(stream)
+
+    def _tell_lost(self, applied: Position, since: Position) -> None:
+        log.error(
+            "%s: Redis has forgotten more than SQL has records of: writes after %d-%d, up to %d-%d, are in "
+            "SQL, and perhaps not in Redis; gearsync load brings missing keys back",
+            self._lane.stream,
+            applied.ms,
+            applied.seq,
+            since.ms,
+            since.seq,
+        )
+
+    # -- While the database is away ----------------------------------------------------------------------
+
+    def _wait(self, error: str) -> None:
+        """Wait for the next try; clients who ask meanwhile are told at once."""
+        seconds = self._begin_wait(error)
+        deadline = time.monotonic() + seconds
+        try:
+            with lanes.connect(self._shared.url) as client:
+                while not self._over and time.monotonic() < deadline:
+                    lanes.deny(client, self._lane.stream, f"nothing was written: {error}")
+                    self._halt.wait(DENY_SECONDS)
+        except redis.RedisError as failure:
+            log.debug("%s: %s", self._lane.stream, failure)
+            self._halt.wait(max(0.0, deadline - time.monotonic()))
+
+
+class Group:
+    """Commits groups of intents and tells the module what became of them."""
+
+    def __init__(
+        self,
+        runner: ThroughRunner,
+        client: redis.Redis,
+        connector: Connector,
+        applier: Applier,
+        last: Position | None,
+    ) -> None:
+        self._client = client
+        self._connector = connector
+        self._applier = applier
+        self._stream = runner.stream
+        self._owner = runner.owner
+        self._deployment = runner.deployment
+        self._last = last
+        self._pruned = time.monotonic()
+
+    def settle(self, intents: Sequence[Intent]) -> None:
+        """Commit what still waits of the intents, and let the module apply it."""
+        version, alive = lanes.take(self._client, self._stream, intents[-1].id, self._owner)
+        if version != self._deployment.version:
+            raise Replaced
+        taken = [intent for intent in intents if intent.id in alive]
+        failpoints.reach("taken")
+        outcomes = self._commit(taken, intents[-1].entries[-1].position) if taken else []
+        failpoints.reach("after-commit")
+        refused = [(each.id, each.reason) for each in outcomes if each.reason]
+        lanes.settle(self._client, self._stream, intents[-1].id, self._owner, refused)
+        self.prune()
+
+    def _commit(self, intents: list[Intent], position: Position) -> list[Outcome]:
+        places, units, reasons = self._prepare(intents)
+        if reasons and self._applier.look_again_if_outdated():
+            places, units, reasons = self._prepare(intents)
+        outcomes: list[Outcome] = []
+
+        def record(refused: dict[int, ConnectorError]) -> bytes:
+            said = {
+                **reasons,
+                **{places[at]: self._reason(intents[places[at]], why) for at, why in refused.items()},
+            }
+            outcomes[:] = settled(intents, said)
+            return record_of(outcomes)
+
+        failpoints.reach("before-sql")
+        try:
+            self._connector.commit_intents(self._applier.claimed, position, self._last, units, record)
+        except (Unavailable, Refused, SchemaMismatch) as error:
+            # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
+            if not (isinstance(error, Unavailable) and error.in_commit):
+                self._give_back(intents, str(error))
+            raise
+        self._last = position
+        rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
+        self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
+        return outcomes
+
+    def _give_back(self, intents: list[Intent], error: str) -> None:
+        """Nothing of them is committed, and nothing will be."""
+        refused = [(each.id, f"nothing was written: {error}") for each in intents]
+        lanes.settle(self._client, self._stream, intents[-1].id, self._owner, refused)
+
+    def _prepare(self, intents: list[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
+        """Return the rows of those that fit, with their places, and why the others do not."""
+        places: list[int] = []
+        units: list[list[RowOp]] = []
+        reasons: dict[int, str] = {}
+        for place, intent in enumerate(intents):
+            try:
+                unit = unit_of(intent, self._applier.converters)
+            except RowFault as error:
+                reasons[place] = refusal_of(intent.entries[0].key, error, "")
+            else:
+                places.append(place)
+                units.append(unit)
+        return places, units, reasons
+
+    def _reason(self, intent: Intent, error: ConnectorError) -> str:
+        column = getattr(error, "column", "")
+        said = f"column {column}: {error}" if column else str(error)
+        return refusal_of(intent.entries[0].key, None, said)
+
+    def prune(self) -> None:
+        """Forget old records, now and then."""
+        now = time.monotonic()
+        if self._last is None or now - self._pruned < PRUNE_SECONDS:
+            return
+        self._pruned = now
+        self._connector.prune_intents(self._stream, self._last, KEEP_MS)
