@@ -169,6 +169,7 @@ class Group:
         failpoints.reach("after-commit")
         refused = [(each.id, each.reason) for each in outcomes if each.reason]
         lanes.settle(self._client, self._stream, intents[-1].id, self._owner, refused)
+        failpoints.reach("settled")
         self.prune()
 
     def _commit(self, intents: list[Intent], position: Position) -> list[Outcome]:
@@ -183,6 +184,7 @@ class Group:
                 **{places[at]: self._reason(intents[places[at]], why) for at, why in refused.items()},
             }
             outcomes[:] = settled(intents, said)
+            failpoints.reach("in-sql")
             return record_of(outcomes)
 
         failpoints.reach("before-sql")

@@ -245,13 +245,22 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
     return true;
 }
 
+static bool is_among(RedisModuleString **keys, int count, RedisModuleString *key) {
+    Slice name = string_slice(key);
+    for (int i = 0; i < count; i++) {
+        Slice other = string_slice(keys[i]);
+        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
+    }
+    return false;
+}
+
 /* NULL, or what is wrong. */
 static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *effect, Deployment *deployment) {
     if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return "this node of the cluster has no slot";
     int count;
     RedisModuleString **keys = keys_of(write, &count);
     for (int i = 0; i < count; i++)
-        if (!log_key(ctx, write, effect, deployment, keys[i], write->stream == NULL))
+        if (!is_among(keys, i, keys[i]) && !log_key(ctx, write, effect, deployment, keys[i], write->stream == NULL))
             return "the hash is too large for a stream entry; nothing was written";
     write->stage = LOGGED;
     return NULL;

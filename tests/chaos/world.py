@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -68,6 +68,9 @@ TABLES = {
 }
 
 
+W = TypeVar("W", bound="World")
+
+
 class World:
     """Redis, its worker and a database; ``seed`` makes a run repeatable as far as timing allows.
 
@@ -90,6 +93,7 @@ class World:
         self.lock = threading.Lock()
         self.errors: list[BaseException] = []
         self.written = 0
+        self.functions = FUNCTIONS
         self._environment = {URL_VARIABLE: url, **environment}
         self.server = hosts.server_of(host, "--appendonly", "yes", "--appendfsync", "always", *options)
 
@@ -107,7 +111,7 @@ class World:
             for name, value in before.items():
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
         source = self.directory / "functions.py"
-        source.write_text(FUNCTIONS)
+        source.write_text(self.functions)
         command = [sys.executable, "-m", "deploy", "deploy", str(source), "--redis", self.server.url]
         done = subprocess.run(
             command,
@@ -240,7 +244,7 @@ class World:
 
 
 @contextlib.contextmanager
-def running(world: World) -> Iterator[World]:
+def running(world: W) -> Iterator[W]:
     """Start the world, and stop it in any case."""
     try:
         world.start()

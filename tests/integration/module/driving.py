@@ -43,11 +43,14 @@ class Function(NamedTuple):
     db: int = 0
     flush: str = "KEEP"
     operations: bool = False
+    timeout_ms: int = 0
+    """Of write-through; 0: write-behind."""
 
     def arguments(self) -> list[str | int]:
         """Return the function's part of the command."""
         count = -1 if self.fields is None else len(self.fields)
-        words = ["OPERATIONS"] if self.operations else []
+        words: list[str | int] = ["OPERATIONS"] if self.operations else []
+        words += ["THROUGH", self.timeout_ms] if self.timeout_ms else []
         return [self.target, self.db, self.template, self.flush, *words, count, *(self.fields or ())]
 
 

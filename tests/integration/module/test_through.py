@@ -1,0 +1,528 @@
+"""Write-through in the module: the test plays the worker, which takes intents and settles them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.integration.module.driving import (
+    ALWAYS,
+    Change,
+    Function,
+    changes,
+    connect,
+    deploy,
+    entries,
+    has_command,
+    lanes,
+    module_server,
+    server_version,
+    wait_for,
+)
+from tests.servers import RedisServer
+
+PERSONS = Function(timeout_ms=20_000)
+HURRIED = Function(timeout_ms=150)
+
+
+class Sent:
+    """A command that waits for its reply in a thread of its own."""
+
+    def __init__(self, server: RedisServer, *words: Any, **options: Any) -> None:
+        self.client = connect(server, socket_timeout=60, **options)
+        self.reply: Any = None
+        self._thread = threading.Thread(target=self._run, args=(words,))
+        self._thread.start()
+
+    def _run(self, words: tuple[Any, ...]) -> None:
+        try:
+            self.reply = self.client.execute_command(*words)
+        except redis.RedisError as error:
+            self.reply = error
+        self.client.close()
+
+    @property
+    def waits(self) -> bool:
+        return self._thread.is_alive()
+
+    def result(self) -> Any:
+        self._thread.join(30)
+        assert not self.waits, "no reply came"
+        return self.reply
+
+    def error(self) -> str:
+        reply = self.result()
+        assert isinstance(reply, redis.RedisError), reply
+        return str(reply)
+
+
+class Worker:
+    """What the worker says to the module."""
+
+    def __init__(self, client: redis.Redis, name: str = "worker") -> None:
+        self.client = client
+        self.name = name
+        [self.stream] = lanes(client)
+
+    def last(self) -> bytes:
+        return entries(self.client, self.stream)[-1][0]
+
+    def take(self) -> list[bytes]:
+        """Take all; returns the ids."""
+        version, *ids = self.client.execute_command("GEARSYNC.TAKE", self.stream, self.last(), self.name)
+        assert version == 1
+        return list(ids)
+
+    def settle(self, *refused: Any, upto: bytes = b"") -> int:
+        words = ("GEARSYNC.SETTLE", self.stream, upto or self.last(), self.name)
+        return int(self.client.execute_command(*words, *refused))
+
+    def wait_for(self, count: int) -> None:
+        wait_for(lambda: len(changes(self.client)) == count, f"{count} entries in the lane")
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    with module_server(*ALWAYS) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    with connect(server) as client:
+        deploy(client, PERSONS)
+        yield client
+
+
+@pytest.fixture
+def worker(client: redis.Redis) -> Worker:
+    return Worker(client)
+
+
+def blocked(client: redis.Redis) -> int:
+    return int(client.info("clients")["blocked_clients"])
+
+
+def test_nobody_sees_it_before_it_is_settled(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    sent = Sent(server, "HSET", "person:1", "first", "Ada", "age", "36", "other", "x")
+    worker.wait_for(1)
+    assert not client.exists("person:1")
+    client.hset("elsewhere", "first", "B")
+    assert changes(client) == [
+        Change(
+            "U",
+            1,
+            "person:1",
+            {"first": "Ada", "age": "36"},
+            "0 *8\r\n$4\r\nHSET\r\n$8\r\nperson:1\r\n$5\r\nfirst\r\n$3\r\nAda\r\n$3\r\nage\r\n$2\r\n36\r\n"
+            "$5\r\nother\r\n$1\r\nx\r\n",
+        )
+    ]
+    assert len(worker.take()) == 1
+    assert sent.waits and not client.exists("person:1")
+    assert worker.settle() == 1
+    assert sent.result() == 3
+    assert client.hgetall("person:1") == {b"first": b"Ada", b"age": b"36", b"other": b"x"}
+    assert changes(client) == []
+    assert blocked(client) == 0
+
+
+def test_a_refused_write_changes_nothing(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    one, two = Sent(server, "HSET", "person:1", "age", 1), Sent(server, "HSET", "person:2", "age", 2)
+    worker.wait_for(2)
+    first, second = worker.take()
+    named = {each.key: entry for each, entry in zip(changes(client), (first, second))}
+    worker.settle(named["person:1"], "person:1 is not written: age must be even")
+    assert one.error() == "THROUGH person:1 is not written: age must be even"
+    assert two.result() == 1
+    assert client.keys("person:*") == [b"person:2"]
+
+
+def test_the_writes_of_a_key_take_turns(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    first = Sent(server, "HINCRBY", "person:1", "age", 5)
+    worker.wait_for(1)
+    second = Sent(server, "HINCRBY", "person:1", "age", 5)
+    wait_for(lambda: blocked(client) == 2, "the second client")
+    third = Sent(server, "DEL", "person:1", "person:2")
+    wait_for(lambda: blocked(client) == 3, "the third client")
+    fourth = Sent(server, "HSETNX", "person:2", "age", 1)
+    wait_for(lambda: blocked(client) == 4, "the fourth client")
+    assert [each.image for each in changes(client)] == [{"age": "5"}]
+    rest: list[list[tuple[str, dict[str, str]]]] = [
+        [("U", {"age": "10"})],
+        [("D", {})] * 2,
+        [("U", {"age": "1"})],
+    ]
+    for expected in rest:
+        worker.take()
+        worker.settle()
+        assert [(each.op, each.image) for each in changes(client)] == expected
+    worker.take()
+    worker.settle()
+    assert [first.result(), second.result(), third.result(), fourth.result()] == [5, 10, 1, 1]
+    assert client.hgetall("person:2") == {b"age": b"1"}
+
+
+def test_a_refused_write_is_no_base_of_the_next(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    first = Sent(server, "HINCRBY", "person:1", "age", 5)
+    worker.wait_for(1)
+    second = Sent(server, "HINCRBY", "person:1", "age", 7)
+    wait_for(lambda: blocked(client) == 2, "the second client")
+    [taken] = worker.take()
+    worker.settle(taken, "no")
+    assert "no" in first.error()
+    worker.take()
+    worker.settle()
+    assert second.result() == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "image", "reply"),
+    [
+        (["HSET", "person:1", "first", "A", "first", "B"], ("U", {"first": "B", "age": "7"}), 1),
+        (["HMSET", "person:1", "age", "8"], ("U", {"age": "8"}), b"OK"),
+        (["HSETNX", "person:1", "last", "L"], ("U", {"age": "7", "last": "L"}), 1),
+        (["HINCRBY", "person:1", "age", "-9"], ("U", {"age": "-2"}), -2),
+        (["HINCRBYFLOAT", "person:1", "age", "0.1"], ("U", {"age": "7.1"}), b"7.1"),
+        (["HINCRBYFLOAT", "person:1", "last", "1e2"], ("U", {"age": "7", "last": "100"}), b"100"),
+        (["HDEL", "person:1", "age", "age", "none"], ("R", {}), 1),
+        (["HDEL", "person:1", "age", "x"], ("D", {}), 2),
+        (["DEL", "person:1"], ("D", {}), 1),
+        (["UNLINK", "person:1", "person:1"], ("D", {}), 1),
+        (["DEL", "person:9"], ("D", {}), 0),
+        (["EXPIRE", "person:1", "-1"], ("D", {}), 1),
+        (["PEXPIREAT", "person:1", "1000"], ("D", {}), 1),
+    ],
+)
+def test_what_each_command_does(
+    server: RedisServer,
+    client: redis.Redis,
+    worker: Worker,
+    words: list[str],
+    image: tuple[str, dict[str, str]],
+    reply: object,
+) -> None:
+    with connect(server) as other:
+        given = Sent(server, "HSET", "person:1", "age", "7", "x", "1")
+        worker.wait_for(1)
+        worker.take()
+        worker.settle()
+        assert given.result() == 2
+        raw = redis.Redis(connection_pool=other.connection_pool)
+        raw.response_callbacks.clear()
+        sent = Sent(server, *words)
+        sent_raw = sent.client.response_callbacks
+        sent_raw.clear()
+        worker.wait_for(1)
+        [change] = changes(client)
+        assert (change.op, change.image) == image
+        worker.take()
+        worker.settle()
+        assert sent.result() == reply
+        assert changes(client) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [
+        (["HSET", "person:1", "age"], "wrong number of arguments"),
+        (["HINCRBY", "person:1", "age", "x"], "not an integer"),
+        (["HINCRBY", "person:1", "first", "1"], "not an integer"),
+        (["HINCRBY", "person:1", "age", "9223372036854775807"], "overflow"),
+        (["HINCRBYFLOAT", "person:1", "first", "1"], "not a float"),
+        (["HSET", "person:text", "age", "1"], "WRONGTYPE"),
+        (["HSETNX", "person:1", "age", "1"], 0),
+        (["HDEL", "person:1", "none"], 0),
+        (["HDEL", "person:9", "age"], 0),
+        (["EXPIRE", "person:1", "100"], 1),
+        (["EXPIRE", "person:9", "-1"], 0),
+    ],
+)
+def test_what_changes_no_row_waits_for_nobody(server: RedisServer, words: list[str], reply: object) -> None:
+    with connect(server) as client:
+        client.set("person:text", "x")
+        client.hset("person:1", mapping={"age": 7, "first": "A"})
+        deploy(client, PERSONS)
+        client.response_callbacks.clear()
+        if isinstance(reply, str):
+            with pytest.raises(redis.ResponseError, match=reply):
+                client.execute_command(*words)
+        else:
+            assert client.execute_command(*words) == reply
+        assert changes(client) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["SET", "person:1", "x"],
+        ["RENAME", "elsewhere", "person:1"],
+        ["RENAME", "person:1", "elsewhere"],
+        ["COPY", "elsewhere", "person:1"],
+        ["HGETDEL", "person:1", "FIELDS", "1", "age"],
+        ["SUNIONSTORE", "person:1", "elsewhere"],
+    ],
+)
+def test_commands_that_can_not_wait_are_refused(
+    server: RedisServer, client: redis.Redis, words: list[str]
+) -> None:
+    if not has_command(client, words[0]):
+        pytest.skip(f"this server has no {words[0]}")
+    client.hset("elsewhere", "a", "b")
+    with pytest.raises(redis.ResponseError, match="THROUGH this command can't wait"):
+        client.execute_command(*words)
+    assert client.keys("person:*") == []
+
+
+def test_in_a_transaction_it_is_refused(server: RedisServer, client: redis.Redis) -> None:
+    pipe = client.pipeline(transaction=True)
+    pipe.set("elsewhere", "1")
+    pipe.hset("person:1", "age", "1")
+    with pytest.raises(redis.ResponseError, match="send it alone"):
+        pipe.execute()
+    # Where the server can't tell the filter that a transaction is open, its neighbours have run.
+    assert client.exists("elsewhere") == (server_version() < (7, 2))
+    assert not client.exists("person:1")
+
+
+def test_in_a_script_it_is_refused(client: redis.Redis) -> None:
+    with pytest.raises(redis.ResponseError, match="send it alone"):
+        client.eval("return redis.call('HSET', KEYS[1], 'age', 1)", 1, "person:1")
+    assert not client.exists("person:1")
+
+
+def test_who_waits_too_long_is_told(server: RedisServer) -> None:
+    with connect(server) as client:
+        deploy(client, HURRIED)
+        worker = Worker(client)
+        one = Sent(server, "HSET", "person:1", "age", 1)
+        two = Sent(server, "HSET", "person:1", "age", 2)
+        assert "within 150 ms, so nothing was written" in one.error()
+        assert "nothing was written" in two.error()
+        wait_for(lambda: blocked(client) == 0, "nobody waiting")
+        assert worker.take() == []
+        worker.settle()
+        assert not client.exists("person:1")
+        wait_for(lambda: changes(client) == [], "an empty lane")
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_what_was_given_up_does_not_come_true(server: RedisServer, committed: bool) -> None:
+    with connect(server) as client:
+        client.hset("person:1", "age", 1)
+        deploy(client, HURRIED)
+        worker = Worker(client)
+        sent = Sent(server, "HSET", "person:1", "age", 2)
+        worker.wait_for(1)
+        [taken] = worker.take()
+        assert "given up" in sent.error()
+        if committed:
+            worker.settle()
+            # SQL goes back to what Redis has.
+            assert [(each.op, each.image) for each in changes(client)] == [("r", {"age": "1"})]
+        else:
+            worker.settle(taken, "no")
+            assert changes(client) == []
+        assert client.hget("person:1", "age") == b"1"
+
+
+@pytest.mark.parametrize("how", ["KILL", "UNBLOCK", "UNBLOCK ERROR", "close"])
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_client_that_leaves(
+    server: RedisServer, client: redis.Redis, worker: Worker, how: str, taken: bool
+) -> None:
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    [waiting] = [each["id"] for each in client.client_list() if "b" in each["flags"]]
+    if taken:
+        worker.take()
+    if how == "KILL":
+        client.execute_command("CLIENT", "KILL", "ID", waiting)
+    elif how == "close":
+        sent.client.connection_pool.disconnect()
+    else:
+        client.execute_command("CLIENT", "UNBLOCK", waiting, *how.split()[1:])
+    wait_for(lambda: blocked(client) == 0, "nobody waiting")
+    if not taken:
+        assert worker.take() == []
+    told = how.startswith("UNBLOCK")
+    worker.settle()
+    assert client.exists("person:1") == (taken and how != "UNBLOCK"), (told, sent.reply)
+    sent.result()
+    # Nothing is left: another write of the key has its turn.
+    again = Sent(server, "HSET", "person:1", "age", 3)
+    wait_for(lambda: any(each.op == "U" for each in changes(client)), "the next intent")
+    worker.take()
+    worker.settle()
+    assert again.result() in (0, 1)
+    assert client.execute_command("MODULE", "UNLOAD", "gearsync") in (b"OK", True), "a write is left"
+
+
+def test_keys_of_two_deployments_are_not_deleted_together(server: RedisServer, client: redis.Redis) -> None:
+    deploy(client, Function("car:{id}", timeout_ms=1000), name="cars")
+    with pytest.raises(redis.ResponseError, match="two deployments"):
+        client.delete("person:1", "car:1")
+
+
+def test_a_key_that_expires_meanwhile(server: RedisServer) -> None:
+    with connect(server) as client:
+        client.hset("person:1", mapping={"age": 1, "first": "A"})
+        deploy(client, PERSONS)
+        worker = Worker(client)
+        client.pexpire("person:1", 200)
+        sent = Sent(server, "HINCRBY", "person:1", "age", 1)
+        worker.wait_for(1)
+        [taken] = worker.take()
+        wait_for(lambda: not client.exists("person:1"), "the key's end")
+        worker.settle(upto=taken)
+        assert sent.result() == 1
+        # SQL, which has 2, follows Redis.
+        assert [(each.op, each.image) for each in changes(client)][-1] == ("u", {"age": "1"})
+
+
+def test_the_applied_position_is_one_with_the_writes(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    [taken] = worker.take()
+    assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [0, b"0-0"]
+    worker.settle()
+    sent.result()
+    assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [1, taken]
+    server.restart()
+    with connect(server) as again:
+        assert again.execute_command("GEARSYNC.APPLIED", worker.stream) == [1, taken]
+        assert again.hgetall("person:1") == {b"age": b"2"}
+
+
+def test_after_a_restart_nothing_waits(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    server.restart()
+    assert isinstance(sent.result(), redis.ConnectionError)
+    with connect(server) as again:
+        worker = Worker(again)
+        assert worker.take() == []
+        assert worker.settle() == 0
+        assert not again.exists("person:1") and changes(again) == []
+
+
+def test_what_sql_has_is_done_again(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    waiting = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    [taken] = worker.take()
+    refused = Sent(server, "HSET", "person:2", "age", 2)
+    worker.wait_for(2)
+    other = worker.take()[1]
+    lost = "3 *4\r\n$4\r\nHSET\r\n$8\r\nperson:3\r\n$3\r\nage\r\n$1\r\n9\r\n"
+    words = [
+        taken,
+        "0 *2\r\n$3\r\nDEL\r\n$1\r\nx\r\n",
+        "",
+        other,
+        "",
+        "no",
+        "9-1",
+        lost.replace("3 *", "0 *"),
+        "",
+    ]
+    client.execute_command("GEARSYNC.REDO", worker.stream, 1, other, "other", *words)
+    assert waiting.result() == 1
+    assert "no" in refused.error()
+    assert client.hgetall("person:3") == {b"age": b"9"}
+    assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [1, other]
+    with pytest.raises(redis.ResponseError, match="FENCED"):
+        worker.settle()
+
+
+def test_others_are_denied(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    taken = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    worker.take()
+    denied = Sent(server, "HSET", "person:2", "age", 2)
+    worker.wait_for(2)
+    assert client.execute_command("GEARSYNC.DENY", worker.stream, "the database is away") == 1
+    assert denied.error() == "THROUGH the database is away"
+    worker.settle()
+    assert taken.result() == 1
+    assert client.keys("person:*") == [b"person:1"]
+
+
+def test_a_deployment_that_goes(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    client.execute_command("GEARSYNC.UNDEPLOY", "people", "DISCARD")
+    assert "taken away" in sent.error()
+    assert client.hset("person:1", "age", 3) == 1
+
+
+def test_a_replica_has_what_the_primary_has(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    with module_server("--replicaof", "127.0.0.1", str(server.port)) as replica, connect(replica) as reader:
+        wait_for(lambda: reader.info("replication")["master_link_status"] == "up", "the link")
+        sent = Sent(server, "HSET", "person:1", "age", 2)
+        worker.wait_for(1)
+        worker.take()
+        worker.settle()
+        sent.result()
+        wait_for(lambda: reader.hgetall("person:1") == {b"age": b"2"}, "the write on the replica")
+        wait_for(lambda: entries(reader, worker.stream) == [], "an empty lane there")
+        with pytest.raises(redis.ReadOnlyError):
+            reader.hset("person:1", "age", 3)
+
+
+def test_a_primary_that_becomes_a_replica_lets_its_clients_go(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    with module_server() as other:
+        client.replicaof("127.0.0.1", other.port)
+        assert isinstance(sent.result(), redis.RedisError)
+        wait_for(lambda: blocked(client) == 0, "nobody waiting")
+        client.replicaof("NO", "ONE")
+
+
+def test_in_another_database_nothing_waits(server: RedisServer, client: redis.Redis) -> None:
+    with connect(server, db=1) as other:
+        assert other.hset("person:1", "age", 1) == 1
+        assert other.delete("person:1") == 1
+
+
+def test_rights_are_those_of_the_command(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    client.execute_command("ACL", "SETUSER", "writer", "on", ">x", "+hset", "~person:1*")
+    if server_version() < (7, 0):
+        client.execute_command("ACL", "SETUSER", "writer", "+gearsync.through.auth")
+    sent = Sent(server, "HSET", "person:1", "age", 2, username="writer", password="x")
+    worker.wait_for(1)
+    worker.take()
+    worker.settle()
+    assert sent.result() == 1
+    with connect(server, username="writer", password="x") as writer:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            writer.hset("person:2", "age", 1)
+        if server_version() >= (7, 0):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                writer.hincrby("person:1", "age", 1)
+    client.config_set("requirepass", "secret")
+    with connect(server) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.hset("person:1", "age", 1)
+    client.config_set("requirepass", "")
+
+
+def test_a_flush_meanwhile(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    [taken] = worker.take()
+    client.flushall()
+    worker.settle(upto=taken)
+    assert sent.result() == 1
+    assert client.hgetall("person:1") == {b"age": b"2"}
