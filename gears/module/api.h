@@ -63,6 +63,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 
 #define REDISMODULE_READ (1 << 0)
 #define REDISMODULE_WRITE (1 << 1)
+#define REDISMODULE_OPEN_KEY_NOEFFECTS (1 << 20) /* from 7.2 on: nothing expires, is counted or touched */
 
 #define REDISMODULE_KEYTYPE_EMPTY 0
 #define REDISMODULE_KEYTYPE_HASH 3
@@ -136,6 +137,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(void *, OpenKey, (RedisModuleCtx *, RedisModuleString *, int))                                                   \
     X(void, CloseKey, (RedisModuleKey *))                                                                              \
     X(int, KeyType, (RedisModuleKey *))                                                                                \
+    X(long long, GetExpire, (RedisModuleKey *))                                                                        \
     X(size_t, ValueLength, (RedisModuleKey *))                                                                         \
     X(int, DeleteKey, (RedisModuleKey *))                                                                              \
     X(int, HashGet, (RedisModuleKey *, int, ...))                                                                      \

@@ -188,7 +188,10 @@ static void release(bool (*due)(const Waiter *)) {
 static bool is_reached(const Waiter *waiter) { return !waiter->left && all_reached(waiter); }
 static bool has_left(const Waiter *waiter) { return waiter->left; }
 
-void barrier_check(void) { release(is_reached); }
+void barrier_check(void) {
+    release(is_reached);
+    misses_look_again();
+}
 void barrier_collect(void) { release(has_left); }
 
 int barrier_waiting(void) {

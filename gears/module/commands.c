@@ -151,6 +151,9 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.recapture", recapture, "write", 1, -1, 1},
         {"gearsync.put", put_command, "write", 0, 0, 0},
         {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0},
+        {"gearsync.misses", misses_command, "readonly", 0, 0, 0},
+        {"gearsync.loaded", loaded_command, "write", 0, 0, 0},
+        {"gearsync.unread", unread_command, "readonly", 0, 0, 0},
         {"gearsync.wait", barrier_wait_command, "readonly", 0, 0, 0},
         {"gearsync.heartbeat", worker_heartbeat_command, "readonly fast", 0, 0, 0},
         {"gearsync.epoch", epoch, "write admin", 0, 0, 0},
@@ -167,5 +170,6 @@ int commands_register(RedisModuleCtx *ctx) {
                                       commands[i].first_key, commands[i].last_key,
                                       commands[i].key_step) != REDISMODULE_OK)
             return REDISMODULE_ERR;
+    if (reads_register(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
     return inner_register(ctx, THROUGH_COMMAND, through_command, "write getkeys-api");
 }

@@ -55,6 +55,12 @@ static void refuse_flush(RedisModuleCommandFilterCtx *filter) {
     RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, words, sizeof(words) - 1));
 }
 
+static void see_read(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    inner_see_command(name);
+    if (name.len == 6 && slice_is(name, "module")) loads_step_aside();
+    if (shard.primary && !shard.loading) reads_filter(filter, name, argc);
+}
+
 void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
@@ -66,6 +72,6 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
         refuse_flush(filter);
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
         cluster_see_command(filter, argc);
-    else if (!backlog_filter(filter, name, argc))
-        through_filter(filter, name, argc);
+    else if (!backlog_filter(filter, name, argc) && !through_filter(filter, name, argc) && shard.nreads > 0)
+        see_read(filter, name, argc);
 }

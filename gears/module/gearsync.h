@@ -135,6 +135,11 @@ typedef struct Deployment {
     long long captured, missed, refused_writes, failed;
     char *missed_key;
     size_t missed_key_len;
+    struct {
+        long long misses;          /* reads of keys that were not there */
+        long long loaded, missing; /* rows that became hashes; rows that do not exist */
+        long long failed;          /* reads whose row could not be read */
+    } read_counts;
     Worker worker;
 } Deployment;
 
@@ -163,6 +168,8 @@ typedef struct {
     int count;
     Rule **rules; /* of all active deployments; rules of one target stand together */
     int nrules;
+    ReadRule **reads; /* of all active deployments */
+    int nreads;
     char *python, *worker_url;
     bool supervise;
     RedisModuleCtx *detached; /* for API calls that want a context where there is none */
@@ -283,14 +290,35 @@ void waiting_note_all(Lane *lane);        /* … or of any key */
 bool waiting_for(int db, Slice key);
 
 /* -- put.c: rows become hashes -------------------------------------------------------------------------------- */
-/* Sets (nfields pairs) or deletes (none) a hash, which is no change for SQL; whether it did. Keys of which a change waits
- * are left alone, and those that are no hash; without replace also those that exist. ttl_ms 0: no expiry. */
-bool put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
-             long long ttl_ms, bool replace);
+/* Sets (nfields pairs) or deletes (none) a hash, which is no change for SQL. Keys of which a change waits
+ * are left alone, and those that are no hash; without replace also those that exist. Refused: there is no memory. ttl_ms
+ * 0: no expiry. */
+typedef enum { PUT_LEFT, PUT_DONE, PUT_REFUSED } PutResult;
+PutResult put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
+                  long long ttl_ms, bool replace);
 int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int waiting_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
+/* -- reads.c, misses.c, loads.c: rows for keys that are read and not there -------------------------------------- */
+ReadRule *reads_rule_for(int db, Slice key); /* NULL: none */
+void reads_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
+bool reads_key_exists(RedisModuleCtx *ctx, int db, RedisModuleString *name);
+void reads_collect(void); /* frees clients that timed out or left */
+int reads_register(RedisModuleCtx *ctx);
+/* Something has happened to the key, or to its row: it counts more than a row that was read before. */
+void misses_overtake(RedisModuleCtx *ctx, int db, RedisModuleString *key);
+void misses_look_again(void); /* changes have come to SQL */
+void misses_rules_changed(void);
+void misses_give_back(const Deployment *deployment, int target); /* what a worker took, and won't answer */
+size_t misses_waiting(const Deployment *deployment);             /* clients */
+void loads_collect(void);                                        /* as reads_collect, of workers */
+void loads_step_aside(void);                                     /* no worker waits here for a moment */
+int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
 /* -- inner.c: commands of ours with a client's own behind them -------------------------------------------------- */
+void inner_forget(void);            /* what is known of users */
 void inner_see_command(Slice name); /* of every command that passes the filter while there are such rules */
 /* Puts command, or its twin, before the command in the filter. */
 void inner_insert(RedisModuleCommandFilterCtx *filter, const char *command);

@@ -16,9 +16,11 @@ typedef enum { DEFAULT_UNKNOWN, DEFAULT_OPEN, DEFAULT_OFF, DEFAULT_GUARDED } Def
 
 static DefaultUser default_user;
 
+void inner_forget(void) { default_user = DEFAULT_UNKNOWN; }
+
 /* Commands after which the user default can be another one. */
 void inner_see_command(Slice name) {
-    if (slice_is(name, "acl") || slice_is(name, "config") || slice_is(name, "exec")) default_user = DEFAULT_UNKNOWN;
+    if (slice_is(name, "acl") || slice_is(name, "config") || slice_is(name, "exec")) inner_forget();
 }
 
 static bool has_flag(RedisModuleCallReply *flags, const char *wanted) {
@@ -145,11 +147,23 @@ static bool refuse_unauthenticated(RedisModuleCtx *ctx, RedisModuleString *comma
     return true;
 }
 
+/* Of a script or another module, which have no client of their own. The server says it by a run that is none; where it has
+ * none such, inner_run finds it out. */
+static bool script_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if ((RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) == 0) return true;
+    errno = 0;
+    RedisModuleCallReply *reply =
+        RedisModule_Call(ctx, RedisModule_StringPtrLen(argv[1], NULL), "CDEv", argv + 2, (size_t)argc - 2);
+    bool allowed = reply == NULL || errno == ENOTSUP;
+    if (!allowed) RedisModule_ReplyWithCallReply(ctx, reply);
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return allowed;
+}
+
 bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (RedisModule_ACLCheckCommandPermissions == NULL) return true;
     RedisModuleString *name = RedisModule_GetClientUserNameById(ctx, RedisModule_GetClientId(ctx));
-    /* A script or another module: inner_run has the rights looked at. */
-    if (name == NULL) return true;
+    if (name == NULL) return script_allowed(ctx, argv, argc);
     bool allowed = !refuse_unauthenticated(ctx, argv[0], name);
     if (allowed) {
         RedisModuleUser *user = RedisModule_GetModuleUserFromUserName(name);

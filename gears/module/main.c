@@ -44,6 +44,9 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     if (now - last < 90 && now >= last) return;
     last = now;
     barrier_collect();
+    reads_collect();
+    loads_collect();
+    misses_look_again();
     workers_tick(ctx);
     if (!shard.loading) aof_tick(ctx);
     if (!shard_may_write()) return;
@@ -89,6 +92,14 @@ static bool take_arguments(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     return true;
 }
 
+static int on_key(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
+    int db = RedisModule_GetSelectedDb(ctx);
+    int result = capture_on_event(ctx, type, event, key);
+    /* Behind the capture: whether a change of the key waits is known by then. */
+    if (shard.nreads > 0 && shard.primary && !shard.loading) misses_overtake(ctx, db, key);
+    return result;
+}
+
 static bool subscribe(RedisModuleCtx *ctx) {
     static const struct {
         uint64_t id;
@@ -108,7 +119,7 @@ static bool subscribe(RedisModuleCtx *ctx) {
         RedisModuleEvent event = {events[i].id, 1};
         if (RedisModule_SubscribeToServerEvent(ctx, event, events[i].callback) != REDISMODULE_OK) return false;
     }
-    return RedisModule_SubscribeToKeyspaceEvents(ctx, types, capture_on_event) == REDISMODULE_OK &&
+    return RedisModule_SubscribeToKeyspaceEvents(ctx, types, on_key) == REDISMODULE_OK &&
            RedisModule_RegisterCommandFilter(ctx, filter_command, REDISMODULE_CMDFILTER_NOSELF) != NULL &&
            RedisModule_RegisterInfoFunc(ctx, status_info) == REDISMODULE_OK;
 }

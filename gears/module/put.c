@@ -94,6 +94,8 @@ static bool put_one(Put *put, const Row *row) {
     RedisModule_SelectDb(put->ctx, put->db);
     Found found = look(put->ctx, row->key);
     bool has_row = row->nfields > 0;
+    /* Nothing happens to the key, so no event says that a row which is being read may be an older one. */
+    if (found == KEY_ABSENT && !has_row) misses_overtake(put->ctx, put->db, row->key);
     if (found == KEY_OTHER || (found == KEY_HASH && !put->replace) || (found == KEY_ABSENT && !has_row)) return false;
     if (waiting_for(put->db, string_slice(row->key)) || !is_ours(put, row->key)) return false;
     shard.operating = true;
@@ -103,13 +105,14 @@ static bool put_one(Put *put, const Row *row) {
     return changed;
 }
 
-bool put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
-             long long ttl_ms, bool replace) {
+PutResult put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
+                  long long ttl_ms, bool replace) {
     Put put = {ctx, db, replace, ttl_ms, NULL};
     Row row = {key, fields, nfields};
     bool changed = put_one(&put, &row);
-    if (put.refused != NULL) RedisModule_FreeCallReply(put.refused);
-    return changed;
+    if (put.refused == NULL) return changed ? PUT_DONE : PUT_LEFT;
+    RedisModule_FreeCallReply(put.refused);
+    return PUT_REFUSED;
 }
 
 /* The rows of the command; NULL: it is not well formed. */

@@ -46,6 +46,19 @@ Lane *registry_find_lane(Slice stream, Deployment **owner) {
 
 /* -- The index of rules that capture looks through ------------------------------------------------------------- */
 
+static void rebuild_reads(void) {
+    int total = 0;
+    for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nreads;
+    shard.reads = RedisModule_Realloc(shard.reads, sizeof(ReadRule *) * (size_t)(total + 1));
+    shard.nreads = 0;
+    for (int i = 0; i < shard.count; i++)
+        for (int j = 0; j < shard.deployments[i]->nreads && !shard.deployments[i]->draining; j++)
+            shard.reads[shard.nreads++] = &shard.deployments[i]->reads[j];
+    if (shard.nreads > 0) waiting_watch();
+    inner_forget();
+    misses_rules_changed();
+}
+
 static void rebuild_rules(void) {
     int total = 0;
     for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
@@ -62,6 +75,7 @@ static void rebuild_rules(void) {
         }
     }
     backlog_recount();
+    rebuild_reads();
 }
 
 static void put(Deployment *deployment) {
@@ -131,6 +145,7 @@ static void inherit(Deployment *deployment, Deployment *old) {
     old->missed_key = NULL;
     deployment->refused_writes = old->refused_writes;
     deployment->failed = old->failed;
+    deployment->read_counts = old->read_counts;
 }
 
 /* -- Deploy and undeploy ------------------------------------------------------------------------------------------ */
@@ -692,7 +707,10 @@ void registry_free(void) {
     for (int i = 0; i < shard.count; i++) deployment_free(shard.deployments[i]);
     if (shard.deployments != NULL) RedisModule_Free(shard.deployments);
     if (shard.rules != NULL) RedisModule_Free(shard.rules);
+    if (shard.reads != NULL) RedisModule_Free(shard.reads);
     shard.deployments = NULL;
     shard.rules = NULL;
-    shard.count = shard.nrules = 0;
+    shard.reads = NULL;
+    shard.count = shard.nrules = shard.nreads = 0;
+    misses_rules_changed();
 }

@@ -85,6 +85,14 @@ static void add_worker(Text *out, const Deployment *deployment) {
                 worker->report != NULL ? worker->report : "null");
 }
 
+static void add_reads(Text *out, const Deployment *deployment) {
+    text_printf(out,
+                "      \"reads\": {\"misses\": %lld, \"loaded\": %lld, \"missing\": %lld, \"waiting\": %zu, "
+                "\"failed\": %lld},\n",
+                deployment->read_counts.misses, deployment->read_counts.loaded, deployment->read_counts.missing,
+                misses_waiting(deployment), deployment->read_counts.failed);
+}
+
 static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deployment) {
     unsigned long long entries, bytes;
     backlog_of(deployment, &entries, &bytes);
@@ -100,6 +108,7 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
         "\"on_full\": \"%s\", \"full\": %s},\n",
         entries, bytes, deployment->limit_entries, deployment->limit_bytes,
         deployment->refuse_when_full ? "refuse" : "grow", deployment->full ? "true" : "false");
+    if (deployment->nreads > 0) add_reads(out, deployment);
     add_worker(out, deployment);
     text_printf(out, "      \"targets\": [\n");
     add_targets(ctx, out, deployment);

@@ -79,10 +79,20 @@ static bool waits_in(Lane *lane, Slice key) {
            stream_id_compare(lane->buckets->all, lane->acked) > 0;
 }
 
+static bool covers(const Deployment *deployment, int db, Slice key) {
+    for (int i = 0; i < deployment->nrules; i++)
+        if (deployment->rules[i].db == db && template_matches(&deployment->rules[i].template, key)) return true;
+    return false;
+}
+
+/* A retired lane may hold changes of what older versions covered. */
 bool waiting_for(int db, Slice key) {
     if (capture_is_noted(db, key)) return true;
-    for (int i = 0; i < shard.count; i++)
-        for (int j = 0; j < shard.deployments[i]->lane_count; j++)
-            if (waits_in(shard.deployments[i]->lanes[j], key)) return true;
+    for (int i = 0; i < shard.count; i++) {
+        const Deployment *deployment = shard.deployments[i];
+        bool covered = covers(deployment, db, key);
+        for (int j = 0; j < deployment->lane_count; j++)
+            if ((covered || deployment->lanes[j]->retired) && waits_in(deployment->lanes[j], key)) return true;
+    }
     return false;
 }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 
 from tests.integration.module.driving import connect, module_server
+from tests.integration.module.reading import Client, Start, Worker
 from tests.servers import RedisServer
 
 
@@ -28,3 +30,21 @@ def client(shared_server: RedisServer) -> Iterator[redis.Redis]:
             found.execute_command("GEARSYNC.UNDEPLOY", name, "DISCARD")
         found.flushall()
         yield found
+
+
+@pytest.fixture
+def worker(shared_server: RedisServer, client: redis.Redis) -> Iterator[Worker]:
+    """The worker of the deployment ``people``, which the test plays."""
+    found = Worker(shared_server)
+    yield found
+    found.redis.close()
+
+
+@pytest.fixture
+def start(shared_server: RedisServer) -> Start:
+    """Starts a client of the server."""
+
+    def start_client(*words: Any, **options: Any) -> Client:
+        return Client(shared_server, *words, **options)
+
+    return start_client

@@ -54,6 +54,22 @@ class Function(NamedTuple):
         return [self.target, self.db, self.template, self.flush, *words, count, *(self.fields or ())]
 
 
+class Read(NamedTuple):
+    """One function of GEARSYNC.DEPLOY that reads through; times in ms."""
+
+    template: str = "person:{id}"
+    target: str = "t1"
+    db: int = 0
+    timeout: int = 20_000
+    missing: int = 60_000
+    refresh: int = 0
+    failure: str = "ERROR"
+
+    def arguments(self) -> list[str | int]:
+        """Return the function's part of the command."""
+        return [self.target, self.db, self.template, self.timeout, self.missing, self.refresh, self.failure]
+
+
 def server_version() -> tuple[int, ...]:
     """Return the version of the server under test; Valkey's own numbers."""
     return tuple(int(part) for part in version_of(find_redis_server()).split("."))
@@ -87,12 +103,16 @@ def deploy_arguments(
     worker: str = "EXTERNAL",
     payload: str = "{}",
     check: bool = False,
+    reads: Sequence[Read] = (),
 ) -> list[str | int]:
     """Return all arguments of one GEARSYNC.DEPLOY."""
     head: list[str | int] = [name, version, *(["CHECK"] if check else [])]
     head += ["LANES", lanes, "BACKLOG", *backlog, on_full, "WORKER", worker, "PAYLOAD", payload]
     head += ["TARGETS", len(targets), *targets, "FUNCTIONS", len(functions)]
-    return head + [each for function in functions for each in function.arguments()]
+    found = head + [each for function in functions for each in function.arguments()]
+    if reads:
+        found += ["READS", len(reads), *(each for read in reads for each in read.arguments())]
+    return found
 
 
 def deploy(client: redis.Redis, *functions: Function, **settings: Any) -> None:

@@ -20,6 +20,7 @@ from tests.integration.module.driving import (
     deploy_arguments,
     lanes,
     module_server,
+    server_version,
     status,
 )
 
@@ -356,6 +357,11 @@ INFO: dict[str, tuple[set[str], tuple[int, int, int]]] = {
     "RECAPTURE": ({"write"}, (1, -1, 1)),
     "PUT": ({"write"}, (0, 0, 0)),
     "WAITING": ({"readonly"}, (0, 0, 0)),
+    "MISSES": ({"readonly"}, (0, 0, 0)),
+    "LOADED": ({"write"}, (0, 0, 0)),
+    "UNREAD": ({"readonly"}, (0, 0, 0)),
+    "READ.AUTH": ({"readonly", "movablekeys"}, (0, 0, 0)),
+    **({"READ": ({"readonly", "no_auth", "movablekeys"}, (0, 0, 0))} if server_version() >= (7, 0) else {}),
     "WAIT": ({"readonly"}, (0, 0, 0)),
     "HEARTBEAT": ({"readonly", "fast"}, (0, 0, 0)),
     "EPOCH": ({"write", "admin"}, (0, 0, 0)),
