@@ -13,6 +13,7 @@ COMMANDS = (
     "server",
     "migrate",
     "check",
+    "triggers",
     "deploy",
     "undeploy",
     "status",

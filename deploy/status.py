@@ -10,6 +10,8 @@ from deploy.shards import Shards, errors_of
 
 #: A worker that has not reported for so long is taken for stuck.
 HEARTBEAT_LIMIT_MS = 15_000
+#: Changes of rows that wait for so long are worth a look.
+BEHIND_LIMIT_SECONDS = 60.0
 
 
 def fetch(shards: Shards) -> list[dict[str, Any]]:
@@ -82,6 +84,9 @@ def _of_worker(deployment: dict[str, Any]) -> list[str]:
     for name, target in _reported_targets(deployment).items():
         if target.get("state") == "waiting" and target.get("last_error"):
             problems.append(_sentence(f"target {name} waits: {target['last_error']}"))
+        behind = target.get("around", {}).get("behind_s", 0)
+        if behind >= BEHIND_LIMIT_SECONDS:
+            problems.append(f"rows that changed in target {name} wait for {behind:.0f} s to reach Redis.")
     return problems
 
 

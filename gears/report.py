@@ -25,6 +25,8 @@ class TargetReport:
         self.dead_letters = 0
         self.skipped = 0
         self.retries = 0
+        # Of a follower, if there is one: a dictionary that is replaced as a whole.
+        self.around: dict[str, Any] | None = None
 
     def claimed(self, lane: str) -> None:
         """Note that the database has given the lane to this worker."""
@@ -73,7 +75,9 @@ class TargetReport:
             since = time.time() - WINDOW_SECONDS
             lags = sorted(lag for at, lag in self._lags if at >= since)
             state, error = self._state()
+            around = {} if self.around is None else {"around": self.around}
             return {
+                **around,
                 "applied": self.applied,
                 "dead_letters": self.dead_letters,
                 "skipped": self.skipped,

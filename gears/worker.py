@@ -27,11 +27,13 @@ from typing import Any
 import redis
 
 import connectors
-from connectors import Connector, TargetError
+from connectors import Connector, ConnectorError, TargetError
 from gears import lanes, requirements
 from gears.backoff import Backoff
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
+from gears.follower import Follower
+from gears.following import functions_of
 from gears.functions import Transform
 from gears.lanes import Lane, Lanes
 from gears.report import Report, TargetReport
@@ -66,6 +68,7 @@ class Worker:
         self._report = Report(self._id, 0)
         self._shared: Shared | None = None
         self._runners: list[LaneRunner] = []
+        self._followers: list[Follower] = []
         self._lanes: Lanes | None = None
         self._targets: dict[str, TargetReport] = {}
         self.asked_to_stop = False
@@ -102,23 +105,46 @@ class Worker:
             shared.stop.set()
         log.info("deployment %s version %d: working", deployment.name, deployment.version)
         self._report.set_state("running")
+        self._follow(shared)
         self._work(shared)
         return self._end(shared)
 
+    def _follow(self, shared: Shared) -> None:
+        for name, report in self._targets.items():
+            if functions_of(shared.deployment, name):
+                self._followers.append(Follower(shared, name, report))
+                self._followers[-1].start()
+
     def _end(self, shared: Shared) -> int:
-        for runner in self._runners:
-            runner.halt()
+        threads: list[LaneRunner | Follower] = [*self._runners, *self._followers]
+        for each in threads:
+            each.halt()
         deadline = time.monotonic() + STOP_SECONDS
-        for runner in self._runners:
-            runner.thread.join(max(0.0, deadline - time.monotonic()))
+        for each in threads:
+            each.thread.join(max(0.0, deadline - time.monotonic()))
         if any(runner.thread.is_alive() for runner in self._runners):
             log.warning("the database does not answer: the batch in flight is rolled back")
+        if self._followers:
+            self._forget_followers()
         if shared.fenced:
             log.error("fenced: %s", shared.fenced)
             self._report.set_state("fenced", shared.fenced)
             self._beat_once()
             return EXIT_FENCED
         return EXIT_FAILED if self._failed else EXIT_STOPPED
+
+    def _forget_followers(self) -> None:
+        """When the deployment is undeployed, nothing is kept in the databases for its followers."""
+        try:
+            with lanes.connect(self._url) as client:
+                status = json.loads(client.execute_command("GEARSYNC.STATUS"))
+            states = {each["name"]: each["state"] for each in status["deployments"]}
+            if status["role"] != "primary" or states.get(self._name, "draining") != "draining":
+                return
+            for each in self._followers:
+                each.forget()
+        except (redis.RedisError, ConnectorError) as error:
+            log.warning("the outbox is kept for this worker for a week: %s", error)
 
     def _patiently(self, act: Callable[[], Any]) -> Any:
         """Do something with Redis, again and again while Redis is away."""
@@ -277,6 +303,9 @@ class Worker:
                 self._refused_since = None
                 if pulse.state == "stop":
                     self.stop("the deployment is gone from this server, or it is a replica now")
+                elif pulse.state == "drain":
+                    for each in self._followers:
+                        each.halt()
                 elif pulse.version != self._report.version:
                     self.stop(f"version {pulse.version} replaces version {self._report.version}")
                 elif self._lanes is not None and self._differs(lanes.fetch_lanes(client, self._name)):

@@ -48,17 +48,21 @@ class Followers:
             connection.execute(sa.delete(self._table).where(self._table.c.name == name))
             connection.execute(sa.insert(self._table).values(values))
 
-    def release(self, name: str, position: str, horizon: int) -> bool:
-        """Note that a follower lives, and needs nothing below ``horizon``; False: it has lost its place."""
+    def touch(self, name: str) -> bool:
+        """Note that a follower lives; False: it was let go of."""
         table = self._table
-        further = sa.case((table.c.horizon > horizon, table.c.horizon), else_=horizon)
-        update = sa.update(table).where(table.c.name == name, table.c.horizon.is_not(None))
-        values = {"position": position, "horizon": further, "seen_at": int(time.time())}
+        this = sa.and_(table.c.name == name, table.c.horizon.is_not(None))
         with self._connector.transaction() as connection:
-            # MySQL counts rows that stay as they are as none; a time of day may be the same for a second.
-            connection.execute(update.values(values))
-            found = sa.select(table.c.name).where(table.c.name == name, table.c.horizon.is_not(None))
-            return connection.execute(found).first() is not None
+            connection.execute(sa.update(table).where(this).values(seen_at=int(time.time())))
+            # MySQL counts rows that stay as they are as none.
+            return connection.execute(sa.select(table.c.name).where(this)).first() is not None
+
+    def release(self, name: str, position: str, horizon: int) -> None:
+        """Note that a follower needs nothing before ``position`` and ``horizon``; it never goes back."""
+        table = self._table
+        ahead = sa.and_(table.c.name == name, table.c.horizon < horizon)
+        with self._connector.transaction() as connection:
+            connection.execute(sa.update(table).where(ahead).values(position=position, horizon=horizon))
 
     def cover(self, name: str, functions: str) -> None:
         """Remember which functions a follower follows."""

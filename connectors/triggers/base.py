@@ -25,6 +25,8 @@ class Triggers:
     """
 
     separator = ";"
+    #: Who may write to a table sees its triggers.
+    are_seen_by_all = True
 
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
@@ -72,6 +74,12 @@ class Triggers:
             for table in tables:
                 made += self.create_statements(connection, table)
             return made
+
+    def names_of(self, names: Sequence[str]) -> list[str]:
+        """Return those tables that have triggers of ours."""
+        with self._connector.transaction() as connection:
+            followed = set(self.followed(connection))
+            return [name for name in names if name in followed]
 
     def drops(self, names: Sequence[str]) -> list[str]:
         """Return what takes the triggers of the tables away, and the outbox if no other table needs it."""

@@ -29,6 +29,7 @@ class MySQLTriggers(Triggers):
     """Those of MySQL and MariaDB."""
 
     separator = "//"
+    are_seen_by_all = False
 
     def quote(self, name: str) -> str:
         return "`" + name.replace("`", "``") + "`"

@@ -136,11 +136,10 @@ END"""
     def _key(self, table: Table, row: str) -> str:
         parts = []
         for name in table.primary_key:
-            column = f"{row}.{self.quote(name)}"
-            bytes_ = (
-                column if table.columns[name].type_text == "bytea" else f"convert_to({column}::text, 'UTF8')"
-            )
-            parts.append(f"encode({bytes_}, 'hex')")
+            column = table.columns[name].text.select.format(f"{row}.{self.quote(name)}")
+            if table.columns[name].type_text != "bytea":
+                column = f"convert_to(({column})::text, 'UTF8')"
+            parts.append(f"encode({column}, 'hex')")
         return " || ',' || ".join(parts)
 
     def _function(self, connection: Connection, name: str) -> str:

@@ -10,9 +10,11 @@ import sqlalchemy.exc
 from sqlalchemy.engine import URL
 
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
+from deploy.checks import triggers
 from deploy.checks.findings import Findings
 from gears.deployment import Deployment
 from gears.functions import Function
+from gears.patterns import Around
 
 
 def check(deployment: Deployment, place: str, findings: Findings) -> None:
@@ -26,7 +28,7 @@ def check(deployment: Deployment, place: str, findings: Findings) -> None:
         try:
             connector = connect(url, target.schema)
             for function in functions:
-                _check_function(connector, url, function, findings)
+                _check_function(connector, url, function, place, findings)
         except ConnectorError as error:
             findings.mistake(f"the database can't be asked: {error}", option=f"target {name}", place=place)
         finally:
@@ -58,7 +60,9 @@ def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
     return url
 
 
-def _check_function(connector: Connector, url: URL, function: Function, findings: Findings) -> None:
+def _check_function(
+    connector: Connector, url: URL, function: Function, place: str, findings: Findings
+) -> None:
     name = function.mapping.table
     try:
         table = connector.table(name)
@@ -68,7 +72,10 @@ def _check_function(connector: Connector, url: URL, function: Function, findings
         return
     _check_primary_key(function, table, findings)
     _check_columns(function, table, findings)
-    _check_left_out(function, table, findings)
+    if function.captures:
+        _check_left_out(function, table, findings)
+    if function.kind == Around.kind:
+        triggers.check(function, connector, table, place, findings)
     for warning in table.warnings:
         findings.warn(warning, function, "table")
 

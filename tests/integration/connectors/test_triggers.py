@@ -265,12 +265,13 @@ def test_followers_prune_what_all_have_passed(database: Database) -> None:
     database.sql("INSERT INTO persons VALUES (1, 'x'), (2, 'y')")
     database.sql("INSERT INTO persons VALUES (3, 'z')")
     all_of(outbox)
-    assert followers.release("one", outbox.position, outbox.horizon(outbox.position))
+    followers.release("one", outbox.position, outbox.horizon(outbox.position))
+    assert followers.touch("one")
     lowest = followers.lowest()
     assert lowest is not None
     outbox.prune(lowest, 1000)
     assert database.sql("SELECT count(*) FROM gearsync_outbox") == [(3,)]
-    assert followers.release("two", outbox.position, outbox.horizon(outbox.position))
+    followers.release("two", outbox.position, outbox.horizon(outbox.position))
     lowest = followers.lowest()
     assert lowest is not None
     assert outbox.prune(lowest, 1) == 1
@@ -279,7 +280,7 @@ def test_followers_prune_what_all_have_passed(database: Database) -> None:
     left = 0 if database.backend == "postgresql" else 1
     assert database.sql("SELECT count(*) FROM gearsync_outbox") == [(left,)]
     # A position never holds back more than it did.
-    assert followers.release("one", start, outbox.horizon(start))
+    followers.release("one", start, outbox.horizon(start))
     assert followers.lowest() == lowest
 
 
@@ -295,7 +296,9 @@ def test_a_follower_that_is_away_for_long_is_let_go(database: Database) -> None:
     assert followers.lowest() == 7
     found = followers.find("one")
     assert found is not None and found.horizon is None
-    assert not followers.release("one", outbox.now(), 9)
+    assert not followers.touch("one")
+    followers.release("one", outbox.now(), 9)
+    assert followers.lowest() == 7
     followers.forget("two")
     assert followers.lowest() is None
 
