@@ -190,7 +190,7 @@ class Following:
             self._read()
         self._sweep()
         self._place.write(self._progress.position)
-        if not (self._full or open_ones or self._sweeps):
+        if not (self._full or self._sweeps or self._progress.open):
             self._settled = time.monotonic()
         if time.monotonic() - self._released > RELEASE_SECONDS:
             self._release()
@@ -239,13 +239,14 @@ class Following:
         self._again_seconds = min(MOST_AGAIN_SECONDS, self._again_seconds * 2) if stuck else AGAIN_SECONDS
 
     def _sweep(self) -> None:
-        if not self._sweeps:
-            if self._uncovered:
-                covered = [fingerprint(keys.function) for keys in self._keys.values()]
-                self._followers.cover(self._place.name, json.dumps({"covered": covered, "lost": False}))
-                self._uncovered = False
-            return
-        sweep = self._sweeps[0]
+        if self._sweeps:
+            self._sweep_on(self._sweeps[0])
+        if self._uncovered and not self._sweeps:
+            covered = [fingerprint(keys.function) for keys in self._keys.values()]
+            self._followers.cover(self._place.name, json.dumps({"covered": covered, "lost": False}))
+            self._uncovered = False
+
+    def _sweep_on(self, sweep: Sweep) -> None:
         if not sweep.done:
             left = self._bring(sweep.function.name, sweep.step(self._client))
             self._progress.pass_by(self._outbox.position, left)
