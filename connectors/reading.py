@@ -88,7 +88,16 @@ class Reading:
                 rows = connection.execute(statement.where(*conditions)).all()
         except Refused as error:
             raise SchemaMismatch(f"the rows of {name} can't be read: {error}") from error
-        return [_encoded(wanted, row) for row in rows]
+        return _all_encoded(wanted, rows)
+
+    def count(self, name: str, where: str = "") -> int:
+        """Return the number of rows that ``scan`` comes to. Raises Unavailable, or SchemaMismatch."""
+        table = self.table(name)
+        statement = sa.select(sa.func.count()).select_from(self._source_of(table))
+        if where:
+            statement = statement.where(sa.literal_column(f"({where}\n)"))
+        with self._reading() as connection:
+            return int(connection.execute(statement).scalar_one())
 
     def check_where(self, name: str, where: str) -> str:
         """Return what is wrong with ``where`` as one expression on the rows of a table; empty: nothing.
@@ -223,6 +232,15 @@ def _columns_of(table: Table, names: Sequence[str]) -> list[Column]:
     if missing:
         raise SchemaMismatch(f"the table {table.name} has no column {', '.join(missing)}")
     return [table.columns[name] for name in names]
+
+
+def _all_encoded(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> list[Row]:
+    """Do as ``_encoded`` for many rows, a column at a time."""
+    made = [
+        [None if value is None else encode(value) for value in values]
+        for encode, values in zip([column.text.encode for column in columns], zip(*rows))
+    ]
+    return list(zip(*made))
 
 
 def _encoded(columns: Sequence[Column], values: Sequence[Any]) -> Row:

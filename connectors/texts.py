@@ -24,10 +24,10 @@ _TRUTH = {"true": b"1", "false": b"0"}
 
 def plain(value: Any) -> bytes:
     """Return any value that a driver gives as a text; bytes stay as they are."""
+    if isinstance(value, str):
+        return value.encode()
     if isinstance(value, bytes):
         return value
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
     if isinstance(value, int):
         # Also true and false.
         return b"%d" % value
@@ -41,8 +41,8 @@ def plain(value: Any) -> bytes:
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
-    return str(value).encode("utf-8", "surrogateescape")
+        return json.dumps(value).encode()
+    return str(value).encode()
 
 
 def truth(value: Any) -> bytes:

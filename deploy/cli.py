@@ -18,6 +18,7 @@ COMMANDS = (
     "undeploy",
     "status",
     "wait",
+    "load",
     "deadletters",
     "requirements",
     "worker",

@@ -22,6 +22,7 @@ class RowReader:
         self._connector = connector
         self._template = function.mapping.keys
         table = table_of(function, connector)
+        self.key_columns = table.primary_key
         names = function.mapping.primary_key
         self._key_order = tuple(
             (names.index(name), table.columns[name].convert) for name in table.primary_key
@@ -57,6 +58,10 @@ class RowReader:
             place = tuple(convert(text) for text, (_, convert) in zip(after, self._key_order))
         rows = self._connector.scan(table, self._columns, place, where, most)
         return [(tuple(text or b"" for text in row[:width]), self._image(row[width:])) for row in rows]
+
+    def count(self, where: str) -> int:
+        """Return the number of rows. Raises Unavailable, or SchemaMismatch."""
+        return self._connector.count(self.function.mapping.table, where)
 
     def key_of(self, values: Sequence[bytes]) -> bytes:
         """Return the Redis key of a row, of the texts of its primary key in the table's order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,10 @@ class Deployed:
     version: int
     state: str
     payload: str
+
+
+#: A key and the fields of its hash.
+Row = tuple[bytes, Mapping[bytes, bytes]]
 
 
 class Host(abc.ABC):
@@ -88,6 +92,14 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def captured(self, reply: Any) -> int:
         """Return the number of changes that such a command has made."""
+
+    @abc.abstractmethod
+    def put(self, deployment: str, db: int, ttl_ms: int, rows: Sequence[Row]) -> int:
+        """Set the hashes of rows whose key is not there, captured by nobody; return how many were set.
+
+        ``ttl_ms`` 0: they live for ever. Left alone is also a key of which a change waits, and one of a slot
+        that is another shard's. A refusal comes for no rows at all as well.
+        """
 
     @abc.abstractmethod
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:

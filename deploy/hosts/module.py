@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
-from deploy.hosts.base import Deployed, Host
+from deploy.hosts.base import Deployed, Host, Row
 from deploy.hosts.replies import text
 from gears.deployment import Deployment
 
@@ -58,6 +58,15 @@ class ModuleHost(Host):
 
     def captured(self, reply: Any) -> int:
         return int(reply)
+
+    def put(self, deployment: str, db: int, ttl_ms: int, rows: Sequence[Row]) -> int:
+        words: list[Any] = []
+        for key, fields in rows:
+            words += (key, len(fields))
+            for pair in fields.items():
+                words += pair
+        command = "GEARSYNC.PUT", deployment, db, "ABSENT", ttl_ms, len(rows)
+        return int(self.client.execute_command(*command, *words))
 
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
         scope = [] if deployment is None else ["DEPLOYMENT", deployment]

@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
 
 from deploy.hosts import drivers, redisgears_status, sessions
-from deploy.hosts.base import Deployed, Host
+from deploy.hosts.base import Deployed, Host, Row
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
@@ -158,6 +158,12 @@ class RedisGearsHost(Host):
 
     def captured(self, reply: Any) -> int:
         return int(reply[0])
+
+    def put(self, deployment: str, db: int, ttl_ms: int, rows: Sequence[Row]) -> int:
+        raise redis.ResponseError(
+            "RedisGears captures every write as a change, so that rows can't be loaded beside it; "
+            "gearsync load needs the gearsync module"
+        )
 
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
         # Which changes are of one key is not known here: all of the deployment is waited for.

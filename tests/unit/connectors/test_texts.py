@@ -31,7 +31,7 @@ from connectors import texts, times, types
         (texts.plain, datetime.date(2024, 1, 2), b"2024-01-02"),
         (texts.plain, datetime.time(3, 4, 5, 500000), b"03:04:05.500000"),
         (texts.plain, uuid.UUID(int=1), b"00000000-0000-0000-0000-000000000001"),
-        (texts.plain, {"a": "ä"}, '{"a": "ä"}'.encode()),
+        (texts.plain, {"a": "ä"}, b'{"a": "\\u00e4"}'),
         (texts.truth, "true", b"1"),
         (texts.truth, "false", b"0"),
         (texts.timestamp, "2024-01-02 03:04:05.5", b"2024-01-02T03:04:05.500000"),

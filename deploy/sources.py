@@ -1,0 +1,104 @@
+"""Which function a load is of, and whether Redis has it as the file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.engine import URL
+
+from connectors import Target, TargetError
+from deploy.output import CommandError
+from deploy.shards import Shards, errors_of
+from gears import config
+from gears.deployment import Deployment
+from gears.errors import DeclarationError
+from gears.functions import Function
+from gears.patterns import Around, Reading
+
+
+@dataclass(frozen=True)
+class Source:
+    """The function whose rows are loaded, and the database that has them."""
+
+    deployment: Deployment
+    function: Function
+    target: Target
+    url: URL = field(repr=False)
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long its hashes live, in milliseconds; 0: for ever."""
+        pattern = self.function.pattern
+        return pattern.ttl * 1000 if isinstance(pattern, (Reading, Around)) else 0
+
+    def scope(self, where: str) -> dict[str, Any]:
+        """Return what tells one load of the function from another, as JSON can hold it."""
+        return {**_mapped(self.function), "target": self.target.reference, "where": where}
+
+
+def choose(file: str, name: str | None, function: str | None) -> Source:
+    """Return the function of ``file`` that is named, or else the only one that can be meant.
+
+    That is the only read-through function, or the only function with columns. Raises CommandError.
+    """
+    try:
+        deployment = config.load(file, name)
+    except DeclarationError as error:
+        raise CommandError(str(error), f"gearsync check {file}.") from error
+    chosen = _chosen(deployment, function)
+    if chosen.transform_name is not None:
+        raise CommandError(
+            f"the function {chosen.name} has a transform, and there is no way back from what that made.",
+            "load by a function without one, such as ReadThrough.",
+        )
+    target = deployment.targets[chosen.target_name]
+    try:
+        return Source(deployment, chosen, target, target.resolve())
+    except TargetError as error:
+        raise CommandError(f"{error}.") from error
+
+
+def _chosen(deployment: Deployment, name: str | None) -> Function:
+    loadable = [each for each in deployment.functions if each.mapping.columns]
+    if name is not None:
+        loadable = [each for each in loadable if each.name == name]
+    elif any(isinstance(each.pattern, Reading) for each in loadable):
+        loadable = [each for each in loadable if isinstance(each.pattern, Reading)]
+    if len(loadable) == 1:
+        return loadable[0]
+    names = ", ".join(each.name for each in deployment.functions if each.mapping.columns)
+    if name is not None:
+        raise CommandError(f"there is no function {name} with columns.", f"one of {names}." if names else "")
+    if not loadable:
+        raise CommandError("no function has columns, so that there is nothing to make hashes of.")
+    raise CommandError("several functions could be meant.", f"say which, by --function: {names}.")
+
+
+def require_deployed(shards: Shards, source: Source) -> None:
+    """See that each shard has the function as the file says. Raises CommandError."""
+    name, function = source.deployment.name, source.function
+    for shard in shards.shards:
+        with errors_of(shard.address):
+            deployed = shard.host.deployments().get(name)
+        if deployed is None or deployed.state != "active":
+            raise CommandError(
+                f"{shard.address} has no active deployment {name}.", "deploy it: gearsync deploy FILE."
+            )
+        there = {each.name: each for each in Deployment.from_payload(deployed.payload).functions}
+        if function.name not in there or _mapped(there[function.name]) != _mapped(function):
+            raise CommandError(
+                f"{shard.address} has version {deployed.version} of {name}, in which {function.name} is "
+                "not what the file says.",
+                "deploy the file first: gearsync deploy FILE.",
+            )
+
+
+def _mapped(function: Function) -> dict[str, Any]:
+    mapping = function.mapping
+    return {
+        "keys": mapping.keys.text,
+        "table": mapping.table,
+        "columns": dict(mapping.columns),
+        "db": mapping.db,
+    }
