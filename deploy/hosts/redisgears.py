@@ -22,7 +22,7 @@ from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 from deploy.hosts.sessions import Session
 from gears.deployment import Deployment
 from gears.errors import PayloadError
-from gears.patterns import Behind
+from gears.patterns import Behind, Reading
 from gears.redisgears import script
 from gears.redisgears.names import DEAD, LANE, LATE, dead_of, family, session
 from gears.redisgears.servers import WRONG_SLOTS, files_wrongly
@@ -85,8 +85,12 @@ class RedisGearsHost(Host):
         if files_wrongly(text(self.client.info("server")["redis_version"]), self._is_in_cluster()):
             problems.append(f"RedisGears can't capture here: {WRONG_SLOTS}")
         for function in deployment.functions:
-            if function.kind != Behind.kind:
+            if not isinstance(function.pattern, (Behind, Reading)):
                 problems.append(f"{function.name}: {function.kind} functions need the module")
+            if isinstance(function.pattern, Reading) and function.pattern.refresh_ahead:
+                problems.append(
+                    f"{function.name}: refresh_ahead needs the module; RedisGears sees no read of a key"
+                )
             if function.mapping.db:
                 problems.append(f"{function.name}: RedisGears works in database 0 alone, not in db")
             if function.mapping.on_flush == "delete":

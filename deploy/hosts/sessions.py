@@ -12,7 +12,7 @@ import redis
 from deploy.hosts.replies import as_dict, last_line, text
 from gears.deployment import Deployment
 from gears.redisgears.names import lane_prefix, late_prefix, session
-from gears.redisgears.script import has_operations, prefixes
+from gears.redisgears.script import captured_targets, has_operations, prefixes
 
 PREFIX = session("")
 _VERSION = re.compile(r", version (\d+)$")
@@ -25,7 +25,10 @@ def describe(deployment: Deployment) -> str:
 
 @dataclass(frozen=True)
 class Reader:
-    """A registration; ``kind`` is KeysReader, StreamReader or CommandReader, ``place`` what it is for."""
+    """A registration; ``kind`` is KeysReader, StreamReader or CommandReader, ``place`` what it is for.
+
+    ``reads``: it is a KeysReader for keys that are missed.
+    """
 
     id: str
     kind: str
@@ -33,6 +36,7 @@ class Reader:
     failures: int
     last_error: str
     is_well: bool
+    reads: bool = False
 
     @property
     def target(self) -> str:
@@ -60,25 +64,33 @@ class Session:
     @property
     def capture_failures(self) -> int:
         """How many events RedisGears could not bring to capture at all."""
-        return sum(each.failures for each in self.of("KeysReader"))
+        return sum(each.failures for each in self.of("KeysReader") if not each.reads)
 
     @property
     def capture_error(self) -> str:
         """Why, the last time; empty: none is known."""
-        return next((each.last_error for each in self.of("KeysReader") if each.last_error), "")
+        failed = (each for each in self.of("KeysReader") if each.last_error and not each.reads)
+        return next((each.last_error for each in failed), "")
 
     def missing(self, deployment: Deployment) -> Iterator[str]:
         """Say which registrations somebody has taken away that the deployment needs."""
-        captured = {each.place for each in self.of("KeysReader")}
-        for prefix in prefixes(deployment) if captured else ():
-            if prefix + "*" not in captured:
-                yield f"writes to keys that begin with {prefix} are not captured: their KeysReader is gone"
+        if self.is_active:
+            yield from self._missing_keys(deployment)
         read = {each.place for each in self.of("StreamReader")}
-        for target in deployment.targets:
+        for target in captured_targets(deployment):
             if lane_prefix(deployment.name, target) + "*" not in read:
                 yield f"nothing is brought to {target}: its StreamReader is gone"
         if has_operations(deployment) and late_prefix(deployment.name) + "*" not in read:
             yield "what operations do does not reach the AOF and the replicas: their StreamReader is gone"
+
+    def _missing_keys(self, deployment: Deployment) -> Iterator[str]:
+        there = {(each.place, each.reads) for each in self.of("KeysReader")}
+        for prefix in prefixes(deployment.capturing):
+            if (prefix + "*", False) not in there:
+                yield f"writes to keys that begin with {prefix} are not captured: their KeysReader is gone"
+        for prefix in prefixes(deployment.reading):
+            if (prefix + "*", True) not in there:
+                yield f"rows of keys that begin with {prefix} are not loaded: their KeysReader is gone"
 
 
 def find(client: redis.Redis) -> dict[str, Session]:
@@ -104,6 +116,7 @@ def _reader(registration: dict[str, Any]) -> Reader:
         id=text(registration["id"]),
         kind=text(registration["reader"]),
         place=place,
+        reads=bool(arguments.get("hookCommands")),
         failures=int(data["numFailures"]) + int(data["numAborted"]),
         last_error="" if data["lastError"] is None else last_line(text(data["lastError"])),
         is_well=text(data.get("status", b"OK")) == "OK",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redisgears
@@ -11,11 +13,59 @@ from gears.commands import Commands
 
 execute = redisgears.executeCommand
 atomic = redisgears.atomicCtx
+RETURN_SECONDS = 0.0002
+"""How long to leave a step to itself that has made a future."""
+
+future = redisgears.gearsFutureCtx
+override_reply = redisgears.overrideReply
 
 
 def log(text: str, level: str = "notice") -> None:
     """Write a line into the server's log."""
     redisgears.log(f"gearsync: {text}", level=level)
+
+
+def start_thread(work: Callable[[], None]) -> None:
+    """Run ``work`` in a thread that may use Redis.
+
+    One that RedisGears does not know would wait for Redis' lock with the interpreter in its hands, for which
+    Redis may wait.
+    """
+
+    def run() -> None:
+        redisgears.registerGearsThread()
+        work()
+
+    threading.Thread(target=run, daemon=True).start()
+
+
+def command_of_client() -> list[str] | None:
+    """Return the command whose client waits for this execution; None: nobody does.
+
+    Raises SystemError when it is not all UTF-8: RedisGears can't show it.
+    """
+    try:
+        # RedisGears lets go of what stands in MULTI before it lets go of Redis' lock.
+        with atomic():
+            found: list[str] = redisgears.getCommand()
+            return found
+    except redisgears.GearsError as error:
+        if "command ctx" in str(error):
+            return None
+        raise
+
+
+def resume(waiting: Any, value: Any) -> None:
+    """Let an execution go on with ``value`` in place of its future."""
+    while True:
+        try:
+            waiting.continueRun(value)
+            return
+        except redisgears.GearsError as error:
+            # The step that has made it is about to return it.
+            if "returned from the callback" not in str(error):
+                raise
+        time.sleep(RETURN_SECONDS)
 
 
 def as_bytes(value: Any) -> bytes:

@@ -6,7 +6,8 @@ from typing import Any
 
 
 def readers(family: str, name: str, payload: str, packed: str) -> Any:
-    """Return what the registrations call: on_event, on_batch, on_marks, on_command and on_registered.
+    """Return what the registrations call: on_event, on_batch, on_marks, on_command, on_registered,
+    on_miss and on_loaded.
 
     ``name`` is that of this version in ``sys.modules``, ``family`` what the names of all versions of the
     deployment begin with; ``packed`` holds the packages. All of it stands in closures, because RedisGears
@@ -86,6 +87,16 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
         for each in [each for each in sys.modules if each.startswith(family) and each != name]:
             sys.modules.pop(each).runtime.close()
 
+    def on_miss(record: Any) -> Any:
+        """Of KeysReader, in a thread of RedisGears, for a client that waits."""
+        return runtime().reads.on_miss(record["key"])
+
+    def on_loaded(reply: Any) -> bool:
+        """Behind on_miss, in a thread of RedisGears: None, or what answers the client."""
+        if reply is not None:
+            reply()
+        return False
+
     # A shard that can't load it refuses the script, with the reason, before anything is registered.
     runtime()
-    return on_event, on_batch, on_marks, on_command, on_registered
+    return on_event, on_batch, on_marks, on_command, on_registered, on_miss, on_loaded

@@ -9,12 +9,14 @@ import time
 from itertools import chain
 from time import monotonic
 from typing import Any
+from zlib import crc32
 
 from gears import change as changes
 from gears.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
 from gears.redisgears.names import NOT_TEXT, dead_of
 from gears.redisgears.shard import Shard
+from gears.redisgears.written import BUCKETS, Written
 
 OWN_KEYS = b"gearsync:"
 LOOK_SECONDS = 0.001
@@ -39,7 +41,7 @@ class Group:
 
     def __init__(self, deployment: Deployment, target: str) -> None:
         self.target = target
-        functions = [each for each in deployment.functions if each.target_name == target]
+        functions = [each for each in deployment.capturing if each.target_name == target]
         self._matches = [each.mapping.keys.match for each in functions]
         self.operations = any(each.mapping.operations for each in functions)
         fields: dict[str, None] = {}
@@ -51,6 +53,8 @@ class Group:
         self.fields = None if whole else tuple(fields)
         self.lane = ""
         """Its stream on this shard, as the shard is now."""
+        self.marks: list[str | None] = []
+        """Where the last change of each group of keys is noted (written.py)."""
 
     def covers(self, key: bytes) -> bool:
         """Whether a function of the target covers the key."""
@@ -58,6 +62,11 @@ class Group:
             if match(key) is not None:
                 return True
         return False
+
+    def append(self, key: Any, *pairs: Any) -> None:
+        """Append a change of a key to the lane."""
+        name = key.encode() if type(key) is str else key
+        self.marks[crc32(name) % BUCKETS] = execute("XADD", self.lane, "*", "k", key, *pairs)
 
     def image(self, key: Any) -> list[Any] | None:
         """Return the captured fields and values of a key, flat; None: it is no hash."""
@@ -84,7 +93,10 @@ class Capture:
     def __init__(self, deployment: Deployment, shard: Shard) -> None:
         self._deployment = deployment
         self._shard = shard
-        self._groups = [Group(deployment, target) for target in deployment.targets]
+        targets = dict.fromkeys(each.target_name for each in deployment.capturing)
+        self._groups = [Group(deployment, target) for target in targets]
+        self._written = Written()
+        self._quiet = self._written.quiet
         self._looked = 0.0
         self._metas: dict[bytes, str] = {}
         self.captured = 0
@@ -94,6 +106,8 @@ class Capture:
 
     def on_event(self, record: dict[str, Any]) -> bool:
         """Capture what an event of RedisGears says of its key; False: there is nothing to go on with."""
+        if self._quiet[0]:
+            return False
         key, event = record["key"], record["event"]
         try:
             self.refresh()
@@ -140,9 +154,9 @@ class Capture:
             if group.fields is None and not all(type(name) is str for name in image[::2]):
                 label = NOT_TEXT
                 image[::2] = [as_bytes(name).decode("latin-1") for name in image[::2]]
-            execute("XADD", group.lane, "*", "k", key, label, self._metas[op], *image)
+            group.append(key, label, self._metas[op], *image)
         elif gone:
-            execute("XADD", group.lane, "*", "k", key, "m", self._metas[gone])
+            group.append(key, "m", self._metas[gone])
         else:
             return
         self.captured += 1
@@ -152,6 +166,7 @@ class Capture:
         self._shard.refresh()
         for group in self._groups:
             group.lane = self._shard.lane(self._deployment.name, group.target)
+            group.marks = self._written.marks(group.lane, self._shard.epoch)
         self._metas = {op: f"{op.decode()}{self._shard.epoch:x}" for op in _WRITTEN}
         self._looked = monotonic()
 

@@ -15,7 +15,7 @@ from typing import Any
 from gears import deadletters, failpoints
 from gears.acknowledgments import Acknowledgment
 from gears.deadletters import Letter
-from gears.redisgears.api import GearsCommands, execute, log
+from gears.redisgears.api import GearsCommands, execute, log, start_thread
 from gears.redisgears.names import dead_of
 from gears.redisgears.process import Process, ProcessEnded, Sources
 from gears.redisgears.shard import Shard
@@ -64,7 +64,7 @@ class Drain:
     def open(self, stream: str, epoch: int) -> None:
         """Connect to the database and claim a lane in the background, unless that is done already."""
         if self.report["state"] != "running" and not self._busy.locked():
-            threading.Thread(target=self._try, args=(stream, epoch), daemon=True).start()
+            start_thread(lambda: self._try(stream, epoch))
 
     def on_batch(self, stream: str) -> None:
         """Bring to SQL what RedisGears has handed out of a stream. Raises Failed."""

@@ -1,4 +1,4 @@
-"""The events after which a key may be another hash, or none."""
+"""The events after which a key may be another hash, or none; and the commands that read one."""
 
 from __future__ import annotations
 
@@ -9,3 +9,10 @@ EVENTS = (
     *("sunionstore", "sinterstore", "sdiffstore", "zunionstore", "zinterstore", "zdiffstore", "zrangestore"),
     *("sortstore", "georadiusstore", "geosearchstore"),
 )
+
+MISS = "keymiss"
+READS = (
+    *("hget", "hmget", "hgetall", "hexists", "hlen", "hstrlen", "hkeys", "hvals", "hrandfield"),
+    *("exists", "type"),
+)
+"""The commands that load a row."""

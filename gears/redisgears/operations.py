@@ -8,8 +8,6 @@ is done so that it counts for them too. After a crash or a promotion the mark is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from gears import change as changes
@@ -37,10 +35,9 @@ class OperatingCapture(Capture):
     def __init__(self, deployment: Deployment, shard: Shard) -> None:
         super().__init__(deployment, shard)
         self._late = ""
-        self._is_quiet = False
 
     def on_event(self, record: dict[str, Any]) -> bool:
-        if self._is_quiet:
+        if self._quiet[0]:
             return False
         key, event = record["key"], record["event"]
         if event not in WRITES and event not in ARRIVALS:
@@ -78,7 +75,7 @@ class OperatingCapture(Capture):
     def _append_plain(self, group: Group, key: Any, kind: bytes, event: str) -> None:
         """For functions without operations a key was written, or deleted."""
         if kind in DELETING:
-            execute("XADD", group.lane, "*", "k", key, "m", self._metas[changes.DELETED])
+            group.append(key, "m", self._metas[changes.DELETED])
             self.captured += 1
         else:
             # Without the field there may be no hash: then there was none before.
@@ -99,7 +96,7 @@ class OperatingCapture(Capture):
             # The operation was all that the hash held.
             return False
         meta = b"%s%x" % (op, self._shard.epoch) + (b":" + text if text else b"")
-        execute("XADD", group.lane, "*", "k", key, "m", meta, *image)
+        group.append(key, "m", meta, *image)
         self.captured += 1
         return True
 
@@ -111,18 +108,9 @@ class OperatingCapture(Capture):
         if not pending[0]:
             return
         for entry_id, pairs in execute("XRANGE", stream, pending[1], pending[2]):
-            with atomic(), self._quiet():
+            with atomic(), self._written.quietly():
                 _settle(pairs[1], pairs[3])
                 trim(stream, entry_id)
-
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        """Capture nothing of what is done here; nobody else works while Redis is locked."""
-        self._is_quiet = True
-        try:
-            yield
-        finally:
-            self._is_quiet = False
 
     def _look(self) -> None:
         super()._look()

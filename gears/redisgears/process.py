@@ -1,4 +1,4 @@
-"""Starts the process that writes to a database (child.py), and talks with it."""
+"""Starts the processes that work with a database, and talks with them: child.py writes, reader.py reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sources = Mapping[str, Any]
 """Whether a module is a package, and its text, by its name."""
 
 LOADER = """
-import importlib.util, marshal, os, struct, sys, traceback
+import importlib, importlib.util, marshal, os, struct, sys, traceback
 
 class Finder:
     def find_spec(self, name, path=None, target=None):
@@ -31,12 +31,11 @@ class Finder:
 
 requests = sys.stdin.buffer
 (length,) = struct.unpack(">I", requests.read(4))
-sources, sys.path[:] = marshal.loads(requests.read(length))
+sources, sys.path[:], work = marshal.loads(requests.read(length))
 sys.meta_path.insert(0, Finder())
 answers = os.fdopen(os.dup(1), "wb")
 try:
-    from gears.redisgears.child import main
-    main(requests)
+    importlib.import_module(work).main(requests)
 except Exception as error:
     place = traceback.extract_tb(error.__traceback__)[-1]
     said = "%s: %s (%s, line %s)" % (type(error).__name__, error, place.filename, place.lineno)
@@ -55,43 +54,20 @@ class ProcessEnded(Exception):
     """The process is gone; what it had not committed is rolled back."""
 
 
-class Process:
+class Child:
     """One process for one target. Used by one thread at a time."""
+
+    work = ""
+    """The module whose ``main`` it runs."""
+    does = ""
 
     def __init__(self, sources: Sources, payload: str, target: str) -> None:
         command = [_python(), "-c", LOADER]
         self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
-            frames.send(self._requests, dict(sources), sys.path)
+            frames.send(self._requests, dict(sources), sys.path, self.work)
             frames.send(self._requests, payload, target)
         except OSError as error:
-            raise self._ended() from error
-
-    def send(self, attempt: int, stream: str, epoch: int, entries: list[Any]) -> None:
-        """Have a batch written, unless one sent before in the same attempt is not. Raises ProcessEnded."""
-        try:
-            frames.send(self._requests, attempt, stream, epoch, entries)
-        except OSError as error:
-            raise self._ended() from error
-
-    def result(self, bury: Callable[[str, list[Any]], int]) -> tuple[str, dict[str, Any], list[Any]]:
-        """Wait for the oldest batch sent; return why it is not committed (empty: it is), the report, and who
-        is to be told: entry, epoch, stream, and why it is refused (empty: it is in SQL; None: unknown here).
-
-        ``bury`` stores dead letters. Raises ProcessEnded.
-        """
-        try:
-            while True:
-                kind, *content = frames.receive(self._answers)
-                if kind == "done":
-                    return content[0], content[1], content[2]
-                if kind == "ended":
-                    raise self._ended(content[0])
-                if kind == "log":
-                    log(content[1], content[0])
-                else:
-                    frames.send(self._requests, *_attempt(bury, *content))
-        except (OSError, EOFError) as error:
             raise self._ended() from error
 
     def kill(self) -> None:
@@ -133,9 +109,9 @@ class Process:
         self._popen.kill()
         code = self._popen.wait()
         if said:
-            return ProcessEnded(f"the process that writes to the database ended: {said}")
+            return ProcessEnded(f"the process that {self.does} the database ended: {said}")
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return ProcessEnded(f"the process that writes to the database ended {how}; see the server's output")
+        return ProcessEnded(f"the process that {self.does} the database ended {how}; see the server's output")
 
     def _last_words(self) -> str:
         """Return why it has ended by itself; empty: it did not say. A pipe of it must be closed."""
@@ -146,6 +122,61 @@ class Process:
                     return str(content[0])
         except (OSError, EOFError):
             return ""
+
+
+class Process(Child):
+    """The process that writes a target's lanes to its database."""
+
+    work = "gears.redisgears.child"
+    does = "writes to"
+
+    def send(self, attempt: int, stream: str, epoch: int, entries: list[Any]) -> None:
+        """Have a batch written, unless one sent before in the same attempt is not. Raises ProcessEnded."""
+        try:
+            frames.send(self._requests, attempt, stream, epoch, entries)
+        except OSError as error:
+            raise self._ended() from error
+
+    def result(self, bury: Callable[[str, list[Any]], int]) -> tuple[str, dict[str, Any], list[Any]]:
+        """Wait for the oldest batch sent; return why it is not committed (empty: it is), the report, and who
+        is to be told: entry, epoch, stream, and why it is refused (empty: it is in SQL; None: unknown here).
+
+        ``bury`` stores dead letters. Raises ProcessEnded.
+        """
+        try:
+            while True:
+                kind, *content = frames.receive(self._answers)
+                if kind == "done":
+                    return content[0], content[1], content[2]
+                if kind == "ended":
+                    raise self._ended(content[0])
+                if kind == "log":
+                    log(content[1], content[0])
+                else:
+                    frames.send(self._requests, *_attempt(bury, *content))
+        except (OSError, EOFError) as error:
+            raise self._ended() from error
+
+
+class Reader(Child):
+    """The process that reads a target's rows."""
+
+    work = "gears.redisgears.reader"
+    does = "reads"
+
+    def read(self, wanted: list[tuple[str, list[bytes]]]) -> list[tuple[str, list[Any]]]:
+        """Return for each function and its keys why they can't be read (empty: they are), and of each row its
+        fields and values, flat (None: there is none). Raises ProcessEnded.
+        """
+        try:
+            frames.send(self._requests, "read", wanted)
+            kind, content = frames.receive(self._answers)
+        except (OSError, EOFError) as error:
+            raise self._ended() from error
+        if kind == "ended":
+            raise self._ended(content)
+        found: list[tuple[str, list[Any]]] = content
+        return found
 
 
 def _attempt(bury: Callable[[str, list[Any]], int], stream: str, letters: list[Any]) -> tuple[int, str]:
@@ -161,4 +192,4 @@ def _python() -> str:
         path = os.path.join(sys.prefix, "bin", name)
         if os.path.exists(path):
             return path
-    raise ProcessEnded(f"there is no Python in {sys.prefix}/bin to write to the database with")
+    raise ProcessEnded(f"there is no Python in {sys.prefix}/bin to work with the database")

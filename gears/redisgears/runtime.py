@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import sys
-import threading
 from typing import Any
 
 from gears.deployment import Deployment
-from gears.redisgears.api import execute, log, plain
+from gears.redisgears.api import execute, log, plain, start_thread
 from gears.redisgears.capture import Capture
 from gears.redisgears.drain import Drain
 from gears.redisgears.names import dead_of
 from gears.redisgears.operations import OperatingCapture
 from gears.redisgears.process import Sources
+from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
 
 SWITCH_SECONDS = 0.0005
@@ -33,14 +33,16 @@ class Runtime:
         self.capture = (OperatingCapture if operating else Capture)(self.deployment, self.shard)
         self.drains = {
             name: Drain(sources, payload, name, self.deployment.batch, self.shard)
-            for name in self.deployment.targets
+            for name in dict.fromkeys(each.target_name for each in self.deployment.capturing)
         }
+        self.reads = Reads(sources, payload, self.deployment, self.shard)
         sys.setswitchinterval(SWITCH_SECONDS)
 
     def close(self) -> None:
         """A newer version works here: end what this one has started, without waiting for its batches."""
+        self.reads.close()
         for drain in self.drains.values():
-            threading.Thread(target=drain.close, daemon=True).start()
+            start_thread(drain.close)
 
     # -- What the registrations call ---------------------------------------------------------------------
 
@@ -84,8 +86,18 @@ class Runtime:
             "missed": self.capture.missed,
             "missed_key": self.capture.missed_key.decode("latin-1")[:MISSED_KEY_BYTES],
             "targets": list(lanes.values()),
-            "report": {name: drain.report for name, drain in self.drains.items()},
+            "report": self._report(),
         }
+
+    def _report(self) -> dict[str, Any]:
+        found = {name: drain.report for name, drain in self.drains.items()}
+        for name, loader in self.reads.loaders.items():
+            own = loader.look()
+            if name not in found:
+                found[name] = own
+            elif own["state"] != "running" and found[name]["state"] == "running":
+                found[name] = {**found[name], "state": own["state"], "last_error": own["last_error"]}
+        return found
 
     def _lane_status(self, target: str) -> dict[str, Any]:
         stream = self.shard.lane(self.deployment.name, target)

@@ -8,11 +8,13 @@ import importlib.util
 import json
 import pkgutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from gears.deployment import Deployment
+from gears.functions import Function
 from gears.redisgears import bootstrap
-from gears.redisgears.events import EVENTS
+from gears.redisgears.events import EVENTS, MISS, READS
 from gears.redisgears.names import family, lane_prefix, late_prefix, session
 
 BATCHES = 4
@@ -24,7 +26,7 @@ RETRY_SECONDS = 1
 LEFT_OUT = frozenset(
     f"gears.{name}"
     for name in (
-        *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
+        *("lanes", "moves", "runner", "worker", "requirements", "config", "module", "through", "loader"),
         *("redisgears.script", "redisgears.bootstrap"),
     )
 )
@@ -61,7 +63,8 @@ def make(deployment: Deployment, modules: Sources | None = None) -> str:
     }
     text = Path(str(bootstrap.__file__)).read_text(encoding="utf-8")
     call = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    made = f"on_event, on_batch, on_marks, on_command, on_registered = readers({call})"
+    names = "on_event, on_batch, on_marks, on_command, on_registered, on_miss, on_loaded"
+    made = f"{names} = readers({call})"
     return "\n".join([text, made, *_registrations(deployment), ""])
 
 
@@ -69,7 +72,13 @@ def _registrations(deployment: Deployment) -> list[str]:
     lines = [
         f"GB('KeysReader').filter(on_event).register(prefix={prefix + '*'!r}, mode='sync', readValue=False, "
         f"eventTypes={list(EVENTS)!r}, convertToStr=False, collect=False)"
-        for prefix in prefixes(deployment)
+        for prefix in prefixes(deployment.capturing)
+    ]
+    lines += [
+        f"GB('KeysReader').map(on_miss).filter(on_loaded).register(prefix={prefix + '*'!r}, "
+        f"mode='async_local', readValue=False, eventTypes={[MISS]!r}, commands={list(READS)!r}, "
+        "convertToStr=False, collect=False)"
+        for prefix in prefixes(deployment.reading)
     ]
     lines += [
         _stream_reader(
@@ -78,7 +87,7 @@ def _registrations(deployment: Deployment) -> list[str]:
             deployment.batch * BATCHES,
             deployment.interval_ms,
         )
-        for target in deployment.targets
+        for target in captured_targets(deployment)
     ]
     if has_operations(deployment):
         lines.append(_stream_reader("on_marks", late_prefix(deployment.name), 1, 1))
@@ -103,9 +112,14 @@ def has_operations(deployment: Deployment) -> bool:
     return any(function.mapping.operations for function in deployment.functions)
 
 
-def prefixes(deployment: Deployment) -> list[str]:
-    """Return the beginnings of covered keys, such that no key has two of them."""
-    found = sorted({function.mapping.keys.prefix.decode() for function in deployment.functions}, key=len)
+def captured_targets(deployment: Deployment) -> list[str]:
+    """Return the targets that have lanes."""
+    return list(dict.fromkeys(function.target_name for function in deployment.capturing))
+
+
+def prefixes(functions: Sequence[Function]) -> list[str]:
+    """Return the beginnings of the keys that functions cover, such that no key has two of them."""
+    found = sorted({function.mapping.keys.prefix.decode() for function in functions}, key=len)
     return [
         prefix
         for at, prefix in enumerate(found)

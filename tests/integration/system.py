@@ -31,6 +31,7 @@ class System:
         host: str = "module",
     ) -> None:
         self.away = away
+        self.host = host
         self.functions = write(folder, functions)
         self.variables = {"PYTHONPATH": str(ROOT), **variables}
         self.server = hosts.server_of(host, *options)
@@ -51,7 +52,9 @@ class System:
         with self.environment():
             self.server.start()
             self.deploy()
-        self.client = self.server.client(socket_timeout=60)
+        # RedisGears answers in the forms of RESP2 alone where it holds a command.
+        protocol = {} if self.host == "module" else {"protocol": 2}
+        self.client = self.server.client(socket_timeout=60, **protocol)
         return self.client
 
     def __exit__(self, *_: object) -> None:

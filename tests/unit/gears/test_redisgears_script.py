@@ -35,7 +35,7 @@ def deployment(*templates: str) -> Deployment:
     ],
 )
 def test_no_key_begins_with_two_prefixes(templates: list[str], prefixes: list[str]) -> None:
-    assert script.prefixes(deployment(*templates)) == prefixes
+    assert script.prefixes(deployment(*templates).capturing) == prefixes
 
 
 def test_the_script_is_python_and_the_same_each_time() -> None:

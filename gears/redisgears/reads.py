@@ -1,0 +1,166 @@
+"""Read-through: a client that misses a key waits while its row is read; then it gets what it would have got.
+
+RedisGears tells of the miss in a thread of its own, while it holds the client alone. What is read passes
+nobody: not a change that still waits in a lane, nor one that was made since the row was asked for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from typing import Any
+
+from gears.deployment import Deployment
+from gears.functions import Function
+from gears.patterns import Reading
+from gears.redisgears.api import (
+    as_bytes,
+    atomic,
+    command_of_client,
+    execute,
+    future,
+    resume,
+    start_thread,
+)
+from gears.redisgears.loader import Loader, Missing
+from gears.redisgears.process import Sources
+from gears.redisgears.replies import reply_of, send
+from gears.redisgears.shard import Shard
+from gears.redisgears.written import Written
+
+FAILED = "READTHROUGH "
+
+
+class Client:
+    """A client that waits for ``left`` rows. ``reply`` is called in a step of RedisGears' execution."""
+
+    def __init__(self, command: list[str] | None, wanted: dict[bytes, Function]) -> None:
+        self.command = command
+        self.future = future()
+        self._left = set(wanted)
+        patterns = [each.pattern for each in wanted.values() if isinstance(each.pattern, Reading)]
+        self.timeout_ms = min(each.timeout_ms for each in patterns)
+        self._may_miss = all(each.on_failure == "miss" for each in patterns)
+        self._error = ""
+        self._lock = threading.Lock()
+        self._is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it waits no more."""
+        return self._is_over
+
+    def came(self, key: bytes, error: str) -> None:
+        """A row is loaded, or there is none, or it can't be read."""
+        with self._lock:
+            self._left.discard(key)
+            over = not self._is_over and (bool(error) or not self._left)
+            if over:
+                self._is_over = True
+                self._error = error
+        if over:
+            resume(self.future, self.reply)
+
+    def expire(self, reason: str) -> None:
+        """It has waited long enough."""
+        key = next(iter(self._left), b"")[:200].decode("utf-8", "replace")
+        self.came(key.encode(), f"the row of key {key} was not read within {self.timeout_ms} ms: {reason}")
+
+    def reply(self) -> None:
+        """Say what has come of it. Nothing said: the client gets the miss itself."""
+        if not self._error:
+            answer = reply_of(self.command)
+            if answer is not None:
+                send(answer)
+        elif not self._may_miss:
+            send("-" + FAILED + " ".join(self._error.split()))
+
+
+class Reads:
+    """What one deployment's read-through functions do in this process."""
+
+    def __init__(self, sources: Sources, payload: str, deployment: Deployment, shard: Shard) -> None:
+        self._functions = deployment.reading
+        written = Written()
+        self._missing = Missing(written)
+        targets: dict[str, list[Function]] = {}
+        for each in self._functions:
+            targets.setdefault(each.target_name, []).append(each)
+        self.loaders = {
+            name: Loader(sources, payload, name, own, shard, written, self._missing)
+            for name, own in targets.items()
+        }
+        self._clients: list[tuple[float, int, Client]] = []
+        self._count = 0
+        self._changed = threading.Condition()
+        self._is_closed = False
+        if targets:
+            start_thread(self._watch)
+
+    def close(self) -> None:
+        """A newer version works here: end when nobody waits any more."""
+        for loader in self.loaders.values():
+            loader.close()
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def on_miss(self, key: Any) -> Any:
+        """Of KeysReader, in a thread of RedisGears: return a future, or None: nobody waits for a row."""
+        try:
+            command = command_of_client()
+        except SystemError:
+            command, keys = None, [as_bytes(key)]
+        else:
+            if command is None:
+                return None
+            keys = _missing_keys(command)
+        wanted = {}
+        for each in keys:
+            function = self._covering(each)
+            if function is not None and not self._missing.knows(each):
+                wanted[each] = function
+        return self._wait(Client(command, wanted), wanted) if wanted else None
+
+    def _covering(self, key: bytes) -> Function | None:
+        for function in self._functions:
+            if function.mapping.keys.match(key) is not None:
+                return function
+        return None
+
+    def _wait(self, client: Client, wanted: dict[bytes, Function]) -> Any:
+        with self._changed:
+            self._count += 1
+            until = time.monotonic() + client.timeout_ms / 1000
+            heapq.heappush(self._clients, (until, self._count, client))
+            self._changed.notify()
+        for key, function in wanted.items():
+            self.loaders[function.target_name].want(key, function, client)
+        return client.future
+
+    def _watch(self) -> None:
+        """Tell the clients whose time is over."""
+        while True:
+            with self._changed:
+                while self._clients and self._clients[0][2].is_over:
+                    heapq.heappop(self._clients)
+                if not self._clients:
+                    if self._is_closed:
+                        return
+                    self._changed.wait()
+                    continue
+                seconds = self._clients[0][0] - time.monotonic()
+                if seconds > 0:
+                    self._changed.wait(seconds)
+                    continue
+                client = heapq.heappop(self._clients)[2]
+            client.expire("the database has not answered, or a change of it still waits to be in SQL")
+
+
+def _missing_keys(command: list[str]) -> list[bytes]:
+    """Return the keys of a command that are not there; only EXISTS has several."""
+    if len(command) == 2 or command[0].lower() != "exists":
+        return [command[1].encode()]
+    with atomic():
+        return [each.encode() for each in dict.fromkeys(command[1:]) if not execute("EXISTS", each)]

@@ -1,0 +1,103 @@
+"""Which keys were written here lately: no row is read while a change of its key is on its way to SQL.
+
+Of each lane the id of the last change is kept for each of 65,536 groups of keys. All deployments of this
+process share it, also those that hold another version of this code: so it is made of Python's own types.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from zlib import crc32
+
+from gears.redisgears.api import execute, plain
+from gears.redisgears.names import LANE
+
+BUCKETS = 1 << 16
+
+
+def bucket_of(key: bytes) -> int:
+    """Return the group of a key."""
+    return crc32(key) % BUCKETS
+
+
+class Written:
+    """What the deployments of this process have captured."""
+
+    def __init__(self) -> None:
+        shared: dict[str, Any] = sys.__dict__.setdefault("_gearsync_written", {"quiet": [False], "lanes": {}})
+        self._lanes: dict[str, list[Any]] = shared["lanes"]
+        self.quiet: list[bool] = shared["quiet"]
+        """Its one element: whether what is written at this moment is no change."""
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Have nothing captured of what is done here, while Redis is locked."""
+        self.quiet[0] = True
+        try:
+            yield
+        finally:
+            self.quiet[0] = False
+
+    def marks(self, stream: str, epoch: int) -> list[str | None]:
+        """Return the ids of the last changes in a lane, by groups of keys, to be written by who captures.
+
+        In another epoch others may have written the lane: of what is in it now, any key may be the one.
+        """
+        lane = self._lanes.get(stream)
+        if lane is None or lane[0] != epoch:
+            lane = self._lanes[stream] = [epoch, _last_of(stream), [None] * BUCKETS]
+        found: list[str | None] = lane[2]
+        return found
+
+    def stamp(self, key: bytes) -> tuple[str | None, ...]:
+        """Return what is another thing after each captured change of the key."""
+        bucket = bucket_of(key)
+        return tuple([lane[2][bucket] for lane in self._lanes.values()])
+
+    def waiting(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Return those keys of which a change may wait in a lane."""
+        wanted = {key: bucket_of(key) for key in keys}
+        found: set[bytes] = set()
+        for stream, (_, since, marks) in list(self._lanes.items()):
+            entries = execute("XRANGE", stream, "-", "+", "COUNT", 1)
+            if not entries:
+                continue
+            first = _id(entries[0][0])
+            if first <= since:
+                return set(wanted)
+            for key, bucket in wanted.items():
+                mark = marks[bucket]
+                if mark is not None and _id(mark) >= first:
+                    found.add(key)
+        return found
+
+
+def lane_prefixes() -> list[str]:
+    """Return how the lanes of all deployments begin here, also of those that have captured nothing yet."""
+    found: list[str] = []
+    _find(execute("RG.DUMPREGISTRATIONS"), found)
+    return [each[:-1] for each in found]
+
+
+def _find(reply: Any, found: list[str]) -> None:
+    for each in reply:
+        if type(each) is list:
+            _find(each, found)
+        elif type(each) is str and each.startswith(LANE) and each.endswith(":*"):
+            found.append(each)
+
+
+def _last_of(stream: str) -> tuple[int, int]:
+    """Return the id of the last entry that a stream ever had."""
+    if not execute("EXISTS", stream):
+        return 0, 0
+    described = plain(execute("XINFO", "STREAM", stream))
+    return _id(described[described.index(b"last-generated-id") + 1].decode())
+
+
+def _id(entry_id: str) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq)
