@@ -36,6 +36,7 @@ from gears.follower import Follower
 from gears.following import functions_of
 from gears.functions import Transform
 from gears.lanes import Lane, Lanes
+from gears.loader import Loader
 from gears.report import Report, TargetReport
 from gears.requirements import RequirementsError
 from gears.runner import LaneRunner, Shared, unavailable_target
@@ -69,6 +70,7 @@ class Worker:
         self._shared: Shared | None = None
         self._runners: list[LaneRunner] = []
         self._followers: list[Follower] = []
+        self._loaders: list[Loader] = []
         self._lanes: Lanes | None = None
         self._targets: dict[str, TargetReport] = {}
         self.asked_to_stop = False
@@ -105,9 +107,15 @@ class Worker:
             shared.stop.set()
         log.info("deployment %s version %d: working", deployment.name, deployment.version)
         self._report.set_state("running")
+        self._load(shared)
         self._follow(shared)
         self._work(shared)
         return self._end(shared)
+
+    def _load(self, shared: Shared) -> None:
+        for name in dict.fromkeys(function.target_name for function in shared.deployment.reading):
+            self._loaders.append(Loader(shared, name, self._targets[name]))
+            self._loaders[-1].start()
 
     def _follow(self, shared: Shared) -> None:
         for name, report in self._targets.items():
@@ -116,7 +124,7 @@ class Worker:
                 self._followers[-1].start()
 
     def _end(self, shared: Shared) -> int:
-        threads: list[LaneRunner | Follower] = [*self._runners, *self._followers]
+        threads: list[LaneRunner | Follower | Loader] = [*self._runners, *self._followers, *self._loaders]
         for each in threads:
             each.halt()
         deadline = time.monotonic() + STOP_SECONDS
