@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectors import ConnectorError
 from deploy.hosts.base import Row
-from deploy.putting import Putter
+from deploy.putting import Marks, Putter
 from deploy.shards import Shards, errors_of
 from gears.deadletters import readable
 from gears.errors import KeyPartError
@@ -125,6 +127,14 @@ class Pace:
             time.sleep(max(0.0, self._start + rows / self._rate - time.monotonic()))
 
 
+class Page(NamedTuple):
+    """Rows as ``RowReader.scan`` returns them, read after ``marks``; ``is_last``: no more come."""
+
+    marks: Marks
+    rows: list[tuple[tuple[bytes, ...], dict[bytes, bytes]]]
+    is_last: bool
+
+
 class Loading:
     """One run of a load. ``counts`` go on from run to run until it is done."""
 
@@ -152,25 +162,39 @@ class Loading:
         self.counts = counts
         pace = Pace(rate)
         here = 0
-        while limit is None or here < limit:
-            most = pace.page if limit is None else min(pace.page, limit - here)
-            rows = self._reader.scan(after, self._where, most)
-            if rows:
-                after = list(rows[-1][0])
-                self._put(rows)
-                self._place.write(self._putter.shards, after, self.counts)
-                here += len(rows)
-                tell(self.counts)
-            if len(rows) < most:
+        for page in self._pages(after, pace.page, limit):
+            if page.rows:
+                self._put(page)
+                self._place.write(self._putter.shards, page.rows[-1][0], counts)
+                here += len(page.rows)
+                tell(counts)
+            if page.is_last:
                 self._place.forget(self._putter.shards)
                 return True
             pace.keep(here)
         return False
 
-    def _put(self, rows: Sequence[tuple[tuple[bytes, ...], dict[bytes, bytes]]]) -> None:
+    def _pages(self, after: Sequence[bytes] | None, size: int, limit: int | None) -> Iterator[Page]:
+        """Yield the pages behind ``after``; the next one is read while Redis gets this one."""
+        left = sys.maxsize if limit is None else limit
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._read, after, min(size, left))
+            while left > 0:
+                page = coming.result()
+                left = 0 if page.is_last else left - len(page.rows)
+                if left > 0:
+                    coming = ahead.submit(self._read, page.rows[-1][0], min(size, left))
+                yield page
+
+    def _read(self, after: Sequence[bytes] | None, most: int) -> Page:
+        marks = self._putter.mark()
+        rows = self._reader.scan(after, self._where, most)
+        return Page(marks, rows, is_last=len(rows) < most)
+
+    def _put(self, page: Page) -> None:
         counts = self.counts
         images: list[Row] = []
-        for values, fields in rows:
+        for values, fields in page.rows:
             try:
                 key = self._reader.key_of(values)
             except KeyPartError as error:
@@ -180,8 +204,8 @@ class Loading:
                 images.append((key, fields))
             else:
                 counts.empty += 1
-        outcome = self._putter.put(images)
-        counts.read += len(rows)
+        outcome = self._putter.put(images, page.marks)
+        counts.read += len(page.rows)
         counts.set += outcome.set
         counts.waiting += outcome.waiting
         counts.gone += outcome.gone

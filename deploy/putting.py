@@ -18,9 +18,12 @@ from gears.images import RowReader
 PAUSE_SECONDS = 0.05
 """Between two tries of what was left alone."""
 WAIT_SECONDS = 10.0
-"""How long a run waits, all in all, for changes that are on their way to SQL; then it leaves their keys."""
+"""How long a run waits, all in all, for changes on their way to SQL; then it leaves their keys alone."""
 MOVE_SECONDS = 60.0
 """How long a slot may take to come to its new shard."""
+
+Marks = dict[str, bytes]
+"""The mark of each shard, by its address."""
 
 _AWAY = (redis.exceptions.MovedError, redis.exceptions.AskError, redis.exceptions.TryAgainError)
 
@@ -68,21 +71,30 @@ class Putter:
     ) -> None:
         self._stack.close()
 
-    def require_ready(self) -> None:
-        """See that each shard takes rows. Raises ShardError."""
+    def mark(self) -> Marks:
+        """Return what tells ``put`` when rows were read; to be asked for before. Raises ShardError."""
+        marks = {}
         for shard in self.shards.shards:
             with errors_of(shard.address):
-                shard.host.put(self._deployment, self._db, self._ttl_ms, [])
+                marks[shard.address] = shard.host.mark()
+        return marks
 
-    def put(self, rows: Sequence[Row]) -> Outcome:
-        """Put rows whose keys all differ. Raises ShardError, or what reading rows raises; then nobody knows
-        which are put, and all may be put again.
+    def require_ready(self) -> None:
+        """See that each shard takes rows. Raises ShardError."""
+        marks = self.mark()
+        for shard in self.shards.shards:
+            with errors_of(shard.address):
+                shard.host.put(self._deployment, self._db, self._ttl_ms, marks[shard.address], [])
+
+    def put(self, rows: Sequence[Row], marks: Marks) -> Outcome:
+        """Put rows whose keys all differ, and that were read after ``marks``. Raises ShardError, or what
+        reading rows raises; then nobody knows which are put, and all may be put again.
         """
         outcome = Outcome()
         deadline = time.monotonic() + MOVE_SECONDS
         images = dict(rows)
         while images:
-            left = self._try(images, outcome)
+            left = self._try(images, marks, outcome)
             if left.moved:
                 self._follow(left, deadline)
             if self._patience <= 0:
@@ -93,15 +105,21 @@ class Putter:
                 time.sleep(PAUSE_SECONDS)
                 self._patience -= PAUSE_SECONDS if left.waiting else 0
             # SQL may have newer rows of them by now, or none.
+            marks = self.mark() if again else {}
             images = {key: fields for key, fields in self._reader.read(again).items() if fields}
             outcome.gone += len(again) - len(images)
         return outcome
 
-    def _try(self, images: Mapping[bytes, Mapping[bytes, bytes]], outcome: Outcome) -> _Left:
+    def _try(self, images: Mapping[bytes, Mapping[bytes, bytes]], marks: Marks, outcome: Outcome) -> _Left:
         left = _Left()
         for shard, rows in self._by_shard(images):
             with errors_of(shard.address):
-                made = shard.host.put(self._deployment, self._db, self._ttl_ms, rows)
+                since = marks.get(shard.address)
+                if since is None:
+                    # A shard that was found only after the rows were read.
+                    left.waiting += [key for key, _ in rows]
+                    continue
+                made = shard.host.put(self._deployment, self._db, self._ttl_ms, since, rows)
                 outcome.set += made
                 if made < len(rows):
                     self._ask(shard, [key for key, _ in rows], left)

@@ -103,6 +103,8 @@ def _load(found: shards.Shards, source: Source, connector: Connector, wish: Wish
             finished = run.run(
                 after, counts, wish.limit, wish.rate, lambda now: shown.show(now.read, total.rows)
             )
+    if total.problem:
+        output.status(f"How many rows there are could not be counted: {total.problem}")
     here, seconds = counts.read - before, time.monotonic() - start
     if wish.as_json:
         document = {"deployment": source.deployment.name, "function": source.function.name}

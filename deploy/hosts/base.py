@@ -94,11 +94,15 @@ class Host(abc.ABC):
         """Return the number of changes that such a command has made."""
 
     @abc.abstractmethod
-    def put(self, deployment: str, db: int, ttl_ms: int, rows: Sequence[Row]) -> int:
+    def mark(self) -> bytes:
+        """Return what tells ``put`` when rows were read: to be asked for before they are."""
+
+    @abc.abstractmethod
+    def put(self, deployment: str, db: int, ttl_ms: int, since: bytes, rows: Sequence[Row]) -> int:
         """Set the hashes of rows whose key is not there, captured by nobody; return how many were set.
 
-        ``ttl_ms`` 0: they live for ever. Left alone is also a key of which a change waits, and one of a slot
-        that is another shard's. A refusal comes for no rows at all as well.
+        ``ttl_ms`` 0: they live for ever. Left alone is also a key of which a change waits, or has come to SQL
+        ``since`` the mark, and one of a slot that is another shard's.
         """
 
     @abc.abstractmethod

@@ -59,13 +59,17 @@ class ModuleHost(Host):
     def captured(self, reply: Any) -> int:
         return int(reply)
 
-    def put(self, deployment: str, db: int, ttl_ms: int, rows: Sequence[Row]) -> int:
+    def mark(self) -> bytes:
+        reply: bytes = self.client.execute_command("GEARSYNC.MARK")
+        return reply
+
+    def put(self, deployment: str, db: int, ttl_ms: int, since: bytes, rows: Sequence[Row]) -> int:
         words: list[Any] = []
         for key, fields in rows:
             words += (key, len(fields))
             for pair in fields.items():
                 words += pair
-        command = "GEARSYNC.PUT", deployment, db, "ABSENT", ttl_ms, len(rows)
+        command = "GEARSYNC.PUT", deployment, db, "ABSENT", "SINCE", since, ttl_ms, len(rows)
         return int(self.client.execute_command(*command, *words))
 
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:

@@ -163,11 +163,15 @@ class RedisGearsHost(Host):
     def captured(self, reply: Any) -> int:
         return int(reply[0])
 
-    def put(self, deployment: str, db: int, ttl_ms: int, rows: Sequence[Row]) -> int:
+    def mark(self) -> bytes:
         raise redis.ResponseError(
             "RedisGears captures every write as a change, so that rows can't be loaded beside it; "
             "gearsync load needs the gearsync module"
         )
+
+    def put(self, deployment: str, db: int, ttl_ms: int, since: bytes, rows: Sequence[Row]) -> int:
+        # There is no mark.
+        raise NotImplementedError
 
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
         # Which changes are of one key is not known here: all of the deployment is waited for.

@@ -150,6 +150,7 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
         {"gearsync.recapture", recapture, "write", 1, -1, 1},
         {"gearsync.put", put_command, "write", 0, 0, 0},
+        {"gearsync.mark", mark_command, "readonly", 0, 0, 0},
         {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0},
         {"gearsync.misses", misses_command, "readonly", 0, 0, 0},
         {"gearsync.loaded", loaded_command, "write", 0, 0, 0},

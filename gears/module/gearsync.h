@@ -72,8 +72,9 @@ typedef struct {
     bool unweighed;       /* bytes are not those of all: the server could not say yet */
     struct Chunk *chunks; /* from first_chunk up to end_chunk, oldest first */
     size_t first_chunk, end_chunk, chunk_capacity;
-    uint64_t shape;          /* tells which fields the last change has */
-    struct Buckets *buckets; /* the last changes of keys, once somebody asks */
+    uint64_t shape;             /* tells which fields the last change has */
+    struct Buckets *buckets;    /* the last changes of keys, once somebody asks */
+    RedisModuleStreamID marked; /* what SQL had at the mark that was read last */
 } Lane;
 
 typedef enum { WORKER_STOPPED, WORKER_STARTING, WORKER_RUNNING, WORKER_BACKOFF, WORKER_FENCED } WorkerState;
@@ -288,6 +289,18 @@ void waiting_free(Lane *lane);
 void waiting_note(Lane *lane, Slice key); /* lane->last is a change of key */
 void waiting_note_all(Lane *lane);        /* … or of any key */
 bool waiting_for(int db, Slice key);
+bool waiting_since_mark(int db, Slice key); /* or whether one has come to SQL since the mark that was read last */
+
+/* -- marks.c: what has changed since rows were read ------------------------------------------------------------- */
+typedef struct {
+    bool valid;
+    uint64_t tick;
+} ReadMark;
+bool mark_read(const RedisModuleString *text, ReadMark *mark); /* false: it is no mark */
+bool mark_is_passed(const ReadMark *mark, int db, Slice key);  /* the key's row may have changed since */
+void mark_overtake(Slice key);                                 /* somebody says that the key's row has changed */
+void marks_forget(void);                                       /* the module goes */
+int mark_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 /* -- put.c: rows become hashes -------------------------------------------------------------------------------- */
 /* Sets (nfields pairs) or deletes (none) a hash, which is no change for SQL. Keys of which a change waits

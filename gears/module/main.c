@@ -168,6 +168,7 @@ static void end_shard(void) {
     registry_free();
     capture_free();
     waiting_forget();
+    marks_forget();
     move_forget();
     through_free();
     RedisModule_FreeThreadSafeContext(shard.detached);

@@ -18,11 +18,13 @@ typedef struct {
     int db;
     bool replace;
     long long ttl_ms;
+    const ReadMark *since;         /* NULL: the rows are as new as can be */
     RedisModuleCallReply *refused; /* the first reply that is an error, as when there is no memory */
 } Put;
 
 static const char USAGE[] =
-    "ERR use GEARSYNC.PUT name db ABSENT|REPLACE ttl-ms count {key nfields field value …}…, nfields -1 for no row";
+    "ERR use GEARSYNC.PUT name db ABSENT|REPLACE [SINCE mark] ttl-ms count {key nfields field value …}…, nfields -1 "
+    "for no row";
 
 /* Whether the server did it; the first refusal is kept. A key of a slot that is not ours makes no reply that counts. */
 static bool done(Put *put, RedisModuleCallReply *reply) {
@@ -96,8 +98,10 @@ static bool put_one(Put *put, const Row *row) {
     bool has_row = row->nfields > 0;
     /* Nothing happens to the key, so no event says that a row which is being read may be an older one. */
     if (found == KEY_ABSENT && !has_row) misses_overtake(put->ctx, put->db, row->key);
+    if (put->replace) mark_overtake(string_slice(row->key));
     if (found == KEY_OTHER || (found == KEY_HASH && !put->replace) || (found == KEY_ABSENT && !has_row)) return false;
     if (waiting_for(put->db, string_slice(row->key)) || !is_ours(put, row->key)) return false;
+    if (put->since != NULL && mark_is_passed(put->since, put->db, string_slice(row->key))) return false;
     shard.operating = true;
     bool changed =
         has_row ? set_hash(put, row, found == KEY_HASH) : done(put, RedisModule_Call(put->ctx, "DEL", "!s", row->key));
@@ -107,7 +111,7 @@ static bool put_one(Put *put, const Row *row) {
 
 PutResult put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
                   long long ttl_ms, bool replace) {
-    Put put = {ctx, db, replace, ttl_ms, NULL};
+    Put put = {ctx, db, replace, ttl_ms, NULL, NULL};
     Row row = {key, fields, nfields};
     bool changed = put_one(&put, &row);
     if (put.refused == NULL) return changed ? PUT_DONE : PUT_LEFT;
@@ -116,9 +120,8 @@ PutResult put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModu
 }
 
 /* The rows of the command; NULL: it is not well formed. */
-static Row *parse_rows(RedisModuleString **argv, int argc, long long count) {
+static Row *parse_rows(RedisModuleString **argv, int argc, int at, long long count) {
     Row *rows = RedisModule_Alloc(sizeof(Row) * (size_t)(count > 0 ? count : 1));
-    int at = 6;
     bool sound = true;
     for (long long i = 0; sound && i < count; i++) {
         Row *row = &rows[i];
@@ -149,9 +152,13 @@ int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
     Slice mode = string_slice(argv[3]);
     bool replace = slice_is(mode, "replace");
+    ReadMark mark = {0};
+    bool since = argc > 7 && slice_is(string_slice(argv[4]), "since");
+    int at = since ? 6 : 4;
     if (!(replace || slice_is(mode, "absent")) || RedisModule_StringToLongLong(argv[2], &db) != REDISMODULE_OK ||
-        RedisModule_StringToLongLong(argv[4], &ttl) != REDISMODULE_OK || ttl < 0 || ttl > TTL_MOST_MS ||
-        RedisModule_StringToLongLong(argv[5], &count) != REDISMODULE_OK || count < 0 || count > argc)
+        RedisModule_StringToLongLong(argv[at], &ttl) != REDISMODULE_OK || ttl < 0 || ttl > TTL_MOST_MS ||
+        RedisModule_StringToLongLong(argv[at + 1], &count) != REDISMODULE_OK || count < 0 || count > argc ||
+        (since && !mark_read(argv[5], &mark)))
         return RedisModule_ReplyWithError(ctx, USAGE);
     Deployment *deployment = registry_find(string_slice(argv[1]));
     if (deployment == NULL || deployment->draining)
@@ -159,10 +166,10 @@ int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     int before = RedisModule_GetSelectedDb(ctx);
     if (db < 0 || db > (1 << 20) || RedisModule_SelectDb(ctx, (int)db) != REDISMODULE_OK)
         return RedisModule_ReplyWithError(ctx, "ERR this server has no database of that number");
-    Row *rows = parse_rows(argv, argc, count);
+    Row *rows = parse_rows(argv, argc, at + 2, count);
     if (rows == NULL) return RedisModule_ReplyWithError(ctx, USAGE);
     waiting_watch();
-    Put put = {ctx, (int)db, replace, ttl, NULL};
+    Put put = {ctx, (int)db, replace, ttl, since ? &mark : NULL, NULL};
     int result = put_rows(&put, rows, count);
     RedisModule_Free(rows);
     RedisModule_SelectDb(ctx, before);

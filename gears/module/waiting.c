@@ -70,14 +70,16 @@ void waiting_note_all(Lane *lane) {
     if (lane->buckets != NULL) lane->buckets->all = lane->last;
 }
 
-static bool waits_in(Lane *lane, Slice key) {
-    if (lane->length == 0) return false;
+static bool changed_after(Lane *lane, Slice key, RedisModuleStreamID id) {
     if (!lane->retired && lane->count > 1 && key_hash(key) % (uint64_t)lane->count != (uint64_t)lane->index)
         return false;
     if (lane->buckets == NULL) return true;
-    return stream_id_compare(*bucket_of(lane, key), lane->acked) > 0 ||
-           stream_id_compare(lane->buckets->all, lane->acked) > 0;
+    return stream_id_compare(*bucket_of(lane, key), id) > 0 || stream_id_compare(lane->buckets->all, id) > 0;
 }
+
+static bool waits_in(Lane *lane, Slice key) { return lane->length > 0 && changed_after(lane, key, lane->acked); }
+
+static bool changed_in(Lane *lane, Slice key) { return changed_after(lane, key, lane->marked); }
 
 static bool covers(const Deployment *deployment, int db, Slice key) {
     for (int i = 0; i < deployment->nrules; i++)
@@ -86,13 +88,16 @@ static bool covers(const Deployment *deployment, int db, Slice key) {
 }
 
 /* A retired lane may hold changes of what older versions covered. */
-bool waiting_for(int db, Slice key) {
-    if (capture_is_noted(db, key)) return true;
+static bool in_any_lane(int db, Slice key, bool (*is_in)(Lane *lane, Slice key)) {
     for (int i = 0; i < shard.count; i++) {
         const Deployment *deployment = shard.deployments[i];
         bool covered = covers(deployment, db, key);
         for (int j = 0; j < deployment->lane_count; j++)
-            if ((covered || deployment->lanes[j]->retired) && waits_in(deployment->lanes[j], key)) return true;
+            if ((covered || deployment->lanes[j]->retired) && is_in(deployment->lanes[j], key)) return true;
     }
     return false;
 }
+
+bool waiting_for(int db, Slice key) { return capture_is_noted(db, key) || in_any_lane(db, key, waits_in); }
+
+bool waiting_since_mark(int db, Slice key) { return in_any_lane(db, key, changed_in); }

@@ -339,6 +339,7 @@ def test_keys_follow_slots_that_have_moved(
     connector = connect_database(source.url)
     with shards.connect(clustered.url) as found:
         reader = RowReader(source.function, connector)
+        marks = {shard.address: shard.host.mark() for shard in found.shards}
         images = [(reader.key_of(values), fields) for values, fields in reader.scan(None, "", 300)]
         slots = {key_slot(key) for key, _ in images[:3]}
         for slot in slots:
@@ -347,11 +348,45 @@ def test_keys_follow_slots_that_have_moved(
             # The marks of the slots that moved say nothing more.
             deployed.apply_all(client)
         with Putter(found, "people", reader, 0) as putter:
-            outcome = putter.put(images)
+            outcome = putter.put(images, marks)
     connector.close()
     assert (outcome.set, outcome.waiting, outcome.gone) == (300, 0, 0)
     with cluster.client() as client:
         assert all(there(client, key) for key, _ in images)
+
+
+# -- Races with the worker ---------------------------------------------------------------------------------
+
+
+def test_a_row_that_was_read_before_a_change_came_to_sql_is_read_again(
+    tmp_path: Path, sqlite_url: str, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between SELECT and Redis a key was deleted, and that is in SQL: no lane tells of it any more."""
+    run_sql(sqlite_url, PERSONS)
+    world = World(tmp_path, sqlite_url, address(client), READ + BEHIND)
+    world.deploy()
+    world.load()
+    fill(sqlite_url, 4)
+    monkeypatch.setenv("REPORTING_DB_URL", sqlite_url)
+    source = choose(world.file, None, None)
+    connector = connect_database(source.url)
+    with shards.connect(world.url) as found:
+        reader = RowReader(source.function, connector)
+        with Putter(found, "people", reader, 0) as putter:
+            client.hset("person:1", "first_name", "newer")
+            marks = putter.mark()
+            images = [(reader.key_of(values), fields) for values, fields in reader.scan(None, "", 9)]
+            client.delete("person:1")
+            client.hset("person:2", "first_name", "newer")
+            client.delete("person:2")
+            run_sql(sqlite_url, "DELETE FROM persons WHERE person_id = 1")
+            run_sql(sqlite_url, "UPDATE persons SET first = 'of SQL' WHERE person_id = 2")
+            deployed.apply_all(client)
+            outcome = putter.put(images, marks)
+    connector.close()
+    assert (outcome.set, outcome.gone) == (3, 1)
+    assert not there(client, "person:1")
+    assert client.hget("person:2", "first_name") == b"of SQL"
 
 
 # -- What can't be loaded ----------------------------------------------------------------------------------

@@ -356,6 +356,7 @@ INFO: dict[str, tuple[set[str], tuple[int, int, int]]] = {
     "ACK": ({"write", "fast"}, (1, 1, 1)),
     "RECAPTURE": ({"write"}, (1, -1, 1)),
     "PUT": ({"write"}, (0, 0, 0)),
+    "MARK": ({"readonly"}, (0, 0, 0)),
     "WAITING": ({"readonly"}, (0, 0, 0)),
     "MISSES": ({"readonly"}, (0, 0, 0)),
     "LOADED": ({"write"}, (0, 0, 0)),
