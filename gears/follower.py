@@ -13,7 +13,8 @@ from connectors import ConnectorError
 from connectors.outbox import Followers
 from gears import lanes
 from gears.backoff import Backoff
-from gears.following import LABEL, Following, Place
+from gears.following import LABEL, Following
+from gears.place import Address, Place
 from gears.report import TargetReport
 from gears.runner import Shared
 
@@ -33,6 +34,7 @@ class Follower:
         self._halt = threading.Event()
         self._backoff = Backoff()
         self._told = ""
+        self._address: Address | None = None
         self.thread = threading.Thread(target=self._run, name=f"{LABEL} {target}", daemon=True)
 
     def start(self) -> None:
@@ -52,12 +54,13 @@ class Follower:
         """Leave the outbox for good, so that nothing is kept there for this follower. Raises RedisError or
         ConnectorError.
         """
+        if self._address is None:
+            return
         connector = self._shared.open_connector(self._target)
         client = lanes.connect(self._shared.url)
         try:
-            place = Place(client, self._shared.deployment.name, self._target)
-            Followers(connector).forget(place.name)
-            place.forget()
+            Followers(connector).forget(self._address.name)
+            Place(client, self._address, self._target).forget()
         finally:
             client.close()
             connector.close()
@@ -90,6 +93,7 @@ class Follower:
         following: Following | None = None
         try:
             following = Following(shared, self._target, connector, client)
+            self._address = following.address
             following.open()
             while not self.over:
                 following.work()

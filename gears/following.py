@@ -19,6 +19,7 @@ from gears.bringing import Bringer
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.patterns import Around
+from gears.place import Place, address_of
 from gears.progress import Progress
 from gears.rowkeys import RowKeys
 from gears.runner import Shared
@@ -44,38 +45,6 @@ class LostPlace(Exception):
     """The outbox does not hold all that this follower has not read."""
 
 
-class Place:
-    """Where a follower is, as Redis knows it: what Redis has lost in a crash, it does not take for brought.
-
-    ``name`` is the follower's in SQL. On a shard that has no slot there is no place to write it.
-    """
-
-    def __init__(self, client: redis.Redis, deployment: str, target: str) -> None:
-        self._client = client
-        self._target = target
-        source = client.execute_command("GEARSYNC.LANES", deployment)[1].decode()
-        tag = json.loads(client.execute_command("GEARSYNC.STATUS"))["tag"]
-        self.name = f"{source}:{deployment}:{target}"
-        self._key = f"gearsync:{{{tag}}}:followed:{deployment}" if tag else ""
-        self._written: str | None = None
-
-    def read(self) -> str | None:
-        """Return the position; None: it is not known here."""
-        found: Any = self._client.hget(self._key, self._target) if self._key else None
-        return None if found is None else str(found.decode())
-
-    def write(self, position: str) -> None:
-        """Remember a position, after all before it was brought: so it stands in Redis' log too."""
-        if self._key and position != self._written:
-            self._client.hset(self._key, self._target, position)
-        self._written = position
-
-    def forget(self) -> None:
-        """Remember nothing any more."""
-        if self._key:
-            self._client.hdel(self._key, self._target)
-
-
 class Following:
     """One target's outbox on its way to Redis. ``open`` first, then ``work`` again and again."""
 
@@ -86,7 +55,9 @@ class Following:
         self._client = client
         self._bringer = Bringer(shared.url, shared.deployment.name)
         self._followers = Followers(connector)
-        self._place = Place(client, shared.deployment.name, target)
+        self.address = address_of(client, shared.deployment.name, target)
+        self._name = self.address.name
+        self._place = Place(client, self.address, target)
         self._outbox = outbox_of(connector)
         self._waker: Waker | None = None
         self._progress = Progress("")
@@ -138,7 +109,7 @@ class Following:
         """Return the position, the functions that were followed from there on, and whether what the others
         missed is not known.
         """
-        known = self._followers.find(self._place.name)
+        known = self._followers.find(self._name)
         saved = self._place.read()
         if known is None:
             if saved is not None:
@@ -158,7 +129,7 @@ class Following:
         position = self._outbox.now()
         self._outbox.begin(position)
         memory = json.dumps({"covered": [], "lost": lost})
-        self._followers.add(self._place.name, Followed(position, self._outbox.horizon(position), memory))
+        self._followers.add(self._name, Followed(position, self._outbox.horizon(position), memory))
         return position
 
     def _require_triggers(self) -> None:
@@ -243,7 +214,7 @@ class Following:
             self._sweep_on(self._sweeps[0])
         if self._uncovered and not self._sweeps:
             covered = [fingerprint(keys.function) for keys in self._keys.values()]
-            self._followers.cover(self._place.name, json.dumps({"covered": covered, "lost": False}))
+            self._followers.cover(self._name, json.dumps({"covered": covered, "lost": False}))
             self._uncovered = False
 
     def _sweep_on(self, sweep: Sweep) -> None:
@@ -265,8 +236,8 @@ class Following:
             self._samples.popleft()
         since, position = self._samples[0]
         if since <= now - KEEP_SECONDS:
-            self._followers.release(self._place.name, position, self._outbox.horizon(position))
-        if not self._followers.touch(self._place.name):
+            self._followers.release(self._name, position, self._outbox.horizon(position))
+        if not self._followers.touch(self._name):
             raise Unavailable("somebody has dropped this follower")
         for name in self._followers.drop_unseen():
             log.warning(

@@ -76,11 +76,7 @@ class World:
         finally:
             follower.halt()
             follower.thread.join()
-
-    def forget(self) -> None:
-        """As a worker whose deployment is undeployed."""
-        shared = Shared(self.server.url, self.deployment, "test", lambda _: connect(self.url), {})
-        Follower(shared, "first", TargetReport()).forget()
+            self.follower = follower
 
     def fill(self, *numbers: int) -> None:
         """Have hashes in Redis that are older than their rows."""
@@ -209,7 +205,7 @@ def test_entries_go_when_all_followers_have_passed(hurried: None, database_url: 
                 eventually(lambda: two.there(*range(50)) == 0)
                 eventually(lambda: rows(database_url, kept)[0][0] <= left)
         assert len(one.followers()) == 2
-        two.forget()
+        two.follower.forget()
         assert len(one.followers()) == 1
         assert two.client.hgetall("gearsync:{0}:followed:people") == {}
 
