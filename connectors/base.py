@@ -17,8 +17,9 @@ from sqlalchemy.engine import URL, Connection, Engine
 from connectors import portable, reflection
 from connectors.checkpoint import Checkpoint
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.groups import Groups
 from connectors.handover import Handover
-from connectors.intents import Committed, Intents
+from connectors.intents import Intents
 from connectors.isolation import Isolation
 from connectors.order import in_order
 from connectors.pool import watch
@@ -26,7 +27,6 @@ from connectors.reading import READS, Reading
 from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
 from connectors.texts import PLAIN, Text
-from connectors.units import Unit, write_apart
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,11 @@ SILENT_SECONDS = 60
 NO_MOVES = Moves()
 
 
-class Connector(Reading):
+class Connector(Reading, Groups):
     """The tables and checkpoints of one database. Threads may share it: each call has its own connection.
+
+    ``lock_seconds``: how long to wait for a lock; ``statement_seconds``: after which the database gives a
+    statement up, 0: never.
 
     Raises TargetError when the driver for ``url`` is missing.
     """
@@ -48,9 +51,16 @@ class Connector(Reading):
     #: What the types of the database take.
     traits: type[reflection.Traits] = reflection.Traits
 
-    def __init__(self, url: URL, schema: str | None = None, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(
+        self,
+        url: URL,
+        schema: str | None = None,
+        lock_seconds: float = LOCK_SECONDS,
+        statement_seconds: float = 0,
+    ) -> None:
         self.schema = schema
         self.lock_seconds = lock_seconds
+        self.statement_seconds = statement_seconds
         self._password = str(url.password or "")
         self._tables: dict[str, Table] = {}
         self._lock = threading.Lock()
@@ -197,72 +207,6 @@ class Connector(Reading):
 
         return self._commit(rows, on_refused, earlier, nothing, nothing)
 
-    # -- Intents -------------------------------------------------------------------------------------------
-
-    def ensure_intents(self) -> None:
-        """Create the table of intents unless it is there."""
-        self._ensure(self._intents.table)
-
-    def commit_intents(
-        self,
-        claim: Claim,
-        position: Position,
-        previous: Position | None,
-        units: Sequence[Unit],
-        record: Callable[[dict[int, ConnectorError]], bytes],
-    ) -> dict[int, ConnectorError]:
-        """Commit units, each whole or not at all, with the checkpoint and a record, in one transaction.
-
-        ``previous`` is the position of the last such transaction. ``record`` makes the text that
-        ``committed`` returns later, of the units that were refused, by their place. Returns those.
-
-        Raises Fenced or Unavailable (with ``in_commit`` only ``claim`` and ``committed`` tell what is in).
-        """
-        for name in {row.table for unit in units for row in unit}:
-            self.table(name)
-        try:
-            with self._transaction() as connection:
-                self._checkpoint.move(connection, claim, position, sum(map(len, units)))
-                self._write(connection, [row for unit in units for row in unit])
-                self._keep(connection, claim, position, previous, record({}))
-            return {}
-        except (Refused, SchemaMismatch) as error:
-            log.debug("a group of %d writes is taken apart: %s", len(units), error)
-            if isinstance(error, SchemaMismatch):
-                self.forget_tables()
-        with self._transaction() as connection:
-            self._checkpoint.move(connection, claim, position, 0)
-            refused = write_apart(units, lambda part: self._try(connection, part))
-            written = sum(len(unit) for place, unit in enumerate(units) if place not in refused)
-            self._checkpoint.count(connection, claim, written)
-            self._keep(connection, claim, position, previous, record(refused))
-        return refused
-
-    def _keep(
-        self,
-        connection: Connection,
-        claim: Claim,
-        position: Position,
-        previous: Position | None,
-        record: bytes,
-    ) -> None:
-        connection.execute(self._intents.insert, self._intents.values(claim, position, previous, record))
-
-    def committed(self, stream: str, after: Position) -> list[Committed]:
-        """Return the transactions of intents of a stream after a position, in order."""
-        with self._transaction() as connection:
-            return self._intents.after(connection, stream, after)
-
-    def last_intent(self, stream: str) -> Position | None:
-        """Return the position of the last transaction of intents; None: there was none."""
-        with self._transaction() as connection:
-            return self._intents.last(connection, stream)
-
-    def prune_intents(self, stream: str, last: Position, keep_ms: int) -> None:
-        """Forget transactions of intents that are more than ``keep_ms`` older than the last one."""
-        with self._transaction() as connection:
-            self._intents.prune(connection, stream, last, keep_ms)
-
     def _commit(
         self,
         rows: Sequence[RowOp],
@@ -305,6 +249,7 @@ class Connector(Reading):
 
     def close(self) -> None:
         """Close all connections."""
+        self._close_single()
         self._engine.dispose()
 
     # -- What a dialect may do its own way -----------------------------------------------------------------

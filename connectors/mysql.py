@@ -19,8 +19,11 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, times, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.intents import TABLE_NAME as INTENTS
+from connectors.mariadb_groups import NOT_MOVED, compound
 from connectors.mysql_texts import text_of
-from connectors.rows import Refusal, RowOp
+from connectors.order import in_order
+from connectors.rows import Claim, Group, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
 from connectors.texts import Text
 
@@ -106,12 +109,15 @@ class MySQLConnector(Connector):
             )
         super().__init__(url, schema, **options)
         self._packet = 0
+        self._is_mariadb = False
 
     def _engine_options(self) -> dict[str, Any]:
         seconds = max(1, int(self.lock_seconds))
         session = (
             f"SET SESSION sql_mode = '{_SQL_MODE}', time_zone = '+00:00', foreign_key_checks = 1, "
             f"innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}, "
+            # For MariaDB alone: MySQL has no such variable.
+            f"/*M! max_statement_time = {self.statement_seconds:g}, */ "
             # Triggers of ours leave alone what has this variable.
             f"wait_timeout = {SILENT_SECONDS * 2}, @gearsync_own = 1"
         )
@@ -184,6 +190,16 @@ class MySQLConnector(Connector):
     def _upsert(
         self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
     ) -> None:
+        head, tail = self._upsert_around(table, rows, absent)
+        try:
+            self._send(connection, head, _row_texts([row.values for row in rows]), tail)
+        except sa.exc.DBAPIError as error:
+            raise self._of_guard(table, error) or self._explain(error) from error.orig
+
+    def _upsert_around(
+        self, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
+    ) -> tuple[str, str]:
+        """Return what stands before and behind the rows in the statement that writes them."""
         names = rows[0].columns
         quoted = [self._quote(name) for name in names]
         changes = [
@@ -195,10 +211,7 @@ class MySQLConnector(Connector):
         changes = [*self._guard(table), *changes] or [f"{quoted[0]} = {quoted[0]}"]
         head = f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) VALUES "
         tail = f" ON DUPLICATE KEY UPDATE {', '.join(changes)}"
-        try:
-            self._send(connection, head, _row_texts([row.values for row in rows]), tail)
-        except sa.exc.DBAPIError as error:
-            raise self._of_guard(table, error) or self._explain(error) from error.orig
+        return head, tail
 
     def _of_guard(self, table: Table, error: sa.exc.DBAPIError) -> Refused | None:
         """Return what it means that the guard failed: keys are never NULL otherwise."""
@@ -210,9 +223,53 @@ class MySQLConnector(Connector):
         return Refused(f"another row has the same {taken}, which must be unique", column)
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        self._send(connection, self._delete_head(table), _row_texts(keys), ")")
+
+    def _delete_head(self, table: Table) -> str:
         columns = ", ".join(self._quote(name) for name in table.primary_key)
-        head = f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
-        self._send(connection, head, _row_texts(keys), ")")
+        return f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
+
+    def _commit_group(
+        self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
+    ) -> None:
+        found = waves(rows)
+        if len(found) > 1:
+            super()._commit_group(claim, position, rows, kept)
+            return
+        statements = [self._text_of(group) for wave in found for group in in_order(groups(wave), self.table)]
+        prefix = f"{self._quote(self.schema)}." if self.schema else ""
+        values = _row_texts([tuple(kept.values())])[0]
+        statements.append(f"INSERT INTO {prefix}{INTENTS} ({', '.join(kept)}) VALUES {values}")
+        text = compound(prefix, claim, position, len(rows), statements)
+        if not self._commits_at_once(text):
+            super()._commit_group(claim, position, rows, kept)
+            return
+        try:
+            with self._single() as cursor:
+                cursor.execute(text)
+        except Unavailable as error:
+            if NOT_MOVED not in str(error):
+                raise
+            # It says why.
+            super()._commit_group(claim, position, rows, kept)
+
+    def _commits_at_once(self, text: str) -> bool:
+        if not self._packet:
+            with self._transaction() as connection:
+                self._ask(connection)
+        return self._is_mariadb and len(text) * 4 < self._packet
+
+    def _ask(self, connection: Connection) -> None:
+        """Ask what the server is and takes."""
+        self._packet = int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
+        self._is_mariadb = bool(getattr(connection.dialect, "is_mariadb", False))
+
+    def _text_of(self, group: Group) -> str:
+        table = self.table(group.table)
+        if group.kind == "delete":
+            return self._delete_head(table) + ",".join(_row_texts([row.key for row in group.rows])) + ")"
+        head, tail = self._upsert_around(table, group.rows, self._absent(table, group))
+        return head + ",".join(_row_texts([row.values for row in group.rows])) + tail
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -246,7 +303,7 @@ class MySQLConnector(Connector):
         self, connection: Connection, head: str, texts: list[str], tail: str
     ) -> list[sa.CursorResult[Any]]:
         if not self._packet:
-            self._packet = int(connection.exec_driver_sql("SELECT @@max_allowed_packet").scalar_one())
+            self._ask(connection)
         # Some bytes stay free for the protocol.
         room = self._packet - len((head + tail).encode()) - 1024
         # As it is: a percent sign in it is no placeholder.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Iterable, Sequence
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Connection
@@ -16,7 +17,9 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
-from connectors.rows import Refusal, RowOp
+from connectors.order import in_order
+from connectors.postgres_groups import CONDITION, Part, parameters_of, text_of
+from connectors.rows import Claim, Group, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
 from connectors.texts import Text
 
@@ -62,10 +65,13 @@ class PostgresConnector(Connector):
                 "gearsync reaches PostgreSQL by psycopg: write postgresql:// or postgresql+psycopg://"
             )
         super().__init__(url, schema, **options)
+        self._prepares = True
+        self._group_texts: dict[Any, str] = {}
 
     def _engine_options(self) -> dict[str, Any]:
         settings = {
             "lock_timeout": int(self.lock_seconds * 1000),
+            "statement_timeout": int(self.statement_seconds * 1000),
             "idle_in_transaction_session_timeout": SILENT_SECONDS * 1000,
             # How values are written that are read back.
             "DateStyle": "ISO",
@@ -136,6 +142,13 @@ class PostgresConnector(Connector):
     def _upsert(
         self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
     ) -> None:
+        statement, arrays = self._upsert_of(table, rows, absent)
+        self._send(connection, statement, arrays, rows[0].columns)
+
+    def _upsert_of(
+        self, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]], condition: str = ""
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return the statement, which writes nothing unless ``condition`` holds, and its parameters."""
         names = rows[0].columns
         source, arrays = self._source(table, names, [row.values for row in rows])
         key = ", ".join(self._quote(name) for name in table.primary_key)
@@ -146,21 +159,60 @@ class PostgresConnector(Connector):
         ]
         changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
         action = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
-        self._send(
-            connection,
+        statement = (
             f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(map(self._quote, names))}) "
-            f"OVERRIDING SYSTEM VALUE {source} ON CONFLICT ({key}) DO {action}",
-            arrays,
-            names,
+            f"OVERRIDING SYSTEM VALUE {source} {condition} ON CONFLICT ({key}) DO {action}"
         )
+        return statement, arrays
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        statement, arrays = self._delete_of(table, keys)
+        self._send(connection, statement, arrays, table.primary_key)
+
+    def _delete_of(
+        self, table: Table, keys: Sequence[tuple[Any, ...]], condition: str = ""
+    ) -> tuple[str, tuple[str, ...]]:
         source, arrays = self._source(table, table.primary_key, keys)
         match = " AND ".join(
             f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
         )
-        statement = f"DELETE FROM {self._quoted_table(table.name)} t USING ({source}) k WHERE {match}"
-        self._send(connection, statement, arrays, table.primary_key)
+        place = self._quoted_table(table.name)
+        return f"DELETE FROM {place} t USING ({source} {condition}) k WHERE {match}", arrays
+
+    def _commit_group(
+        self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
+    ) -> None:
+        found = waves(rows)
+        if len(found) > 1:
+            super()._commit_group(claim, position, rows, kept)
+            return
+        found_groups = [group for wave in found for group in in_order(groups(wave), self.table)]
+        parts = [self._part(group) for group in found_groups]
+        shape = tuple(group[:5] for group in found_groups)
+        text = self._group_texts.get(shape)
+        if text is None:
+            prefix = f"{self._quote(self.schema)}." if self.schema else ""
+            text = self._group_texts[shape] = text_of(prefix, parts)
+        if not self._commit_at_once(text, parameters_of(claim, len(rows), kept, parts)):
+            # It says why.
+            super()._commit_group(claim, position, rows, kept)
+
+    def _commit_at_once(self, text: str, parameters: dict[str, Any]) -> bool:
+        """Run a statement that commits by itself; return whether it moved the checkpoint."""
+        with self._single() as cursor:
+            try:
+                cursor.execute(text, parameters, prepare=self._prepares)
+            except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
+                # A pooler between us and the server gives each statement another session.
+                self._prepares = False
+                cursor.execute(text, parameters, prepare=False)
+            return bool(cursor.fetchone()[0])
+
+    def _part(self, group: Group) -> Part:
+        table = self.table(group.table)
+        if group.kind == "delete":
+            return self._delete_of(table, [row.key for row in group.rows], CONDITION)
+        return self._upsert_of(table, group.rows, self._absent(table, group), CONDITION)
 
     def _select(
         self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]

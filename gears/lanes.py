@@ -98,22 +98,6 @@ def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
     return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
 
 
-def take(client: redis.Redis, stream: str, entry_id: str, worker: str) -> tuple[int, set[str]]:
-    """Take the intents of a lane up to an id; return the deployment's version and the ids of those whose
-    clients still wait.
-    """
-    version, *alive = client.execute_command("GEARSYNC.TAKE", stream, entry_id, worker)
-    return int(version), {each.decode("ascii") for each in alive}
-
-
-def settle(
-    client: redis.Redis, stream: str, entry_id: str, worker: str, refused: Sequence[tuple[str, str]]
-) -> None:
-    """Have the intents that were taken up to an id applied, but for those that are named with a reason."""
-    words = [word for pair in refused for word in pair]
-    client.execute_command("GEARSYNC.SETTLE", stream, entry_id, worker, *words)
-
-
 def deny(client: redis.Redis, stream: str, reason: str) -> int:
     """Refuse the intents that no worker has taken; return how many there were."""
     return int(client.execute_command("GEARSYNC.DENY", stream, reason))
@@ -183,6 +167,13 @@ class Reading:
     def __len__(self) -> int:
         return len(self.changes) + len(self.malformed)
 
+    def add(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
+        """Add entries as the stream has them."""
+        changes, malformed = decode(entries)
+        self.changes += changes
+        self.malformed += malformed
+        self.last_id = entries[-1][0].decode("ascii")
+
 
 class Reader:
     """Reads one lane from its head, on a connection of its own."""
@@ -205,16 +196,86 @@ class Reader:
             return 0
         entries = answer[0][1]
         self._after = entries[-1][0]
-        changes, malformed = decode(entries)
-        reading.changes += changes
-        reading.malformed += malformed
-        reading.last_id = self._after.decode("ascii")
+        reading.add(entries)
         return len(entries)
 
     def version(self, name: str) -> int:
         """Return the deployment's version by now: what was read before is of this version or older."""
         self._connection.send_command("GEARSYNC.LANES", name)
         return int(self._connection.read_response()[3])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+        self._client.close()
+
+
+class Settled(NamedTuple):
+    """What became of the intents of a lane up to an id: of those that were refused the ids and reasons."""
+
+    entry_id: str
+    refused: Sequence[tuple[str, str]]
+
+
+class Intake(NamedTuple):
+    """What was read of a lane, the deployment's version by then, and the intents whose clients wait."""
+
+    reading: Reading
+    version: int
+    alive: frozenset[str]
+
+
+class Exchange:
+    """Settles intents and takes the next ones, on its own connection: clients wait for each round trip."""
+
+    _ALL = "18446744073709551615-18446744073709551615"
+
+    def __init__(self, url: str, stream: str, worker: str) -> None:
+        self._client = connect(url)
+        self._connection = self._client.connection_pool.get_connection()
+        self._stream = stream
+        self._worker = worker
+        self._after = LANE_HEAD
+
+    def next(self, settled: Settled | None, block_ms: int) -> Intake:
+        """Settle, then return the next entries of the lane; wait up to ``block_ms`` for the first."""
+        # The server takes no other command while XREAD waits: TAKE comes right after what it found.
+        commands: list[Sequence[Any]] = [self._read(block_ms), self._take()]
+        if settled is not None:
+            words = [word for pair in settled.refused for word in pair]
+            commands.insert(0, ("GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker, *words))
+        *_, entries, taken = self._send(commands)
+        reading = Reading()
+        if entries:
+            reading.add(entries[0][1])
+            self._after = entries[0][1][-1][0]
+        version, *alive = taken
+        return Intake(reading, int(version), frozenset(each.decode("ascii") for each in alive))
+
+    def settle(self, settled: Settled) -> None:
+        """Settle alone."""
+        words = [word for pair in settled.refused for word in pair]
+        self._send([("GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker, *words)])
+
+    def _take(self) -> Sequence[Any]:
+        return "GEARSYNC.TAKE", self._stream, self._ALL, self._worker
+
+    def _read(self, block_ms: int) -> Sequence[Any]:
+        return "XREAD", "COUNT", CHUNK, "BLOCK", block_ms, "STREAMS", self._stream, self._after
+
+    def _send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send commands in one go and return their replies; raises the first error after all were read."""
+        self._connection.send_packed_command(self._connection.pack_commands(commands))
+        replies: list[Any] = []
+        failure: redis.ResponseError | None = None
+        for _ in commands:
+            try:
+                replies.append(self._connection.read_response())
+            except redis.ResponseError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return replies
 
     def close(self) -> None:
         """Close the connection."""

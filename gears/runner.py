@@ -22,7 +22,7 @@ from connectors import (
 )
 from gears import acknowledgments, deadletters, failpoints, lanes
 from gears.applier import Applier
-from gears.backoff import Backoff
+from gears.backoff import MOST_SECONDS, Backoff
 from gears.change import Change, Malformed
 from gears.deadletters import Letter
 from gears.deployment import Deployment
@@ -71,6 +71,8 @@ class Shared:
 class LaneRunner:
     """Runs one lane until it is stopped, or, when ``until_empty``, until nothing waits in it."""
 
+    most_backoff = MOST_SECONDS
+
     def __init__(
         self, shared: Shared, lane: Lane, epoch: int, report: TargetReport, until_empty: bool = False
     ) -> None:
@@ -80,7 +82,7 @@ class LaneRunner:
         self._report = report
         self._until_empty = until_empty
         self._halt = threading.Event()
-        self._backoff = Backoff()
+        self._backoff = Backoff(most=self.most_backoff)
         self._told = ""
         self.thread = threading.Thread(target=self._run, name=lane.stream, daemon=True)
 

@@ -26,7 +26,7 @@ from gears.intents import (
     settled,
     unit_of,
 )
-from gears.lanes import Reading
+from gears.lanes import Exchange, Intake, Settled
 from gears.runner import BLOCK_MS, LaneRunner, Replaced
 
 log = logging.getLogger("gearsync.worker")
@@ -34,12 +34,16 @@ log = logging.getLogger("gearsync.worker")
 KEEP_MS = 60_000
 """How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion."""
 PRUNE_SECONDS = 1.0
+MOST_BACKOFF_SECONDS = 1.0
+"""Clients get errors until the database is tried again, so this is how late its return is noticed."""
 DENY_SECONDS = 0.02
 """How often clients are told that the database is away."""
 
 
 class ThroughRunner(LaneRunner):
     """Runs one lane of intents. One thread: a client waits for each step."""
+
+    most_backoff = MOST_BACKOFF_SECONDS
 
     def _session(self) -> bool:
         shared, lane = self._shared, self._lane
@@ -57,41 +61,58 @@ class ThroughRunner(LaneRunner):
             connector.ensure_intents()
             applier.open(lane.stream, self._epoch, shared.owner)
             last = self._redo(client, connector, applier.position)
-            group = Group(self, client, connector, applier, last)
+            group = Group(self, connector, applier, last)
             return self._work(client, applier, group)
         finally:
             client.close()
             connector.close()
 
     def _work(self, client: redis.Redis, applier: Applier, group: Group) -> bool:
-        reader = lanes.Reader(self._shared.url, self._lane.stream)
-        position = applier.position
+        exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)
+        settled: Settled | None = None
         try:
             while not self._over:
-                read = Reading()
-                if not reader.read_into(read, lanes.CHUNK, BLOCK_MS):
+                intake = exchange.next(settled, BLOCK_MS)
+                if settled is not None:
+                    failpoints.reach("settled")
+                settled = None
+                if intake.version != self.deployment.version:
+                    raise Replaced
+                if not len(intake.reading):
                     group.prune()
                     if self._until_empty and not client.xlen(self._lane.stream):
                         return True
                     continue
-                if read.malformed:
-                    self._bury(client, [deadletters.of_malformed(entry) for entry in read.malformed])
-                for run in runs_of(read.changes):
-                    self._take(client, applier, group, run, position)
-                if not read.changes or read.malformed:
-                    lanes.acknowledge(client, self._lane.stream, read.last_id)
+                settled = self._take(client, exchange, applier, group, intake)
                 self._backoff.reset()
+            if settled is not None:
+                exchange.settle(settled)
         finally:
-            reader.close()
+            exchange.close()
         return True
 
     def _take(
-        self, client: redis.Redis, applier: Applier, group: Group, run: list[Change], position: Position
-    ) -> None:
-        if is_intent(run[0]):
-            group.settle(intents_of(run))
-            return
-        new = [change for change in run if change.position > position]
+        self, client: redis.Redis, exchange: Exchange, applier: Applier, group: Group, intake: Intake
+    ) -> Settled | None:
+        """Bring what was read to SQL; return what is still to be settled."""
+        settled: Settled | None = None
+        if intake.reading.malformed:
+            self._bury(client, [deadletters.of_malformed(entry) for entry in intake.reading.malformed])
+        for run in runs_of(intake.reading.changes):
+            if settled is not None:
+                exchange.settle(settled)
+                settled = None
+            if is_intent(run[0]):
+                settled = group.commit(exchange, intents_of(run), intake.alive)
+            else:
+                self._apply_plain(client, applier, run)
+        if settled is None and intake.reading.malformed:
+            lanes.acknowledge(client, self._lane.stream, intake.reading.last_id)
+        return settled
+
+    def _apply_plain(self, client: redis.Redis, applier: Applier, run: list[Change]) -> None:
+        """Expiry, and what else changes such keys without a client that waits."""
+        new = [change for change in run if change.position > applier.position]
         if new:
             self._apply(applier, applier.prepare(new))
         lanes.acknowledge(client, self._lane.stream, run[-1].id)
@@ -139,38 +160,33 @@ class ThroughRunner(LaneRunner):
 
 
 class Group:
-    """Commits groups of intents and tells the module what became of them."""
+    """Commits groups of intents."""
 
     def __init__(
-        self,
-        runner: ThroughRunner,
-        client: redis.Redis,
-        connector: Connector,
-        applier: Applier,
-        last: Position | None,
+        self, runner: ThroughRunner, connector: Connector, applier: Applier, last: Position | None
     ) -> None:
-        self._client = client
         self._connector = connector
         self._applier = applier
         self._stream = runner.stream
-        self._owner = runner.owner
-        self._deployment = runner.deployment
         self._last = last
         self._pruned = time.monotonic()
 
-    def settle(self, intents: Sequence[Intent]) -> None:
-        """Commit what still waits of the intents, and let the module apply it."""
-        version, alive = lanes.take(self._client, self._stream, intents[-1].id, self._owner)
-        if version != self._deployment.version:
-            raise Replaced
+    def commit(self, exchange: Exchange, intents: Sequence[Intent], alive: frozenset[str]) -> Settled:
+        """Commit the intents whose clients wait; return what the module is to be told."""
         taken = [intent for intent in intents if intent.id in alive]
+        last_id = intents[-1].id
         failpoints.reach("taken")
-        outcomes = self._commit(taken, intents[-1].entries[-1].position) if taken else []
+        try:
+            outcomes = self._commit(taken, intents[-1].entries[-1].position) if taken else []
+        except (Unavailable, Refused, SchemaMismatch) as error:
+            # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
+            if not (isinstance(error, Unavailable) and error.in_commit):
+                refused = [(each.id, f"nothing was written: {error}") for each in taken]
+                exchange.settle(Settled(last_id, refused))
+            raise
         failpoints.reach("after-commit")
-        refused = [(each.id, each.reason) for each in outcomes if each.reason]
-        lanes.settle(self._client, self._stream, intents[-1].id, self._owner, refused)
-        failpoints.reach("settled")
         self.prune()
+        return Settled(last_id, [(each.id, each.reason) for each in outcomes if each.reason])
 
     def _commit(self, intents: list[Intent], position: Position) -> list[Outcome]:
         places, units, reasons = self._prepare(intents)
@@ -188,22 +204,11 @@ class Group:
             return record_of(outcomes)
 
         failpoints.reach("before-sql")
-        try:
-            self._connector.commit_intents(self._applier.claimed, position, self._last, units, record)
-        except (Unavailable, Refused, SchemaMismatch) as error:
-            # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
-            if not (isinstance(error, Unavailable) and error.in_commit):
-                self._give_back(intents, str(error))
-            raise
+        self._connector.commit_intents(self._applier.claimed, position, self._last, units, record)
         self._last = position
         rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
         self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
         return outcomes
-
-    def _give_back(self, intents: list[Intent], error: str) -> None:
-        """Nothing of them is committed, and nothing will be."""
-        refused = [(each.id, f"nothing was written: {error}") for each in intents]
-        lanes.settle(self._client, self._stream, intents[-1].id, self._owner, refused)
 
     def _prepare(self, intents: list[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
         """Return the rows of those that fit, with their places, and why the others do not."""

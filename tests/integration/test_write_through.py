@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+import sqlalchemy
 
-from tests.integration.deploying import rows
+from tests.integration.deploying import eventually, rows
 from tests.integration.system import System
-from tests.servers import run_sql
+from tests.servers import PostgresServer, run_sql
 
 PERSONS = (
     "CREATE TABLE persons (id INTEGER PRIMARY KEY, name VARCHAR(20) DEFAULT 'nobody', age INTEGER, "
@@ -68,3 +71,164 @@ def test_a_refusal_is_the_client_s_error(database_url: str, tmp_path: Path) -> N
         assert client.hgetall("person:1") == {b"name": b"Ada", b"email": b"ada@x"}
         assert client.keys("person:*") == [b"person:1"]
         assert persons(database_url) == [(1, "Ada", None, "ada@x")]
+
+
+def test_one_refused_row_fails_its_own_client_alone(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+
+        def write(number: int) -> bool:
+            try:
+                client.hset(f"person:{number}", mapping={"name": "Ada", "email": f"{number % 50}@x"})
+            except redis.ResponseError as error:
+                assert "person:" in str(error)
+                return False
+            return True
+
+        with concurrent.futures.ThreadPoolExecutor(25) as pool:
+            done = list(pool.map(write, range(100)))
+        table = {row[0] for row in persons(database_url)}
+        assert table == {number for number in range(100) if done[number]}
+        assert len(table) == 50
+        assert {int(key[len("person:") :]) for key in client.keys("person:*")} == table
+
+
+def test_many_clients_share_a_transaction(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+        with concurrent.futures.ThreadPoolExecutor(40) as pool:
+            list(pool.map(lambda number: client.hincrby(f"person:{number % 100}", "age", 1), range(400)))
+        assert [row[2] for row in persons(database_url)] == [4] * 100
+        assert run_sql(database_url, "SELECT count(*) FROM gearsync_intent")[0][0] < 300
+
+
+def test_keys_are_deleted_together_or_not_at_all(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    pets = "CREATE TABLE pets (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL REFERENCES persons (id))"
+    run_sql(database_url, pets)
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+        for number in (1, 2, 3):
+            client.hset(f"person:{number}", "name", "Ada")
+        run_sql(database_url, "INSERT INTO pets VALUES (1, 2)")
+        with pytest.raises(redis.ResponseError, match="is not written"):
+            client.delete("person:1", "person:2", "person:3")
+        assert client.exists("person:1", "person:2", "person:3") == 3
+        assert len(persons(database_url)) == 3
+        assert client.delete("person:1", "person:3") == 2
+        assert [row[0] for row in persons(database_url)] == [2]
+
+
+def test_two_tables_of_one_key(database_url: str, tmp_path: Path) -> None:
+    """Both rows, or none."""
+    run_sql(database_url, PERSONS)
+    run_sql(
+        database_url, "CREATE TABLE ages (id INTEGER PRIMARY KEY, age INTEGER NOT NULL CHECK (age < 100))"
+    )
+    second = 'WriteThrough(keys="person:{id}", table="ages", columns=["age"], target=first)\n'
+    with System(tmp_path, FUNCTIONS + second, {"FIRST_DB_URL": database_url}) as client:
+        client.hset("person:1", mapping={"name": "Ada", "age": 36})
+        assert rows(database_url, "SELECT id, age FROM ages") == [(1, 36)]
+        with pytest.raises(redis.ResponseError, match="is not written"):
+            client.hset("person:1", mapping={"name": "Eve", "age": 136})
+        assert persons(database_url) == [(1, "Ada", 36, None)]
+        assert client.hget("person:1", "name") == b"Ada"
+
+
+def test_while_the_database_is_away(postgres: PostgresServer, tmp_path: Path) -> None:
+    if not hasattr(postgres, "restart"):
+        pytest.skip("PostgreSQL was given by a URL or runs in a container; it is not ours to stop")
+    url = postgres.create_database()
+    run_sql(url, PERSONS)
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": url}) as client:
+        client.hset("person:1", "name", "Ada")
+        postgres.kill9()
+        try:
+            for _ in range(3):
+                with pytest.raises(redis.ResponseError, match="THROUGH "):
+                    client.hset("person:1", "name", "Eve")
+            assert client.hget("person:1", "name") == b"Ada"
+            assert client.hset("elsewhere", "a", "b") == 1
+        finally:
+            postgres.start()
+        eventually(lambda: _tries(client, "person:1", "Joe"))
+        assert persons(url) == [(1, "Joe", None, None)]
+
+
+def _tries(client: redis.Redis, key: str, name: str) -> bool:
+    try:
+        client.hset(key, "name", name)
+    except redis.ResponseError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_a_lock_in_sql_is_an_error_in_time(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """The database gives up before the client does, so that it is sure that nothing was written."""
+    url = request.getfixturevalue(f"{kind}_url")
+    run_sql(url, PERSONS)
+    functions = FUNCTIONS.replace("target=first)", "target=first, timeout_ms=4000)")
+    engine = sqlalchemy.create_engine(url)
+    with System(tmp_path, functions, {"FIRST_DB_URL": url}) as client:
+        client.hset("person:1", "name", "Ada")
+        with engine.connect() as other:
+            other.execute(sqlalchemy.text("UPDATE persons SET age = 1 WHERE id = 1"))
+            with pytest.raises(redis.ResponseError, match="nothing was written"):
+                client.hset("person:1", "name", "Eve")
+            assert client.hget("person:1", "name") == b"Ada"
+            other.rollback()
+        eventually(lambda: _tries(client, "person:1", "Joe"))
+        assert persons(url) == [(1, "Joe", None, None)]
+        assert client.hget("person:1", "name") == b"Joe"
+    engine.dispose()
+
+
+def test_a_table_that_is_missing_is_an_error(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+        client.hset("person:1", "name", "Ada")
+        run_sql(database_url, "ALTER TABLE persons RENAME TO gone")
+        with pytest.raises(redis.ResponseError, match="persons"):
+            client.hset("person:1", "name", "Eve")
+        run_sql(database_url, "ALTER TABLE gone RENAME TO persons")
+        eventually(lambda: _tries(client, "person:1", "Joe"))
+        assert [row[1] for row in persons(database_url)] == ["Joe"]
+
+
+def test_expiry_reaches_sql_in_order(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url})
+    with system as client:
+        for _ in range(20):
+            client.hset("person:1", mapping={"name": "Ada", "age": 1})
+            client.pexpire("person:1", 5)
+            eventually(lambda: not client.exists("person:1"))
+            client.hset("person:1", "age", 2)
+            system.wait()
+            assert persons(database_url) == [(1, "nobody", 2, None)]
+            client.delete("person:1")
+
+
+def test_an_upgrade_under_load(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url})
+    with system as client:
+        end = threading.Event()
+        counts = [0, 0, 0, 0]
+
+        def write(number: int) -> None:
+            while not end.is_set():
+                counts[number] = client.hincrby(f"person:{number}", "age", 1)
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            running = [pool.submit(write, number) for number in range(4)]
+            eventually(lambda: min(counts) > 5)
+            with system.environment():
+                system.deploy()
+            reached = min(counts)
+            eventually(lambda: min(counts) > reached + 5)
+            end.set()
+            for each in running:
+                each.result()
+        assert [row[2] for row in persons(database_url)] == counts
+        assert [int(client.hget(f"person:{number}", "age") or 0) for number in range(4)] == counts

@@ -1,0 +1,146 @@
+"""Groups: the writes of many waiting clients in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from connectors.errors import ConnectorError, Refused, SchemaMismatch, Unavailable
+from connectors.intents import Committed, Intents
+from connectors.rows import Claim, Position, RowOp
+from connectors.units import Unit, write_apart
+
+if TYPE_CHECKING:
+    from connectors.checkpoint import Checkpoint
+    from connectors.tables import Table
+
+log = logging.getLogger(__name__)
+
+
+class Groups:
+    """The part of a connector that commits groups of units."""
+
+    _intents: Intents
+    _checkpoint: Checkpoint
+    _engine: Engine
+    _group_connection: Connection | None = None
+
+    if TYPE_CHECKING:
+
+        def table(self, name: str) -> Table: ...
+        def forget_tables(self) -> None: ...
+        def _ensure(self, table: sa.Table) -> None: ...
+        def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError: ...
+        def _translated(self) -> contextlib.AbstractContextManager[None]: ...
+        def _transaction(self) -> contextlib.AbstractContextManager[Connection]: ...
+        def _write(self, connection: Connection, rows: Sequence[RowOp]) -> None: ...
+        def _try(self, connection: Connection, rows: Sequence[RowOp]) -> None: ...
+
+    def ensure_intents(self) -> None:
+        """Create the table of intents unless it is there."""
+        self._ensure(self._intents.table)
+
+    def commit_intents(
+        self,
+        claim: Claim,
+        position: Position,
+        previous: Position | None,
+        units: Sequence[Unit],
+        record: Callable[[dict[int, ConnectorError]], bytes],
+    ) -> dict[int, ConnectorError]:
+        """Commit units, each whole or not at all, with the checkpoint and a record, in one transaction.
+
+        ``previous`` is the position of the last such transaction. ``record`` makes the text that
+        ``committed`` returns later, of the units that were refused, by their place. Returns those.
+
+        Raises Fenced or Unavailable (with ``in_commit`` only ``claim`` and ``committed`` tell what is in).
+        """
+        rows = [row for unit in units for row in unit]
+        for name in {row.table for row in rows}:
+            self.table(name)
+        try:
+            kept = self._intents.values(claim, position, previous, record({}))
+            self._commit_group(claim, position, rows, kept)
+            return {}
+        except (Refused, SchemaMismatch) as error:
+            log.debug("a group of %d writes is taken apart: %s", len(units), error)
+            if isinstance(error, SchemaMismatch):
+                self.forget_tables()
+        with self._transaction() as connection:
+            self._checkpoint.move(connection, claim, position, 0)
+            refused = write_apart(units, lambda part: self._try(connection, part))
+            written = sum(len(unit) for place, unit in enumerate(units) if place not in refused)
+            self._checkpoint.count(connection, claim, written)
+            kept = self._intents.values(claim, position, previous, record(refused))
+            connection.execute(self._intents.insert, kept)
+        return refused
+
+    def _commit_group(
+        self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
+    ) -> None:
+        """Commit rows, the position, and ``kept`` as a row of the table of intents.
+
+        A dialect may have a way of fewer round trips: each is time for which clients wait.
+        """
+        with self._transaction() as connection:
+            self._checkpoint.move(connection, claim, position, len(rows))
+            self._write(connection, rows)
+            connection.execute(self._intents.insert, kept)
+
+    @contextlib.contextmanager
+    def _single(self) -> Iterator[Any]:
+        """A cursor for statements that commit by themselves; what breaks the connection may be committed."""
+        cursor = self._open_single()
+        try:
+            yield cursor
+        except self._engine.dialect.loaded_dbapi.Error as error:
+            broken = self._engine.dialect.is_disconnect(error, cursor.connection, cursor)
+            explained = self._explain(_as_sqlalchemy(error, self._engine, broken))
+            if isinstance(explained, Unavailable):
+                explained.in_commit = broken
+                self._close_single()
+            raise explained from error
+        finally:
+            cursor.close()
+
+    def _open_single(self) -> Any:
+        with self._translated():
+            if self._group_connection is None:
+                fresh = self._engine.connect()
+                self._group_connection = fresh.execution_options(isolation_level="AUTOCOMMIT")
+            return self._group_connection.connection.cursor()
+
+    def _close_single(self) -> None:
+        if self._group_connection is not None:
+            self._group_connection.invalidate()
+            self._group_connection.close()
+            self._group_connection = None
+
+    def committed(self, stream: str, after: Position) -> list[Committed]:
+        """Return the transactions of intents of a stream after a position, in order."""
+        with self._transaction() as connection:
+            return self._intents.after(connection, stream, after)
+
+    def last_intent(self, stream: str) -> Position | None:
+        """Return the position of the last transaction of intents; None: there was none."""
+        with self._transaction() as connection:
+            return self._intents.last(connection, stream)
+
+    def prune_intents(self, stream: str, last: Position, keep_ms: int) -> None:
+        """Forget transactions of intents that are more than ``keep_ms`` older than the last one."""
+        with self._transaction() as connection:
+            self._intents.prune(connection, stream, last, keep_ms)
+
+
+def _as_sqlalchemy(error: Exception, engine: Engine, broken: bool) -> sa.exc.DBAPIError:
+    """Return an error of the driver as it would come out of SQLAlchemy."""
+    base = engine.dialect.loaded_dbapi.Error
+    made = sa.exc.DBAPIError.instance(
+        "", None, error, base, connection_invalidated=broken, dialect=engine.dialect
+    )
+    assert isinstance(made, sa.exc.DBAPIError)
+    return made
