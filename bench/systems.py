@@ -78,11 +78,11 @@ def capture_only(server: RedisServer, fields: int) -> None:
         )
 
 
-def deploy(server: RedisServer, url: str, worker: str = "external") -> None:
+def deploy(server: RedisServer, url: str, worker: str = "external", functions: str = _FUNCTIONS) -> None:
     """Deploy the function for ``persons`` by the real command."""
     with tempfile.TemporaryDirectory(prefix="gearsync-bench-") as folder:
         source = Path(folder) / "functions.py"
-        source.write_text(_FUNCTIONS.replace("WORKER", worker))
+        source.write_text(functions.replace("WORKER", worker))
         command = [sys.executable, "-m", "deploy", "deploy", str(source), "--redis", server.url]
         done = subprocess.run(
             command, env={**os.environ, URL_VARIABLE: url}, capture_output=True, text=True, check=False
