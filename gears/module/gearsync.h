@@ -309,6 +309,7 @@ int mark_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 typedef enum { PUT_LEFT, PUT_DONE, PUT_REFUSED } PutResult;
 PutResult put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
                   long long ttl_ms, bool replace);
+bool put_is_ours(RedisModuleCtx *ctx, RedisModuleString *key); /* the cluster lets us write it; true without one */
 int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int waiting_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 

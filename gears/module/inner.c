@@ -178,7 +178,7 @@ bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 
 /* -- The client's own command ------------------------------------------------------------------------------------------ */
 
-static int reply_failure(RedisModuleCtx *ctx, const char *command, int error) {
+static void reply_failure(RedisModuleCtx *ctx, const char *command, int error) {
     Text text = {0};
     if (error == EINVAL)
         text_printf(&text, "ERR wrong number of arguments for '%s' command", command);
@@ -186,7 +186,6 @@ static int reply_failure(RedisModuleCtx *ctx, const char *command, int error) {
         text_printf(&text, "ERR the server does not run '%s' here: %s", command, strerror(error));
     RedisModule_ReplyWithError(ctx, text.bytes);
     text_free(&text);
-    return REDISMODULE_OK;
 }
 
 /* Without a client of its own, a script's command has the rights of the script's user; another module's has all. */
@@ -202,15 +201,27 @@ static RedisModuleCallReply *call_for_script(RedisModuleCtx *ctx, const char *co
     return RedisModule_Call(ctx, command, format, argv, argc);
 }
 
+/* A client that was held here while the slot went to another shard; the server can't send it there from here. */
+static bool has_moved(RedisModuleCallReply *reply, int error) {
+    return shard.cluster && error == EPERM &&
+           (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR);
+}
+
 int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writes) {
     const char *command = RedisModule_StringPtrLen(argv[1], NULL);
     bool old = shard.server_version < 0x070000; /* neither errors as replies, nor the client's protocol */
     const char *format = old ? (writes ? "!v" : "v") : (writes ? "!E0v" : "E0v");
     bool script = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) != 0;
+    errno = 0;
     RedisModuleCallReply *reply = script && !old ? call_for_script(ctx, command, format, argv + 2, (size_t)argc - 2)
                                                  : RedisModule_Call(ctx, command, format, argv + 2, (size_t)argc - 2);
-    if (reply == NULL) return reply_failure(ctx, command, errno);
-    RedisModule_ReplyWithCallReply(ctx, reply);
-    RedisModule_FreeCallReply(reply);
+    int error = errno;
+    if (has_moved(reply, error))
+        RedisModule_ReplyWithError(ctx, "TRYAGAIN the slot of this key has moved to another shard meanwhile");
+    else if (reply == NULL)
+        reply_failure(ctx, command, error);
+    else
+        RedisModule_ReplyWithCallReply(ctx, reply);
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
     return REDISMODULE_OK;
 }

@@ -201,6 +201,10 @@ static bool is_sound(RedisModuleString **argv, int argc, long long count) {
 static bool load(RedisModuleCtx *ctx, Miss *miss, const Loaded *row) {
     ReadRule *rule = miss->rule;
     Slice key = string_slice(miss->key);
+    if (!put_is_ours(ctx, miss->key)) {
+        miss_settle(miss, NULL);
+        return false;
+    }
     if (waiting_for(miss->db, key)) {
         miss_start_again(miss);
         return false;

@@ -83,10 +83,9 @@ static Found look(RedisModuleCtx *ctx, RedisModuleString *name) {
     return type == REDISMODULE_KEYTYPE_EMPTY ? KEY_ABSENT : (type == REDISMODULE_KEYTYPE_HASH ? KEY_HASH : KEY_OTHER);
 }
 
-/* Whether the cluster lets us write the key; true on a server that is no cluster. */
-static bool is_ours(Put *put, RedisModuleString *key) {
+bool put_is_ours(RedisModuleCtx *ctx, RedisModuleString *key) {
     if (!shard.cluster) return true;
-    RedisModuleCallReply *reply = RedisModule_Call(put->ctx, "EXISTS", "s", key);
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "EXISTS", "s", key);
     bool ours = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_INTEGER;
     if (reply != NULL) RedisModule_FreeCallReply(reply);
     return ours;
@@ -100,7 +99,7 @@ static bool put_one(Put *put, const Row *row) {
     if (found == KEY_ABSENT && !has_row) misses_overtake(put->ctx, put->db, row->key);
     if (put->replace) mark_overtake(string_slice(row->key));
     if (found == KEY_OTHER || (found == KEY_HASH && !put->replace) || (found == KEY_ABSENT && !has_row)) return false;
-    if (waiting_for(put->db, string_slice(row->key)) || !is_ours(put, row->key)) return false;
+    if (waiting_for(put->db, string_slice(row->key)) || !put_is_ours(put->ctx, row->key)) return false;
     if (put->since != NULL && mark_is_passed(put->since, put->db, string_slice(row->key))) return false;
     shard.operating = true;
     bool changed =

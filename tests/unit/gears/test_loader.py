@@ -1,0 +1,93 @@
+"""What the loader makes of a database's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import gears.loader
+from connectors import SchemaMismatch, Target, Unavailable
+from gears.deployment import Deployment
+from gears.functions import ReadThrough
+from gears.loader import Database
+from gears.runner import Shared
+
+
+class Rows:
+    """Stands for a RowReader and its connector; some keys can't be read."""
+
+    def __init__(self) -> None:
+        self.bad: set[bytes] = set()
+        self.away = False
+        self.opened = self.closed = 0
+        self.asked: list[list[bytes]] = []
+
+    def open(self, _target: str) -> Any:
+        self.opened += 1
+        return self
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def read(self, keys: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes] | None]:
+        self.asked.append(list(keys))
+        if self.away:
+            raise Unavailable("the database is away")
+        if self.bad & set(keys):
+            raise SchemaMismatch("a row of persons can't be read")
+        return {key: {b"name": key} if key != b"none" else None for key in keys}
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
+    found = Rows()
+    monkeypatch.setattr(gears.loader, "RowReader", lambda function, connector: connector)
+    return found
+
+
+@pytest.fixture
+def database(rows: Rows) -> Database:
+    target = Target("env:DB_URL", name="first")
+    declared = ReadThrough(keys="p:{id}", table="persons", columns=["name"], target=target, ttl=7)
+    assert declared.function is not None
+    deployment = Deployment("people", functions=[declared.function], targets={"first": target})
+    return Database(Shared("redis://localhost", deployment, "me", rows.open, {}), "first")
+
+
+def test_rows_and_their_time_to_live(database: Database, rows: Rows) -> None:
+    assert database.read(0, [b"a", b"none"]) == {b"a": {b"name": b"a"}, b"none": None}
+    database.read(0, [b"b"])
+    assert (rows.opened, rows.asked, database.ttl_ms(0)) == (1, [[b"a", b"none"], [b"b"]], 7000)
+
+
+def test_a_row_that_can_not_be_read_keeps_no_other_back(database: Database, rows: Rows) -> None:
+    rows.bad = {b"3"}
+    keys = [b"%d" % number for number in range(8)]
+    assert sorted(database.read(0, keys)) == [key for key in keys if key != b"3"]
+    assert database.last_problem == "a row of persons can't be read"
+    assert len(rows.asked) == 7
+
+
+def test_when_no_row_can_be_read_the_table_is_looked_at_anew(database: Database, rows: Rows) -> None:
+    rows.bad = {b"1", b"2"}
+    with pytest.raises(SchemaMismatch):
+        database.read(0, [b"1", b"2"])
+    assert rows.closed == 1
+
+
+def test_a_database_that_is_away_is_left_alone_for_a_moment(
+    database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("gears.loader.time.monotonic", lambda: now)
+    rows.away = True
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            database.read(0, [b"a"])
+    assert (len(rows.asked), rows.closed) == (1, 1)
+    rows.away = False
+    now += gears.loader.AWAY_SECONDS
+    assert database.read(0, [b"a"]) == {b"a": {b"name": b"a"}}
+    assert rows.opened == 2
