@@ -9,11 +9,12 @@ import traceback
 from typing import Any
 
 from connectors import Target, TargetError
-from gears.deployment import Deployment, check_together, settings_arguments, unknown_option
+from gears.deployment import Deployment, settings_arguments, unknown_option
 from gears.errors import DeclarationError, Mistake
 from gears.functions import Collector, Function, build, execute, transforms_of
 from gears.mapping import POLICIES
 from gears.patterns import PATTERNS, Around, Behind, Reading, Through, options_of
+from gears.together import check_together
 
 if sys.version_info >= (3, 11):
     import tomllib

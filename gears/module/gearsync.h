@@ -321,7 +321,8 @@ void reads_collect(void); /* frees clients that timed out or left */
 int reads_register(RedisModuleCtx *ctx);
 /* Something has happened to the key, or to its row: it counts more than a row that was read before. */
 void misses_overtake(RedisModuleCtx *ctx, int db, RedisModuleString *key);
-void misses_look_again(void); /* changes have come to SQL */
+void misses_changed(const Slice *key); /* a change of it was captured; NULL: it may be of any */
+void misses_look_again(void);          /* changes have come to SQL */
 void misses_rules_changed(void);
 void misses_give_back(const Deployment *deployment, int target); /* what a worker took, and won't answer */
 size_t misses_waiting(const Deployment *deployment);             /* clients */

@@ -97,6 +97,9 @@ static int reply_taken(RedisModuleCtx *ctx, const Deployment *deployment, int ta
     for (Miss *miss = misses_first(MISS_QUEUED), *next; miss != NULL && taken < most; miss = next) {
         next = miss->next;
         if (miss->rule->deployment != deployment || miss->rule->target != target) continue;
+        /* A change that no event has told of may have come since it was put in the queue. */
+        miss_look(miss);
+        if (miss->state != MISS_QUEUED) continue;
         miss_take(miss);
         RedisModule_ReplyWithArray(ctx, 3);
         RedisModule_ReplyWithLongLong(ctx, (long long)miss->token);

@@ -17,12 +17,15 @@ static uint64_t last_token;
 
 static Miss **place_of(Slice key) { return &places[key_hash(key) % PLACES]; }
 
+static bool is_named(const Miss *miss, Slice key) {
+    Slice name = string_slice(miss->key);
+    return name.len == key.len && memcmp(name.bytes, key.bytes, key.len) == 0;
+}
+
 Miss *miss_find(int db, Slice key) {
     if (count == 0) return NULL;
-    for (Miss *miss = *place_of(key); miss != NULL; miss = miss->next_in_place) {
-        Slice name = string_slice(miss->key);
-        if (miss->db == db && name.len == key.len && memcmp(name.bytes, key.bytes, key.len) == 0) return miss;
-    }
+    for (Miss *miss = *place_of(key); miss != NULL; miss = miss->next_in_place)
+        if (miss->db == db && is_named(miss, key)) return miss;
     return NULL;
 }
 
@@ -90,7 +93,8 @@ void miss_look(Miss *miss) {
         if (miss->state != MISS_LANE) set_state(miss, MISS_LANE);
         return;
     }
-    if (miss->state != MISS_QUEUED) set_state(miss, MISS_QUEUED);
+    if (miss->state == MISS_QUEUED) return;
+    set_state(miss, MISS_QUEUED);
     loads_wake(miss);
 }
 
@@ -152,6 +156,16 @@ void misses_give_back(const Deployment *deployment, int target) {
     for (Miss *miss = lists[MISS_TAKEN].first, *next; miss != NULL; miss = next) {
         next = miss->next;
         if (miss->rule->deployment == deployment && miss->rule->target == target) miss_start_again(miss);
+    }
+}
+
+/* No event may have told of it: after a flush, or when a write that SQL has already is taken back. */
+void misses_changed(const Slice *key) {
+    if (lists[MISS_TAKEN].first == NULL) return;
+    Miss *miss = key != NULL ? *place_of(*key) : lists[MISS_TAKEN].first;
+    for (Miss *next; miss != NULL; miss = next) {
+        next = key != NULL ? miss->next_in_place : miss->next;
+        if (miss->state == MISS_TAKEN && (key == NULL || is_named(miss, *key))) miss_start_again(miss);
     }
 }
 

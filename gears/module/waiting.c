@@ -54,15 +54,19 @@ static bool is_of_all(Slice key) {
     return key.len == 0 || (key.len > len && memcmp(key.bytes, "gearsync:", len) == 0);
 }
 
-void waiting_note(Lane *lane, Slice key) {
+static void note(Lane *lane, Slice key) {
     if (lane->buckets == NULL) {
-        if (!watching) return;
-        watch_lane(lane);
+        if (watching) watch_lane(lane);
     } else if (is_of_all(key)) {
         lane->buckets->all = lane->last;
     } else {
         *bucket_of(lane, key) = lane->last;
     }
+}
+
+void waiting_note(Lane *lane, Slice key) {
+    note(lane, key);
+    misses_changed(is_of_all(key) ? NULL : &key);
 }
 
 /* After a lane was found anew in the keyspace: another server may have put changes there. */

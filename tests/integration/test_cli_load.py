@@ -45,6 +45,7 @@ WriteBehind(
     table="persons",
     columns={"first_name": "first", "age": "age"},
     target=reporting,
+    on_expire="keep",
 )
 """
 TWO = BEHIND + BEHIND.replace("table=", 'name="two", table=').replace("person:", "p:")

@@ -52,6 +52,8 @@ def test_a_slot_that_leaves_meanwhile(cluster: Cluster) -> None:
     taken = worker.take()
     cluster.move_slot(SLOT, 1)
     assert worker.bring(taken, {KEY: ADA}) == 0
+    acknowledge(cluster.clients[0])
+    assert worker.serve({KEY: ADA}) == [KEY]
     found = reader.result()
     assert "the slot of this key has moved" in found
     with cluster.client() as client:

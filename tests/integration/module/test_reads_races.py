@@ -117,16 +117,23 @@ def _evict(client: redis.Redis, key: str) -> None:
     assert not client.keys(key)
 
 
-def test_a_change_that_comes_while_a_row_is_read(client: redis.Redis, worker: Worker, start: Start) -> None:
-    """Of another key of the same bucket, or by a flush: the row is read again, behind the change."""
+@pytest.mark.parametrize("in_sql", [False, True])
+@pytest.mark.parametrize("change", [["FLUSHALL"], ["GEARSYNC.RECAPTURE", "person:1"]])
+def test_a_change_that_no_event_tells_of(
+    client: redis.Redis, worker: Worker, start: Start, change: list[str], in_sql: bool
+) -> None:
+    """Rows go with a flush, or with a deletion that is captured again: what was read before is dropped."""
     deploy_reads(client, functions=(Function(flush="DELETE"),))
     reader = start("HGET", "person:1", "first")
     taken = worker.take()
-    client.flushall()
+    client.execute_command(*change)
+    if in_sql:
+        assert acknowledge(client) == 1
     assert worker.bring(taken, {"person:1": ADA}) == 0
     assert reader.waits
-    assert worker.take(1) == {}
-    acknowledge(client)
+    if not in_sql:
+        assert worker.take(1) == {}
+        acknowledge(client)
     worker.serve({})
     assert reader.result() is None
 

@@ -32,7 +32,7 @@ from gears import ReadThrough, WriteBehind
 first = Target("env:FIRST_DB_URL", name="first")
 ReadThrough(keys="person:{id}", table="persons", columns=["name", "age"], target=first, %s)
 """
-BEHIND = 'WriteBehind(keys="person:{id}", table="persons", columns=["name", "age"], target=first)\n'
+BEHIND = FUNCTIONS[FUNCTIONS.index("ReadThrough(") :].replace("Read", "Write")
 
 
 def system(folder: Path, url: str, options: str = "", more: str = "", **others: Any) -> System:

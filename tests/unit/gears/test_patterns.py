@@ -7,10 +7,11 @@ import pytest
 
 from connectors import Target
 from gears import ReadThrough, WriteAround, WriteBehind, WriteThrough, config, patterns
-from gears.deployment import Deployment, check_together
+from gears.deployment import Deployment
 from gears.errors import DeclarationError
 from gears.functions import Declaration
 from gears.patterns import Around, Reading, Through
+from gears.together import check_together
 
 TARGET = Target("sqlite:////tmp/x.db", name="db")
 PERSONS: dict[str, Any] = {"keys": "person:{id}", "table": "persons", "columns": ["name"], "target": TARGET}
@@ -26,6 +27,7 @@ table = "persons"
 columns = ["name"]
 target = "db"
 timeout_ms = 700
+on_expire = "keep"
 
 [[functions]]
 kind = "read-through"
@@ -123,6 +125,17 @@ def test_write_through_stands_alone() -> None:
         through, WriteThrough(**{**PERSONS, "table": "others", "target": Target("env:X", name="x")})
     )
     assert "two databases" in message
+
+
+@pytest.mark.parametrize("kind", [ReadThrough, WriteAround])
+@pytest.mark.parametrize("writes", [WriteBehind, WriteThrough])
+def test_the_end_of_a_copy_is_not_the_end_of_its_row(kind: Any, writes: Any) -> None:
+    copies = kind(**PERSONS, ttl=60, name="copies")
+    (message,) = _together(copies, writes(**PERSONS))
+    assert 'persons deletes the row of a hash that expires; give that one on_expire="keep"' in message
+    assert _together(copies, writes(**PERSONS, on_expire="keep")) == []
+    assert _together(kind(**PERSONS, name="copies"), writes(**PERSONS)) == []
+    assert _together(copies, writes(**{**PERSONS, "keys": "other:{id}"})) == []
 
 
 def test_every_kind_is_known() -> None:
