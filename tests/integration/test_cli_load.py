@@ -98,6 +98,12 @@ def there(client: redis.Redis, key: str | bytes) -> bool:
     return bool(client.pttl(key) != -2)
 
 
+def fields(client: redis.Redis, key: str | bytes) -> dict[bytes, bytes]:
+    """Return a hash that is there. Before Redis 7 what passes a module is a list, whatever the protocol."""
+    found: Any = client.hgetall(key)
+    return dict(zip(found[::2], found[1::2])) if isinstance(found, list) else found
+
+
 def fill(database: str, count: int) -> None:
     """Write the persons 1 to ``count``."""
     for start in range(1, count + 1, 1000):
@@ -133,8 +139,8 @@ def test_every_row_becomes_a_hash_and_no_change(
     report = world.load()
     assert rows_of(report) == {"read": 2500, "set": 2500}
     assert report["finished"] is True
-    assert client.hgetall("person:2500") == {b"first_name": b"f2500", b"age": b"70"}
-    assert client.hgetall("person:7") == {b"first_name": b"f7"}
+    assert fields(client, "person:2500") == {b"first_name": b"f2500", b"age": b"70"}
+    assert fields(client, "person:7") == {b"first_name": b"f7"}
     assert 500 < client.ttl("person:7") <= 600
     assert len(list(client.scan_iter("person:*", count=1000))) == 2500
     assert deployed.changes(client) == []
@@ -154,7 +160,7 @@ def test_what_it_says(world: World, client: redis.Redis) -> None:
         "  1 row in Redis already, left alone",
         "  1 row with NULL in all columns, which no hash can be",
     ]
-    assert client.hgetall("person:2") == {b"first_name": b"newer"}
+    assert fields(client, "person:2") == {b"first_name": b"newer"}
     assert not there(client, "person:4")
 
 
@@ -283,7 +289,7 @@ def test_hostile_names_and_keys(
     )
     world.deploy()
     assert rows_of(world.load()) == {"read": 2200, "set": 2200}
-    assert client.hgetall("x:3:%'ä10".encode()) == {b"f": b"v10"}
+    assert fields(client, "x:3:%'ä10".encode()) == {b"f": b"v10"}
 
 
 def test_other_databases_and_other_names(tmp_path: Path, sqlite_url: str, client: redis.Redis) -> None:
