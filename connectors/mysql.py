@@ -1,6 +1,6 @@
 """MySQL and MariaDB through PyMySQL.
 
-Rows go as one multi-row INSERT … ON DUPLICATE KEY UPDATE whose literals are written here, a column at a time.
+Rows go as one multi-row INSERT … ON DUPLICATE KEY UPDATE with literals (connectors/mysql_literals.py).
 The session is strict, so that nothing is truncated, and in UTC.
 """
 
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from decimal import Decimal
 from typing import Any, Iterator, Sequence
 
 import sqlalchemy as sa
-from pymysql.converters import escape_string
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Connection
 
@@ -21,6 +19,7 @@ from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.intents import TABLE_NAME as INTENTS
 from connectors.mariadb_groups import NOT_MOVED, compound
+from connectors.mysql_literals import parts, row_texts
 from connectors.mysql_texts import text_of
 from connectors.order import in_order
 from connectors.rows import Claim, Group, Position, Refusal, RowOp, groups, waves
@@ -192,7 +191,7 @@ class MySQLConnector(Connector):
     ) -> None:
         head, tail = self._upsert_around(table, rows, absent)
         try:
-            self._send(connection, head, _row_texts([row.values for row in rows]), tail)
+            self._send(connection, head, row_texts([row.values for row in rows]), tail)
         except sa.exc.DBAPIError as error:
             raise self._of_guard(table, error) or self._explain(error) from error.orig
 
@@ -223,7 +222,7 @@ class MySQLConnector(Connector):
         return Refused(f"another row has the same {taken}, which must be unique", column)
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
-        self._send(connection, self._delete_head(table), _row_texts(keys), ")")
+        self._send(connection, self._delete_head(table), row_texts(keys), ")")
 
     def _delete_head(self, table: Table) -> str:
         columns = ", ".join(self._quote(name) for name in table.primary_key)
@@ -238,7 +237,7 @@ class MySQLConnector(Connector):
             return
         statements = [self._text_of(group) for wave in found for group in in_order(groups(wave), self.table)]
         prefix = f"{self._quote(self.schema)}." if self.schema else ""
-        values = _row_texts([tuple(kept.values())])[0]
+        values = row_texts([tuple(kept.values())])[0]
         statements.append(f"INSERT INTO {prefix}{INTENTS} ({', '.join(kept)}) VALUES {values}")
         text = compound(prefix, claim, position, len(rows), statements)
         if not self._commits_at_once(text):
@@ -267,9 +266,9 @@ class MySQLConnector(Connector):
     def _text_of(self, group: Group) -> str:
         table = self.table(group.table)
         if group.kind == "delete":
-            return self._delete_head(table) + ",".join(_row_texts([row.key for row in group.rows])) + ")"
+            return self._delete_head(table) + ",".join(row_texts([row.key for row in group.rows])) + ")"
         head, tail = self._upsert_around(table, group.rows, self._absent(table, group))
-        return head + ",".join(_row_texts([row.values for row in group.rows])) + tail
+        return head + ",".join(row_texts([row.values for row in group.rows])) + tail
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -284,7 +283,7 @@ class MySQLConnector(Connector):
         key = ", ".join(self._quote(name) for name in table.primary_key)
         head = f"SELECT {wanted or 1} FROM {self._quoted_table(table.name)} WHERE ({key}) IN ("
         rows: list[Sequence[Any]] = []
-        for result in self._send(connection, head, _row_texts(keys), ")"):
+        for result in self._send(connection, head, row_texts(keys), ")"):
             rows.extend(result)
         return rows
 
@@ -310,7 +309,7 @@ class MySQLConnector(Connector):
         plain = {"no_parameters": True}
         return [
             connection.exec_driver_sql(head + part + tail, execution_options=plain)
-            for part in _parts(texts, room)
+            for part in parts(texts, room)
         ]
 
     def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
@@ -386,63 +385,3 @@ def _labels(type_text: str) -> list[str]:
         return "'" if found.group(1) is None else escapes.get(found.group(1), found.group(1))
 
     return [_ESCAPED.sub(plain, label) for label in _LABEL.findall(type_text)]
-
-
-def _row_texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    """Return each row as ``(literal,literal,…)``; the literals are made a column at a time."""
-    templates, columns = zip(*map(_literals, zip(*rows)))
-    return list(map(f"({','.join(templates)})".__mod__, zip(*columns)))
-
-
-def _literals(values: Sequence[Any]) -> tuple[str, Sequence[Any]]:
-    """Return how a row's text holds a value of this column, and the values for it."""
-    kinds = set(map(type, values))
-    if kinds == {int}:
-        return "%d", values
-    if kinds == {str}:
-        return "'%s'", [_escaped(value) for value in values] if _needs_escape(values) else values
-    return "%s", [_literal(value) for value in values]
-
-
-def _needs_escape(values: Sequence[str]) -> bool:
-    joined = "".join(values)
-    return "\\" in joined or "'" in joined
-
-
-def _escaped(text: str) -> str:
-    """Escape as the driver does when it binds a parameter."""
-    return str(escape_string(text))
-
-
-def _literal(value: Any) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, bytes):
-        return f"x'{value.hex()}'"
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return f"'{_escaped(str(value))}'"
-
-
-def _parts(texts: list[str], room: int) -> Iterator[str]:
-    """Join row texts by commas into parts of at most ``room`` bytes."""
-    whole = ",".join(texts)
-    if len(whole) * 4 <= room or len(whole.encode()) <= room:
-        yield whole
-        return
-    part: list[str] = []
-    used = 0
-    for text in texts:
-        size = len(text.encode()) + 1
-        if size > room:
-            raise Refused(
-                f"the row has {size} bytes in SQL, and the server's max_allowed_packet leaves {room}"
-            )
-        if used + size > room:
-            yield ",".join(part)
-            part, used = [], 0
-        part.append(text)
-        used += size
-    yield ",".join(part)
