@@ -95,7 +95,7 @@ class Follower:
             following = Following(shared, self._target, connector, client)
             self._address = following.address
             following.open()
-            while not self.over:
+            while not self.over and not following.is_over:
                 following.work()
                 self._report.claimed(LABEL)
                 self._report.around = following.figures()

@@ -18,6 +18,7 @@ from gears import failpoints
 from gears.bringing import Bringer
 from gears.deployment import Deployment
 from gears.functions import Function
+from gears.ownslots import OwnSlots
 from gears.patterns import Around
 from gears.place import Place, address_of
 from gears.progress import Progress
@@ -59,6 +60,7 @@ class Following:
         self._name = self.address.name
         self._place = Place(client, self.address, target)
         self._outbox = outbox_of(connector)
+        self._slots = OwnSlots(client)
         self._waker: Waker | None = None
         self._progress = Progress("")
         self._keys = {
@@ -122,6 +124,10 @@ class Following:
             raise LostPlace("Redis has gone back to before what is left of it")
         if not self._outbox.begin(position):
             raise LostPlace("it has gone back to before what was read of it")
+        if self._slots.is_cluster:
+            # A slot may have come since, whose old shard had not brought yet what was passed here.
+            position = known.position
+            self._outbox.begin(position)
         memory = json.loads(known.functions)
         return position, set(memory["covered"]), bool(memory["lost"])
 
@@ -165,6 +171,11 @@ class Following:
             self._settled = time.monotonic()
         if time.monotonic() - self._released > RELEASE_SECONDS:
             self._release()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether another one must begin: this shard has other slots now."""
+        return self._slots.have_changed()
 
     def _read(self) -> None:
         entries = self._outbox.read(MOST)
@@ -235,7 +246,7 @@ class Following:
         while len(self._samples) > 1 and self._samples[1][0] <= now - KEEP_SECONDS:
             self._samples.popleft()
         since, position = self._samples[0]
-        if since <= now - KEEP_SECONDS:
+        if since <= now - KEEP_SECONDS and not self._slots.is_importing:
             self._followers.release(self._name, position, self._outbox.horizon(position))
         if not self._followers.touch(self._name):
             raise Unavailable("somebody has dropped this follower")
