@@ -391,12 +391,32 @@ static bool is_concerned(RedisModuleCommandFilterCtx *filter, Slice name, int ar
     return false;
 }
 
+/* A key that leaves while its write is on its way to SQL would be made anew here by the write. */
+static bool leaves_amid_write(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    if (write_count == 0 || name.len != 7 || !slice_is(name, "migrate")) return false;
+    for (const Write *write = first_write; write != NULL; write = write->next) {
+        int count;
+        RedisModuleString **keys = keys_of(write, &count);
+        for (int i = 1; i < argc; i++)
+            if (is_among(keys, count, RedisModule_CommandFilterArgGet(filter, i))) return true;
+    }
+    return false;
+}
+
+static void refuse(RedisModuleCommandFilterCtx *filter, const char *words) {
+    /* An unknown command fails when it is queued, so that EXEC aborts. */
+    RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, words, strlen(words)));
+}
+
 bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
-    static const char refused[] = "THROUGH: a write of this key waits for its SQL commit, not in MULTI; send it alone";
     if (!shard.through || argc < 2 || !shard.primary) return false;
+    if (leaves_amid_write(filter, name, argc)) {
+        refuse(filter, "THROUGH: a write of one of these keys is on its way to SQL; try again");
+        return true;
+    }
     if (!is_concerned(filter, name, argc)) return false;
-    if (filter_in_transaction(filter)) /* An unknown command fails when it is queued, so that EXEC aborts. */
-        RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, refused, sizeof(refused) - 1));
+    if (filter_in_transaction(filter))
+        refuse(filter, "THROUGH: a write of this key waits for its SQL commit, not in MULTI; send it alone");
     else
         inner_insert(filter, THROUGH_COMMAND);
     return true;

@@ -526,3 +526,24 @@ def test_a_flush_meanwhile(server: RedisServer, client: redis.Redis, worker: Wor
     worker.settle(upto=taken)
     assert sent.result() == 1
     assert client.hgetall("person:1") == {b"age": b"2"}
+
+
+def test_a_key_does_not_leave_amid_its_write(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    first = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    worker.take()
+    worker.settle()
+    first.result()
+    sent = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    with module_server() as other, connect(other) as there:
+        words = ("MIGRATE", "127.0.0.1", other.port, "", 0, 5000, "KEYS", "elsewhere", "person:1")
+        with pytest.raises(redis.ResponseError, match="try again"):
+            client.execute_command(*words)
+        worker.take()
+        worker.settle()
+        sent.result()
+        client.execute_command(*words)
+        assert there.hgetall("person:1") == {b"age": b"2"}
