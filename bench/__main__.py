@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench import beside_rgsync, capture, drain, lag, memory, staleness
+from bench import beside_rgsync, capture, drain, lag, memory, staleness, through
 from bench.results import Row, show
 
 
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     figures: dict[str, list[Row]] = {}
-    for benchmark in (capture, drain, lag, staleness, memory, beside_rgsync):
+    for benchmark in (capture, drain, lag, staleness, through, memory, beside_rgsync):
         figures[benchmark.TITLE] = benchmark.run(options.quick)
         show(benchmark.TITLE, figures[benchmark.TITLE])
     if options.json:
