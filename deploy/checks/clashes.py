@@ -8,6 +8,7 @@ from connectors import Target, TargetError
 from deploy.checks.findings import Findings
 from gears.deployment import Deployment
 from gears.functions import Function
+from gears.patterns import Through
 
 
 def check_within(deployment: Deployment, findings: Findings) -> None:
@@ -58,6 +59,25 @@ def check_with_others(deployment: Deployment, others: Sequence[Deployment], find
             function,
             "columns",
         )
+
+
+def check_waiting(deployment: Deployment, others: Sequence[Deployment], findings: Findings) -> None:
+    """Add keys of which the writes would wait for two transactions."""
+    ours = [each for each in deployment.capturing if each.kind == Through.kind]
+    for other in others:
+        for theirs in other.capturing:
+            if other.name == deployment.name or theirs.kind != Through.kind:
+                continue
+            for function in ours:
+                mapping = function.mapping
+                if mapping.db != theirs.mapping.db or not mapping.keys.overlaps(theirs.mapping.keys):
+                    continue
+                findings.mistake(
+                    f"the deployment {other.name} (function {theirs.name}) is write-through for the same "
+                    "keys, and one write can't be in two transactions; declare both in one file",
+                    function,
+                    "keys",
+                )
 
 
 def _pairs(

@@ -134,6 +134,9 @@ typedef struct Deployment {
     int lane_count;
     bool full;
     long long captured, missed, refused_writes, failed;
+    struct {
+        long long committed, refused, timed_out;
+    } through; /* writes of clients that waited */
     char *missed_key;
     size_t missed_key_len;
     struct {
@@ -405,6 +408,7 @@ void through_see_flush(void);
 bool through_is_pending(void);
 void through_fail_all(const char *reason);
 void through_tick(RedisModuleCtx *ctx);
+int through_waiting(const Deployment *deployment); /* clients */
 void through_free(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */

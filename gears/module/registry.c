@@ -144,6 +144,7 @@ static void inherit(Deployment *deployment, Deployment *old) {
     deployment->missed_key_len = old->missed_key_len;
     old->missed_key = NULL;
     deployment->refused_writes = old->refused_writes;
+    deployment->through = old->through;
     deployment->failed = old->failed;
     deployment->read_counts = old->read_counts;
 }

@@ -93,6 +93,16 @@ static void add_reads(Text *out, const Deployment *deployment) {
                 misses_waiting(deployment), deployment->read_counts.failed);
 }
 
+static void add_through(Text *out, const Deployment *deployment) {
+    bool any = false;
+    for (int i = 0; i < deployment->nrules; i++) any = any || deployment->rules[i].timeout_ms > 0;
+    if (!any) return;
+    text_printf(out,
+                "      \"through\": {\"waiting\": %d, \"committed\": %lld, \"refused\": %lld, \"timed_out\": %lld},\n",
+                through_waiting(deployment), deployment->through.committed, deployment->through.refused,
+                deployment->through.timed_out);
+}
+
 static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deployment) {
     unsigned long long entries, bytes;
     backlog_of(deployment, &entries, &bytes);
@@ -109,6 +119,7 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
         entries, bytes, deployment->limit_entries, deployment->limit_bytes,
         deployment->refuse_when_full ? "refuse" : "grow", deployment->full ? "true" : "false");
     if (deployment->nreads > 0) add_reads(out, deployment);
+    add_through(out, deployment);
     add_worker(out, deployment);
     text_printf(out, "      \"targets\": [\n");
     add_targets(ctx, out, deployment);

@@ -11,7 +11,7 @@ import pytest
 import redis
 import sqlalchemy
 
-from tests.integration.deploying import eventually, rows
+from tests.integration.deploying import eventually, gearsync, rows, write
 from tests.integration.system import System
 from tests.servers import PostgresServer, run_sql
 
@@ -232,3 +232,19 @@ def test_an_upgrade_under_load(database_url: str, tmp_path: Path) -> None:
                 each.result()
         assert [row[2] for row in persons(database_url)] == counts
         assert [int(client.hget(f"person:{number}", "age") or 0) for number in range(4)] == counts
+
+
+def test_two_deployments_of_the_same_keys_are_refused(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, PERSONS)
+    run_sql(database_url, "CREATE TABLE ages (id INTEGER PRIMARY KEY, age INTEGER)")
+    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url})
+    with system as client:
+        other = FUNCTIONS.replace(
+            'table="persons", columns=["name", "age", "email"]', 'table="ages", columns=["age"]'
+        )
+        path = write(tmp_path, other, "others.py")
+        with system.environment():
+            done = gearsync("deploy", path, "--redis", system.server.url)
+        assert done.returncode == 1
+        assert "declare both in one file" in " ".join((done.stdout + done.stderr).split())
+        assert client.hset("person:1", "age", 1) == 1

@@ -16,6 +16,7 @@ from tests.integration.module.driving import (
     changes,
     connect,
     deploy,
+    deployment_status,
     entries,
     has_command,
     lanes,
@@ -370,6 +371,37 @@ def test_keys_of_two_deployments_are_not_deleted_together(server: RedisServer, c
     deploy(client, Function("car:{id}", timeout_ms=1000), name="cars")
     with pytest.raises(redis.ResponseError, match="two deployments"):
         client.delete("person:1", "car:1")
+
+
+def test_a_key_of_two_deployments_is_refused(server: RedisServer, client: redis.Redis) -> None:
+    deploy(client, Function("person:{other}", timeout_ms=1000), name="cars")
+    with pytest.raises(redis.ResponseError, match="two deployments"):
+        client.hset("person:1", "age", 1)
+
+
+def test_the_status_counts_them(server: RedisServer) -> None:
+    with connect(server) as client:
+        deploy(client, HURRIED)
+        assert deployment_status(client)["through"] == {
+            "waiting": 0,
+            "committed": 0,
+            "refused": 0,
+            "timed_out": 0,
+        }
+        worker = Worker(client)
+        sent = [Sent(server, "HSET", f"person:{number}", "age", 1) for number in range(3)]
+        worker.wait_for(3)
+        assert deployment_status(client)["through"]["waiting"] == 3
+        [first, second, _] = worker.take()
+        worker.settle(first, "no", upto=second)
+        for each in sent:
+            each.result()
+        assert deployment_status(client)["through"] == {
+            "waiting": 0,
+            "committed": 1,
+            "refused": 1,
+            "timed_out": 1,
+        }
 
 
 def test_a_key_that_expires_meanwhile(server: RedisServer) -> None:

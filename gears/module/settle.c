@@ -1,0 +1,188 @@
+/* What the worker asks and says of the writes of clients that wait (docs/design.md, "Write-through"). */
+#include "writes.h"
+
+#include <string.h>
+
+static void apply(RedisModuleCtx *ctx, Write *write) {
+    if (write->told) { /* Committed all the same: SQL goes back to what Redis has. */
+        int count;
+        RedisModuleString **keys = write_keys(write, &count);
+        for (int i = 0; i < count; i++) capture_again(ctx, write->db, keys[i]);
+        write_finish(write, (Text){0});
+        return;
+    }
+    /* A key that something else has changed meanwhile (its time was over) is captured: SQL follows. */
+    shard.applying = !write->disturbed;
+    Text reply = write_run(ctx, write->db, write->argv, write->argc);
+    shard.applying = false;
+    if (reply.bytes[0] == '-')
+        RedisModule_Log(ctx, "warning", "write-through: %.*s is in SQL, and Redis refuses it: %.*s",
+                        (int)string_slice(write->argv[0]).len, string_slice(write->argv[0]).bytes, (int)reply.len,
+                        reply.bytes);
+    write_finish(write, reply);
+}
+
+typedef struct {
+    RedisModuleStreamID id;
+    Slice reason;
+} Refused;
+
+static const Refused *find_refused(const Refused *refused, int count, RedisModuleStreamID id) {
+    for (int i = 0; i < count; i++)
+        if (stream_id_compare(refused[i].id, id) == 0) return &refused[i];
+    return NULL;
+}
+
+/* Pairs of an id and a sentence; NULL: they are none. */
+static Refused *parse_refused(RedisModuleString **argv, int argc, int *count) {
+    *count = argc / 2;
+    Refused *refused = RedisModule_Calloc((size_t)*count + 1, sizeof(*refused));
+    bool sound = argc % 2 == 0;
+    for (int i = 0; i < *count && sound; i++) {
+        sound = stream_id_parse(string_slice(argv[i * 2]), &refused[i].id);
+        refused[i].reason = string_slice(argv[i * 2 + 1]);
+    }
+    if (sound) return refused;
+    RedisModule_Free(refused);
+    return NULL;
+}
+
+static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment **deployment) {
+    Lane *lane = shard.primary ? registry_find_lane(string_slice(stream), deployment) : NULL;
+    if (lane == NULL)
+        RedisModule_ReplyWithError(ctx, shard.primary ? "ERR there is no lane of that name on this server"
+                                                      : "ERR this server is a replica; ask its primary");
+    return lane;
+}
+
+/* GEARSYNC.TAKE stream id worker: the intents up to id that are to be committed, by their ids, after the deployment's
+ * version. From now on no other worker settles them. */
+int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    RedisModuleStreamID id;
+    Deployment *deployment = NULL;
+    if (argc != 4 || !stream_id_parse(string_slice(argv[2]), &id))
+        return RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.TAKE stream id worker");
+    Lane *lane = own_lane(ctx, argv[1], &deployment);
+    if (lane == NULL) return REDISMODULE_OK;
+    lane->taker = key_hash(string_slice(argv[3]));
+    Slice stream = string_slice(argv[1]);
+    long taken = 0;
+    RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
+    RedisModule_ReplyWithLongLong(ctx, deployment->version);
+    for (Write *write = writes_first; write != NULL; write = write->next) {
+        bool open = write->stage == LOGGED || (write->stage == TAKEN && !write->told);
+        if (!open || !write_is_of(write, stream) || stream_id_compare(write->id, id) > 0) continue;
+        write->stage = TAKEN;
+        RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)write->id.ms,
+                                                                 (unsigned long long)write->id.seq);
+        RedisModule_ReplyWithString(ctx, text);
+        RedisModule_FreeString(ctx, text);
+        taken++;
+    }
+    RedisModule_ReplySetArrayLength(ctx, taken + 1);
+    return REDISMODULE_OK;
+}
+
+/* GEARSYNC.SETTLE stream id worker [id reason]…: SQL has committed what was taken up to id, but for those that are named. */
+int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    static const char *const usage = "ERR use GEARSYNC.SETTLE stream id worker [id reason]...";
+    RedisModuleStreamID id;
+    Deployment *deployment = NULL;
+    int count = 0;
+    if (argc < 4 || !stream_id_parse(string_slice(argv[2]), &id)) return RedisModule_ReplyWithError(ctx, usage);
+    Lane *lane = own_lane(ctx, argv[1], &deployment);
+    if (lane == NULL) return REDISMODULE_OK;
+    if (lane->taker != key_hash(string_slice(argv[3])))
+        return RedisModule_ReplyWithError(ctx, "FENCED another worker has taken this lane");
+    Refused *refused = parse_refused(argv + 4, argc - 4, &count);
+    if (refused == NULL) return RedisModule_ReplyWithError(ctx, usage);
+    Slice stream = string_slice(argv[1]);
+    long long committed = 0;
+    for (Write *write = writes_first, *next; write != NULL; write = next) {
+        next = write->next;
+        if (write->stage != TAKEN || !write_is_of(write, stream) || stream_id_compare(write->id, id) > 0) continue;
+        const Refused *found = find_refused(refused, count, write->id);
+        committed += found == NULL;
+        *(found == NULL ? &deployment->through.committed : &deployment->through.refused) += 1;
+        if (found == NULL)
+            apply(ctx, write);
+        else
+            write_finish(write, write_error("", found->reason));
+    }
+    RedisModule_Free(refused);
+    if (committed > 0) registry_note_applied(ctx, lane, shard.epoch, id);
+    lane_acknowledge(ctx, lane, id);
+    backlog_update(deployment);
+    barrier_check();
+    writes_start_ready(ctx);
+    return RedisModule_ReplyWithLongLong(ctx, committed);
+}
+
+/* GEARSYNC.DENY stream reason: what no worker has yet is refused: the database is away. The number of them. */
+int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 3) return RedisModule_WrongArity(ctx);
+    if (own_lane(ctx, argv[1], NULL) == NULL) return REDISMODULE_OK;
+    long long refused = 0;
+    for (Write *write = writes_first, *next; write != NULL; write = next) {
+        next = write->next;
+        if (write->stage != LOGGED || !write_is_of(write, string_slice(argv[1]))) continue;
+        write_finish(write, write_error("", string_slice(argv[2])));
+        refused++;
+    }
+    writes_start_ready(ctx);
+    return RedisModule_ReplyWithLongLong(ctx, refused);
+}
+
+static Write *find_write(Slice stream, RedisModuleStreamID id) {
+    for (Write *write = writes_first; write != NULL; write = write->next)
+        if (write->stage != WAITING && stream_id_compare(write->id, id) == 0 && write_is_of(write, stream))
+            return write;
+    return NULL;
+}
+
+static void redo(RedisModuleCtx *ctx, Slice stream, RedisModuleStreamID id, Slice command, Slice reason) {
+    Write *write = find_write(stream, id);
+    if (write != NULL && command.len == 0)
+        write_finish(write, write_error("", reason));
+    else if (write != NULL)
+        apply(ctx, write);
+    else if (command.len > 0)
+        effect_run(ctx, command);
+}
+
+/* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a command, and Redis
+ * may not know of it: up to id of that epoch they are done now, whatever was lost. */
+int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    static const char *const usage = "ERR use GEARSYNC.REDO stream epoch id worker [id command reason]...";
+    RedisModuleStreamID id, each;
+    long long epoch;
+    if (argc < 5 || (argc - 5) % 3 != 0 || RedisModule_StringToLongLong(argv[2], &epoch) != REDISMODULE_OK ||
+        !stream_id_parse(string_slice(argv[3]), &id))
+        return RedisModule_ReplyWithError(ctx, usage);
+    for (int i = 5; i < argc; i += 3)
+        if (!stream_id_parse(string_slice(argv[i]), &each)) return RedisModule_ReplyWithError(ctx, usage);
+    Lane *lane = own_lane(ctx, argv[1], NULL);
+    if (lane == NULL) return REDISMODULE_OK;
+    lane->taker = key_hash(string_slice(argv[4]));
+    for (int i = 5; i < argc; i += 3) {
+        stream_id_parse(string_slice(argv[i]), &each);
+        redo(ctx, string_slice(argv[1]), each, string_slice(argv[i + 1]), string_slice(argv[i + 2]));
+    }
+    registry_note_applied(ctx, lane, (uint64_t)epoch, id);
+    writes_start_ready(ctx);
+    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+/* GEARSYNC.APPLIED stream: the epoch and the id up to which what SQL committed is in Redis. */
+int through_applied_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc != 2) return RedisModule_WrongArity(ctx);
+    Lane *lane = own_lane(ctx, argv[1], NULL);
+    if (lane == NULL) return REDISMODULE_OK;
+    RedisModule_ReplyWithArray(ctx, 2);
+    RedisModule_ReplyWithLongLong(ctx, (long long)lane->applied_epoch);
+    RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)lane->applied.ms,
+                                                             (unsigned long long)lane->applied.seq);
+    RedisModule_ReplyWithString(ctx, text);
+    RedisModule_FreeString(ctx, text);
+    return REDISMODULE_OK;
+}

@@ -1,0 +1,209 @@
+/* The writes of clients that wait: what they are, how they end, and what happens to them from outside. */
+#include "writes.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+Write *writes_first;
+static Write *writes_last;
+int writes_count;
+bool writes_any_ready;
+
+/* -- The list of writes --------------------------------------------------------------------------------------------- */
+
+void write_link_last(Write *write) {
+    write->next = NULL;
+    write->previous = writes_last;
+    *(writes_last != NULL ? &writes_last->next : &writes_first) = write;
+    writes_last = write;
+}
+
+void write_take_out(Write *write) {
+    *(write->previous != NULL ? &write->previous->next : &writes_first) = write->next;
+    *(write->next != NULL ? &write->next->previous : &writes_last) = write->previous;
+}
+
+bool write_is_of(const Write *write, Slice stream) {
+    Slice name = string_slice(write->stream);
+    return name.len == stream.len && memcmp(name.bytes, stream.bytes, name.len) == 0;
+}
+
+static void on_turn(void *write) {
+    (void)write;
+    writes_any_ready = true;
+}
+
+void write_free(Write *write) {
+    turns_leave(&write->turns, on_turn);
+    for (int i = 0; i < write->argc; i++) RedisModule_FreeString(NULL, write->argv[i]);
+    RedisModule_Free(write->argv);
+    if (write->stream != NULL) RedisModule_FreeString(NULL, write->stream);
+    RedisModule_Free(write);
+    writes_count--;
+}
+
+/* Ends a write; its client gets the reply, which is freed. Who was told an error, or has left, only is let go. */
+void write_finish(Write *write, Text reply) {
+    Text *copy = NULL;
+    if (!write->told && write->stage != CANCELLED && reply.len > 0) {
+        copy = RedisModule_Alloc(sizeof(*copy));
+        *copy = reply;
+    } else {
+        text_free(&reply);
+    }
+    write_take_out(write);
+    if (write->client != NULL) RedisModule_UnblockClient(write->client, copy);
+    write_free(write);
+}
+
+Text write_error(const char *sentence, Slice detail) {
+    Text text = {0};
+    text_printf(&text, "-THROUGH %s", sentence);
+    text_add(&text, detail.bytes, detail.len);
+    return text;
+}
+
+/* -- Running a command, and passing its reply on ---------------------------------------------------------------------- */
+
+/* The reply in the words of the protocol. */
+Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc) {
+    Text text = {0};
+    RedisModule_SelectDb(ctx, db);
+    const char *format = shard.server_version < 0x070000 ? "!v" : "!Ev";
+    RedisModuleCallReply *reply =
+        RedisModule_Call(ctx, string_slice(argv[0]).bytes, format, argv + 1, (size_t)(argc - 1));
+    if (reply == NULL) {
+        text_printf(&text, "-ERR the server does not run this command here: %s", strerror(errno));
+        return text;
+    }
+    size_t len = 0;
+    const char *proto = RedisModule_CallReplyProto(reply, &len);
+    text_add(&text, proto, len);
+    RedisModule_FreeCallReply(reply);
+    return text;
+}
+
+/* The replies of the commands that are held: a number, a status, a string, an error. */
+static int pass_on(RedisModuleCtx *ctx, const Text *reply) {
+    Text line = {0};
+    size_t end = 1;
+    while (end < reply->len && reply->bytes[end] != '\r') end++;
+    text_add(&line, reply->bytes + 1, end - 1);
+    if (reply->bytes[0] == ':')
+        RedisModule_ReplyWithLongLong(ctx, strtoll(line.bytes, NULL, 10));
+    else if (reply->bytes[0] == '$')
+        RedisModule_ReplyWithStringBuffer(ctx, reply->bytes + end + 2, (size_t)strtoll(line.bytes, NULL, 10));
+    else if (reply->bytes[0] == '+')
+        RedisModule_ReplyWithSimpleString(ctx, line.bytes);
+    else
+        RedisModule_ReplyWithError(ctx, line.bytes);
+    text_free(&line);
+    return REDISMODULE_OK;
+}
+
+int write_on_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv, (void)argc;
+    const Text *reply = RedisModule_GetBlockedClientPrivateData(ctx);
+    return pass_on(ctx, reply);
+}
+
+void write_free_reply(RedisModuleCtx *ctx, void *data) {
+    (void)ctx;
+    Text *reply = data;
+    text_free(reply);
+    RedisModule_Free(reply);
+}
+
+/* The keys that the command writes; they stand in a row. */
+RedisModuleString **write_keys(const Write *write, int *count) {
+    *count = effect_kind(string_slice(write->argv[0])) == DELETE_KEYS ? write->argc - 1 : 1;
+    return write->argv + 1;
+}
+
+bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key) {
+    Slice name = string_slice(key);
+    for (int i = 0; i < count; i++) {
+        Slice other = string_slice(keys[i]);
+        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
+    }
+    return false;
+}
+
+/* -- Clients that wait no longer ---------------------------------------------------------------------------------------- */
+
+Write *write_of(const RedisModuleBlockedClient *client) {
+    Write *write = writes_first;
+    while (write != NULL && write->client != client) write = write->next;
+    return write;
+}
+
+void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client) {
+    (void)ctx;
+    Write *write = write_of(client);
+    /* What the worker has goes its way, whoever is there to hear of it. */
+    if (write != NULL && write->stage != TAKEN) write->stage = CANCELLED;
+}
+
+/* NULL: it has not been logged, or the deployment has gone. */
+Deployment *write_deployment(const Write *write) {
+    Deployment *deployment = NULL;
+    if (write->stream != NULL) registry_find_lane(string_slice(write->stream), &deployment);
+    return deployment;
+}
+
+int write_on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    (void)argv, (void)argc;
+    Write *write = write_of(RedisModule_GetBlockedClientHandle(ctx));
+    long long waited = write != NULL ? write->timeout_ms : 0;
+    bool taken = write != NULL && write->stage == TAKEN;
+    Text text = {0};
+    text_printf(&text, "THROUGH the database has not committed this within %lld ms, so %s", waited,
+                taken ? "it is given up: should it be committed yet, its row is taken back" : "nothing was written");
+    if (write != NULL) write->told = true;
+    Deployment *deployment = write != NULL ? write_deployment(write) : NULL;
+    if (deployment != NULL) deployment->through.timed_out++;
+    if (write != NULL && !taken) write->stage = CANCELLED;
+    int result = RedisModule_ReplyWithError(ctx, text.bytes);
+    text_free(&text);
+    return result;
+}
+
+/* -- What happens around ------------------------------------------------------------------------------------------------------- */
+
+void through_see_event(int db, RedisModuleString *key) {
+    if (writes_count == 0 || shard.applying) return;
+    Write *write = turns_holder(db, string_slice(key));
+    if (write != NULL) write->disturbed = true;
+}
+
+void through_see_flush(void) {
+    for (Write *write = writes_first; write != NULL; write = write->next) write->disturbed = true;
+}
+
+int through_waiting(const Deployment *deployment) {
+    int count = 0;
+    for (const Write *write = writes_first; write != NULL; write = write->next)
+        count += write->stage != CANCELLED && !write->told && write_deployment(write) == deployment;
+    return count;
+}
+
+bool through_is_pending(void) { return writes_count > 0; }
+
+void through_fail_all(const char *reason) {
+    while (writes_first != NULL) write_finish(writes_first, write_error(reason, (Slice){"", 0}));
+}
+
+void through_tick(RedisModuleCtx *ctx) {
+    for (Write *write = writes_first, *next; write != NULL; write = next) {
+        next = write->next;
+        bool gone = write->stream != NULL && registry_find_lane(string_slice(write->stream), NULL) == NULL;
+        if (gone)
+            write_finish(write, write_error("the deployment was taken away; nothing was written", (Slice){"", 0}));
+        else if (write->stage == CANCELLED)
+            write_finish(write, (Text){0});
+    }
+    writes_start_ready(ctx);
+}
+
+void through_free(void) { turns_free(); }

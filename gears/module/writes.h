@@ -1,0 +1,54 @@
+/* What the files of write-through share: writes.c, through.c, settle.c. */
+#ifndef WRITES_H
+#define WRITES_H
+
+#include "gearsync.h"
+
+typedef enum {
+    WAITING,  /* for its turn */
+    LOGGED,   /* in the lane */
+    TAKEN,    /* the worker may commit it at any time */
+    CANCELLED /* its client has left or was told so, and no worker has it */
+} Stage;
+
+typedef struct Write {
+    struct Write *next, *previous;
+    RedisModuleBlockedClient *client;
+    RedisModuleString **argv;
+    int argc, db;
+    RedisModuleString *stream;
+    long long timeout_ms;
+    Turns turns;
+    Stage stage;
+    RedisModuleStreamID id; /* of its last entry in the lane */
+    bool told;              /* its client has had an error: it must not come true */
+    bool disturbed;         /* a key of it has changed since it was logged */
+} Write;
+
+/* All of them. Those in the lane stand in the order of their ids. */
+extern Write *writes_first;
+extern int writes_count;
+/* A turn has come; to be started once the command in hand is through with the list. */
+extern bool writes_any_ready;
+
+void write_link_last(Write *write);
+void write_take_out(Write *write);
+void write_free(Write *write);
+bool write_is_of(const Write *write, Slice stream);
+Deployment *write_deployment(const Write *write); /* NULL: it has not been logged, or the deployment has gone */
+RedisModuleString **write_keys(const Write *write, int *count); /* the keys that it writes, which stand in a row */
+bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key);
+/* Ends a write; its client gets the reply, which is freed. Who was told an error, or has left, only is let go. */
+void write_finish(Write *write, Text reply);
+Text write_error(const char *sentence, Slice detail);
+/* The reply in the words of the protocol. */
+Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc);
+/* Callbacks of its blocked client. */
+int write_on_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int write_on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client);
+void write_free_reply(RedisModuleCtx *ctx, void *data);
+/* Through.c: logs those whose turn has come. */
+void writes_start_ready(RedisModuleCtx *ctx);
+
+#endif
