@@ -75,7 +75,8 @@ class Count:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._bar.console.is_terminal:
+            self._bar.stop()
 
     def show(self, count: int, total: int | None) -> None:
         """Tell that ``count`` of ``total`` are done; None: how many there are is not known yet."""

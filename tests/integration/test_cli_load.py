@@ -362,6 +362,27 @@ def test_keys_follow_slots_that_have_moved(
         assert all(there(client, key) for key, _ in images)
 
 
+def test_keys_wait_for_a_slot_on_its_way(
+    clustered: World, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(clustered.database, 30)
+    monkeypatch.setenv("REPORTING_DB_URL", clustered.database)
+    slot = key_slot(b"person:1")
+    source, target = cluster.owner(slot), (cluster.owner(slot) + 1) % 3
+    cluster.open_slot(slot, source, target)
+    process = clustered.start("--json")
+    with cluster.client() as client:
+        until(lambda: client.pttl("person:30") != -2)
+    with pytest.raises(redis.exceptions.AskError):
+        there(cluster.clients[source], "person:1")
+    cluster.close_slot(slot, target)
+    for client in cluster.clients:
+        deployed.apply_all(client)
+    assert process.process.wait(60) == 0
+    assert rows_of(json.loads(process.text())) == {"read": 30, "set": 30}
+    assert there(cluster.clients[target], "person:1")
+
+
 # -- Races with the worker ---------------------------------------------------------------------------------
 
 
