@@ -18,6 +18,8 @@ def check(function: Function, connector: Connector, table: Table, place: str, fi
     command = f"gearsync triggers {place} --apply"
     if state == MISSING:
         message = f"{table.name} has no triggers yet: nobody tells Redis which rows change; run `{command}`"
+        if not triggers.are_seen_by_all:
+            message += " (if they are there, this user lacks the right TRIGGER to see them)"
         findings.warn(message, function, "table")
     elif state != CURRENT:
         message = (
