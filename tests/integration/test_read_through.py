@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.integration.deploying import eventually, write
+from tests.integration.deploying import eventually, rows, write
 from tests.integration.system import System
 from tests.servers import RedisServer, run_sql
 
@@ -21,7 +21,7 @@ HEAD = """
 from __future__ import annotations
 
 from connectors import Target
-from gears import ReadThrough, WriteBehind
+from gears import ReadThrough, WriteBehind, WriteThrough
 
 first = Target("env:FIRST_DB_URL", name="first")
 """
@@ -32,9 +32,10 @@ WRITES = READS.replace("ReadThrough", "WriteBehind").replace(
 PERSONS = "CREATE TABLE persons (id INTEGER PRIMARY KEY, name VARCHAR(20), age INTEGER)"
 
 
-def functions(options: str = "", writes: str = "") -> str:
+def functions(options: str = "", writes: str = "", kind: str = "WriteBehind") -> str:
     """Return the source of functions that read, and (``writes``: what a deletion does to the row) write."""
-    return HEAD + (WRITES.replace("ON_DELETE", writes) if writes else "") + READS.replace("OPTIONS", options)
+    written = WRITES.replace("ON_DELETE", writes).replace("WriteBehind", kind)
+    return HEAD + (written if writes else "") + READS.replace("OPTIONS", options)
 
 
 def in_threads(server: RedisServer, commands: Sequence[Sequence[Any]]) -> list[Any]:
@@ -151,11 +152,29 @@ def test_a_row_that_write_behind_has_not_brought_yet_never_comes_back(
         assert reader.result() == (None if ending == "deleted" else b"newer")
 
 
-def test_reads_beside_writes_that_expire(database_url: str, tmp_path: Path) -> None:
+def test_with_write_through(database_url: str, tmp_path: Path) -> None:
+    persons(database_url)
+    declared = functions("ttl=600", writes="delete", kind="WriteThrough")
+    with System(tmp_path, declared, {"FIRST_DB_URL": database_url}) as client:
+        assert client.hget("person:1", "name") == b"n1"
+        client.hset("person:1", "name", "newer")
+        client.pexpire("person:1", 1)
+        eventually(lambda: not client.keys("person:1"))
+        assert client.hgetall("person:1") == {b"name": b"newer", b"age": b"10"}
+        client.delete("person:1")
+        assert client.hget("person:1", "name") is None
+        # What is loaded takes part in the next write.
+        assert client.exists("person:2") == 1
+        assert client.hincrby("person:2", "age", 1) == 21
+        assert rows(database_url, "SELECT id, name, age FROM persons ORDER BY id")[1:] == [(2, "n2", 21)]
+
+
+@pytest.mark.parametrize("kind", ["WriteBehind", "WriteThrough"])
+def test_reads_beside_writes_that_expire(database_url: str, tmp_path: Path, kind: str) -> None:
     """Under load, no reader ever sees a value older than one that was written before it began to read."""
     persons(database_url, 0)
     # On a slow machine even PEXPIRE 1 can come too late, and is a deletion.
-    declared = functions("ttl=600, missing_ms=50", writes="keep")
+    declared = functions("ttl=600, missing_ms=50", writes="keep", kind=kind)
     system = System(tmp_path, declared, {"FIRST_DB_URL": database_url})
     written = [0] * 4
     over = threading.Event()
