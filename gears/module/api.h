@@ -193,7 +193,6 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, IsKeysPositionRequest, (RedisModuleCtx *))                                                                  \
     X(void, KeyAtPos, (RedisModuleCtx *, int))                                                                         \
     X(const char *, CallReplyProto, (RedisModuleCallReply *, size_t *))                                                \
-    X(long long, GetExpire, (RedisModuleKey *))                                                                        \
     X(RedisModuleDict *, CreateDict, (RedisModuleCtx *))                                                               \
     X(void, FreeDict, (RedisModuleCtx *, RedisModuleDict *))                                                           \
     X(int, DictSetC, (RedisModuleDict *, const void *, size_t, void *))                                                \
