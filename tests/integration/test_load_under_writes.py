@@ -82,7 +82,8 @@ def test_no_old_row_comes_back(tmp_path: Path, postgres_url: str) -> None:
         system.wait()
         table = dict(rows(postgres_url, "SELECT person_id, name FROM persons"))
         found = hashes(client)
-    assert sum(report["set"] for report in reports) > KEYS // 2
+    # How many depends on how far the worker is behind; but that they are loaded at all is what is tested.
+    assert sum(report["set"] for report in reports) > KEYS // 30
     stale = {
         number: name for number, name in found.items() if name is None or table.get(number) != name.decode()
     }
