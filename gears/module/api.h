@@ -71,6 +71,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 
 #define REDISMODULE_HASH_NONE 0
 #define REDISMODULE_HASH_CFIELDS (1 << 2)
+#define REDISMODULE_HASH_EXISTS (1 << 3)
 #define REDISMODULE_STREAM_ITERATOR_REVERSE (1 << 1)
 #define REDISMODULE_STREAM_ADD_AUTOID (1 << 0)
 

@@ -45,6 +45,7 @@ void effect_free(Effect *effect) {
         if (effect->changes[i].value != NULL) RedisModule_FreeString(NULL, effect->changes[i].value);
     if (effect->changes != NULL) RedisModule_Free(effect->changes);
     text_free(&effect->command);
+    text_free(&effect->reply);
     memset(effect, 0, sizeof(*effect));
 }
 
@@ -65,24 +66,47 @@ static void sets(Effect *effect, RedisModuleString *key) {
     }
 }
 
-static void of_set(Effect *effect, RedisModuleString **argv, int argc) {
+static bool has_field(RedisModuleKey *key, RedisModuleString *field) {
+    int exists = 0;
+    if (key != NULL) RedisModule_HashGet(key, REDISMODULE_HASH_EXISTS, field, &exists, NULL);
+    return exists != 0;
+}
+
+static bool is_named_before(RedisModuleString **argv, int at, int step) {
+    Slice name = string_slice(argv[at]);
+    for (int i = 2; i < at; i += step) {
+        Slice other = string_slice(argv[i]);
+        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
+    }
+    return false;
+}
+
+static void of_set(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
+    int added = 0;
     if (argc < 4 || argc % 2 != 0) return;
-    for (int i = 2; i < argc; i += 2) add_change(effect, argv[i], RedisModule_HoldString(NULL, argv[i + 1]));
+    for (int i = 2; i < argc; i += 2) {
+        add_change(effect, argv[i], RedisModule_HoldString(NULL, argv[i + 1]));
+        added += !has_field(key, argv[i]) && !is_named_before(argv, i, 2);
+    }
     sets(effect, argv[1]);
+    if (slice_is(string_slice(argv[0]), "hmset"))
+        text_printf(&effect->reply, "+OK\r\n");
+    else
+        text_printf(&effect->reply, ":%d\r\n", added);
 }
 
 static void of_set_new(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
     if (argc != 4) return;
-    RedisModuleString *present = hash_get(key, argv[2]);
-    if (present != NULL)
-        RedisModule_FreeString(NULL, present);
-    else
-        of_set(effect, argv, argc);
+    if (!has_field(key, argv[2])) of_set(effect, key, argv, argc);
 }
 
-static void of_sum(Effect *effect, RedisModuleString **argv, RedisModuleString *sum) {
+static void of_sum(Effect *effect, RedisModuleString **argv, RedisModuleString *sum, bool is_text) {
     add_change(effect, argv[2], sum);
     sets(effect, argv[1]);
+    if (is_text)
+        add_word(&effect->reply, string_slice(sum));
+    else
+        text_printf(&effect->reply, ":%s\r\n", string_slice(sum).bytes);
 }
 
 static void of_add_integer(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
@@ -92,7 +116,7 @@ static void of_add_integer(Effect *effect, RedisModuleKey *key, RedisModuleStrin
     bool sound = value == NULL || RedisModule_StringToLongLong(value, &present) == REDISMODULE_OK;
     if (value != NULL) RedisModule_FreeString(NULL, value);
     if (sound && !__builtin_add_overflow(present, more, &sum))
-        of_sum(effect, argv, RedisModule_CreateStringFromLongLong(NULL, sum));
+        of_sum(effect, argv, RedisModule_CreateStringFromLongLong(NULL, sum), false);
 }
 
 static void of_add_float(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
@@ -102,7 +126,8 @@ static void of_add_float(Effect *effect, RedisModuleKey *key, RedisModuleString 
     bool sound = value == NULL || RedisModule_StringToLongDouble(value, &present) == REDISMODULE_OK;
     if (value != NULL) RedisModule_FreeString(NULL, value);
     long double sum = present + more;
-    if (sound && !isnan(sum) && !isinf(sum)) of_sum(effect, argv, RedisModule_CreateStringFromLongDouble(NULL, sum, 1));
+    if (sound && !isnan(sum) && !isinf(sum))
+        of_sum(effect, argv, RedisModule_CreateStringFromLongDouble(NULL, sum, 1), true);
 }
 
 static void deletes(Effect *effect, RedisModuleString **keys, int count) {
@@ -111,24 +136,13 @@ static void deletes(Effect *effect, RedisModuleString **keys, int count) {
     for (int i = 0; i < count; i++) add_word(&effect->command, string_slice(keys[i]));
 }
 
-static bool is_named_before(RedisModuleString **argv, int at) {
-    Slice name = string_slice(argv[at]);
-    for (int i = 2; i < at; i++) {
-        Slice other = string_slice(argv[i]);
-        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
-    }
-    return false;
-}
-
 static void of_remove(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
     if (argc < 3 || key == NULL) return;
     for (int i = 2; i < argc; i++) {
-        RedisModuleString *present = is_named_before(argv, i) ? NULL : hash_get(key, argv[i]);
-        if (present == NULL) continue;
-        RedisModule_FreeString(NULL, present);
-        add_change(effect, argv[i], NULL);
+        if (has_field(key, argv[i]) && !is_named_before(argv, i, 1)) add_change(effect, argv[i], NULL);
     }
     if (effect->count == 0) return;
+    text_printf(&effect->reply, ":%d\r\n", effect->count);
     if ((size_t)effect->count == RedisModule_ValueLength(key)) {
         deletes(effect, argv + 1, 1);
         return;
@@ -172,7 +186,8 @@ Effect effect_of(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc
     RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ);
     int type = key != NULL ? RedisModule_KeyType(key) : REDISMODULE_KEYTYPE_EMPTY;
     if (type == REDISMODULE_KEYTYPE_EMPTY || type == REDISMODULE_KEYTYPE_HASH) {
-        if (kind == SET_FIELDS) of_set(&effect, argv, argc);
+        effect.existed = key != NULL;
+        if (kind == SET_FIELDS) of_set(&effect, key, argv, argc);
         if (kind == SET_NEW_FIELD) of_set_new(&effect, key, argv, argc);
         if (kind == ADD_INTEGER) of_add_integer(&effect, key, argv, argc);
         if (kind == ADD_FLOAT) of_add_float(&effect, key, argv, argc);

@@ -319,6 +319,12 @@ int waiting_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 /* -- reads.c, misses.c, loads.c: rows for keys that are read and not there -------------------------------------- */
 ReadRule *reads_rule_for(int db, Slice key); /* NULL: none */
 void reads_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
+/* What waits for the row of a key, without a client: called with NULL, or why the row can't be had. */
+typedef void (*RowReady)(void *waiter, const char *failure);
+struct Reader;
+/* NULL: the key is there, or has no row, or nobody reads it through; else it is loaded, and on_ready is called. */
+struct Reader *reads_want(RedisModuleCtx *ctx, int db, RedisModuleString *key, RowReady on_ready, void *waiter);
+void reads_want_no_more(struct Reader *reader);
 bool reads_key_exists(RedisModuleCtx *ctx, int db, RedisModuleString *name);
 void reads_collect(void); /* frees clients that timed out or left */
 int reads_register(RedisModuleCtx *ctx);
@@ -370,6 +376,8 @@ typedef struct {
     FieldChange *changes;
     int count;
     Text command; /* what brings Redis to the same state, whatever came in between; in the words of the protocol */
+    Text reply;   /* of the client's own command; none for DEL, UNLINK and EXPIRE */
+    bool existed; /* the key was there before */
 } Effect;
 WriteKind effect_kind(Slice name);
 Effect effect_of(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc);
@@ -407,6 +415,7 @@ void through_see_event(int db, RedisModuleString *key);
 void through_see_flush(void);
 bool through_is_pending(void);
 void through_fail_all(const char *reason);
+void through_start_ready(RedisModuleCtx *ctx); /* those whose turn has come, or whose row is there */
 void through_tick(RedisModuleCtx *ctx);
 int through_waiting(const Deployment *deployment); /* clients */
 void through_free(void);

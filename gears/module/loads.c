@@ -244,6 +244,7 @@ int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         Miss *miss = find_taken(deployment, target, row.token);
         done += miss != NULL && load(ctx, miss, &row);
     }
+    through_start_ready(ctx);
     RedisModule_SelectDb(ctx, before);
     return RedisModule_ReplyWithLongLong(ctx, done);
 }
@@ -267,5 +268,6 @@ int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         over++;
     }
     RedisModule_Free(sentence);
+    through_start_ready(ctx);
     return RedisModule_ReplyWithLongLong(ctx, over);
 }

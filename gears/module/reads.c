@@ -118,6 +118,13 @@ static void unblock(Reader *reader, char *failure) {
 
 void reader_go_on(Reader *reader, const char *failure) {
     reader_leave(reader);
+    if (reader->on_ready != NULL) {
+        RowReady on_ready = reader->on_ready;
+        void *waiter = reader->waiter;
+        RedisModule_Free(reader);
+        on_ready(waiter, failure);
+        return;
+    }
     unblock(reader, failure != NULL ? slice_copy((Slice){failure, strlen(failure)}) : NULL);
 }
 
@@ -232,6 +239,24 @@ static void wait_for_row(RedisModuleCtx *ctx, Reader *reader, ReadRule *rule, in
     reader->open++;
     miss_join(miss, link);
     miss_look(miss);
+}
+
+struct Reader *reads_want(RedisModuleCtx *ctx, int db, RedisModuleString *key, RowReady on_ready, void *waiter) {
+    if (shard.nreads == 0) return NULL;
+    RedisModule_SelectDb(ctx, db);
+    ReadRule *rule = rule_of_missing(ctx, db, key);
+    if (rule == NULL) return NULL;
+    rule->deployment->read_counts.misses++;
+    Reader *reader = RedisModule_Calloc(1, sizeof(*reader) + sizeof(Link));
+    reader->on_ready = on_ready;
+    reader->waiter = waiter;
+    wait_for_row(ctx, reader, rule, db, key);
+    return reader;
+}
+
+void reads_want_no_more(struct Reader *reader) {
+    reader_leave(reader);
+    RedisModule_Free(reader);
 }
 
 /* keys: of the command, those with a rule are missing. */

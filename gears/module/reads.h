@@ -31,9 +31,11 @@ typedef struct Miss {
     struct Miss *prev, *next; /* of the same state */
 } Miss;
 
-/* A client that waits for rows. */
+/* Who waits for rows: a client, or a write of write-through. */
 typedef struct Reader {
     RedisModuleBlockedClient *client;
+    RowReady on_ready; /* of a write, which has no client here */
+    void *waiter;
     bool left; /* timed out or disconnected: only to be freed */
     long long timeout_ms;
     int count, open; /* rows it waits for, and those of them that are not settled */

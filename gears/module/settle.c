@@ -3,6 +3,17 @@
 
 #include <string.h>
 
+/* Whether the key's time was over, or it was evicted or flushed, after its write was logged: so it goes in the lane, and that
+ * is what Redis has. Looking is what ends it, if nothing has yet. */
+static bool has_ended(RedisModuleCtx *ctx, const Write *write) {
+    if (!write->existed || write->reply.len == 0) return false;
+    RedisModule_SelectDb(ctx, write->db);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, write->argv[1], REDISMODULE_READ);
+    if (key == NULL) return true;
+    RedisModule_CloseKey(key);
+    return false;
+}
+
 static void apply(RedisModuleCtx *ctx, Write *write) {
     if (write->told) { /* Committed all the same: SQL goes back to what Redis has. */
         int count;
@@ -11,7 +22,13 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
         write_finish(write, (Text){0});
         return;
     }
-    /* A key that something else has changed meanwhile (its time was over) is captured: SQL follows. */
+    if (has_ended(ctx, write)) {
+        Text reply = write->reply;
+        write->reply = (Text){0};
+        write_finish(write, reply);
+        return;
+    }
+    /* A key that something else has changed meanwhile is captured: SQL follows. */
     shard.applying = !write->disturbed;
     Text reply = write_run(ctx, write->db, write->argv, write->argc);
     shard.applying = false;
@@ -114,7 +131,7 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     lane_acknowledge(ctx, lane, id);
     backlog_update(deployment);
     barrier_check();
-    writes_start_ready(ctx);
+    through_start_ready(ctx);
     return RedisModule_ReplyWithLongLong(ctx, committed);
 }
 
@@ -129,7 +146,7 @@ int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
         write_finish(write, write_error("", string_slice(argv[2])));
         refused++;
     }
-    writes_start_ready(ctx);
+    through_start_ready(ctx);
     return RedisModule_ReplyWithLongLong(ctx, refused);
 }
 
@@ -169,7 +186,7 @@ int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
         redo(ctx, string_slice(argv[1]), each, string_slice(argv[i + 1]), string_slice(argv[i + 2]));
     }
     registry_note_applied(ctx, lane, (uint64_t)epoch, id);
-    writes_start_ready(ctx);
+    through_start_ready(ctx);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 

@@ -97,12 +97,37 @@ static Rule *first_rule(const Write *write) {
     return rule;
 }
 
+static void on_row(void *waiter, const char *failure) {
+    Write *write = waiter;
+    write->reader = NULL;
+    write->loaded = true;
+    if (failure != NULL) {
+        Text reply = write_error("nothing was written: ", (Slice){failure, strlen(failure)});
+        write_finish(write, reply);
+    } else if (write->stage == LOADING) {
+        write->stage = WAITING;
+        writes_any_ready = true;
+    }
+}
+
+/* A key that is read through, and not in Redis, has a row perhaps: what changes a part of it begins with that. */
+static bool waits_for_row(RedisModuleCtx *ctx, Write *write) {
+    WriteKind kind = effect_kind(string_slice(write->argv[0]));
+    if (write->loaded || kind >= DELETE_KEYS || write->argc < 2) return false;
+    write->reader = reads_want(ctx, write->db, write->argv[1], on_row, write);
+    if (write->reader != NULL) write->stage = LOADING;
+    return write->reader != NULL;
+}
+
 /* The turn of a write has come: it is logged, unless it has no effect for SQL. NULL, or why it can't be. */
 static const char *start(RedisModuleCtx *ctx, Write *write) {
     Rule *rule = first_rule(write);
-    if (rule == NULL) return NULL;
+    if (rule == NULL || waits_for_row(ctx, write)) return NULL;
     Effect effect = effect_of(ctx, write->db, write->argv, write->argc);
     const char *problem = effect.op != 0 ? log_intent(ctx, write, &effect, rule->deployment) : NULL;
+    write->existed = effect.existed;
+    write->reply = effect.reply;
+    effect.reply = (Text){0};
     effect_free(&effect);
     return problem;
 }
@@ -113,7 +138,7 @@ static Write *find_ready(void) {
     return NULL;
 }
 
-void writes_start_ready(RedisModuleCtx *ctx) {
+void through_start_ready(RedisModuleCtx *ctx) {
     while (writes_any_ready) {
         writes_any_ready = false;
         for (Write *write = find_ready(); write != NULL; write = find_ready()) {
@@ -189,7 +214,7 @@ static int hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, const R
     const char *problem = write->turns.ahead == 0 ? start(ctx, write) : NULL;
     int db = write->db;
     RedisModule_SelectDb(ctx, db);
-    if (write->stage == LOGGED || write->turns.ahead > 0) {
+    if (write->stage != WAITING || write->turns.ahead > 0) {
         write->client =
             RedisModule_BlockClient(ctx, write_on_unblocked, write_on_timeout, write_free_reply, rule->timeout_ms);
         RedisModule_SetDisconnectCallback(write->client, write_on_disconnect);

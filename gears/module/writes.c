@@ -35,10 +35,12 @@ static void on_turn(void *write) {
 }
 
 void write_free(Write *write) {
+    if (write->reader != NULL) reads_want_no_more(write->reader);
     turns_leave(&write->turns, on_turn);
     for (int i = 0; i < write->argc; i++) RedisModule_FreeString(NULL, write->argv[i]);
     RedisModule_Free(write->argv);
     if (write->stream != NULL) RedisModule_FreeString(NULL, write->stream);
+    text_free(&write->reply);
     RedisModule_Free(write);
     writes_count--;
 }
@@ -203,7 +205,7 @@ void through_tick(RedisModuleCtx *ctx) {
         else if (write->stage == CANCELLED)
             write_finish(write, (Text){0});
     }
-    writes_start_ready(ctx);
+    through_start_ready(ctx);
 }
 
 void through_free(void) { turns_free(); }

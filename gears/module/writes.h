@@ -6,6 +6,7 @@
 
 typedef enum {
     WAITING,  /* for its turn */
+    LOADING,  /* for the row of its key, which is not in Redis */
     LOGGED,   /* in the lane */
     TAKEN,    /* the worker may commit it at any time */
     CANCELLED /* its client has left or was told so, and no worker has it */
@@ -20,9 +21,13 @@ typedef struct Write {
     long long timeout_ms;
     Turns turns;
     Stage stage;
+    struct Reader *reader;  /* while it is LOADING */
+    bool loaded;            /* the row was looked for */
     RedisModuleStreamID id; /* of its last entry in the lane */
     bool told;              /* its client has had an error: it must not come true */
     bool disturbed;         /* a key of it has changed since it was logged */
+    bool existed;           /* its key was there when it was logged, */
+    Text reply;             /* and this is what the command says of it then */
 } Write;
 
 /* All of them. Those in the lane stand in the order of their ids. */
@@ -48,7 +53,4 @@ int write_on_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int write_on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client);
 void write_free_reply(RedisModuleCtx *ctx, void *data);
-/* Through.c: logs those whose turn has come. */
-void writes_start_ready(RedisModuleCtx *ctx);
-
 #endif

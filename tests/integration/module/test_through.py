@@ -16,6 +16,7 @@ from tests.integration.module.driving import (
     changes,
     connect,
     deploy,
+    deploy_arguments,
     deployment_status,
     entries,
     has_command,
@@ -415,9 +416,10 @@ def test_a_key_that_expires_meanwhile(server: RedisServer) -> None:
         [taken] = worker.take()
         wait_for(lambda: not client.exists("person:1"), "the key's end")
         worker.settle(upto=taken)
-        assert sent.result() == 1
-        # SQL, which has 2, follows Redis.
-        assert [(each.op, each.image) for each in changes(client)][-1] == ("u", {"age": "1"})
+        # It was written, and then its time was over.
+        assert sent.result() == 2
+        assert not client.exists("person:1")
+        assert [each.op for each in changes(client)] == ["x"]
 
 
 def test_the_applied_position_is_one_with_the_writes(
@@ -558,6 +560,7 @@ def test_a_flush_meanwhile(server: RedisServer, client: redis.Redis, worker: Wor
     worker.settle(upto=taken)
     assert sent.result() == 1
     assert client.hgetall("person:1") == {b"age": b"2"}
+    assert [(each.op, each.image) for each in changes(client)] == [("u", {"age": "2"})]
 
 
 def test_a_key_does_not_leave_amid_its_write(
@@ -579,3 +582,33 @@ def test_a_key_does_not_leave_amid_its_write(
         sent.result()
         client.execute_command(*words)
         assert there.hgetall("person:1") == {b"age": b"2"}
+
+
+def test_a_write_of_a_row_that_is_not_in_redis_begins_with_it(server: RedisServer) -> None:
+    """A counter whose key has expired goes on where its row is."""
+    with connect(server) as client:
+        arguments = deploy_arguments(functions=[PERSONS])
+        reads = ["READS", 1, "t1", 0, "person:{id}", 20_000, 1000, 0, "ERROR"]
+        client.execute_command("GEARSYNC.DEPLOY", *arguments, *reads)
+        worker = Worker(client)
+        take = ("GEARSYNC.MISSES", "people", 1, "t1", 10, 100)
+        sent = Sent(server, "HINCRBY", "person:1", "age", 1)
+        [[token, *_]] = wait_for(lambda: client.execute_command(*take), "a miss")
+        assert changes(client) == []
+        client.execute_command("GEARSYNC.LOADED", "people", "t1", 1, token, 0, 2, "age", 41, "first", "A")
+        assert [each.image for each in changes(client)] == [{"first": "A", "age": "42"}]
+        worker.take()
+        worker.settle()
+        assert sent.result() == 42
+        assert client.hgetall("person:1") == {b"age": b"42", b"first": b"A"}
+        failing = Sent(server, "HSET", "person:2", "age", 1)
+        [[token, *_]] = wait_for(lambda: client.execute_command(*take), "a miss")
+        client.execute_command("GEARSYNC.UNREAD", "people", "t1", "the database is away", token)
+        assert "nothing was written: the database is away" in failing.error()
+        leaving = Sent(server, "HSET", "person:3", "age", 1)
+        wait_for(lambda: blocked(client) == 1, "the client")
+        [waiting] = [each["id"] for each in client.client_list() if "b" in each["flags"]]
+        client.execute_command("CLIENT", "KILL", "ID", waiting)
+        leaving.result()
+        wait_for(lambda: blocked(client) == 0, "nobody waiting")
+        assert client.keys("person:*") == [b"person:1"]
