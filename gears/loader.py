@@ -97,6 +97,7 @@ class Loader:
         deployment = self._shared.deployment
         with lanes.connect(self._shared.url) as client:
             misses = Misses(client, deployment.name, deployment.version, self._target)
+            self._look()
             while not self._over:
                 begin = time.monotonic()
                 taken = misses.take(MOST, WAIT_MS)
@@ -104,7 +105,18 @@ class Loader:
                     self._answer(misses, taken)
                 elif time.monotonic() - begin < WAIT_MS / 2000:
                     self._halt.wait(EARLY_SECONDS)
+                elif self._told:
+                    self._look()
                 self._backoff.reset()
+
+    def _look(self) -> None:
+        """See, while nobody waits, whether rows could be read: the first client need not find it out."""
+        try:
+            self._database.open()
+        except ConnectorError as error:
+            self._tell(str(error))
+        else:
+            self._tell("")
 
     def _answer(self, misses: Misses, taken: Sequence[Miss]) -> None:
         by_function: dict[int, list[Miss]] = {}
@@ -138,6 +150,9 @@ class Database:
         self._shared = shared
         self._target = target
         self._functions = shared.deployment.reading
+        self._own = [
+            index for index, function in enumerate(self._functions) if function.target_name == target
+        ]
         self._connector: Connector | None = None
         self._readers: dict[int, RowReader] = {}
         self._backoff = Backoff(most=AWAY_SECONDS)
@@ -150,6 +165,11 @@ class Database:
         assert isinstance(pattern, Reading)
         return pattern.ttl * 1000
 
+    def open(self) -> None:
+        """Connect, and look at the tables. Raises ConnectorError as ``read`` does."""
+        for function in self._own:
+            self.read(function, [])
+
     def read(self, function: int, keys: Sequence[bytes]) -> dict[bytes, Fields | None]:
         """Return the rows of keys, None: there is none. A key whose row can't be read is not in the result.
 
@@ -160,7 +180,7 @@ class Database:
             raise failure
         try:
             found = self._read(self._reader(function), keys)
-            if not found:
+            if keys and not found:
                 raise SchemaMismatch(self.last_problem)
         except ConnectorError as error:
             self._failures[function] = (error, time.monotonic() + self._backoff.next_seconds())

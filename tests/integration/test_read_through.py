@@ -236,6 +236,8 @@ def test_a_database_that_is_away(tmp_path: Path, policy: str) -> None:
         assert len(lines) <= 2
         (tmp_path / "first").mkdir()
         persons(url)
+        # Nobody has to read for the worker to see it.
+        eventually(lambda: system.target("first")["state"] == "running")
         eventually(lambda: _name_of(client, "person:1") == b"n1")
 
 

@@ -70,6 +70,14 @@ def test_a_row_that_can_not_be_read_keeps_no_other_back(database: Database, rows
     assert len(rows.asked) == 7
 
 
+def test_it_connects_before_anybody_asks(database: Database, rows: Rows) -> None:
+    database.open()
+    assert (rows.opened, rows.asked) == (1, [[]])
+    rows.away = True
+    with pytest.raises(Unavailable):
+        database.open()
+
+
 def test_when_no_row_can_be_read_the_table_is_looked_at_anew(database: Database, rows: Rows) -> None:
     rows.bad = {b"1", b"2"}
     with pytest.raises(SchemaMismatch):
