@@ -23,6 +23,15 @@ first = Target("env:FIRST_DB_URL", name="first")
 WriteThrough(keys="person:{id}", table="persons", columns=["name", "age"], target=first, on_expire="keep")
 ReadThrough(keys="person:{id}", table="persons", columns=["name", "age"], target=first, missing_ms=50)
 """
+BEHIND = """
+from __future__ import annotations
+
+from connectors import Target
+from gears import WriteBehind
+
+first = Target("env:FIRST_DB_URL", name="first")
+WriteBehind(keys="person:{id}", table="persons", columns=["name", "age"], target=first, on_expire="keep")
+"""
 PEOPLE = 6
 
 
@@ -67,3 +76,27 @@ def test_the_races_between_them(database_url: str, tmp_path: Path) -> None:
             counts = [sum(each) for each in zip(*pool.map(work, range(8)))]
         assert [row[0] for row in rows(database_url, "SELECT age FROM persons ORDER BY id")] == counts
         assert [int(client.hget(f"person:{person}", "age") or 0) for person in range(PEOPLE)] == counts
+
+
+def test_cache_aside(database_url: str, tmp_path: Path) -> None:
+    """A client of its own accord: no function minds, and nothing of it is captured twice."""
+    run_sql(database_url, PERSONS)
+    run_sql(database_url, "INSERT INTO persons VALUES (1, 'Ada', 36)")
+    system = System(tmp_path, BEHIND, {"FIRST_DB_URL": database_url})
+    with system as client:
+        assert client.hgetall("person:1") == {}
+        [(name, age)] = rows(database_url, "SELECT name, age FROM persons WHERE id = 1")
+        client.hset("person:1", mapping={"name": name, "age": age})
+        system.wait()
+        assert rows(database_url, "SELECT * FROM persons") == [(1, "Ada", 36)]
+
+
+def test_write_around_by_time(database_url: str, tmp_path: Path) -> None:
+    """What somebody changes in SQL is seen when the loaded hash has ended."""
+    run_sql(database_url, PERSONS)
+    run_sql(database_url, "INSERT INTO persons VALUES (1, 'Ada', 36)")
+    functions = FUNCTIONS.replace("missing_ms=50", "ttl=1")
+    with System(tmp_path, functions, {"FIRST_DB_URL": database_url}) as client:
+        assert client.hget("person:1", "age") == b"36"
+        run_sql(database_url, "UPDATE persons SET age = 37")
+        eventually(lambda: client.hget("person:1", "age") == b"37")
