@@ -131,10 +131,11 @@ void miss_leave(Link *link) {
 }
 
 void miss_settle(Miss *miss, const char *failure) {
-    bool fails = failure != NULL && !miss->rule->misses;
     while (miss->links != NULL) {
         Link *link = miss->links;
         Reader *reader = link->reader;
+        /* A write must not begin from nothing because the database is away. */
+        bool fails = failure != NULL && (!miss->rule->misses || reader->on_ready != NULL);
         unlink_client(link);
         if (failure != NULL) miss->rule->deployment->read_counts.failed++;
         reader->open--;

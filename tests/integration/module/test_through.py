@@ -584,11 +584,12 @@ def test_a_key_does_not_leave_amid_its_write(
         assert there.hgetall("person:1") == {b"age": b"2"}
 
 
-def test_a_write_of_a_row_that_is_not_in_redis_begins_with_it(server: RedisServer) -> None:
+@pytest.mark.parametrize("failure", ["ERROR", "MISS"])
+def test_a_write_of_a_row_that_is_not_in_redis_begins_with_it(server: RedisServer, failure: str) -> None:
     """A counter whose key has expired goes on where its row is."""
     with connect(server) as client:
         arguments = deploy_arguments(functions=[PERSONS])
-        reads = ["READS", 1, "t1", 0, "person:{id}", 20_000, 1000, 0, "ERROR"]
+        reads = ["READS", 1, "t1", 0, "person:{id}", 20_000, 1000, 0, failure]
         client.execute_command("GEARSYNC.DEPLOY", *arguments, *reads)
         worker = Worker(client)
         take = ("GEARSYNC.MISSES", "people", 1, "t1", 10, 100)
