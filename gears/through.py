@@ -8,23 +8,18 @@ from collections.abc import Sequence
 
 import redis
 
-from connectors import Connector, ConnectorError, Position, RowOp, SchemaMismatch, Unavailable
+from connectors import Connector, Position, SchemaMismatch, Unavailable
 from connectors.errors import Refused
 from gears import deadletters, failpoints, lanes
 from gears.applier import Applier
 from gears.change import Change
-from gears.conversion import RowFault
+from gears.groups import Groups
 from gears.intents import (
     Intent,
-    Outcome,
     intents_of,
     is_intent,
     outcomes_of,
-    record_of,
-    refusal_of,
     runs_of,
-    settled,
-    unit_of,
 )
 from gears.lanes import Exchange, Intake, Settled
 from gears.runner import BLOCK_MS, LaneRunner, Replaced
@@ -166,9 +161,8 @@ class Group:
         self, runner: ThroughRunner, connector: Connector, applier: Applier, last: Position | None
     ) -> None:
         self._connector = connector
-        self._applier = applier
         self._stream = runner.stream
-        self._last = last
+        self._groups = Groups(connector, applier, last)
         self._pruned = time.monotonic()
 
     def commit(self, exchange: Exchange, intents: Sequence[Intent], alive: frozenset[str]) -> Settled:
@@ -177,7 +171,7 @@ class Group:
         last_id = intents[-1].id
         failpoints.reach("taken")
         try:
-            outcomes = self._commit(taken, intents[-1].entries[-1].position) if taken else []
+            outcomes = self._groups.commit(taken, intents[-1].entries[-1].position) if taken else []
         except (Unavailable, Refused, SchemaMismatch) as error:
             # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
             if not (isinstance(error, Unavailable) and error.in_commit):
@@ -188,52 +182,11 @@ class Group:
         self.prune()
         return Settled(last_id, [(each.id, each.reason) for each in outcomes if each.reason])
 
-    def _commit(self, intents: list[Intent], position: Position) -> list[Outcome]:
-        places, units, reasons = self._prepare(intents)
-        if reasons and self._applier.look_again_if_outdated():
-            places, units, reasons = self._prepare(intents)
-        outcomes: list[Outcome] = []
-
-        def record(refused: dict[int, ConnectorError]) -> bytes:
-            said = {
-                **reasons,
-                **{places[at]: self._reason(intents[places[at]], why) for at, why in refused.items()},
-            }
-            outcomes[:] = settled(intents, said)
-            failpoints.reach("in-sql")
-            return record_of(outcomes)
-
-        failpoints.reach("before-sql")
-        self._connector.commit_intents(self._applier.claimed, position, self._last, units, record)
-        self._last = position
-        rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
-        self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
-        return outcomes
-
-    def _prepare(self, intents: list[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
-        """Return the rows of those that fit, with their places, and why the others do not."""
-        places: list[int] = []
-        units: list[list[RowOp]] = []
-        reasons: dict[int, str] = {}
-        for place, intent in enumerate(intents):
-            try:
-                unit = unit_of(intent, self._applier.converters)
-            except RowFault as error:
-                reasons[place] = refusal_of(intent.entries[0].key, error, "")
-            else:
-                places.append(place)
-                units.append(unit)
-        return places, units, reasons
-
-    def _reason(self, intent: Intent, error: ConnectorError) -> str:
-        column = getattr(error, "column", "")
-        said = f"column {column}: {error}" if column else str(error)
-        return refusal_of(intent.entries[0].key, None, said)
-
     def prune(self) -> None:
         """Forget old records, now and then."""
         now = time.monotonic()
-        if self._last is None or now - self._pruned < PRUNE_SECONDS:
+        last = self._groups.last
+        if last is None or now - self._pruned < PRUNE_SECONDS:
             return
         self._pruned = now
-        self._connector.prune_intents(self._stream, self._last, KEEP_MS)
+        self._connector.prune_intents(self._stream, last, KEEP_MS)

@@ -22,9 +22,9 @@ from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 from deploy.hosts.sessions import Session
 from gears.deployment import Deployment
 from gears.errors import PayloadError
-from gears.patterns import Behind, Reading
+from gears.patterns import Behind, Reading, Through
 from gears.redisgears import script
-from gears.redisgears.names import DEAD, LANE, LATE, dead_of, family, session
+from gears.redisgears.names import DEAD, LANE, LATE, THROUGH, dead_of, family, session
 from gears.redisgears.servers import WRONG_SLOTS, files_wrongly
 
 POLL_SECONDS = 0.02
@@ -85,7 +85,7 @@ class RedisGearsHost(Host):
         if files_wrongly(text(self.client.info("server")["redis_version"]), self._is_in_cluster()):
             problems.append(f"RedisGears can't capture here: {WRONG_SLOTS}")
         for function in deployment.functions:
-            if not isinstance(function.pattern, (Behind, Reading)):
+            if not isinstance(function.pattern, (Behind, Reading, Through)):
                 problems.append(f"{function.name}: {function.kind} functions need the module")
             if isinstance(function.pattern, Reading) and function.pattern.refresh_ahead:
                 problems.append(
@@ -250,7 +250,7 @@ class RedisGearsHost(Host):
             raise Mute(f"what runs there can't be read: {error}") from error
 
     def _question(self, session: Session, word: str) -> str:
-        if not session.of("CommandReader"):
+        if not session.answers:
             raise Mute("nobody answers for it: its CommandReader is gone")
         try:
             return text(self._ask(session.name, word))
@@ -296,7 +296,7 @@ class RedisGearsHost(Host):
     def _clear(self, name: str) -> None:
         """End what runs on this very shard, and delete its streams."""
         self.client.execute_command("RG.PYEXECUTE", _END.format(family=family(name)))
-        for kind in (LANE, DEAD, LATE):
+        for kind in (LANE, DEAD, LATE, THROUGH):
             for key in list(self._streams(kind, name)):
                 self.client.delete(key)
 

@@ -11,8 +11,9 @@ import redis
 
 from deploy.hosts.replies import as_dict, last_line, text
 from gears.deployment import Deployment
+from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.names import lane_prefix, late_prefix, session
-from gears.redisgears.script import captured_targets, has_operations, prefixes
+from gears.redisgears.script import captured_targets, has_operations, prefixes, through_functions
 
 PREFIX = session("")
 _VERSION = re.compile(r", version (\d+)$")
@@ -76,12 +77,25 @@ class Session:
         """Say which registrations somebody has taken away that the deployment needs."""
         if self.is_active:
             yield from self._missing_keys(deployment)
+            yield from self._missing_hooks(deployment)
         read = {each.place for each in self.of("StreamReader")}
         for target in captured_targets(deployment):
             if lane_prefix(deployment.name, target) + "*" not in read:
                 yield f"nothing is brought to {target}: its StreamReader is gone"
         if has_operations(deployment) and late_prefix(deployment.name) + "*" not in read:
             yield "what operations do does not reach the AOF and the replicas: their StreamReader is gone"
+
+    @property
+    def answers(self) -> bool:
+        """Whether somebody can be asked."""
+        return any(each.place == session(self.name) for each in self.of("CommandReader"))
+
+    def _missing_hooks(self, deployment: Deployment) -> Iterator[str]:
+        there = [each.place for each in self.of("CommandReader")]
+        wanted = len(prefixes(through_functions(deployment)))
+        for command in (*WRITES, *REFUSED) if wanted else ():
+            if there.count(command) < wanted:
+                yield f"{command} does not wait for SQL: its CommandReader is gone"
 
     def _missing_keys(self, deployment: Deployment) -> Iterator[str]:
         there = {(each.place, each.reads) for each in self.of("KeysReader")}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, ContextManager
 
 import redisgears
 
 from gears.commands import Commands
 
 execute = redisgears.executeCommand
-atomic = redisgears.atomicCtx
 RETURN_SECONDS = 0.0002
 """How long to leave a step to itself that has made a future."""
 
@@ -23,6 +23,12 @@ override_reply = redisgears.overrideReply
 def log(text: str, level: str = "notice") -> None:
     """Write a line into the server's log."""
     redisgears.log(f"gearsync: {text}", level=level)
+
+
+def atomic() -> ContextManager[Any]:
+    """Lock Redis, unless this thread has locked it already; what is done then is replicated as one."""
+    context: ContextManager[Any] = nullcontext() if redisgears.isInAtomicBlock() else redisgears.atomicCtx()
+    return context
 
 
 def start_thread(work: Callable[[], None]) -> None:

@@ -16,18 +16,24 @@ _LENGTH = struct.Struct(">I")
 def send(pipe: IO[bytes], *message: Any) -> None:
     """Write one message of numbers, texts, bytes, None, lists and dicts. Raises OSError."""
     body = marshal.dumps(message)
-    pipe.write(_LENGTH.pack(len(body)))
-    pipe.write(body)
+    left = memoryview(_LENGTH.pack(len(body)) + body)
+    while left:
+        left = left[pipe.write(left) :]
     pipe.flush()
 
 
 def receive(pipe: IO[bytes]) -> Any:
     """Read one message, a tuple. Raises EOFError when the other side is gone."""
-    head = pipe.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        raise EOFError("the pipe has ended")
-    (length,) = _LENGTH.unpack(head)
-    body = pipe.read(length)
-    if len(body) < length:
-        raise EOFError("the pipe has ended within a message")
-    return marshal.loads(body)
+    (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
+    return marshal.loads(_read(pipe, length))
+
+
+def _read(pipe: IO[bytes], length: int) -> bytes:
+    """Read so many bytes, of which a pipe without a buffer gives some at a time."""
+    found = pipe.read(length)
+    while len(found) < length:
+        more = pipe.read(length - len(found))
+        if not more:
+            raise EOFError("the pipe has ended")
+        found += more
+    return found

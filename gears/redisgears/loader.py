@@ -11,6 +11,7 @@ from typing import Any
 from gears.functions import Function
 from gears.patterns import Reading
 from gears.redisgears.api import atomic, execute, log, start_thread
+from gears.redisgears.place import require_place
 from gears.redisgears.process import ProcessEnded, Reader, Sources
 from gears.redisgears.shard import Shard
 from gears.redisgears.written import Written, lane_prefixes
@@ -147,7 +148,7 @@ class Loader:
     def _load(self, loads: list[Load]) -> None:
         with atomic():
             self._know_lanes()
-            waiting = self._written.waiting([each.key for each in loads])
+            waiting = self._written.busy([each.key for each in loads])
             ready = [each for each in loads if each.key not in waiting]
             stamps = {each.key: self._written.stamp(each.key) for each in ready}
         late = [each for each in loads if each.key in waiting]
@@ -205,7 +206,7 @@ class Loader:
         done, changed = [], []
         with atomic():
             if rows:
-                _require_place()
+                require_place()
             for load, image in rows:
                 if execute("EXISTS", load.key):
                     done.append(load)
@@ -247,18 +248,3 @@ class Loader:
                     self._queue.append(each)
                 else:
                     self._loads.pop(each.key, None)
-
-
-class NoPlace(Exception):
-    """Nothing may be written here now."""
-
-
-def _require_place() -> None:
-    """Raise NoPlace where a client's own write would be refused; those of this code are not."""
-    if execute("ROLE")[0] != "master":
-        raise NoPlace("this server is a replica now")
-    lines = [line.strip().partition(":") for line in execute("INFO", "memory").splitlines()]
-    memory = {name: value for name, _, value in lines}
-    limit = int(memory["maxmemory"])
-    if limit and int(memory["used_memory"]) > limit and memory["maxmemory_policy"] == "noeviction":
-        raise NoPlace("command not allowed when used memory > 'maxmemory'")

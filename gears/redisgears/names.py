@@ -5,6 +5,7 @@ from __future__ import annotations
 LANE = "gearsync:lane:"
 DEAD = "gearsync:dead:"
 LATE = "gearsync:late:"
+THROUGH = "gearsync:through:"
 
 NOT_TEXT = "l"
 """Stands for the label m in an entry whose names of fields are written one character a byte, since one is no
@@ -19,6 +20,13 @@ def lane_prefix(deployment: str, target: str) -> str:
 def late_prefix(deployment: str) -> str:
     """Return how the marks of operations begin that are not in the AOF yet (operations.py)."""
     return f"{LATE}{deployment}:"
+
+
+def through_prefix(deployment: str, target: str) -> str:
+    """Return how the key begins that says how far the writes of waiting clients are applied; with the shard's
+    tag and source it names them in SQL as well.
+    """
+    return f"{THROUGH}{deployment}:{target}:"
 
 
 def dead_of(lane: str) -> str:

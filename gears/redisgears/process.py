@@ -1,4 +1,7 @@
-"""Starts the processes that work with a database, and talks with them: child.py writes, reader.py reads."""
+"""Starts the processes that work with a database, and talks with them.
+
+child.py writes lanes, committer.py the writes of waiting clients, reader.py reads rows.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,8 @@ class Child:
 
     def __init__(self, sources: Sources, payload: str, target: str) -> None:
         command = [_python(), "-c", LOADER]
-        self._popen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # Without buffers: at the server's end Python would abort over the lock of one that a thread waits at.
+        self._popen = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             frames.send(self._requests, dict(sources), sys.path, self.work)
             frames.send(self._requests, payload, target)
@@ -177,6 +181,26 @@ class Reader(Child):
             raise self._ended(content)
         found: list[tuple[str, list[Any]]] = content
         return found
+
+
+class Committer(Child):
+    """The process that commits the writes of waiting clients."""
+
+    work = "gears.redisgears.committer"
+    does = "writes to"
+
+    def ask(self, *words: Any) -> tuple[str, bool, Any]:
+        """Return what is wrong (empty: nothing), whether a COMMIT may have been done all the same, and what
+        committer.py returns. Raises ProcessEnded.
+        """
+        try:
+            frames.send(self._requests, *words)
+            kind, *content = frames.receive(self._answers)
+        except (OSError, EOFError) as error:
+            raise self._ended() from error
+        if kind == "ended":
+            raise self._ended(content[0])
+        return content[0], content[1], content[2]
 
 
 def _attempt(bury: Callable[[str, list[Any]], int], stream: str, letters: list[Any]) -> tuple[int, str]:

@@ -6,9 +6,7 @@ nobody: not a change that still waits in a lane, nor one that was made since the
 
 from __future__ import annotations
 
-import heapq
 import threading
-import time
 from typing import Any
 
 from gears.deployment import Deployment
@@ -21,8 +19,8 @@ from gears.redisgears.api import (
     execute,
     future,
     resume,
-    start_thread,
 )
+from gears.redisgears.deadlines import Deadlines
 from gears.redisgears.loader import Loader, Missing
 from gears.redisgears.process import Sources
 from gears.redisgears.replies import reply_of, send
@@ -62,10 +60,11 @@ class Client:
         if over:
             resume(self.future, self.reply)
 
-    def expire(self, reason: str) -> None:
+    def expire(self) -> None:
         """It has waited long enough."""
         key = next(iter(self._left), b"")[:200].decode("utf-8", "replace")
-        self.came(key.encode(), f"the row of key {key} was not read within {self.timeout_ms} ms: {reason}")
+        said = f"the row of key {key} was not read within {self.timeout_ms} ms: "
+        self.came(b"", said + "the database has not answered, or a change of it still waits to be in SQL")
 
     def reply(self) -> None:
         """Say what has come of it. Nothing said: the client gets the miss itself."""
@@ -91,20 +90,13 @@ class Reads:
             name: Loader(sources, payload, name, own, shard, written, self._missing)
             for name, own in targets.items()
         }
-        self._clients: list[tuple[float, int, Client]] = []
-        self._count = 0
-        self._changed = threading.Condition()
-        self._is_closed = False
-        if targets:
-            start_thread(self._watch)
+        self._deadlines = Deadlines()
 
     def close(self) -> None:
         """A newer version works here: end when nobody waits any more."""
         for loader in self.loaders.values():
             loader.close()
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify()
+        self._deadlines.close()
 
     def on_miss(self, key: Any) -> Any:
         """Of KeysReader, in a thread of RedisGears: return a future, or None: nobody waits for a row."""
@@ -130,32 +122,10 @@ class Reads:
         return None
 
     def _wait(self, client: Client, wanted: dict[bytes, Function]) -> Any:
-        with self._changed:
-            self._count += 1
-            until = time.monotonic() + client.timeout_ms / 1000
-            heapq.heappush(self._clients, (until, self._count, client))
-            self._changed.notify()
+        self._deadlines.add(client.timeout_ms, client)
         for key, function in wanted.items():
             self.loaders[function.target_name].want(key, function, client)
         return client.future
-
-    def _watch(self) -> None:
-        """Tell the clients whose time is over."""
-        while True:
-            with self._changed:
-                while self._clients and self._clients[0][2].is_over:
-                    heapq.heappop(self._clients)
-                if not self._clients:
-                    if self._is_closed:
-                        return
-                    self._changed.wait()
-                    continue
-                seconds = self._clients[0][0] - time.monotonic()
-                if seconds > 0:
-                    self._changed.wait(seconds)
-                    continue
-                client = heapq.heappop(self._clients)[2]
-            client.expire("the database has not answered, or a change of it still waits to be in SQL")
 
 
 def _missing_keys(command: list[str]) -> list[bytes]:

@@ -10,12 +10,14 @@ from typing import Any
 from gears.deployment import Deployment
 from gears.redisgears.api import execute, log, plain, start_thread
 from gears.redisgears.capture import Capture
+from gears.redisgears.commits import Commits
 from gears.redisgears.drain import Drain
 from gears.redisgears.names import dead_of
 from gears.redisgears.operations import OperatingCapture
 from gears.redisgears.process import Sources
 from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
+from gears.redisgears.through import Through
 
 SWITCH_SECONDS = 0.0005
 """How long the thread that brings batches to SQL may keep Python from the one that captures."""
@@ -35,12 +37,19 @@ class Runtime:
             name: Drain(sources, payload, name, self.deployment.batch, self.shard)
             for name in dict.fromkeys(each.target_name for each in self.deployment.capturing)
         }
+        self._commits: Commits | None = None
+        if self.deployment.is_through:
+            self.through = Through(self.deployment, self.shard, self.capture)
+            target = self.deployment.capturing[0].target_name
+            self._commits = Commits(sources, payload, target, self.through)
         self.reads = Reads(sources, payload, self.deployment, self.shard)
         sys.setswitchinterval(SWITCH_SECONDS)
 
     def close(self) -> None:
         """A newer version works here: end what this one has started, without waiting for its batches."""
         self.reads.close()
+        if self._commits is not None:
+            self.through.close()
         for drain in self.drains.values():
             start_thread(drain.close)
 
@@ -76,7 +85,7 @@ class Runtime:
             drain.open(str(lanes[name]["stream"]), self.shard.epoch)
         return {
             "version": self.deployment.version,
-            "pid": next((drain.pid for drain in self.drains.values() if drain.pid), 0),
+            "pid": next((each.pid for each in self._writers() if each.pid), 0),
             "restarts": sum(max(0, drain.starts - 1) for drain in self.drains.values()),
             "source": self.shard.source,
             "epoch": self.shard.epoch,
@@ -89,10 +98,15 @@ class Runtime:
             "report": self._report(),
         }
 
+    def _writers(self) -> list[Any]:
+        return [*([] if self._commits is None else [self._commits]), *self.drains.values()]
+
     def _report(self) -> dict[str, Any]:
         found = {name: drain.report for name, drain in self.drains.items()}
-        for name, loader in self.reads.loaders.items():
-            own = loader.look()
+        more = [(name, loader.look()) for name, loader in self.reads.loaders.items()]
+        if self._commits is not None:
+            more.append((self.deployment.capturing[0].target_name, self._commits.report()))
+        for name, own in more:
             if name not in found:
                 found[name] = own
             elif own["state"] != "running" and found[name]["state"] == "running":

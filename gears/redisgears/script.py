@@ -13,7 +13,9 @@ from pathlib import Path
 
 from gears.deployment import Deployment
 from gears.functions import Function
+from gears.patterns import Through
 from gears.redisgears import bootstrap
+from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.events import EVENTS, MISS, READS
 from gears.redisgears.names import family, lane_prefix, late_prefix, session
 
@@ -63,7 +65,7 @@ def make(deployment: Deployment, modules: Sources | None = None) -> str:
     }
     text = Path(str(bootstrap.__file__)).read_text(encoding="utf-8")
     call = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    names = "on_event, on_batch, on_marks, on_command, on_registered, on_miss, on_loaded"
+    names = "on_event, on_batch, on_marks, on_command, on_registered, on_miss, on_loaded, on_write, on_other"
     made = f"{names} = readers({call})"
     return "\n".join([text, made, *_registrations(deployment), ""])
 
@@ -91,6 +93,13 @@ def _registrations(deployment: Deployment) -> list[str]:
     ]
     if has_operations(deployment):
         lines.append(_stream_reader("on_marks", late_prefix(deployment.name), 1, 1))
+    lines += [
+        f"GB('CommandReader').map({function}).register(hook={command!r}, keyprefix={prefix!r}, mode='sync', "
+        "convertToStr=False, collect=False)"
+        for prefix in prefixes(through_functions(deployment))
+        for function, commands in (("on_write", WRITES), ("on_other", REFUSED))
+        for command in commands
+    ]
     lines.append(
         f"GB('CommandReader').map(on_command).register(trigger={session(deployment.name)!r}, mode='sync', "
         "onRegistered=on_registered, convertToStr=False, collect=False)"
@@ -115,6 +124,11 @@ def has_operations(deployment: Deployment) -> bool:
 def captured_targets(deployment: Deployment) -> list[str]:
     """Return the targets that have lanes."""
     return list(dict.fromkeys(function.target_name for function in deployment.capturing))
+
+
+def through_functions(deployment: Deployment) -> list[Function]:
+    """Return the functions whose clients wait."""
+    return [function for function in deployment.capturing if function.kind == Through.kind]
 
 
 def prefixes(functions: Sequence[Function]) -> list[str]:

@@ -27,10 +27,14 @@ class Written:
     """What the deployments of this process have captured."""
 
     def __init__(self) -> None:
-        shared: dict[str, Any] = sys.__dict__.setdefault("_gearsync_written", {"quiet": [False], "lanes": {}})
-        self._lanes: dict[str, list[Any]] = shared["lanes"]
-        self.quiet: list[bool] = shared["quiet"]
+        shared: dict[str, Any] = sys.__dict__.setdefault("_gearsync_written", {})
+        self._lanes: dict[str, list[Any]] = shared.setdefault("lanes", {})
+        self._held: dict[bytes, int] = shared.setdefault("held", {})
+        self._ended: dict[int, int] = shared.setdefault("ended", {})
+        self.quiet: list[bool] = shared.setdefault("quiet", [False])
         """Its one element: whether what is written at this moment is no change."""
+        self.passing: list[bool] = shared.setdefault("passing", [False])
+        """Its one element: whether what is written at this moment waits for nothing."""
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -52,10 +56,32 @@ class Written:
         found: list[str | None] = lane[2]
         return found
 
-    def stamp(self, key: bytes) -> tuple[str | None, ...]:
+    def hold(self, keys: Iterable[bytes]) -> None:
+        """A client's write of these keys is about to be committed: what is read of them may be old then."""
+        for key in keys:
+            self._held[key] = self._held.get(key, 0) + 1
+
+    def release(self, keys: Iterable[bytes]) -> None:
+        """That write is over."""
+        for key in keys:
+            left = self._held.pop(key) - 1
+            if left:
+                self._held[key] = left
+            bucket = bucket_of(key)
+            self._ended[bucket] = self._ended.get(bucket, 0) + 1
+
+    def captured(self, key: bytes) -> tuple[str | None, ...]:
         """Return what is another thing after each captured change of the key."""
         bucket = bucket_of(key)
         return tuple([lane[2][bucket] for lane in self._lanes.values()])
+
+    def stamp(self, key: bytes) -> tuple[Any, ...]:
+        """Return what is another thing after each change of the key, and while a client waits for one."""
+        return self.captured(key), self._ended.get(bucket_of(key), 0), key in self._held
+
+    def busy(self, keys: Iterable[bytes]) -> set[bytes]:
+        """Return those keys of which a change may wait in a lane, or a client waits for one."""
+        return self.waiting(keys) | {key for key in keys if key in self._held}
 
     def waiting(self, keys: Iterable[bytes]) -> set[bytes]:
         """Return those keys of which a change may wait in a lane."""

@@ -34,9 +34,9 @@ def persons(url: str) -> list[tuple[Any, ...]]:
     return rows(url, "SELECT id, name, age, email FROM persons ORDER BY id")
 
 
-def test_the_row_is_there_before_the_reply(database_url: str, tmp_path: Path) -> None:
+def test_the_row_is_there_before_the_reply(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host) as client:
         assert client.hset("person:1", mapping={"name": "Ada", "age": 36, "other": "x"}) == 3
         assert persons(database_url) == [(1, "Ada", 36, None)]
         assert client.hgetall("person:1") == {b"name": b"Ada", b"age": b"36", b"other": b"x"}
@@ -58,9 +58,9 @@ def test_the_row_is_there_before_the_reply(database_url: str, tmp_path: Path) ->
         assert persons(database_url) == []
 
 
-def test_a_refusal_is_the_client_s_error(database_url: str, tmp_path: Path) -> None:
+def test_a_refusal_is_the_client_s_error(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host) as client:
         client.hset("person:1", mapping={"name": "Ada", "email": "ada@x"})
         with pytest.raises(redis.ResponseError, match=r"THROUGH person:2 is not written: .*email"):
             client.hset("person:2", mapping={"name": "Eve", "email": "ada@x"})

@@ -1,0 +1,66 @@
+"""One SQL transaction of many clients' writes, and what it says of each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from connectors import Connector, ConnectorError, Position, RowOp
+from gears import failpoints
+from gears.applier import Applier
+from gears.conversion import RowFault
+from gears.intents import Intent, Outcome, record_of, refusal_of, settled, unit_of
+
+
+class Groups:
+    """Commits groups of intents under the applier's claim. ``last``: the position of the group before."""
+
+    def __init__(self, connector: Connector, applier: Applier, last: Position | None) -> None:
+        self._connector = connector
+        self._applier = applier
+        self.last = last
+
+    def commit(self, intents: Sequence[Intent], position: Position) -> list[Outcome]:
+        """Commit a group; return what became of each.
+
+        Raises what ``Connector.commit_intents`` raises: after Unavailable with ``in_commit`` only its record
+        tells, after anything else nothing is committed.
+        """
+        places, units, reasons = self._prepare(intents)
+        if reasons and self._applier.look_again_if_outdated():
+            places, units, reasons = self._prepare(intents)
+        outcomes: list[Outcome] = []
+
+        def record(refused: Mapping[int, ConnectorError]) -> bytes:
+            said = dict(reasons)
+            said.update((places[at], _reason(intents[places[at]], why)) for at, why in refused.items())
+            outcomes[:] = settled(intents, said)
+            failpoints.reach("in-sql")
+            return record_of(outcomes)
+
+        failpoints.reach("before-sql")
+        self._connector.commit_intents(self._applier.claimed, position, self.last, units, record)
+        self.last = position
+        rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
+        self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
+        return outcomes
+
+    def _prepare(self, intents: Sequence[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
+        """Return the rows of those that fit, with their places, and why the others do not."""
+        places: list[int] = []
+        units: list[list[RowOp]] = []
+        reasons: dict[int, str] = {}
+        for place, intent in enumerate(intents):
+            try:
+                unit = unit_of(intent, self._applier.converters)
+            except RowFault as error:
+                reasons[place] = refusal_of(intent.entries[0].key, error, "")
+            else:
+                places.append(place)
+                units.append(unit)
+        return places, units, reasons
+
+
+def _reason(intent: Intent, error: ConnectorError) -> str:
+    column = getattr(error, "column", "")
+    said = f"column {column}: {error}" if column else str(error)
+    return refusal_of(intent.entries[0].key, None, said)

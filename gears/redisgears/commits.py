@@ -1,0 +1,149 @@
+"""The thread that has the writes of waiting clients committed, and asks SQL after a crash."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from gears import failpoints
+from gears.redisgears.api import atomic, log, start_thread
+from gears.redisgears.place import is_primary
+from gears.redisgears.process import Committer, ProcessEnded, Sources
+from gears.redisgears.through import Through
+from gears.redisgears.write import Write
+from gears.report import TargetReport
+
+DENY_SECONDS = 0.02
+"""How often clients are told that the database is away."""
+RETRY_SECONDS = 1.0
+LANE_SECONDS = 0.003
+"""How long to wait for changes of a key to be in SQL before its next write."""
+LOOK_SECONDS = 1.0
+"""How long nothing may happen before it is looked whether this server was promoted, or is a replica now."""
+
+
+class Away(Exception):
+    """Nothing can be committed now."""
+
+
+class Commits:
+    """Commits what ``through`` has, as long as it is open."""
+
+    def __init__(self, sources: Sources, payload: str, target: str, through: Through) -> None:
+        self._start = (sources, payload, target)
+        self._through = through
+        self._process: Committer | None = None
+        self._sent: list[Write] = []
+        """What may be committed, and is not settled here."""
+        self._state, self._error = "starting", ""
+        start_thread(self._run)
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that commits; 0: there is none now."""
+        return 0 if self._process is None else self._process.pid
+
+    def report(self) -> dict[str, Any]:
+        """Return the target's part of the report."""
+        return {**TargetReport().document(), "state": self._state, "last_error": self._error}
+
+    def _run(self) -> None:
+        # Not before the version that was here has settled what it has sent.
+        places: dict[str, threading.Lock] = sys.__dict__.setdefault("_gearsync_through", {})
+        with places.setdefault(self._through.name, threading.Lock()):
+            while not self._through.is_closed or any(not each.told for each in self._sent):
+                try:
+                    self._session()
+                except (Away, ProcessEnded, OSError) as error:
+                    self._wait(str(error))
+                except Exception as error:
+                    self._wait(f"{type(error).__name__}: {error}")
+            # What is open still, the next version does when it finds it committed.
+            self._through.refuse(self._sent, "another version of the deployment is there by now")
+            self._through.refuse(None, "another version of the deployment is there; nothing was written")
+            if self._process is not None:
+                self._process.close()
+
+    def _wait(self, error: str) -> None:
+        """Wait for the next try; clients who ask meanwhile are told at once."""
+        if error != self._error:
+            log(f"write-through to {self._start[2]}: {error}; trying again", "warning")
+        self._state, self._error = "waiting", error
+        until = time.monotonic() + RETRY_SECONDS
+        while time.monotonic() < until:
+            self._through.refuse(None, f"nothing was written: {error}")
+            time.sleep(DENY_SECONDS)
+
+    def _session(self) -> None:
+        """Settle what an earlier session has left, and commit, until this is another epoch."""
+        with atomic():
+            place = self._through.place() if is_primary() else None
+        if place is None:
+            self._through.wake.wait(LOOK_SECONDS)
+            self._through.wake.clear()
+            return
+        stream, epoch, applied = place
+        transactions, last = self._ask("open", stream, epoch, applied)
+        self._redo(stream, transactions, applied)
+        if applied is None:
+            with atomic():
+                self._through.note_applied(last or (0, 0, 0))
+        self._state, self._error = "running", ""
+        while not self._through.is_closed:
+            with atomic():
+                if not is_primary() or self._through.place()[:2] != (stream, epoch):
+                    return
+            self._round(epoch)
+
+    def _round(self, epoch: int) -> None:
+        through = self._through
+        through.wake.clear()
+        group, entries = through.take()
+        if not group:
+            through.wake.wait(LANE_SECONDS if through.has_waiting else LOOK_SECONDS)
+            return
+        self._sent = group
+        (refused,) = self._ask("commit", entries)
+        ms, _, seq = group[-1].id.partition("-")
+        through.settle(group, refused, (epoch, int(ms), int(seq)))
+        self._sent = []
+        failpoints.reach("settled")
+
+    def _ask(self, *words: Any) -> Any:
+        try:
+            if self._process is None:
+                self._process = Committer(*self._start)
+            error, in_commit, result = self._process.ask(*words)
+        except BaseException:
+            # What it would still answer, nobody would read.
+            process, self._process = self._process, None
+            if process is not None:
+                process.kill()
+            raise
+        if not error:
+            return result
+        if words[0] == "commit" and not in_commit:
+            group, self._sent = self._sent, []
+            self._through.refuse(group, f"nothing was written: {error}")
+        raise Away(error)
+
+    # -- After a crash -----------------------------------------------------------------------------------
+
+    def _redo(self, stream: str, transactions: Sequence[Any], applied: tuple[int, ...] | None) -> None:
+        """Bring Redis to what SQL has committed; what it has not waits again."""
+        mine = {each.id: each for each in self._sent}
+        for position, previous, outcomes in transactions:
+            if previous is not None and applied is not None and tuple(previous) > tuple(applied):
+                log(
+                    f"{stream}: Redis has forgotten more than SQL has records of: writes after {applied}, up "
+                    f"to {previous}, are in SQL, and perhaps not in Redis; gearsync load brings missing keys "
+                    "back",
+                    "warning",
+                )
+            self._through.redo(position, outcomes, mine)
+            applied = position
+        self._through.give_back([each for each in self._sent if each.id in mine])
+        self._sent = []

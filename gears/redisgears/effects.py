@@ -1,0 +1,196 @@
+"""What a write will do to a hash, told before it runs (gears/module/effects.c does the same for the module).
+
+What a command refuses, and what changes no field, is no effect: the command itself then says so.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import time
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from gears.redisgears.api import as_bytes, execute
+from gears.redisgears.commands import DELETING
+
+SETS, REMOVES, DELETES = b"U", b"R", b"D"
+
+_INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
+_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_INT64 = 1 << 63
+_DIGITS = 17
+#: The bits that a C long double has for its number.
+_MANTISSA = 113 if platform.machine() in ("aarch64", "arm64") else 64
+
+
+class Effect(NamedTuple):
+    """``changes`` are the fields that are set, or removed (None); ``words`` are the command that brings Redis
+    there whatever came in between.
+    """
+
+    op: bytes
+    changes: dict[bytes, bytes | None]
+    words: list[bytes]
+
+
+def keys_of(words: Sequence[bytes]) -> list[bytes]:
+    """Return the keys that a command writes, each once."""
+    is_deleting = words[0].decode("latin-1").lower() in DELETING
+    return list(dict.fromkeys(words[1:] if is_deleting else words[1:2]))
+
+
+def effect_of(words: Sequence[bytes]) -> Effect | None:
+    """Return what a command will do to the hash as it is now. Redis is locked."""
+    name = words[0].decode("latin-1").lower()
+    if name in DELETING:
+        # Also of keys that are not there: their rows may be.
+        return _deletes(words[1:]) if len(words) > 1 else None
+    if len(words) < 3 or execute("TYPE", words[1]) not in ("none", "hash"):
+        return None
+    found: Effect | None = _EFFECTS[name](words)
+    return found
+
+
+def _deletes(keys: Sequence[bytes]) -> Effect:
+    return Effect(DELETES, {}, [b"DEL", *keys])
+
+
+def _sets(key: bytes, changes: dict[bytes, bytes | None]) -> Effect:
+    return Effect(SETS, changes, [b"HSET", key, *(part or b"" for pair in changes.items() for part in pair)])
+
+
+def _present(key: bytes, field: bytes) -> bytes | None:
+    value = execute("HGET", key, field)
+    return None if value is None else as_bytes(value)
+
+
+def _set(words: Sequence[bytes]) -> Effect | None:
+    if len(words) < 4 or len(words) % 2:
+        return None
+    return _sets(words[1], dict(zip(words[2::2], words[3::2])))
+
+
+def _set_new(words: Sequence[bytes]) -> Effect | None:
+    if len(words) != 4 or _present(words[1], words[2]) is not None:
+        return None
+    return _set(words)
+
+
+def _add_integer(words: Sequence[bytes]) -> Effect | None:
+    if len(words) != 4:
+        return None
+    present, more = _integer(_present(words[1], words[2]) or b"0"), _integer(words[3])
+    if present is None or more is None or not -_INT64 <= present + more < _INT64:
+        return None
+    return _sets(words[1], {words[2]: b"%d" % (present + more)})
+
+
+def _add_float(words: Sequence[bytes]) -> Effect | None:
+    if len(words) != 4:
+        return None
+    present, more = _float(_present(words[1], words[2]) or b"0"), _float(words[3])
+    if present is None or more is None:
+        return None
+    return _sets(words[1], {words[2]: _as_text(_rounded(present + more))})
+
+
+def _remove(words: Sequence[bytes]) -> Effect | None:
+    fields = list(dict.fromkeys(words[2:]))
+    there = [field for field, value in zip(fields, execute("HMGET", words[1], *fields)) if value is not None]
+    if not there:
+        return None
+    if len(there) == execute("HLEN", words[1]):
+        return _deletes(words[1:2])
+    return Effect(REMOVES, dict.fromkeys(there), [b"HDEL", words[1], *there])
+
+
+def _expire(unit: int, is_moment: bool) -> Callable[[Sequence[bytes]], Effect | None]:
+    """A time that has passed deletes the key; any other changes no field. ``unit``: in ms."""
+
+    def effect(words: Sequence[bytes]) -> Effect | None:
+        wanted = _integer(words[2])
+        if wanted is None or not execute("EXISTS", words[1]):
+            return None
+        left = wanted * unit - (int(time.time() * 1000) if is_moment else 0)
+        conditions = {word.lower() for word in words[3:]}
+        expires = execute("PTTL", words[1]) >= 0
+        # What has passed is before any end, and never after one.
+        holds = {b"nx": not expires, b"xx": expires, b"lt": True}
+        if left > 0 or not all(holds.get(each, False) for each in conditions):
+            return None
+        return _deletes(words[1:2])
+
+    return effect
+
+
+_EFFECTS: dict[str, Callable[[Sequence[bytes]], Any]] = {
+    "hset": _set,
+    "hmset": _set,
+    "hsetnx": _set_new,
+    "hincrby": _add_integer,
+    "hincrbyfloat": _add_float,
+    "hdel": _remove,
+    "expire": _expire(1000, False),
+    "pexpire": _expire(1, False),
+    "expireat": _expire(1000, True),
+    "pexpireat": _expire(1, True),
+}
+
+
+# -- Numbers, as the server's C has them -------------------------------------------------------------------
+
+
+def _integer(text: bytes) -> int | None:
+    if _INTEGER.fullmatch(text) is None:
+        return None
+    number = int(text)
+    return number if -_INT64 <= number < _INT64 else None
+
+
+def _float(text: bytes) -> Fraction | None:
+    return _rounded(Fraction(text.decode())) if _FLOAT.fullmatch(text) is not None else None
+
+
+def _rounded(number: Fraction) -> Fraction:
+    """Return the nearest long double."""
+    if not number:
+        return number
+    size = abs(number)
+    exponent = size.numerator.bit_length() - size.denominator.bit_length()
+    if size < Fraction(2) ** exponent:
+        exponent -= 1
+    unit = Fraction(2) ** (exponent - _MANTISSA + 1)
+    return round(number / unit) * unit
+
+
+def _as_text(number: Fraction) -> bytes:
+    """Return it as HINCRBYFLOAT writes it: 17 digits, without the zeros at the end."""
+    scaled = round(number * 10**_DIGITS)
+    whole, rest = divmod(abs(scaled), 10**_DIGITS)
+    digits = f"{rest:0{_DIGITS}d}".rstrip("0")
+    text = f"{whole}.{digits}" if digits else f"{whole}"
+    return (f"-{text}" if scaled < 0 else text).encode()
+
+
+# -- The command in a record -------------------------------------------------------------------------------
+
+
+def to_record(words: Sequence[bytes]) -> bytes:
+    """Return a command as the records in SQL have it: the database, and the words of the protocol."""
+    return b"0 *%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in words)
+
+
+def from_record(text: bytes) -> list[bytes]:
+    """Return the words of a command in a record."""
+    at = text.index(b"*") + 1
+    end = text.index(b"\r\n", at)
+    count, at = int(text[at:end]), end + 2
+    words = []
+    for _ in range(count):
+        end = text.index(b"\r\n", at)
+        length, at = int(text[at + 1 : end]), end + 2
+        words.append(text[at : at + length])
+        at += length + 2
+    return words

@@ -1,0 +1,294 @@
+"""Write-through: the client of a covered write waits until SQL has committed it; then it runs in Redis.
+
+A hook in Python sees the command; it waits for its turn at its keys, then for the process that commits
+(commits.py), together with those of all clients. Writes wait in memory: what was committed when this
+process dies is in the record that SQL keeps, and is done again by the next one, before any other write.
+Redis is locked wherever the state here changes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import redisgears
+
+from gears.deployment import Deployment
+from gears.intents import FOLLOWS
+from gears.patterns import Through as Pattern
+from gears.redisgears import effects
+from gears.redisgears.api import as_bytes, atomic, execute, future, log, resume
+from gears.redisgears.capture import Capture, Group
+from gears.redisgears.deadlines import Deadlines
+from gears.redisgears.names import through_prefix
+from gears.redisgears.place import has_memory, is_primary
+from gears.redisgears.shard import Shard
+from gears.redisgears.turns import Turns
+from gears.redisgears.write import FAILED, OVER, SENT, WAITING, Write, pass_on, run, words_of
+from gears.redisgears.written import Written
+
+MOST = 1000
+"""The most writes of one transaction."""
+HELD = (
+    "a write of this key waits for its SQL commit, which nothing can in MULTI, a script or a function; send "
+    "it alone"
+)
+OTHER = (
+    "this command can't wait for an SQL commit; change this key by HSET, HSETNX, HINCRBY, HINCRBYFLOAT, "
+    "HDEL, DEL, UNLINK or EXPIRE"
+)
+READ_ONLY = "-READONLY You can't write against a read only replica."
+NO_MEMORY = "-OOM command not allowed when used memory > 'maxmemory'."
+TWO_KEYS = ("rename", "renamenx", "copy")
+
+
+class Through:
+    """What one deployment's write-through functions do in this process. ``wake``: there is work."""
+
+    def __init__(self, deployment: Deployment, shard: Shard, capture: Capture) -> None:
+        found = [each for each in deployment.capturing if isinstance(each.pattern, Pattern)]
+        self._timeouts = [(each.mapping.keys.match, _timeout(each.pattern)) for each in found]
+        self._group = Group(deployment, found[0].target_name)
+        self._mapped = None if self._group.fields is None else {each.encode() for each in self._group.fields}
+        self._prefix = self.name = through_prefix(deployment.name, found[0].target_name)
+        self._shard = shard
+        self._capture = capture
+        self._written = Written()
+        self._turns = Turns()
+        self._queue: list[Write] = []
+        self._deadlines = Deadlines()
+        self._last = (0, 0)
+        self.wake = threading.Event()
+        self.is_closed = False
+
+    def close(self) -> None:
+        """A newer version works here: only what was sent is brought to its end."""
+        self.is_closed = True
+        self._deadlines.close()
+        self.wake.set()
+
+    # -- The hooks, on the main thread -------------------------------------------------------------------
+
+    def on_write(self, arguments: list[Any]) -> Any:
+        """A client's write of a key with a function's prefix: return its reply, or a future."""
+        words = words_of(arguments)
+        keys = effects.keys_of(words)
+        timeouts = {key: self._timeout_of(key) for key in keys}
+        covered = [key for key in keys if timeouts[key]]
+        if not covered or self._written.passing[0]:
+            return pass_on(arguments)
+        if not is_primary():
+            return READ_ONLY
+        if not redisgears.isAsyncAllow():
+            return FAILED + HELD
+        if self._turns.are_free(keys) and effects.effect_of(words) is None:
+            return pass_on(arguments)
+        write = Write(arguments, keys, covered, min(timeouts[key] for key in covered), self.expire)
+        self._written.hold(covered)
+        self._turns.take(keys, write)
+        self._queue.append(write)
+        self._deadlines.add(write.timeout_ms, write)
+        self.wake.set()
+        write.future = future()
+        return write.future
+
+    def on_other(self, arguments: list[Any]) -> Any:
+        """A client's command that changes keys and can't wait."""
+        count = 2 if str(arguments[0]).lower() in TWO_KEYS else 1
+        covered = any(self._timeout_of(key) for key in words_of(arguments[1 : 1 + count]))
+        return FAILED + OTHER if covered and not self._written.passing[0] else pass_on(arguments)
+
+    def _timeout_of(self, key: bytes) -> int:
+        """Return how long a write of a key may wait, in ms; 0: no function covers it."""
+        for match, milliseconds in self._timeouts:
+            if match(key) is not None:
+                return milliseconds
+        return 0
+
+    def expire(self, write: Write) -> None:
+        """Its client has waited long enough. In a thread of its own."""
+        with atomic():
+            if write.is_over:
+                return
+            sent = write.stage == SENT
+            write.told = True
+            if not sent:
+                self._end(write)
+        end = "it is given up: should it be committed yet, its row is taken back"
+        said = f"the database has not committed this within {write.timeout_ms} ms, so "
+        resume(write.future, FAILED + said + (end if sent else "nothing was written"))
+        self.wake.set()
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether writes wait, for changes of their keys to be in SQL."""
+        return bool(self._queue)
+
+    # -- For the thread that commits ---------------------------------------------------------------------
+
+    def place(self) -> tuple[str, int, tuple[int, int, int] | None]:
+        """Return the name of this shard's writes in SQL, the epoch, and the position up to which they are
+        applied; None: there were none yet. Redis is locked.
+        """
+        self._shard.refresh()
+        stream = self._shard.own(self._prefix)
+        applied = execute("GET", stream)
+        if applied is None:
+            return stream, self._shard.epoch, None
+        epoch, ms, seq = map(int, applied.split())
+        return stream, self._shard.epoch, (epoch, ms, seq)
+
+    def take(self) -> tuple[list[Write], list[Any]]:
+        """Return the writes that can be committed now, and the entries of the lane that they would be."""
+        taken: list[Write] = []
+        entries: list[Any] = []
+        answers: list[tuple[Write, Any]] = []
+        with atomic():
+            ready = [each for each in self._queue if self._turns.has_come(each.keys, each)][:MOST]
+            busy = self._written.waiting(key for each in ready for key in each.covered) if ready else set()
+            is_full = bool(ready) and not has_memory()
+            for write in ready:
+                if busy.isdisjoint(write.covered):
+                    answer = self._start(write, entries, is_full)
+                    taken += [write] if write.stage == SENT else []
+                    answers += [] if write.stage == SENT else [(write, answer)]
+            gone = {id(each) for each in taken}
+            self._queue = [each for each in self._queue if id(each) not in gone]
+            self._end_all(answers)
+        _answer(answers)
+        return taken, entries
+
+    def _start(self, write: Write, entries: list[Any], is_full: bool) -> Any:
+        """Make a write's entries; return the client's reply if there is nothing to commit."""
+        effect = effects.effect_of(words_of(write.arguments))
+        if effect is None:
+            return self._pass(write)
+        if is_full and effect.op == effects.SETS:
+            return NO_MEMORY
+        ticket = effects.to_record(effect.words)
+        for key in write.covered:
+            now = int(time.time() * 1000)
+            self._last = (now, 0) if now > self._last[0] else (self._last[0], self._last[1] + 1)
+            write.id = f"{self._last[0]}-{self._last[1]}"
+            meta = b"%s%x:%s" % (effect.op, self._shard.epoch, ticket)
+            entries.append((write.id.encode(), [b"k", key, b"m", meta, *self._image(key, effect)]))
+            ticket = FOLLOWS
+        write.captured = [self._written.captured(key) for key in write.covered]
+        write.stage = SENT
+        return None
+
+    def _image(self, key: bytes, effect: effects.Effect) -> list[bytes]:
+        if effect.op == effects.DELETES:
+            return []
+        flat = [as_bytes(each) for each in self._group.image(key) or []]
+        image = dict(zip(flat[::2], flat[1::2]))
+        for field, value in effect.changes.items():
+            if value is None:
+                image.pop(field, None)
+            elif self._mapped is None or field in self._mapped:
+                image[field] = value
+        return [part for pair in image.items() for part in pair]
+
+    def settle(self, group: Sequence[Write], refused: dict[str, str], position: tuple[int, int, int]) -> None:
+        """SQL has committed a group, but for what is refused with a reason."""
+        with atomic():
+            answers = [(each, self._outcome(each, refused.get(each.id, ""))) for each in group]
+            self.note_applied(position)
+            self._end_all(answers)
+        _answer(answers)
+
+    def redo(self, position: tuple[int, int, int], outcomes: Sequence[Any], mine: dict[str, Write]) -> None:
+        """SQL has committed this, and Redis may not know of it. ``mine``: writes whose clients still wait."""
+        answers: list[tuple[Write, Any]] = []
+        with atomic():
+            for write_id, command, reason in outcomes:
+                write = mine.pop(write_id, None)
+                if write is not None:
+                    answers.append((write, self._outcome(write, reason)))
+                elif command:
+                    # Captured, for what has happened to the key since may be on its way to SQL.
+                    self._run_past_hooks(effects.from_record(command))
+            self.note_applied(position)
+            self._end_all(answers)
+        _answer(answers)
+
+    def note_applied(self, position: tuple[int, int, int]) -> None:
+        """What SQL has committed up to here is in Redis, or is with this very transaction."""
+        execute("SET", self._shard.own(self._prefix), " ".join(map(str, position)))
+
+    def give_back(self, group: Sequence[Write]) -> None:
+        """Nothing of a group is committed: it waits again, before all others."""
+        with atomic():
+            for each in group:
+                each.stage = WAITING
+            for each in [each for each in group if each.told]:
+                self._end(each)
+            self._queue = [each for each in group if each.stage == WAITING] + self._queue
+
+    def refuse(self, group: Sequence[Write] | None, reason: str) -> None:
+        """Nothing of a group is committed, or of all that wait (None), and nothing will be."""
+        with atomic():
+            wanted = list(self._queue if group is None else group)
+            answers = [(each, FAILED + " ".join(reason.split())) for each in wanted]
+            self._end_all(answers)
+        _answer(answers)
+
+    # -- The end of a write ------------------------------------------------------------------------------
+
+    def _outcome(self, write: Write, reason: str) -> Any:
+        if reason:
+            return FAILED + reason
+        if write.told:
+            # Committed all the same: SQL goes back to what Redis has.
+            self._capture_again(write)
+            return None
+        # A key that something else has changed meanwhile (its time was over) is captured: SQL follows.
+        if write.captured != [self._written.captured(key) for key in write.covered]:
+            return self._pass(write)
+        with self._written.quietly():
+            reply = self._pass(write)
+        if type(reply) is str and reply.startswith("-"):
+            log(f"write-through: a {write.arguments[0]} is in SQL, and Redis refuses it: {reply}", "warning")
+            self._capture_again(write)
+        return reply
+
+    def _capture_again(self, write: Write) -> None:
+        for key in write.covered:
+            self._capture.again(key)
+
+    def _pass(self, write: Write) -> Any:
+        self._written.passing[0] = True
+        try:
+            return write.run()
+        finally:
+            self._written.passing[0] = False
+
+    def _run_past_hooks(self, words: Sequence[bytes]) -> None:
+        self._written.passing[0] = True
+        try:
+            run(words)
+        finally:
+            self._written.passing[0] = False
+
+    def _end_all(self, answers: Sequence[tuple[Write, Any]]) -> None:
+        for write, _ in answers:
+            self._end(write)
+
+    def _end(self, write: Write) -> None:
+        write.stage = OVER
+        self._turns.leave(write.keys, write)
+        self._written.release(write.covered)
+        if write in self._queue:
+            self._queue.remove(write)
+
+
+def _answer(answers: Sequence[tuple[Write, Any]]) -> None:
+    for write, reply in answers:
+        if not write.told:
+            resume(write.future, reply)
+
+
+def _timeout(pattern: Any) -> int:
+    return pattern.timeout_ms if isinstance(pattern, Pattern) else 0

@@ -1,0 +1,90 @@
+"""Both or neither on RedisGears: kill -9 of Redis, the process that commits and the database.
+
+The short form runs with the other tests; ``make soak`` (GEARSYNC_SOAK=1) kills 200 times.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from tests.chaos.waiting import WaitingWorld
+from tests.chaos.world import running, until
+from tests.redisgears import skip_without_redisgears
+
+skip_without_redisgears()
+
+SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
+KILLS = 200 if SOAK else 6
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
+
+
+def _kill_process(world: WaitingWorld) -> None:
+    with contextlib.suppress(redis.RedisError, ProcessLookupError):
+        pid = world.worker_pid()
+        if pid > 0:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("fsync", ["always", "everysec"])
+def test_random_kills(fsync: str, database_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Redis, the process that commits or the database dies at a random moment, again and again."""
+    kind = str(request.node.callspec.params["database_url"])
+    database = None if kind == "sqlite" else request.getfixturevalue(kind)
+    options = ("--appendfsync", fsync)
+    world = WaitingWorld(database_url, tmp_path, seed=11, options=options, host="redisgears")
+    with running(world):
+        world.begin()
+        world.until_more()
+        for _ in range(KILLS):
+            time.sleep(world.random.uniform(0, 0.5))
+            victim = world.random.random()
+            if victim < 0.4:
+                world.restart_server()
+            elif victim < 0.8 or not hasattr(database, "restart"):
+                _kill_process(world)
+            else:
+                database.restart()  # type: ignore[union-attr]
+            if world.random.random() < 0.7:
+                world.until_more()
+        world.until_more()
+        world.end()
+        world.check_waiting()
+        print({outcome: world.count(outcome) for outcome in ("ok", "error", "lost")})
+
+
+@pytest.mark.parametrize("victim", ["process", "redis", "database"])
+@pytest.mark.parametrize("failpoint", ["taken", "before-sql", "in-sql", "after-commit", "settled"])
+def test_death_at_each_step(
+    failpoint: str, victim: str, postgres: Any, postgres_url: str, tmp_path: Path
+) -> None:
+    """A write of a client is in both or in neither, whoever dies before, in or after its commit."""
+    if victim == "database" and not hasattr(postgres, "restart"):
+        pytest.skip("PostgreSQL is no server of ours, which could die")
+    if victim == "process" and failpoint == "settled":
+        pytest.skip("Redis' own process settles")
+    once, pid = tmp_path / "reached", tmp_path / "pid"
+    environment = {"GEARSYNC_FAILPOINT": failpoint, "GEARSYNC_FAILPOINT_ONCE": str(once)}
+    if victim != "process":
+        environment["GEARSYNC_FAILPOINT_VICTIM"] = str(pid)
+    world = WaitingWorld(postgres_url, tmp_path, 12, 5000, host="redisgears", **environment)
+    with running(world):
+        if victim != "process":
+            pid.write_text(str(world.server.pid if victim == "redis" else postgres.pid))
+        world.begin()
+        until(once.exists, what=f"the failpoint {failpoint}")
+        if victim == "redis":
+            world.restart_server()
+        elif victim == "database":
+            postgres.restart()
+        world.until_more(more=40)
+        world.end()
+        world.check_waiting()
