@@ -8,7 +8,24 @@ from connectors import Connector, ConnectorError, Position, RowOp
 from gears import failpoints
 from gears.applier import Applier
 from gears.conversion import RowFault
+from gears.deployment import Deployment
 from gears.intents import Intent, Outcome, record_of, refusal_of, settled, unit_of
+from gears.patterns import Through
+
+LOCK_SHARE, STATEMENT_SHARE = 0.5, 0.6
+"""How much of the time for which a client waits the database may take for a lock, and for a statement."""
+
+
+def limits_of(deployment: Deployment) -> dict[str, float]:
+    """Return the times after which a database gives up, so that clients who wait are told in time."""
+    times = [
+        function.pattern.timeout_ms / 1000
+        for function in deployment.functions
+        if isinstance(function.pattern, Through)
+    ]
+    if not times:
+        return {}
+    return {"lock_seconds": min(times) * LOCK_SHARE, "statement_seconds": min(times) * STATEMENT_SHARE}
 
 
 class Groups:

@@ -35,9 +35,9 @@ from gears.errors import DeclarationError, PayloadError
 from gears.follower import Follower
 from gears.following import functions_of
 from gears.functions import Transform
+from gears.groups import limits_of
 from gears.lanes import Lane, Lanes
 from gears.loader import Loader
-from gears.patterns import Through
 from gears.report import Report, TargetReport
 from gears.requirements import RequirementsError
 from gears.runner import LaneRunner, Shared, unavailable_target
@@ -50,8 +50,6 @@ HEARTBEAT_SECONDS = 1.0
 REFUSED_SECONDS = 5.0
 """A supervised worker that Redis, which lives, has refused for so long ends: the module greets the next one
 with the password and the port of the day."""
-LOCK_SHARE, STATEMENT_SHARE = 0.5, 0.6
-"""How much of the time for which a client waits the database may take for a lock, and for a statement."""
 STOP_SECONDS = 8.0
 """How long the batch in flight may take at the end; after that it is rolled back."""
 
@@ -233,7 +231,7 @@ class Worker:
         def open_connector(target_name: str) -> Connector:
             target = deployment.targets[target_name]
             try:
-                return connectors.connect(target.resolve(), target.schema, **_limits(deployment))
+                return connectors.connect(target.resolve(), target.schema, **limits_of(deployment))
             except TargetError as error:
                 raise unavailable_target(error) from error
 
@@ -340,18 +338,6 @@ class Worker:
         assert self._lanes is not None
         known = {lane.stream for lane in self._lanes.lanes}
         return now.epoch != self._lanes.epoch or any(lane.stream not in known for lane in now.lanes)
-
-
-def _limits(deployment: Deployment) -> dict[str, float]:
-    """Return the times after which a database gives up, so that clients who wait are told in time."""
-    times = [
-        function.pattern.timeout_ms / 1000
-        for function in deployment.functions
-        if isinstance(function.pattern, Through)
-    ]
-    if not times:
-        return {}
-    return {"lock_seconds": min(times) * LOCK_SHARE, "statement_seconds": min(times) * STATEMENT_SHARE}
 
 
 # -- The process -----------------------------------------------------------------------------------------

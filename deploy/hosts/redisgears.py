@@ -99,9 +99,17 @@ class RedisGearsHost(Host):
             problems.append('RedisGears brings the changes to SQL itself; leave out worker="external"')
         if deployment.wheels:
             problems.append("wheels come to RedisGears by gearsync requirements import, not by --wheels")
+        if deployment.is_through:
+            problems += self._in_the_way(deployment)
         problems += drivers.unusable(deployment)
         problems += self._stranded(deployment)
         return "; ".join(problems)
+
+    def _in_the_way(self, deployment: Deployment) -> list[str]:
+        others = [
+            each.name for each in self._sessions().values() if each.hooks and each.name != deployment.name
+        ]
+        return [f"the deployment {each} is write-through, and RedisGears takes only one" for each in others]
 
     def prepare(self) -> None:
         if self._is_in_cluster():

@@ -90,11 +90,17 @@ class Session:
         """Whether somebody can be asked."""
         return any(each.place == session(self.name) for each in self.of("CommandReader"))
 
+    @property
+    def hooks(self) -> bool:
+        """Whether it holds clients that write."""
+        return any(each.place in WRITES for each in self.of("CommandReader"))
+
     def _missing_hooks(self, deployment: Deployment) -> Iterator[str]:
         there = [each.place for each in self.of("CommandReader")]
         wanted = len(prefixes(through_functions(deployment)))
         for command in (*WRITES, *REFUSED) if wanted else ():
-            if there.count(command) < wanted:
+            # One more is for what stands in a MULTI.
+            if there.count(command) <= wanted:
                 yield f"{command} does not wait for SQL: its CommandReader is gone"
 
     def _missing_keys(self, deployment: Deployment) -> Iterator[str]:

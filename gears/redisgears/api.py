@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,6 +61,23 @@ def command_of_client() -> list[str] | None:
         if "command ctx" in str(error):
             return None
         raise
+
+
+def call_next(words: Sequence[Any]) -> Any:
+    """Run the command whose hook this is, in the session that is set.
+
+    RedisGears gives up a reference to its arguments that it was only lent: without another one they would be
+    freed twice.
+    """
+    arguments = tuple(words)
+    held = [arguments]
+    before = sys.getrefcount(arguments)
+    try:
+        return redisgears.callNext(*arguments)
+    finally:
+        if sys.getrefcount(arguments) < before:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(arguments))
+        held.clear()
 
 
 def resume(waiting: Any, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 def readers(family: str, name: str, payload: str, packed: str) -> Any:
     """Return what the registrations call: on_event, on_batch, on_marks, on_command, on_registered,
-    on_miss, on_loaded, on_write and on_other.
+    on_miss, on_loaded, on_write, on_other and on_queued.
 
     ``name`` is that of this version in ``sys.modules``, ``family`` what the names of all versions of the
     deployment begin with; ``packed`` holds the packages. All of it stands in closures, because RedisGears
@@ -99,12 +99,27 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
 
     def on_write(arguments: Any) -> Any:
         """Of CommandReader, in place of a client's command, on the main thread."""
-        return runtime().through.on_write(arguments)
+        return runtime().on_hook(arguments, runtime().through.on_write)
 
     def on_other(arguments: Any) -> Any:
         """The same, of commands that can't wait."""
-        return runtime().through.on_other(arguments)
+        return runtime().on_hook(arguments, runtime().through.on_other)
+
+    def on_queued(arguments: Any) -> Any:
+        """The same, of commands in a MULTI."""
+        return runtime().through.on_queued()
 
     # A shard that can't load it refuses the script, with the reason, before anything is registered.
     runtime()
-    return on_event, on_batch, on_marks, on_command, on_registered, on_miss, on_loaded, on_write, on_other
+    return (
+        on_event,
+        on_batch,
+        on_marks,
+        on_command,
+        on_registered,
+        on_miss,
+        on_loaded,
+        on_write,
+        on_other,
+        on_queued,
+    )

@@ -15,7 +15,7 @@ from gears import failpoints
 from gears.applier import Applier
 from gears.deadletters import Letter
 from gears.deployment import Deployment
-from gears.groups import Groups
+from gears.groups import Groups, limits_of
 from gears.intents import intents_of, outcomes_of
 from gears.redisgears import frames
 from gears.report import TargetReport
@@ -45,7 +45,9 @@ class Committer:
         """
         self.close()
         target = self._deployment.targets[self._target]
-        connector = self._connector = connectors.connect(target.resolve(), target.schema)
+        connector = self._connector = connectors.connect(
+            target.resolve(), target.schema, **limits_of(self._deployment)
+        )
         applier = Applier(connector, self._deployment, self._target, self._transforms, self._report, _bury)
         connector.ensure_intents()
         applier.open(stream, epoch, self._owner)

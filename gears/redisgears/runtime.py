@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from gears.deployment import Deployment
 from gears.redisgears.api import execute, log, plain, start_thread
 from gears.redisgears.capture import Capture
+from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.commits import Commits
 from gears.redisgears.drain import Drain
-from gears.redisgears.names import dead_of
+from gears.redisgears.names import dead_of, session
 from gears.redisgears.operations import OperatingCapture
 from gears.redisgears.process import Sources
 from gears.redisgears.reads import Reads
@@ -76,6 +78,15 @@ class Runtime:
         if asked == "recapture":
             return str(sum(self.capture.again(base64.b64decode(each)) for each in arguments[2:]))
         raise ValueError(f"gearsync knows no {asked}; it knows status, deployment and recapture")
+
+    def on_hook(self, arguments: list[Any], hook: Callable[[list[Any]], Any]) -> Any:
+        """Of CommandReader, for a client's command; or, after a MULTI that was discarded, for a trigger."""
+        name = str(arguments[0])
+        if name.lower() in WRITES or name.lower() in REFUSED:
+            return hook(arguments)
+        if name == session(self.deployment.name):
+            return [self.on_command(arguments)]
+        return "-TRYAGAIN RedisGears took this for a command in a MULTI; send it again"
 
     def status(self) -> dict[str, Any]:
         """Return what ``gearsync status`` shows of this shard's part of the deployment."""

@@ -21,6 +21,11 @@ from gears.redisgears.names import family, lane_prefix, late_prefix, session
 
 BATCHES = 4
 """How many batches RedisGears hands out at once, so that one is read while another is written."""
+NAMES = (
+    "on_event, on_batch, on_marks, on_command, on_registered, "
+    "on_miss, on_loaded, on_write, on_other, on_queued"
+)
+"""What bootstrap.py returns."""
 RETRY_SECONDS = 1
 """How long RedisGears waits before it tries a refused batch again."""
 
@@ -28,7 +33,8 @@ RETRY_SECONDS = 1
 LEFT_OUT = frozenset(
     f"gears.{name}"
     for name in (
-        *("lanes", "moves", "runner", "worker", "requirements", "config", "module", "through", "loader"),
+        *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
+        *("through", "loader", "misses", "bringing", "place", "follower", "following", "sweep", "progress"),
         *("redisgears.script", "redisgears.bootstrap"),
     )
 )
@@ -65,8 +71,7 @@ def make(deployment: Deployment, modules: Sources | None = None) -> str:
     }
     text = Path(str(bootstrap.__file__)).read_text(encoding="utf-8")
     call = ", ".join(f"{name}={value!r}" for name, value in values.items())
-    names = "on_event, on_batch, on_marks, on_command, on_registered, on_miss, on_loaded, on_write, on_other"
-    made = f"{names} = readers({call})"
+    made = f"{NAMES} = readers({call})"
     return "\n".join([text, made, *_registrations(deployment), ""])
 
 
@@ -100,6 +105,11 @@ def _registrations(deployment: Deployment) -> list[str]:
         for function, commands in (("on_write", WRITES), ("on_other", REFUSED))
         for command in commands
     ]
+    lines += [
+        f"GB('CommandReader').map(on_queued).register(trigger={command!r}, mode='sync', convertToStr=False, "
+        "collect=False)"
+        for command in (queued() if through_functions(deployment) else ())
+    ]
     lines.append(
         f"GB('CommandReader').map(on_command).register(trigger={session(deployment.name)!r}, mode='sync', "
         "onRegistered=on_registered, convertToStr=False, collect=False)"
@@ -124,6 +134,11 @@ def has_operations(deployment: Deployment) -> bool:
 def captured_targets(deployment: Deployment) -> list[str]:
     """Return the targets that have lanes."""
     return list(dict.fromkeys(function.target_name for function in deployment.capturing))
+
+
+def queued() -> list[str]:
+    """Return the triggers that RedisGears asks for hooked commands of a MULTI, as clients write them."""
+    return [spelt for command in (*WRITES, *REFUSED) for spelt in (command, command.upper())]
 
 
 def through_functions(deployment: Deployment) -> list[Function]:

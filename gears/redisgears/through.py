@@ -35,6 +35,10 @@ HELD = (
     "a write of this key waits for its SQL commit, which nothing can in MULTI, a script or a function; send "
     "it alone"
 )
+QUEUED = (
+    "writes of keys that begin as this one does wait for their SQL commit, which nothing can in MULTI; send "
+    "it alone"
+)
 OTHER = (
     "this command can't wait for an SQL commit; change this key by HSET, HSETNX, HINCRBY, HINCRBYFLOAT, "
     "HDEL, DEL, UNLINK or EXPIRE"
@@ -70,6 +74,11 @@ class Through:
         self.wake.set()
 
     # -- The hooks, on the main thread -------------------------------------------------------------------
+
+    @staticmethod
+    def on_queued() -> None:
+        """A command of a MULTI, on EXEC: RedisGears has forgotten whose it is, and can't pass it on."""
+        redisgears.flatError((FAILED + QUEUED)[1:])
 
     def on_write(self, arguments: list[Any]) -> Any:
         """A client's write of a key with a function's prefix: return its reply, or a future."""

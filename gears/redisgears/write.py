@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import redisgears
 
-from gears.redisgears.api import as_bytes, execute
+from gears.redisgears.api import as_bytes, call_next, execute
 
 FAILED = "-THROUGH "
 WAITING, SENT, OVER = "waiting", "sent", "over"
@@ -53,10 +55,10 @@ class Write:
         """Run the client's command past the hooks; return the reply for it. Redis is locked."""
         redisgears.setGearsSession(self.session)
         try:
-            return reply_of(self.arguments, redisgears.callNext(*self.arguments[1:]))
+            return reply_of(self.arguments, call_next(self.arguments[1:]))
         except redisgears.GearsError as error:
             if "ailed executing command" not in str(error):
-                return "-" + " ".join(str(error).split())
+                return _error(self.arguments, error)
         finally:
             redisgears.setGearsSession(None)
         # A newer version has taken the hook away, and passes what this one runs.
@@ -66,9 +68,16 @@ class Write:
 def pass_on(arguments: Sequence[Any]) -> Any:
     """Run the command whose hook this is; return the reply for its client."""
     try:
-        return reply_of(arguments, redisgears.callNext(*arguments[1:]))
+        return reply_of(arguments, call_next(arguments[1:]))
     except redisgears.GearsError as error:
-        return "-" + " ".join(str(error).split())
+        return _error(arguments, error)
+
+
+def _error(words: Sequence[Any], error: Exception) -> str:
+    """Return the server's own error; that of a wrong number of arguments comes as an errno."""
+    if str(error) == os.strerror(errno.EINVAL):
+        return f"-ERR wrong number of arguments for '{as_bytes(words[0]).decode().lower()}' command"
+    return "-" + " ".join(str(error).split())
 
 
 def run(words: Sequence[Any]) -> Any:
@@ -76,7 +85,7 @@ def run(words: Sequence[Any]) -> Any:
     try:
         return reply_of(words, execute(as_bytes(words[0]).decode(), *words[1:]))
     except redisgears.GearsError as error:
-        return "-" + " ".join(str(error).split())
+        return _error(words, error)
 
 
 def reply_of(words: Sequence[Any], reply: Any) -> Any:

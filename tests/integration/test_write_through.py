@@ -73,9 +73,9 @@ def test_a_refusal_is_the_client_s_error(host: str, database_url: str, tmp_path:
         assert persons(database_url) == [(1, "Ada", None, "ada@x")]
 
 
-def test_one_refused_row_fails_its_own_client_alone(database_url: str, tmp_path: Path) -> None:
+def test_one_refused_row_fails_its_own_client_alone(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host) as client:
 
         def write(number: int) -> bool:
             try:
@@ -93,20 +93,20 @@ def test_one_refused_row_fails_its_own_client_alone(database_url: str, tmp_path:
         assert {int(key[len("person:") :]) for key in client.keys("person:*")} == table
 
 
-def test_many_clients_share_a_transaction(database_url: str, tmp_path: Path) -> None:
+def test_many_clients_share_a_transaction(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host) as client:
         with concurrent.futures.ThreadPoolExecutor(40) as pool:
             list(pool.map(lambda number: client.hincrby(f"person:{number % 100}", "age", 1), range(400)))
         assert [row[2] for row in persons(database_url)] == [4] * 100
         assert run_sql(database_url, "SELECT count(*) FROM gearsync_intent")[0][0] < 300
 
 
-def test_keys_are_deleted_together_or_not_at_all(database_url: str, tmp_path: Path) -> None:
+def test_keys_are_deleted_together_or_not_at_all(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
     pets = "CREATE TABLE pets (id INTEGER PRIMARY KEY, owner INTEGER NOT NULL REFERENCES persons (id))"
     run_sql(database_url, pets)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host) as client:
         for number in (1, 2, 3):
             client.hset(f"person:{number}", "name", "Ada")
         run_sql(database_url, "INSERT INTO pets VALUES (1, 2)")
@@ -118,14 +118,14 @@ def test_keys_are_deleted_together_or_not_at_all(database_url: str, tmp_path: Pa
         assert [row[0] for row in persons(database_url)] == [2]
 
 
-def test_two_tables_of_one_key(database_url: str, tmp_path: Path) -> None:
+def test_two_tables_of_one_key(host: str, database_url: str, tmp_path: Path) -> None:
     """Both rows, or none."""
     run_sql(database_url, PERSONS)
     run_sql(
         database_url, "CREATE TABLE ages (id INTEGER PRIMARY KEY, age INTEGER NOT NULL CHECK (age < 100))"
     )
     second = 'WriteThrough(keys="person:{id}", table="ages", columns=["age"], target=first)\n'
-    with System(tmp_path, FUNCTIONS + second, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS + second, {"FIRST_DB_URL": database_url}, host=host) as client:
         client.hset("person:1", mapping={"name": "Ada", "age": 36})
         assert rows(database_url, "SELECT id, age FROM ages") == [(1, 36)]
         with pytest.raises(redis.ResponseError, match="is not written"):
@@ -134,12 +134,12 @@ def test_two_tables_of_one_key(database_url: str, tmp_path: Path) -> None:
         assert client.hget("person:1", "name") == b"Ada"
 
 
-def test_while_the_database_is_away(postgres: PostgresServer, tmp_path: Path) -> None:
+def test_while_the_database_is_away(host: str, postgres: PostgresServer, tmp_path: Path) -> None:
     if not hasattr(postgres, "restart"):
         pytest.skip("PostgreSQL was given by a URL or runs in a container; it is not ours to stop")
     url = postgres.create_database()
     run_sql(url, PERSONS)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": url}, host=host) as client:
         client.hset("person:1", "name", "Ada")
         postgres.kill9()
         try:
@@ -163,13 +163,15 @@ def _tries(client: redis.Redis, key: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_a_lock_in_sql_is_an_error_in_time(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_a_lock_in_sql_is_an_error_in_time(
+    host: str, kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     """The database gives up before the client does, so that it is sure that nothing was written."""
     url = request.getfixturevalue(f"{kind}_url")
     run_sql(url, PERSONS)
     functions = FUNCTIONS.replace("target=first)", "target=first, timeout_ms=4000)")
     engine = sqlalchemy.create_engine(url)
-    with System(tmp_path, functions, {"FIRST_DB_URL": url}) as client:
+    with System(tmp_path, functions, {"FIRST_DB_URL": url}, host=host) as client:
         client.hset("person:1", "name", "Ada")
         with engine.connect() as other:
             other.execute(sqlalchemy.text("UPDATE persons SET age = 1 WHERE id = 1"))
@@ -183,9 +185,9 @@ def test_a_lock_in_sql_is_an_error_in_time(kind: str, request: pytest.FixtureReq
     engine.dispose()
 
 
-def test_a_table_that_is_missing_is_an_error(database_url: str, tmp_path: Path) -> None:
+def test_a_table_that_is_missing_is_an_error(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host) as client:
         client.hset("person:1", "name", "Ada")
         run_sql(database_url, "ALTER TABLE persons RENAME TO gone")
         with pytest.raises(redis.ResponseError, match="persons"):
@@ -195,9 +197,9 @@ def test_a_table_that_is_missing_is_an_error(database_url: str, tmp_path: Path) 
         assert [row[1] for row in persons(database_url)] == ["Joe"]
 
 
-def test_expiry_reaches_sql_in_order(database_url: str, tmp_path: Path) -> None:
+def test_expiry_reaches_sql_in_order(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host)
     with system as client:
         for _ in range(20):
             client.hset("person:1", mapping={"name": "Ada", "age": 1})
@@ -209,9 +211,9 @@ def test_expiry_reaches_sql_in_order(database_url: str, tmp_path: Path) -> None:
             client.delete("person:1")
 
 
-def test_an_upgrade_under_load(database_url: str, tmp_path: Path) -> None:
+def test_an_upgrade_under_load(host: str, database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, PERSONS)
-    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}, host=host)
     with system as client:
         end = threading.Event()
         counts = [0, 0, 0, 0]

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 import redis
-import sqlalchemy as sa
 
 from tests.integration.deploying import eventually, gearsync, rows, write
+from tests.integration.redisgears.locking import locked
 from tests.integration.system import System
 from tests.redisgears import skip_without_redisgears
 from tests.servers import run_sql
@@ -229,18 +229,6 @@ def test_who_writes_and_deletes_keys_reads_what_it_wrote(database_url: str, tmp_
         for number in range(6):
             age = client.hget(f"person:{number}", "age")
             assert found.get(number) == (None if age is None else int(age))
-
-
-@contextlib.contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Let nobody else read or write the table."""
-    engine = sa.create_engine(url)
-    try:
-        with engine.begin() as connection:
-            connection.execute(sa.text("LOCK TABLE persons IN ACCESS EXCLUSIVE MODE"))
-            yield
-    finally:
-        engine.dispose()
 
 
 def reading_process(parent: int) -> int:
