@@ -55,6 +55,8 @@ def of(session: Session, asked: dict[str, Any], problems: Sequence[str]) -> dict
     made["failed"] += asked["failed"]
     made["missed"] = asked["missed"]
     made["missed_key"] = asked["missed_key"]
+    if asked["reads"]:
+        made["reads"] = asked["reads"]
     worker = made["worker"]
     worker.update(pid=asked["pid"], restarts=asked["restarts"])
     worker["report"].update(pid=asked["pid"], targets=_with_errors_of(session, asked["report"]))

@@ -88,6 +88,7 @@ class Loader:
         self._runs = False
         self._is_closed = False
         self._epoch = 0
+        self.loaded = self.missing = 0
         self._must_look = False
         self._state = "starting"
         self._error = ""
@@ -97,6 +98,11 @@ class Loader:
         with self._changed:
             self._is_closed = True
             self._changed.notify()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process that reads; 0: there is none now."""
+        return 0 if self._process is None else self._process.pid
 
     def look(self) -> dict[str, Any]:
         """Return the target's part of the report; unless rows were read, have it seen whether they can be."""
@@ -154,7 +160,7 @@ class Loader:
         late = [each for each in loads if each.key in waiting]
         if ready:
             failed, rows = self._read(ready)
-            self._settle(failed, f"the row can't be read: {self._error}")
+            self._settle(failed, f"the row could not be read from {self._target}: {self._error}")
             done, changed = self._put(rows, stamps)
             self._settle(done, "")
             late += changed
@@ -187,9 +193,12 @@ class Loader:
 
     def _ask(self, wanted: list[tuple[str, list[bytes]]]) -> list[tuple[str, list[Any]]]:
         try:
-            if self._process is None:
-                self._process = Reader(*self._start)
-            found = self._process.read(wanted)
+            try:
+                found = self._read_by_process(wanted)
+            except ProcessEnded:
+                # Somebody has killed it, perhaps: reads can be repeated.
+                self._process = None
+                found = self._read_by_process(wanted)
         except (ProcessEnded, OSError) as ended:
             self._process = None
             found = [(str(ended), [])] * len(wanted)
@@ -198,6 +207,11 @@ class Loader:
             log(f"rows of {self._target} can't be read: {error}", "warning")
         self._state, self._error = ("waiting" if error else "running"), error
         return found
+
+    def _read_by_process(self, wanted: list[tuple[str, list[bytes]]]) -> list[tuple[str, list[Any]]]:
+        if self._process is None:
+            self._process = Reader(*self._start)
+        return self._process.read(wanted)
 
     def _put(
         self, rows: Sequence[tuple[Load, Any]], stamps: dict[bytes, Any]
@@ -222,11 +236,13 @@ class Loader:
         assert isinstance(pattern, Reading)
         if not image:
             self._missing.remember(load.key, pattern.missing_ms)
+            self.missing += 1
             return
         with self._written.quietly():
             execute("HSET", load.key, *image)
             if pattern.ttl:
                 execute("PEXPIRE", load.key, pattern.ttl * 1000)
+        self.loaded += 1
 
     # -- Clients -----------------------------------------------------------------------------------------
 

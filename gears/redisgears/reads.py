@@ -7,6 +7,7 @@ nobody: not a change that still waits in a lane, nor one that was made since the
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from gears.deployment import Deployment
@@ -33,7 +34,9 @@ FAILED = "READTHROUGH "
 class Client:
     """A client that waits for ``left`` rows. ``reply`` is called in a step of RedisGears' execution."""
 
-    def __init__(self, command: list[str] | None, wanted: dict[bytes, Function]) -> None:
+    def __init__(
+        self, command: list[str] | None, wanted: dict[bytes, Function], over: Callable[[Any], None]
+    ) -> None:
         self.command = command
         self.future = future()
         self._left = set(wanted)
@@ -42,7 +45,13 @@ class Client:
         self._may_miss = all(each.on_failure == "miss" for each in patterns)
         self._error = ""
         self._lock = threading.Lock()
+        self._over = over
         self._is_over = False
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it got no row."""
+        return bool(self._error)
 
     @property
     def is_over(self) -> bool:
@@ -58,6 +67,7 @@ class Client:
                 self._is_over = True
                 self._error = error
         if over:
+            self._over(self)
             resume(self.future, self.reply)
 
     def expire(self) -> None:
@@ -91,6 +101,8 @@ class Reads:
             for name, own in targets.items()
         }
         self._deadlines = Deadlines()
+        self._lock = threading.Lock()
+        self._counts = {"misses": 0, "waiting": 0, "failed": 0}
 
     def close(self) -> None:
         """A newer version works here: end when nobody waits any more."""
@@ -113,7 +125,26 @@ class Reads:
             function = self._covering(each)
             if function is not None and not self._missing.knows(each):
                 wanted[each] = function
-        return self._wait(Client(command, wanted), wanted) if wanted else None
+        if not wanted:
+            return None
+        self._count(misses=len(wanted), waiting=1)
+        return self._wait(Client(command, wanted, self._over), wanted)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The part of the status that tells of reads."""
+        found = dict(self._counts)
+        found["loaded"] = sum(each.loaded for each in self.loaders.values())
+        found["missing"] = sum(each.missing for each in self.loaders.values())
+        return found
+
+    def _over(self, client: Client) -> None:
+        self._count(waiting=-1, failed=int(client.has_failed))
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            for name, number in more.items():
+                self._counts[name] += number
 
     def _covering(self, key: bytes) -> Function | None:
         for function in self._functions:

@@ -107,10 +107,12 @@ class Runtime:
             "missed_key": self.capture.missed_key.decode("latin-1")[:MISSED_KEY_BYTES],
             "targets": list(lanes.values()),
             "report": self._report(),
+            "reads": self.reads.counts if self.deployment.reading else None,
         }
 
     def _writers(self) -> list[Any]:
-        return [*([] if self._commits is None else [self._commits]), *self.drains.values()]
+        commits = [] if self._commits is None else [self._commits]
+        return [*commits, *self.drains.values(), *self.reads.loaders.values()]
 
     def _report(self) -> dict[str, Any]:
         found = {name: drain.report for name, drain in self.drains.items()}

@@ -105,10 +105,10 @@ class Reader(threading.Thread):
         return self.reply
 
 
-def test_rows_become_hashes(database_url: str, tmp_path: Path) -> None:
+def test_rows_become_hashes(host: str, database_url: str, tmp_path: Path) -> None:
     persons(database_url)
     run_sql(database_url, "INSERT INTO persons VALUES (7, 'no age', NULL), (8, NULL, NULL)")
-    system = System(tmp_path, functions("ttl=600"), {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, functions("ttl=600"), {"FIRST_DB_URL": database_url}, host=host)
     with system as client:
         assert client.hget("person:1", "name") == b"n1"
         assert client.hgetall("person:1") == {b"name": b"n1", b"age": b"10"}
@@ -121,9 +121,9 @@ def test_rows_become_hashes(database_url: str, tmp_path: Path) -> None:
         assert system.status()["backlog"]["entries"] == 0
 
 
-def test_many_misses_at_once(database_url: str, tmp_path: Path) -> None:
+def test_many_misses_at_once(host: str, database_url: str, tmp_path: Path) -> None:
     persons(database_url, 50)
-    system = System(tmp_path, functions(), {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, functions(), {"FIRST_DB_URL": database_url}, host=host)
     with system:
         commands = [("HGET", f"person:{number % 50}", "name") for number in range(200)]
         replies = in_threads(system.server, commands)
@@ -133,11 +133,13 @@ def test_many_misses_at_once(database_url: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["deleted", "expired"])
 def test_a_row_that_write_behind_has_not_brought_yet_never_comes_back(
-    database_url: str, tmp_path: Path, ending: str
+    host: str, database_url: str, tmp_path: Path, ending: str
 ) -> None:
     """SQL has the old row as long as the worker stands still."""
     persons(database_url)
-    system = System(tmp_path, functions("ttl=600", writes="delete"), {"FIRST_DB_URL": database_url})
+    system = System(
+        tmp_path, functions("ttl=600", writes="delete"), {"FIRST_DB_URL": database_url}, host=host
+    )
     with system as client:
         assert client.hget("person:1", "name") == b"n1"
         with stalled_worker(system):
@@ -152,10 +154,10 @@ def test_a_row_that_write_behind_has_not_brought_yet_never_comes_back(
         assert reader.result() == (None if ending == "deleted" else b"newer")
 
 
-def test_with_write_through(database_url: str, tmp_path: Path) -> None:
+def test_with_write_through(host: str, database_url: str, tmp_path: Path) -> None:
     persons(database_url)
     declared = functions("ttl=600", writes="delete", kind="WriteThrough")
-    with System(tmp_path, declared, {"FIRST_DB_URL": database_url}) as client:
+    with System(tmp_path, declared, {"FIRST_DB_URL": database_url}, host=host) as client:
         assert client.hget("person:1", "name") == b"n1"
         client.hset("person:1", "name", "newer")
         client.pexpire("person:1", 1)
@@ -170,12 +172,12 @@ def test_with_write_through(database_url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["WriteBehind", "WriteThrough"])
-def test_reads_beside_writes_that_expire(database_url: str, tmp_path: Path, kind: str) -> None:
+def test_reads_beside_writes_that_expire(host: str, database_url: str, tmp_path: Path, kind: str) -> None:
     """Under load, no reader ever sees a value older than one that was written before it began to read."""
     persons(database_url, 0)
     # On a slow machine even PEXPIRE 1 can come too late, and is a deletion.
     declared = functions("ttl=600, missing_ms=50", writes="keep", kind=kind)
-    system = System(tmp_path, declared, {"FIRST_DB_URL": database_url})
+    system = System(tmp_path, declared, {"FIRST_DB_URL": database_url}, host=host)
     written = [0] * 4
     over = threading.Event()
     stale: list[tuple[int, int, Any]] = []
@@ -249,10 +251,10 @@ def _name_of(client: redis.Redis, key: str) -> bytes | None:
         return None
 
 
-def test_a_table_that_does_not_fit(tmp_path: Path) -> None:
+def test_a_table_that_does_not_fit(host: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'target.db'}"
     run_sql(url, "CREATE TABLE persons (id INTEGER PRIMARY KEY, name VARCHAR(20))")
-    system = System(tmp_path, functions(), {"FIRST_DB_URL": url}, away=True)
+    system = System(tmp_path, functions(), {"FIRST_DB_URL": url}, away=True, host=host)
     with system as client:
         with pytest.raises(redis.ResponseError, match="no column age"):
             client.hget("person:1", "name")
@@ -261,9 +263,9 @@ def test_a_table_that_does_not_fit(tmp_path: Path) -> None:
         eventually(lambda: _name_of(client, "person:1") == b"Ada")
 
 
-def test_a_worker_that_is_killed_over_a_read(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_worker_that_is_killed_over_a_read(host: str, sqlite_url: str, tmp_path: Path) -> None:
     persons(sqlite_url)
-    system = System(tmp_path, functions("timeout_ms=60000"), {"FIRST_DB_URL": sqlite_url})
+    system = System(tmp_path, functions("timeout_ms=60000"), {"FIRST_DB_URL": sqlite_url}, host=host)
     with system as client:
         assert client.hget("person:0", "name") == b"n0"
         with stalled_worker(system) as pid:
@@ -273,9 +275,9 @@ def test_a_worker_that_is_killed_over_a_read(sqlite_url: str, tmp_path: Path) ->
         assert reader.result() == b"n1"
 
 
-def test_a_new_version_over_reads(sqlite_url: str, tmp_path: Path) -> None:
+def test_a_new_version_over_reads(host: str, sqlite_url: str, tmp_path: Path) -> None:
     persons(sqlite_url)
-    system = System(tmp_path, functions("timeout_ms=60000"), {"FIRST_DB_URL": sqlite_url})
+    system = System(tmp_path, functions("timeout_ms=60000"), {"FIRST_DB_URL": sqlite_url}, host=host)
     with system as client:
         with stalled_worker(system):
             reader = Reader(system, "HGET", "person:1", "name")
