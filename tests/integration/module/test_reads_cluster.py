@@ -76,3 +76,20 @@ def test_a_miss_on_the_new_shard_waits_for_the_changes_on_the_old_one(cluster: C
     acknowledge(new)
     worker.serve({})
     assert reader.result() is None
+
+
+def test_a_miss_in_a_slot_on_its_way_waits_for_the_changes_on_the_old_shard(cluster: Cluster) -> None:
+    old, new = cluster.clients
+    old.hset(KEY, "first", "old")
+    acknowledge(old)
+    old.delete(KEY)
+    cluster.open_slot(SLOT, 0, 1)
+    with connect(cluster.nodes[1], single_connection_client=True) as client:
+        connection = client.connection
+        assert connection is not None
+        connection.send_command("ASKING")
+        assert connection.read_response() == b"OK"
+        connection.send_command("HGET", KEY, "first")
+        until_waiting(new)
+        assert Worker(cluster.nodes[1]).take(1) == {}
+        assert [each.op for each in changes(new)] == ["i"]

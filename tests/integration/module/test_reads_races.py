@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import redis
 
@@ -155,6 +157,46 @@ def test_another_deployments_lane_counts_if_it_has_the_key(
     assert worker.take(1) == {}
     acknowledge(client, "writers")
     worker.serve({"person:2": ADA})
+    assert reader.result() == b"Ada"
+
+
+def bucket(key: str) -> int:
+    """The bucket of a key in a lane that is the only one (gears/module/waiting.c)."""
+    hashed = 0xCBF29CE484222325
+    for byte in key.encode():
+        hashed = (hashed ^ byte) * 0x100000001B3 % 2**64
+    return hashed % 65536
+
+
+def neighbour(prefix: str, key: str) -> str:
+    """Return another key of the same bucket."""
+    names = (f"{prefix}:{number}" for number in itertools.count(1000))
+    return next(name for name in names if bucket(name) == bucket(key))
+
+
+def test_a_change_of_another_key_in_the_same_bucket(
+    client: redis.Redis, worker: Worker, start: Start
+) -> None:
+    """It can't be told apart from one of the key, so the row is read once more; it is never lost."""
+    deploy_reads(client)
+    reader = start("HGET", "person:1", "first")
+    taken = worker.take()
+    client.hset(neighbour("person", "person:1"), "first", "x")
+    assert worker.bring(taken, {"person:1": ADA}) == 0
+    assert reader.waits
+    acknowledge(client)
+    worker.serve({"person:1": ADA})
+    assert reader.result() == b"Ada"
+
+
+def test_a_deployment_that_stands_still_keeps_only_its_own_keys_back(
+    client: redis.Redis, worker: Worker, start: Start
+) -> None:
+    deploy_reads(client)
+    deploy(client, Function("order:{id}"), name="orders")
+    client.hset(neighbour("order", "person:1"), "first", "x")
+    reader = start("HGET", "person:1", "first")
+    worker.serve({"person:1": ADA})
     assert reader.result() == b"Ada"
 
 
