@@ -54,7 +54,6 @@ class Following:
         self._target = target
         self._connector = connector
         self._client = client
-        self._bringer = Bringer(shared.url, shared.deployment.name)
         self._followers = Followers(connector)
         self.address = address_of(client, shared.deployment.name, target)
         self._name = self.address.name
@@ -77,6 +76,8 @@ class Following:
         self._released = 0.0
         self._tried = 0.0
         self._again_seconds = AGAIN_SECONDS
+        # The last, for it has a connection.
+        self._bringer = Bringer(shared.url, shared.deployment.name)
 
     def close(self) -> None:
         """Close the connections that are its own."""

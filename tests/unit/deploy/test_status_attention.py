@@ -57,6 +57,11 @@ def test_nothing_of_a_sound_status() -> None:
     ("path", "value", "sentence"),
     [
         ("worker/state", "backoff", "its worker does not run: backoff."),
+        (
+            "worker/report/targets/a/around",
+            {"brought": 7, "waiting": 1, "behind_s": 61.4},
+            "rows that changed in target a wait for 61 s to reach Redis.",
+        ),
         ("worker/heartbeat_age_ms", 20_000, "its worker has not reported for 20 s."),
         ("worker/report/error", "no such table", "running: no such table."),
         ("backlog/full", True, "the backlog is at its limit, covered writes are refused."),
