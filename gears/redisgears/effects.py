@@ -35,10 +35,14 @@ class Effect(NamedTuple):
     words: list[bytes]
 
 
+def deletes(words: Sequence[Any]) -> bool:
+    """Whether a command deletes keys, whatever they hold."""
+    return str(words[0]).lower() in DELETING
+
+
 def keys_of(words: Sequence[bytes]) -> list[bytes]:
     """Return the keys that a command writes, each once."""
-    is_deleting = words[0].decode("latin-1").lower() in DELETING
-    return list(dict.fromkeys(words[1:] if is_deleting else words[1:2]))
+    return list(dict.fromkeys(words[1:] if deletes([words[0].decode("latin-1")]) else words[1:2]))
 
 
 def effect_of(words: Sequence[bytes]) -> Effect | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from gears.functions import Function
 from gears.patterns import Reading
-from gears.redisgears.api import atomic, execute, log, start_thread
-from gears.redisgears.place import require_place
+from gears.redisgears.api import as_bytes, atomic, execute, log, start_thread
+from gears.redisgears.place import NoPlace, require_place
 from gears.redisgears.process import ProcessEnded, Reader, Sources
 from gears.redisgears.shard import Shard
 from gears.redisgears.written import Written, lane_prefixes
@@ -22,6 +22,12 @@ MOST = 500
 LANE_SECONDS = 0.005
 """How long to wait before it is looked again whether a change of a key is in SQL."""
 MOST_MISSING = 100_000
+
+
+def _is_cut(key: bytes, image: list[bytes]) -> bool:
+    """Whether a hook has let less pass than was to be written."""
+    values = execute("HMGET", key, *image[::2])
+    return [None if each is None else as_bytes(each) for each in values] != image[1::2]
 
 
 class Missing:
@@ -240,6 +246,9 @@ class Loader:
             return
         with self._written.quietly():
             execute("HSET", load.key, *image)
+            if any(b"\0" in each for each in image) and _is_cut(load.key, image):
+                execute("DEL", load.key)
+                raise NoPlace("beside write-through, RedisGears cuts it at a NUL byte")
             if pattern.ttl:
                 execute("PEXPIRE", load.key, pattern.ttl * 1000)
         self.loaded += 1

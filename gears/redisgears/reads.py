@@ -122,8 +122,8 @@ class Reads:
             keys = _missing_keys(command)
         wanted = {}
         for each in keys:
-            function = self._covering(each)
-            if function is not None and not self._missing.knows(each):
+            function = self.function_of(each)
+            if function is not None:
                 wanted[each] = function
         if not wanted:
             return None
@@ -145,6 +145,14 @@ class Reads:
         with self._lock:
             for name, number in more.items():
                 self._counts[name] += number
+
+    def function_of(self, key: bytes) -> Function | None:
+        """Return the function that may load the row of a key; None: none covers it, or there is no row."""
+        return None if self._missing.knows(key) else self._covering(key)
+
+    def load(self, key: bytes, function: Function, client: Any) -> None:
+        """Load a row for one that is like ``Client``."""
+        self.loaders[function.target_name].want(key, function, client)
 
     def _covering(self, key: bytes) -> Function | None:
         for function in self._functions:

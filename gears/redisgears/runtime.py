@@ -39,12 +39,12 @@ class Runtime:
             name: Drain(sources, payload, name, self.deployment.batch, self.shard)
             for name in dict.fromkeys(each.target_name for each in self.deployment.capturing)
         }
+        self.reads = Reads(sources, payload, self.deployment, self.shard)
         self._commits: Commits | None = None
         if self.deployment.is_through:
-            self.through = Through(self.deployment, self.shard, self.capture)
+            self.through = Through(self.deployment, self.shard, self.capture, self.reads)
             target = self.deployment.capturing[0].target_name
             self._commits = Commits(sources, payload, target, self.through)
-        self.reads = Reads(sources, payload, self.deployment, self.shard)
         sys.setswitchinterval(SWITCH_SECONDS)
 
     def close(self) -> None:

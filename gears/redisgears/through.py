@@ -16,6 +16,7 @@ from typing import Any
 import redisgears
 
 from gears.deployment import Deployment
+from gears.functions import Function
 from gears.intents import FOLLOWS
 from gears.patterns import Through as Pattern
 from gears.redisgears import effects
@@ -24,6 +25,7 @@ from gears.redisgears.capture import Capture, Group
 from gears.redisgears.deadlines import Deadlines
 from gears.redisgears.names import through_prefix
 from gears.redisgears.place import has_memory, is_primary
+from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
 from gears.redisgears.turns import Turns
 from gears.redisgears.write import FAILED, OVER, SENT, WAITING, Write, pass_on, run, words_of
@@ -51,7 +53,7 @@ TWO_KEYS = ("rename", "renamenx", "copy")
 class Through:
     """What one deployment's write-through functions do in this process. ``wake``: there is work."""
 
-    def __init__(self, deployment: Deployment, shard: Shard, capture: Capture) -> None:
+    def __init__(self, deployment: Deployment, shard: Shard, capture: Capture, reads: Reads) -> None:
         found = [each for each in deployment.capturing if isinstance(each.pattern, Pattern)]
         self._timeouts = [(each.mapping.keys.match, _timeout(each.pattern)) for each in found]
         self._group = Group(deployment, found[0].target_name)
@@ -59,6 +61,7 @@ class Through:
         self._prefix = self.name = through_prefix(deployment.name, found[0].target_name)
         self._shard = shard
         self._capture = capture
+        self._reads = reads
         self._written = Written()
         self._turns = Turns()
         self._queue: list[Write] = []
@@ -92,10 +95,9 @@ class Through:
             return READ_ONLY
         if not redisgears.isAsyncAllow():
             return FAILED + HELD
-        if self._turns.are_free(keys) and effects.effect_of(words) is None:
+        if self._turns.are_free(keys) and effects.effect_of(words) is None and not self._row_of(covered):
             return pass_on(arguments)
         write = Write(arguments, keys, covered, min(timeouts[key] for key in covered), self.expire)
-        self._written.hold(covered)
         self._turns.take(keys, write)
         self._queue.append(write)
         self._deadlines.add(write.timeout_ms, write)
@@ -154,12 +156,18 @@ class Through:
         taken: list[Write] = []
         entries: list[Any] = []
         answers: list[tuple[Write, Any]] = []
+        loads: list[tuple[Write, Function]] = []
         with atomic():
-            ready = [each for each in self._queue if self._turns.has_come(each.keys, each)][:MOST]
+            found = (each for each in self._queue if self._turns.has_come(each.keys, each))
+            ready = [each for each in found if not each.is_loading][:MOST]
             busy = self._written.waiting(key for each in ready for key in each.covered) if ready else set()
             is_full = bool(ready) and not has_memory()
             for write in ready:
-                if busy.isdisjoint(write.covered):
+                function = None if write.was_loaded else self._row_of(write.covered)
+                if function is not None and not effects.deletes(write.arguments):
+                    write.is_loading = True
+                    loads.append((write, function))
+                elif busy.isdisjoint(write.covered):
                     answer = self._start(write, entries, is_full)
                     taken += [write] if write.stage == SENT else []
                     answers += [] if write.stage == SENT else [(write, answer)]
@@ -167,7 +175,14 @@ class Through:
             self._queue = [each for each in self._queue if id(each) not in gone]
             self._end_all(answers)
         _answer(answers)
+        for write, function in loads:
+            self._reads.load(write.covered[0], function, Loading(write, self))
         return taken, entries
+
+    def _row_of(self, keys: Sequence[bytes]) -> Function | None:
+        """Return the function that loads the row of a key that is not there; None: there is none."""
+        function = self._reads.function_of(keys[0])
+        return function if function is not None and not execute("EXISTS", keys[0]) else None
 
     def _start(self, write: Write, entries: list[Any], is_full: bool) -> Any:
         """Make a write's entries; return the client's reply if there is nothing to commit."""
@@ -184,6 +199,7 @@ class Through:
             meta = b"%s%x:%s" % (effect.op, self._shard.epoch, ticket)
             entries.append((write.id.encode(), [b"k", key, b"m", meta, *self._image(key, effect)]))
             ticket = FOLLOWS
+        self._written.hold(write.covered)
         write.captured = [self._written.captured(key) for key in write.covered]
         write.stage = SENT
         return None
@@ -231,6 +247,7 @@ class Through:
         """Nothing of a group is committed: it waits again, before all others."""
         with atomic():
             for each in group:
+                self._written.release(each.covered)
                 each.stage = WAITING
             for each in [each for each in group if each.told]:
                 self._end(each)
@@ -286,11 +303,33 @@ class Through:
             self._end(write)
 
     def _end(self, write: Write) -> None:
+        if write.stage == SENT:
+            self._written.release(write.covered)
         write.stage = OVER
         self._turns.leave(write.keys, write)
-        self._written.release(write.covered)
         if write in self._queue:
             self._queue.remove(write)
+
+
+class Loading:
+    """A write that waits for the row of its key."""
+
+    def __init__(self, write: Write, through: Through) -> None:
+        self._write = write
+        self._through = through
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it waits no more."""
+        return self._write.is_over
+
+    def came(self, key: bytes, error: str) -> None:
+        """The row is there, or there is none, or it can't be read."""
+        self._write.is_loading = False
+        self._write.was_loaded = True
+        if error and not self._write.is_over:
+            self._through.refuse([self._write], f"nothing was written: {error}")
+        self._through.wake.set()
 
 
 def _answer(answers: Sequence[tuple[Write, Any]]) -> None:

@@ -37,6 +37,7 @@ class Write:
         self.future: Any = None
         self.stage = WAITING
         self.told = False
+        self.is_loading = self.was_loaded = False
         self.captured: list[Any] = []
         """What was captured of its keys when its effect was told."""
         self.id = ""

@@ -38,12 +38,12 @@ class Written:
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
-        """Have nothing captured of what is done here, while Redis is locked."""
-        self.quiet[0] = True
+        """Have nothing captured of what is done here, while Redis is locked, and nothing wait for SQL."""
+        self.quiet[0] = self.passing[0] = True
         try:
             yield
         finally:
-            self.quiet[0] = False
+            self.quiet[0] = self.passing[0] = False
 
     def marks(self, stream: str, epoch: int) -> list[str | None]:
         """Return the ids of the last changes in a lane, by groups of keys, to be written by who captures.
