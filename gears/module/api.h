@@ -200,6 +200,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(void *, DictGetC, (RedisModuleDict *, const void *, size_t, int *))                                              \
     X(int, DictDelC, (RedisModuleDict *, const void *, size_t, void *))                                                \
     X(int, GetContextFlags, (RedisModuleCtx *))                                                                        \
+    X(float, GetUsedMemoryRatio, (void))                                                                               \
     X(int, AvoidReplicaTraffic, (void))                                                                                \
     X(long long, Milliseconds, (void))                                                                                 \
     X(const char *, GetMyClusterID, (void))                                                                            \

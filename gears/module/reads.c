@@ -8,6 +8,7 @@
 #define READER_PLACES 1024
 /* Hashes that are loaded again before their end, at the same time; more of them have to expire. */
 #define MOST_REFRESHED 10000
+#define SOON_MS 1000 /* also the time from MULTI to EXEC, mostly */
 
 /* What reads a hash, with the fewest and the most words of it; 0: no most. */
 static const struct {
@@ -63,13 +64,15 @@ static bool is_near_end(const ReadRule *rule, RedisModuleKey *key) {
 
 /* -- The filter -------------------------------------------------------------------------------------------------------- */
 
-/* Whether the command in the filter has to be looked at when it runs. */
+/* Whether the command in the filter has to be looked at when it runs. A key that is there now can be gone by then: its
+ * time is over, or the server evicts it before the command. */
 static bool is_concerned(ReadRule *rule, RedisModuleString *name) {
-    if (!shard.has_jobs) return true;
+    if (!shard.has_jobs || RedisModule_GetUsedMemoryRatio() >= 1) return true;
     RedisModule_SelectDb(shard.detached, rule->db);
     RedisModuleKey *key = open_quietly(shard.detached, name);
     if (key == NULL) return true;
-    bool ends = is_near_end(rule, key);
+    long long left = (long long)RedisModule_GetExpire(key);
+    bool ends = is_near_end(rule, key) || (left >= 0 && left < SOON_MS);
     RedisModule_CloseKey(key);
     return ends;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,26 @@ def test_a_key_of_another_type_is_what_it_is(client: redis.Redis) -> None:
     assert client.type("person:1") == b"string"
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         client.hget("person:1", "first")
+
+
+def test_a_hash_whose_time_ends_under_its_readers(client: redis.Redis, worker: Worker, start: Start) -> None:
+    """It may be there when the filter looks, and gone when the command runs: a miss like any other."""
+    deploy_reads_alone(client, Read(missing=0))
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            taken = worker.take(50)
+            worker.bring(taken, dict.fromkeys(taken, ADA), ttl=2)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        assert {client.hget("person:1", "first") for _ in range(2500)} == {b"Ada"}
+    finally:
+        over.set()
+        thread.join(30)
+    assert counts(client)["loaded"] > 10
 
 
 # -- Rows that do not exist ---------------------------------------------------------------------------------
