@@ -32,7 +32,10 @@ from gears import ReadThrough, WriteBehind
 first = Target("env:FIRST_DB_URL", name="first")
 ReadThrough(keys="person:{id}", table="persons", columns=["name", "age"], target=first, %s)
 """
-BEHIND = FUNCTIONS[FUNCTIONS.index("ReadThrough(") :].replace("Read", "Write")
+BEHIND = """WriteBehind(
+    keys="person:{id}", table="persons", columns=["name", "age"], target=first, on_expire="keep"
+)
+"""
 
 
 def system(folder: Path, url: str, options: str = "", more: str = "", **others: Any) -> System:
@@ -124,7 +127,9 @@ def test_while_the_database_is_away(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     url = f"sqlite:///{tmp_path / 'away' / 'target.db'}"
     with system(tmp_path / "one", url, away=True) as client:
-        with pytest.raises(redis.ResponseError, match=r"READTHROUGH the row can't be read: .*open"):
+        with pytest.raises(
+            redis.ResponseError, match=r"READTHROUGH the row could not be read from first: .*open"
+        ):
             client.hget("person:1", "name")
     (tmp_path / "two").mkdir()
     with system(tmp_path / "two", url, 'on_failure="miss"', away=True) as client:

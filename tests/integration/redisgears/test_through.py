@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from tests.integration.deploying import eventually, rows
+from tests.integration.deploying import eventually, gearsync, rows, write
 from tests.integration.redisgears.locking import locked
 from tests.integration.system import System
 from tests.redisgears import RedisGears, skip_without_redisgears
@@ -69,6 +69,26 @@ def test_where_no_client_can_be_held(sqlite_url: str, tmp_path: Path) -> None:
         assert persons(sqlite_url) == [(1, "Ada", None)]
         assert client.hgetall("person:1") == {b"name": b"Ada"}
         assert world.status()["captured"] == 0
+
+
+def test_a_second_deployment_is_refused(sqlite_url: str, tmp_path: Path) -> None:
+    run_sql(sqlite_url, PERSONS)
+    world = system(tmp_path, sqlite_url)
+    with world, world.environment():
+        text = (tmp_path / "functions.py").read_text().replace("person:", "animal:")
+        other = write(tmp_path, text.replace('"persons"', '"animals"'), "animals.py")
+        run_sql(sqlite_url, PERSONS.replace("persons", "animals"))
+        done = gearsync("deploy", other, "--redis", world.server.url)
+        assert done.returncode == 1
+        assert "the deployment functions is write-through" in " ".join(done.stderr.split())
+        done = gearsync("undeploy", "functions", "--redis", world.server.url)
+        assert done.returncode == 0, done.stderr
+        done = gearsync("deploy", other, "--redis", world.server.url)
+        assert done.returncode == 0, done.stderr
+        with world.server.client() as client:
+            client.hset("animal:1", "name", "Bob")
+            client.hset("person:1", "name", "nobody waits")
+        assert rows(sqlite_url, "SELECT id, name FROM animals") == [(1, "Bob")]
 
 
 def test_what_is_no_write_of_a_client_is_captured(sqlite_url: str, tmp_path: Path) -> None:
