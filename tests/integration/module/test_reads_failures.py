@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -236,6 +237,29 @@ def test_status_tells_of_reads_only_where_there_are_some(client: redis.Redis) ->
     deploy_reads_alone(client)
     assert "reads" not in deployment_status(client, "writers")
     assert set(counts(client)) == {"misses", "loaded", "missing", "waiting", "failed"}
+
+
+def test_nothing_is_left_of_clients_and_workers_that_left() -> None:
+    """The server does not unload a module that still holds a client."""
+    with module_server() as server, connect(server) as client:
+        deploy_reads(client, Read(timeout=50))
+        late = Client(server, "HGET", "person:1", "first")
+        assert "no worker takes it" in late.result()
+        assert Worker(server).take(20) == {}
+        deploy_reads(client, version=2)
+        gone = [
+            Client(server, "HGET", "person:1", "first"),
+            Client(server, "GEARSYNC.MISSES", "people", 2, "t1", 10, 60_000),
+        ]
+        for each in gone:
+            wait_for(functools.partial(_blocked_or_over, client, each), "it waits")
+            client.client_kill_filter(_id=str(each.id))
+        wait_for(lambda: blocked(client) == 0, "they are gone")
+        wait_for(lambda: _unload(client), "the module goes")
+
+
+def _blocked_or_over(client: redis.Redis, each: Client) -> bool:
+    return not each.waits or blocked(client) > 0
 
 
 def test_the_module_can_be_unloaded_while_a_worker_waits() -> None:
