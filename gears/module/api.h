@@ -172,6 +172,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(const char *, CallReplyStringPtr, (RedisModuleCallReply *, size_t *))                                            \
     X(int, SubscribeToKeyspaceEvents, (RedisModuleCtx *, int, RedisModuleNotificationFunc))                            \
     X(int, SubscribeToServerEvent, (RedisModuleCtx *, RedisModuleEvent, RedisModuleEventCallback))                     \
+    X(int, StopTimer, (RedisModuleCtx *, RedisModuleTimerID, void **))                                                 \
     X(RedisModuleTimerID, CreateTimer, (RedisModuleCtx *, long long, RedisModuleTimerProc, void *))                    \
     X(RedisModuleBlockedClient *, BlockClient,                                                                         \
       (RedisModuleCtx *, RedisModuleCmdFunc, RedisModuleCmdFunc, void (*)(RedisModuleCtx *, void *), long long))       \

@@ -15,7 +15,8 @@ typedef struct Waiter {
     RedisModuleBlockedClient *client;
     Mark *marks;
     int count;
-    bool left; /* timed out or disconnected: only to be freed */
+    bool left;             /* timed out or disconnected: only to be freed */
+    long long deadline_ms; /* 0: none */
     struct Waiter *next;
 } Waiter;
 
@@ -106,6 +107,10 @@ static Waiter *waiter_of(RedisModuleBlockedClient *client) {
 static int reply_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;
     Waiter *waiter = waiter_of(RedisModule_GetBlockedClientHandle(ctx));
+    if (waiter != NULL && all_reached(waiter)) {
+        waiter->left = true;
+        return RedisModule_ReplyWithSimpleString(ctx, "OK");
+    }
     Text text = {0};
     text_printf(&text, "TIMEOUT not all changes are in SQL yet:");
     for (int i = 0; waiter != NULL && i < waiter->count; i++) {
@@ -167,6 +172,7 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     }
     waiter->client = RedisModule_BlockClient(ctx, reply_reached, reply_timeout, NULL, timeout);
     RedisModule_SetDisconnectCallback(waiter->client, on_disconnect);
+    waiter->deadline_ms = timeout > 0 ? RedisModule_Milliseconds() + timeout : 0;
     waiter->next = waiters;
     waiters = waiter;
     return REDISMODULE_OK;
@@ -185,7 +191,13 @@ static void release(bool (*due)(const Waiter *)) {
     }
 }
 
-static bool is_reached(const Waiter *waiter) { return !waiter->left && all_reached(waiter); }
+/* A client whose time is over in the very moment in which it is unblocked would get no reply from the server: the timeout
+ * itself then says that all is reached. */
+static bool is_at_its_end(const Waiter *waiter) {
+    return waiter->deadline_ms != 0 && waiter->deadline_ms - RedisModule_Milliseconds() < 50;
+}
+
+static bool is_reached(const Waiter *waiter) { return !waiter->left && !is_at_its_end(waiter) && all_reached(waiter); }
 static bool has_left(const Waiter *waiter) { return waiter->left; }
 
 void barrier_check(void) {

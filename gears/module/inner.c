@@ -154,7 +154,8 @@ static bool script_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     errno = 0;
     RedisModuleCallReply *reply =
         RedisModule_Call(ctx, RedisModule_StringPtrLen(argv[1], NULL), "CDEv", argv + 2, (size_t)argc - 2);
-    bool allowed = reply == NULL || errno == ENOTSUP;
+    /* Allowed: none, or in Valkey 9 one that says nothing. */
+    bool allowed = reply == NULL || errno == ENOTSUP || RedisModule_CallReplyType(reply) != REDISMODULE_REPLY_ERROR;
     if (!allowed) RedisModule_ReplyWithCallReply(ctx, reply);
     if (reply != NULL) RedisModule_FreeCallReply(reply);
     return allowed;

@@ -9,16 +9,19 @@
 #define LONGEST_WAIT_MS 60000
 #define ASIDE_MS 1000
 #define TTL_MOST_MS (1LL << 50)
+#define LATE_MS 20
 
 /* A worker that waits for misses. */
 typedef struct Taker {
     RedisModuleBlockedClient *client;
     char *deployment, *target;
     bool left;
+    long long deadline_ms;
     struct Taker *next;
 } Taker;
 
 static Taker *takers;
+static int on_misses(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 static long long aside_until_ms;
 
 /* -- Who waits --------------------------------------------------------------------------------------------------------- */
@@ -35,7 +38,10 @@ static void let_go(Taker **at) {
 void loads_wake(const Miss *miss) {
     const Deployment *deployment = miss->rule->deployment;
     for (Taker **at = &takers; *at != NULL; at = &(*at)->next) {
-        if ((*at)->left || strcmp((*at)->deployment, deployment->name) != 0 ||
+        /* One whose time is over in the very moment in which it is unblocked would get no reply from the server; its
+         * timeout gives it what is there. */
+        if ((*at)->left || (*at)->deadline_ms - RedisModule_Milliseconds() < LATE_MS ||
+            strcmp((*at)->deployment, deployment->name) != 0 ||
             strcmp((*at)->target, deployment->targets[miss->rule->target]) != 0)
             continue;
         let_go(at);
@@ -71,9 +77,8 @@ static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client)
 }
 
 static int on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argv, (void)argc;
     on_disconnect(ctx, RedisModule_GetBlockedClientHandle(ctx));
-    return RedisModule_ReplyWithArray(ctx, 0);
+    return on_misses(ctx, argv, argc);
 }
 
 /* -- GEARSYNC.MISSES name version target max timeout-ms ------------------------------------------------------------------ */
@@ -163,6 +168,7 @@ int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     taker->target = copy_of(argv[3]);
     taker->client = RedisModule_BlockClient(ctx, on_misses, on_timeout, NULL, asked.timeout_ms);
     RedisModule_SetDisconnectCallback(taker->client, on_disconnect);
+    taker->deadline_ms = RedisModule_Milliseconds() + asked.timeout_ms;
     taker->next = takers;
     takers = taker;
     return REDISMODULE_OK;

@@ -6,6 +6,7 @@
 
 #define COMMAND "gearsync.read"
 #define READER_PLACES 1024
+#define LATE_MS 50
 /* Hashes that are loaded again before their end, at the same time; more of them have to expire. */
 #define MOST_REFRESHED 10000
 #define SOON_MS 1000 /* also the time from MULTI to EXEC, mostly */
@@ -128,6 +129,12 @@ void reader_go_on(Reader *reader, const char *failure) {
         on_ready(waiter, failure);
         return;
     }
+    /* A client whose time is over in the very moment in which it is unblocked would get no reply from the server. */
+    if (reader->deadline_ms - RedisModule_Milliseconds() < LATE_MS) {
+        reader->late = true;
+        reader->failed = failure != NULL;
+        return;
+    }
     unblock(reader, failure != NULL ? slice_copy((Slice){failure, strlen(failure)}) : NULL);
 }
 
@@ -135,7 +142,8 @@ void reads_collect(void) {
     for (int i = 0; i < READER_PLACES; i++)
         for (Reader *reader = readers[i], *next; reader != NULL; reader = next) {
             next = reader->next;
-            if (reader->left) unblock(reader, NULL);
+            bool waits = reader->late && RedisModule_Milliseconds() < reader->deadline_ms + LATE_MS;
+            if (reader->left && !waits) unblock(reader, NULL);
         }
 }
 
@@ -171,6 +179,7 @@ static const Miss *late_miss(const Reader *reader) {
 
 static int on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Reader *reader = reader_of(RedisModule_GetBlockedClientHandle(ctx));
+    if (reader != NULL && reader->failed) return reply_failure(ctx, "the row could not be read in time");
     if (reader == NULL || reader->left) return inner_run(ctx, argv, argc, false);
     Text text = {0};
     const Miss *late = late_miss(reader);
@@ -219,6 +228,7 @@ static bool can_wait(RedisModuleCtx *ctx) {
 static Reader *reader_make(RedisModuleCtx *ctx, int most, long long timeout_ms) {
     Reader *reader = RedisModule_Calloc(1, sizeof(*reader) + sizeof(Link) * (size_t)most);
     reader->timeout_ms = timeout_ms;
+    reader->deadline_ms = RedisModule_Milliseconds() + timeout_ms;
     reader->client = RedisModule_BlockClient(ctx, on_reply, on_timeout, free_failure, timeout_ms);
     RedisModule_SetDisconnectCallback(reader->client, on_disconnect);
     reader->next = *place_of(reader->client);

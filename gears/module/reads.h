@@ -36,7 +36,10 @@ typedef struct Reader {
     RedisModuleBlockedClient *client;
     RowReady on_ready; /* of a write, which has no client here */
     void *waiter;
-    bool left; /* timed out or disconnected: only to be freed */
+    bool left;   /* timed out or disconnected: only to be freed */
+    bool late;   /* it is served by its timeout, which is at hand: see reader_go_on */
+    bool failed; /* and with an error */
+    long long deadline_ms;
     long long timeout_ms;
     int count, open; /* rows it waits for, and those of them that are not settled */
     struct Reader *next;

@@ -215,8 +215,9 @@ static int hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, const R
     int db = write->db;
     RedisModule_SelectDb(ctx, db);
     if (write->stage != WAITING || write->turns.ahead > 0) {
-        write->client =
-            RedisModule_BlockClient(ctx, write_on_unblocked, write_on_timeout, write_free_reply, rule->timeout_ms);
+        write->client = RedisModule_BlockClient(ctx, write_on_unblocked, write_on_unblock_asked, write_free_reply, 0);
+        write->deadline_ms = workers_clock_ms() + rule->timeout_ms;
+        write_watch(ctx, write);
         RedisModule_SetDisconnectCallback(write->client, write_on_disconnect);
         return REDISMODULE_OK;
     }

@@ -10,6 +10,8 @@ static Write *writes_last;
 int writes_count;
 bool writes_any_ready;
 
+static void stop_timer(void);
+
 /* -- The list of writes --------------------------------------------------------------------------------------------- */
 
 void write_link_last(Write *write) {
@@ -42,7 +44,8 @@ void write_free(Write *write) {
     if (write->stream != NULL) RedisModule_FreeString(NULL, write->stream);
     text_free(&write->reply);
     RedisModule_Free(write);
-    writes_count--;
+    /* A server does not unload a module that has a timer. */
+    if (--writes_count == 0) stop_timer();
 }
 
 /* Ends a write; its client gets the reply, which is freed. Who was told an error, or has left, only is let go. */
@@ -154,21 +157,80 @@ Deployment *write_deployment(const Write *write) {
     return deployment;
 }
 
-int write_on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+static Text timeout_text(const Write *write) {
+    Text text = {0};
+    text_printf(&text, "-THROUGH the database has not committed this within %lld ms, so %s", write->timeout_ms,
+                write->stage == TAKEN ? "it is given up: should it be committed yet, its row is taken back"
+                                      : "nothing was written");
+    return text;
+}
+
+int write_on_unblock_asked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;
     Write *write = write_of(RedisModule_GetBlockedClientHandle(ctx));
-    long long waited = write != NULL ? write->timeout_ms : 0;
-    bool taken = write != NULL && write->stage == TAKEN;
-    Text text = {0};
-    text_printf(&text, "THROUGH the database has not committed this within %lld ms, so %s", waited,
-                taken ? "it is given up: should it be committed yet, its row is taken back" : "nothing was written");
-    if (write != NULL) write->told = true;
-    Deployment *deployment = write != NULL ? write_deployment(write) : NULL;
-    if (deployment != NULL) deployment->through.timed_out++;
-    if (write != NULL && !taken) write->stage = CANCELLED;
-    int result = RedisModule_ReplyWithError(ctx, text.bytes);
+    if (write == NULL) return RedisModule_ReplyWithError(ctx, "THROUGH unblocked by CLIENT UNBLOCK");
+    Text text = timeout_text(write);
+    write->told = true;
+    if (write->stage != TAKEN) write->stage = CANCELLED;
+    RedisModule_ReplyWithError(ctx, text.bytes + 1);
     text_free(&text);
-    return result;
+    return REDISMODULE_OK;
+}
+
+/* -- Time ---------------------------------------------------------------------------------------------------------------
+ * The server has timeouts of its own for blocked clients, which are not used: a client whose time is over in the very
+ * moment in which it is unblocked would get no reply at all. */
+
+static RedisModuleTimerID timer;
+static long long timer_ms; /* the deadline that it runs for; 0: it does not */
+
+static void stop_timer(void) {
+    if (timer_ms != 0) RedisModule_StopTimer(shard.detached, timer, NULL);
+    timer_ms = 0;
+}
+
+static void give_up(Write *write) {
+    Text reply = timeout_text(write), *copy;
+    Deployment *deployment = write_deployment(write);
+    if (deployment != NULL) deployment->through.timed_out++;
+    if (write->stage != TAKEN) {
+        write_finish(write, reply);
+        return;
+    }
+    copy = RedisModule_Alloc(sizeof(*copy));
+    *copy = reply;
+    RedisModule_UnblockClient(write->client, copy);
+    write->client = NULL;
+    write->told = true;
+}
+
+static void on_timer(RedisModuleCtx *ctx, void *data);
+
+static void run_timer(RedisModuleCtx *ctx, long long deadline_ms) {
+    long long left = deadline_ms - workers_clock_ms();
+    timer = RedisModule_CreateTimer(ctx, left > 0 ? left : 1, on_timer, NULL);
+    timer_ms = deadline_ms;
+}
+
+static void on_timer(RedisModuleCtx *ctx, void *data) {
+    (void)data;
+    long long now = workers_clock_ms(), first = 0;
+    timer_ms = 0;
+    for (Write *write = writes_first, *next; write != NULL; write = next) {
+        next = write->next;
+        if (write->client == NULL) continue;
+        if (write->deadline_ms <= now)
+            give_up(write);
+        else if (first == 0 || write->deadline_ms < first)
+            first = write->deadline_ms;
+    }
+    if (first != 0) run_timer(ctx, first);
+}
+
+void write_watch(RedisModuleCtx *ctx, const Write *write) {
+    if (timer_ms != 0 && timer_ms <= write->deadline_ms) return;
+    stop_timer();
+    run_timer(ctx, write->deadline_ms);
 }
 
 /* -- What happens around ------------------------------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@ typedef struct Write {
     RedisModuleString **argv;
     int argc, db;
     RedisModuleString *stream;
-    long long timeout_ms;
+    long long timeout_ms, deadline_ms;
     Turns turns;
     Stage stage;
     struct Reader *reader;  /* while it is LOADING */
@@ -50,7 +50,10 @@ Text write_error(const char *sentence, Slice detail);
 Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc);
 /* Callbacks of its blocked client. */
 int write_on_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
-int write_on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int write_on_unblock_asked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc); /* CLIENT UNBLOCK */
 void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client);
 void write_free_reply(RedisModuleCtx *ctx, void *data);
+/* Has a timer run for the deadline of a write that has just come. */
+void write_watch(RedisModuleCtx *ctx, const Write *write);
+
 #endif

@@ -226,3 +226,25 @@ def test_a_new_version_goes_on_where_the_old_one_was(database_url: str, tmp_path
             eventually(lambda: client.exists("person:2") == 0)
         assert client.exists("person:1") == 1
         assert rows(database_url, "SELECT count(*) FROM gearsync_follower") == [(1,)]
+
+
+def test_what_is_read_through_is_never_older_than_what_was_followed(
+    database_url: str, tmp_path: Path
+) -> None:
+    """A change that is brought while the row is read makes it be read again."""
+    through = HEAD.replace("WriteBehind", "ReadThrough") + (
+        'ReadThrough(keys="person:{id}", table="persons", columns=["name", "age"], target=first, '
+        "missing_ms=60000)\n"
+        'WriteAround(keys="person:{id}", table="persons", target=first, poll_ms=1)\n'
+    )
+    system = following(tmp_path, database_url, through)
+    with system as client:
+        eventually(lambda: begun(system))
+        assert client.hgetall("person:1") == {}
+        run_sql(database_url, "INSERT INTO persons VALUES (1, 'first', 0)")
+        eventually(lambda: client.hget("person:1", "age") == b"0")
+        for age in range(1, 60):
+            run_sql(database_url, f"UPDATE persons SET age = {age} WHERE id = 1")
+            for _ in range(age % 4):
+                client.hget("person:1", "age")
+        eventually(lambda: client.hget("person:1", "age") == b"59")

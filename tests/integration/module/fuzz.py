@@ -91,6 +91,14 @@ class Report:
     refused: int = 0
 
 
+def _impatient(words: list[Any]) -> list[Any]:
+    """A client that waits for SQL would wait as long as a number of junk says."""
+    return [
+        1 if at and words[at - 1] == "THROUGH" and str(word).isdigit() else word
+        for at, word in enumerate(words)
+    ]
+
+
 class Fuzzer:
     """Makes commands; the same seed makes the same ones as long as the server answers the same."""
 
@@ -107,6 +115,7 @@ class Fuzzer:
             self._acknowledge,
             self._wait,
             self._write,
+            self._intents,
             self._other,
         ]
         words = self._dice.choice(makers)()
@@ -114,7 +123,7 @@ class Fuzzer:
         first = 2 if words[0] == "GEARSYNC.WAIT" else 1
         if self._dice.random() < 0.5:
             words[first:] = self._spoil(words[first:])
-        return words
+        return _impatient(words)
 
     def unit(self) -> list[list[Any]]:
         """Return what comes next: one command, or a transaction of some, or a script that runs them."""
@@ -172,6 +181,7 @@ class Fuzzer:
                 dice.choice(targets),
                 dice.choice([0, 0, 1, 15]),
                 dice.choice(["KEEP", "DELETE"]),
+                timeout_ms=dice.choice([0, 0, 1, 20]),
             )
             for _ in range(dice.choice([1, 1, 2, 9]))
         ]
@@ -196,6 +206,38 @@ class Fuzzer:
     def _acknowledge(self) -> list[Any]:
         known = lane_keys(self._client) or ["gearsync:{0}:lane:x"]
         return ["GEARSYNC.ACK", self._dice.choice(known), self._dice.choice(IDS)]
+
+    def _intents(self) -> list[Any]:
+        """What a worker says of write-through; a command that is done again may be any."""
+        dice = self._dice
+        lane = dice.choice(lane_keys(self._client) or ["gearsync:{0}:lane:x"])
+        known, worker = dice.choice(IDS), dice.choice(["one", "two"])
+        command = dice.choice(
+            ["0 *2\r\n$3\r\nDEL\r\n$8\r\nperson:1\r\n", "0 *9\r\n$-1\r\n", "9", "", "0 *2\r\n$99\r\nx"]
+        )
+        return list(
+            dice.choice(
+                [
+                    ["GEARSYNC.TAKE", lane, "18446744073709551615-18446744073709551615", worker],
+                    ["GEARSYNC.SETTLE", lane, known, worker],
+                    ["GEARSYNC.SETTLE", lane, "18446744073709551615-1", worker, known, "no"],
+                    ["GEARSYNC.DENY", lane, "no"],
+                    [
+                        "GEARSYNC.REDO",
+                        lane,
+                        dice.choice([0, 1, -1, "x"]),
+                        known,
+                        worker,
+                        known,
+                        command,
+                        "no",
+                    ],
+                    ["GEARSYNC.APPLIED", lane],
+                    ["GEARSYNC.THROUGH", "HINCRBY", "person:1", "first", 1],
+                    ["GEARSYNC.THROUGH.auth", dice.choice(["DEL", "HDEL", "PING", "x"]), "person:1", "first"],
+                ]
+            )
+        )
 
     def _wait(self) -> list[Any]:
         words: list[Any] = ["GEARSYNC.WAIT", self._dice.choice(TIMEOUTS)]
