@@ -153,6 +153,8 @@ def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Co
     """Floating-point numbers up to ``limit``; numbers too large, or too small to differ from 0, don't fit."""
     # Half of the smallest number of the type: what is no larger rounds to 0.
     zero = 2.0**-150 if limit == SINGLE else 0.0
+    # What is smaller rounds to the limit: 3.4028235e+38, as databases write it, does.
+    beyond = 2.0**128 - 2.0**103 if limit == SINGLE else math.inf
 
     def convert(value: object) -> Any:
         if type(value) is not bytes:
@@ -162,8 +164,10 @@ def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Co
         if not _NUMBER.match(value):
             return _special(value, infinity, nan)
         number = float(value)
-        if number == math.inf or number == -math.inf or abs(number) > limit:
+        if abs(number) >= beyond:
             raise ConversionError("the number is too large for the column")
+        if abs(number) > limit:
+            return math.copysign(limit, number)
         if abs(number) <= zero and (number != 0 or re.search(rb"[1-9]", re.split(rb"[eE]", value)[0])):
             raise ConversionError("the number is too small for the column, it would become 0")
         return number
