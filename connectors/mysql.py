@@ -21,8 +21,7 @@ from connectors.intents import TABLE_NAME as INTENTS
 from connectors.mariadb_groups import NOT_MOVED, compound
 from connectors.mysql_literals import parts, row_texts
 from connectors.mysql_texts import text_of
-from connectors.order import in_order
-from connectors.rows import Claim, Group, Position, Refusal, RowOp, groups, waves
+from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 from connectors.texts import Text
 
@@ -228,35 +227,29 @@ class MySQLConnector(Connector):
         columns = ", ".join(self._quote(name) for name in table.primary_key)
         return f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
 
-    def _commit_group(
-        self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
-    ) -> None:
-        found = waves(rows)
-        if len(found) > 1:
-            super()._commit_group(claim, position, rows, kept)
-            return
-        statements = [self._text_of(group) for wave in found for group in in_order(groups(wave), self.table)]
+    def _commit_at_once(
+        self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
+    ) -> bool:
+        if not self._packet:
+            with self._transaction() as connection:
+                self._ask(connection)
+        if not self._is_mariadb:
+            return False
+        statements = [self._text_of(group) for group in found]
         prefix = f"{self._quote(self.schema)}." if self.schema else ""
         values = row_texts([tuple(kept.values())])[0]
         statements.append(f"INSERT INTO {prefix}{INTENTS} ({', '.join(kept)}) VALUES {values}")
-        text = compound(prefix, claim, position, len(rows), statements)
-        if not self._commits_at_once(text):
-            super()._commit_group(claim, position, rows, kept)
-            return
+        text = compound(prefix, claim, position, sum(len(group.rows) for group in found), statements)
+        if len(text) * 4 >= self._packet:
+            return False
         try:
             with self._single() as cursor:
                 cursor.execute(text)
         except Unavailable as error:
-            if NOT_MOVED not in str(error):
-                raise
-            # It says why.
-            super()._commit_group(claim, position, rows, kept)
-
-    def _commits_at_once(self, text: str) -> bool:
-        if not self._packet:
-            with self._transaction() as connection:
-                self._ask(connection)
-        return self._is_mariadb and len(text) * 4 < self._packet
+            if NOT_MOVED in str(error):
+                return False
+            raise
+        return True
 
     def _ask(self, connection: Connection) -> None:
         """Ask what the server is and takes."""

@@ -17,9 +17,8 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
-from connectors.order import in_order
 from connectors.postgres_groups import CONDITION, Part, parameters_of, text_of
-from connectors.rows import Claim, Group, Position, Refusal, RowOp, groups, waves
+from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 from connectors.texts import Text
 
@@ -179,26 +178,16 @@ class PostgresConnector(Connector):
         place = self._quoted_table(table.name)
         return f"DELETE FROM {place} t USING ({source} {condition}) k WHERE {match}", arrays
 
-    def _commit_group(
-        self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
-    ) -> None:
-        found = waves(rows)
-        if len(found) > 1:
-            super()._commit_group(claim, position, rows, kept)
-            return
-        found_groups = [group for wave in found for group in in_order(groups(wave), self.table)]
-        parts = [self._part(group) for group in found_groups]
-        shape = tuple(group[:5] for group in found_groups)
+    def _commit_at_once(
+        self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
+    ) -> bool:
+        parts = [self._part(group) for group in found]
+        shape = tuple(group[:5] for group in found)
         text = self._group_texts.get(shape)
         if text is None:
             prefix = f"{self._quote(self.schema)}." if self.schema else ""
             text = self._group_texts[shape] = text_of(prefix, parts)
-        if not self._commit_at_once(text, parameters_of(claim, len(rows), kept, parts)):
-            # It says why.
-            super()._commit_group(claim, position, rows, kept)
-
-    def _commit_at_once(self, text: str, parameters: dict[str, Any]) -> bool:
-        """Run a statement that commits by itself; return whether it moved the checkpoint."""
+        parameters = parameters_of(claim, sum(len(group.rows) for group in found), kept, parts)
         with self._single() as cursor:
             try:
                 cursor.execute(text, parameters, prepare=self._prepares)

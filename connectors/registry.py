@@ -24,6 +24,12 @@ def register(backend: str, location: str) -> None:
     _CLASSES[backend] = location
 
 
+def class_at(location: str) -> Any:
+    """Return the class at ``module:Class``; its module is imported only now. Raises ImportError."""
+    module, name = location.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def connect(url: URL | str, schema: str | None = None, **options: Any) -> Connector:
     """Return the connector for a URL; it connects when it is first used.
 
@@ -36,9 +42,8 @@ def connect(url: URL | str, schema: str | None = None, **options: Any) -> Connec
     if location is None:
         known = ", ".join(sorted(_CLASSES))
         raise TargetError(f"gearsync has no connector for {backend}; it has some for {known}")
-    module, name = location.split(":")
     try:
-        connector_class = getattr(importlib.import_module(module), name)
+        connector_class = class_at(location)
     except ImportError as error:
         raise TargetError(f"the driver for {backend} is not installed: {error}") from error
     connector: Connector = connector_class(parsed, schema, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from connectors import Connector, ConnectorError, Position, RowOp
@@ -12,6 +13,9 @@ from gears.deployment import Deployment
 from gears.intents import Intent, Outcome, record_of, refusal_of, settled, unit_of
 from gears.patterns import Through
 
+KEEP_MS = 60_000
+"""How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion."""
+PRUNE_SECONDS = 1.0
 LOCK_SHARE, STATEMENT_SHARE = 0.5, 0.6
 """How much of the time for which a client waits the database may take for a lock, and for a statement."""
 
@@ -35,6 +39,7 @@ class Groups:
         self._connector = connector
         self._applier = applier
         self.last = last
+        self._pruned = time.monotonic()
 
     def commit(self, intents: Sequence[Intent], position: Position) -> list[Outcome]:
         """Commit a group; return what became of each.
@@ -60,6 +65,14 @@ class Groups:
         rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
         self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
         return outcomes
+
+    def prune(self) -> None:
+        """Forget old records, now and then. Raises what the connector raises."""
+        now = time.monotonic()
+        if self.last is None or now - self._pruned < PRUNE_SECONDS:
+            return
+        self._pruned = now
+        self._connector.prune_intents(self._applier.claimed.stream, self.last, KEEP_MS)
 
     def _prepare(self, intents: Sequence[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
         """Return the rows of those that fit, with their places, and why the others do not."""

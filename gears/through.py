@@ -26,9 +26,6 @@ from gears.runner import BLOCK_MS, LaneRunner, Replaced
 
 log = logging.getLogger("gearsync.worker")
 
-KEEP_MS = 60_000
-"""How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion."""
-PRUNE_SECONDS = 1.0
 MOST_BACKOFF_SECONDS = 1.0
 """Clients get errors until the database is tried again, so this is how late its return is noticed."""
 DENY_SECONDS = 0.02
@@ -56,13 +53,12 @@ class ThroughRunner(LaneRunner):
             connector.ensure_intents()
             applier.open(lane.stream, self._epoch, shared.owner)
             last = self._redo(client, connector, applier.position)
-            group = Group(self, connector, applier, last)
-            return self._work(client, applier, group)
+            return self._work(client, applier, Groups(connector, applier, last))
         finally:
             client.close()
             connector.close()
 
-    def _work(self, client: redis.Redis, applier: Applier, group: Group) -> bool:
+    def _work(self, client: redis.Redis, applier: Applier, groups: Groups) -> bool:
         exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)
         settled: Settled | None = None
         try:
@@ -74,11 +70,11 @@ class ThroughRunner(LaneRunner):
                 if intake.version != self.deployment.version:
                     raise Replaced
                 if not len(intake.reading):
-                    group.prune()
+                    groups.prune()
                     if self._until_empty and not client.xlen(self._lane.stream):
                         return True
                     continue
-                settled = self._take(client, exchange, applier, group, intake)
+                settled = self._take(client, exchange, applier, groups, intake)
                 self._backoff.reset()
             if settled is not None:
                 exchange.settle(settled)
@@ -87,7 +83,7 @@ class ThroughRunner(LaneRunner):
         return True
 
     def _take(
-        self, client: redis.Redis, exchange: Exchange, applier: Applier, group: Group, intake: Intake
+        self, client: redis.Redis, exchange: Exchange, applier: Applier, groups: Groups, intake: Intake
     ) -> Settled | None:
         """Bring what was read to SQL; return what is still to be settled."""
         settled: Settled | None = None
@@ -98,7 +94,7 @@ class ThroughRunner(LaneRunner):
                 exchange.settle(settled)
                 settled = None
             if is_intent(run[0]):
-                settled = group.commit(exchange, intents_of(run), intake.alive)
+                settled = _commit(exchange, groups, intents_of(run), intake.alive)
             else:
                 self._apply_plain(client, applier, run)
         if settled is None and intake.reading.malformed:
@@ -154,39 +150,19 @@ class ThroughRunner(LaneRunner):
             self._halt.wait(max(0.0, deadline - time.monotonic()))
 
 
-class Group:
-    """Commits groups of intents."""
-
-    def __init__(
-        self, runner: ThroughRunner, connector: Connector, applier: Applier, last: Position | None
-    ) -> None:
-        self._connector = connector
-        self._stream = runner.stream
-        self._groups = Groups(connector, applier, last)
-        self._pruned = time.monotonic()
-
-    def commit(self, exchange: Exchange, intents: Sequence[Intent], alive: frozenset[str]) -> Settled:
-        """Commit the intents whose clients wait; return what the module is to be told."""
-        taken = [intent for intent in intents if intent.id in alive]
-        last_id = intents[-1].id
-        failpoints.reach("taken")
-        try:
-            outcomes = self._groups.commit(taken, intents[-1].entries[-1].position) if taken else []
-        except (Unavailable, Refused, SchemaMismatch) as error:
-            # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
-            if not (isinstance(error, Unavailable) and error.in_commit):
-                refused = [(each.id, f"nothing was written: {error}") for each in taken]
-                exchange.settle(Settled(last_id, refused))
-            raise
-        failpoints.reach("after-commit")
-        self.prune()
-        return Settled(last_id, [(each.id, each.reason) for each in outcomes if each.reason])
-
-    def prune(self) -> None:
-        """Forget old records, now and then."""
-        now = time.monotonic()
-        last = self._groups.last
-        if last is None or now - self._pruned < PRUNE_SECONDS:
-            return
-        self._pruned = now
-        self._connector.prune_intents(self._stream, last, KEEP_MS)
+def _commit(exchange: Exchange, groups: Groups, intents: Sequence[Intent], alive: frozenset[str]) -> Settled:
+    """Commit the intents whose clients wait; return what the module is to be told."""
+    taken = [intent for intent in intents if intent.id in alive]
+    last_id = intents[-1].id
+    failpoints.reach("taken")
+    try:
+        outcomes = groups.commit(taken, intents[-1].entries[-1].position) if taken else []
+    except (Unavailable, Refused, SchemaMismatch) as error:
+        # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
+        if not (isinstance(error, Unavailable) and error.in_commit):
+            refused = [(each.id, f"nothing was written: {error}") for each in taken]
+            exchange.settle(Settled(last_id, refused))
+        raise
+    failpoints.reach("after-commit")
+    groups.prune()
+    return Settled(last_id, [(each.id, each.reason) for each in outcomes if each.reason])

@@ -6,12 +6,11 @@ reads. What is read may come again after a failure, so that it must be harmless 
 
 from __future__ import annotations
 
-import importlib
-
 from connectors.base import Connector
 from connectors.errors import SchemaMismatch
 from connectors.outbox.base import Entry, Outbox, Waker
 from connectors.outbox.followers import Followed, Followers
+from connectors.registry import class_at
 
 __all__ = ["Entry", "Followed", "Followers", "Outbox", "Waker", "outbox_of"]
 
@@ -27,6 +26,5 @@ def outbox_of(connector: Connector) -> Outbox:
     location = _CLASSES.get(connector.backend)
     if location is None:
         raise SchemaMismatch(f"gearsync has no outbox for {connector.backend}: it can't follow its tables")
-    module, name = location.split(":")
-    made: Outbox = getattr(importlib.import_module(module), name)(connector)
+    made: Outbox = class_at(location)(connector)
     return made

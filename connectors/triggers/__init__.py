@@ -8,10 +8,9 @@ stands for all rows of the table.
 
 from __future__ import annotations
 
-import importlib
-
 from connectors.base import Connector
 from connectors.errors import SchemaMismatch
+from connectors.registry import class_at
 from connectors.triggers.base import CURRENT, MISSING, OUTDATED, Triggers
 
 __all__ = ["CURRENT", "MISSING", "OUTDATED", "Triggers", "triggers_of"]
@@ -28,6 +27,5 @@ def triggers_of(connector: Connector) -> Triggers:
     location = _CLASSES.get(connector.backend)
     if location is None:
         raise SchemaMismatch(f"gearsync has no triggers for {connector.backend}: it can't follow its tables")
-    module, name = location.split(":")
-    made: Triggers = getattr(importlib.import_module(module), name)(connector)
+    made: Triggers = class_at(location)(connector)
     return made

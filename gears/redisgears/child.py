@@ -217,9 +217,6 @@ def main(requests: IO[bytes]) -> None:
     payload, target = frames.receive(requests)
     # Clients come first: what waits is in Redis, and can wait on.
     os.nice(NICENESS)
-    # What a transform prints goes where errors go, and not between the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    parent = Parent(requests, answers)
+    parent = Parent(requests, frames.answers())
     logging.basicConfig(level=logging.INFO, handlers=[parent], format="%(message)s")
     Process(Deployment.from_payload(payload), target, parent).run()

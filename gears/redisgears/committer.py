@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Sequence
 from typing import IO, Any
@@ -20,10 +19,6 @@ from gears.intents import intents_of, outcomes_of
 from gears.redisgears import frames
 from gears.report import TargetReport
 
-KEEP_MS = 60_000
-"""How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion."""
-PRUNE_SECONDS = 1.0
-
 
 class Committer:
     """Serves Redis' process: ``open`` a stream, then ``commit`` group after group."""
@@ -36,8 +31,6 @@ class Committer:
         self._connector: Connector | None = None
         self._groups: Groups | None = None
         self._report = TargetReport()
-        self._stream = ""
-        self._pruned = 0.0
 
     def open(self, stream: str, epoch: int, applied: Sequence[int] | None) -> tuple[Any, ...]:
         """Take the stream over, after the transaction of who had it; return the transactions behind
@@ -52,7 +45,7 @@ class Committer:
         connector.ensure_intents()
         applier.open(stream, epoch, self._owner)
         last = connector.last_intent(stream)
-        self._groups, self._stream = Groups(connector, applier, last), stream
+        self._groups = Groups(connector, applier, last)
         done = [] if applied is None else connector.committed(stream, Position(*applied))
         return (
             [
@@ -77,12 +70,8 @@ class Committer:
 
     def prune(self) -> None:
         """Forget old records, now and then."""
-        now = time.monotonic()
-        groups, connector = self._groups, self._connector
-        if groups is None or connector is None or groups.last is None or now - self._pruned < PRUNE_SECONDS:
-            return
-        self._pruned = now
-        connector.prune_intents(self._stream, groups.last, KEEP_MS)
+        if self._groups is not None:
+            self._groups.prune()
 
     def close(self) -> None:
         """Forget the connection and the claim."""
@@ -99,14 +88,9 @@ def _bury(letters: Sequence[Letter]) -> None:
 def main(requests: IO[bytes]) -> None:
     """Be that process: first comes the deployment, then request after request."""
     payload, target = frames.receive(requests)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    answers = frames.answers()
     committer = Committer(Deployment.from_payload(payload), target)
-    while True:
-        try:
-            what, *content = frames.receive(requests)
-        except EOFError:
-            return
+    for what, *content in frames.each(requests):
         _serve(committer, answers, what, content)
 
 

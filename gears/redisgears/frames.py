@@ -7,8 +7,9 @@ captures as well, as short as can be.
 from __future__ import annotations
 
 import marshal
+import os
 import struct
-from typing import IO, Any
+from typing import IO, Any, Iterator
 
 _LENGTH = struct.Struct(">I")
 
@@ -26,6 +27,23 @@ def receive(pipe: IO[bytes]) -> Any:
     """Read one message, a tuple. Raises EOFError when the other side is gone."""
     (length,) = _LENGTH.unpack(_read(pipe, _LENGTH.size))
     return marshal.loads(_read(pipe, length))
+
+
+def each(pipe: IO[bytes]) -> Iterator[Any]:
+    """Read message after message, until the other side is gone."""
+    while True:
+        try:
+            message = receive(pipe)
+        except EOFError:
+            return
+        yield message
+
+
+def answers() -> IO[bytes]:
+    """Take standard output for messages: what a transform prints goes where errors go, not in between."""
+    pipe = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return pipe
 
 
 def _read(pipe: IO[bytes], length: int) -> bytes:

@@ -5,7 +5,6 @@ Not the one that writes (child.py), where a read would wait for a batch.
 
 from __future__ import annotations
 
-import os
 from typing import IO, Any
 
 import connectors
@@ -62,12 +61,7 @@ def _flat(image: dict[bytes, bytes] | None) -> list[bytes] | None:
 def main(requests: IO[bytes]) -> None:
     """Be that process: first comes the deployment, then request after request."""
     payload, target = frames.receive(requests)
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    answers = frames.answers()
     rows = Rows(Deployment.from_payload(payload), target)
-    while True:
-        try:
-            _, wanted = frames.receive(requests)
-        except EOFError:
-            return
+    for _, wanted in frames.each(requests):
         frames.send(answers, "rows", [rows.read(name, keys) for name, keys in wanted])

@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from tests.chaos.waiting import WaitingWorld
-from tests.chaos.world import running, until
+from tests.chaos.waiting import WaitingWorld, dying
+from tests.chaos.world import running
 from tests.redisgears import skip_without_redisgears
 
 skip_without_redisgears()
@@ -42,23 +41,7 @@ def test_random_kills(fsync: str, database_url: str, request: pytest.FixtureRequ
     options = ("--appendfsync", fsync)
     world = WaitingWorld(database_url, tmp_path, seed=11, options=options, host="redisgears")
     with running(world):
-        world.begin()
-        world.until_more()
-        for _ in range(KILLS):
-            time.sleep(world.random.uniform(0, 0.5))
-            victim = world.random.random()
-            if victim < 0.4:
-                world.restart_server()
-            elif victim < 0.8 or not hasattr(database, "restart"):
-                _kill_process(world)
-            else:
-                database.restart()  # type: ignore[union-attr]
-            if world.random.random() < 0.7:
-                world.until_more()
-        world.until_more()
-        world.end()
-        world.check_waiting()
-        print({outcome: world.count(outcome) for outcome in ("ok", "error", "lost")})
+        world.live_through_kills(KILLS, lambda: _kill_process(world), database)
 
 
 @pytest.mark.parametrize("victim", ["process", "redis", "database"])
@@ -71,20 +54,7 @@ def test_death_at_each_step(
         pytest.skip("PostgreSQL is no server of ours, which could die")
     if victim == "process" and failpoint == "settled":
         pytest.skip("Redis' own process settles")
-    once, pid = tmp_path / "reached", tmp_path / "pid"
-    environment = {"GEARSYNC_FAILPOINT": failpoint, "GEARSYNC_FAILPOINT_ONCE": str(once)}
-    if victim != "process":
-        environment["GEARSYNC_FAILPOINT_VICTIM"] = str(pid)
+    environment = dying(tmp_path, failpoint, victim)
     world = WaitingWorld(postgres_url, tmp_path, 12, 5000, host="redisgears", **environment)
     with running(world):
-        if victim != "process":
-            pid.write_text(str(world.server.pid if victim == "redis" else postgres.pid))
-        world.begin()
-        until(once.exists, what=f"the failpoint {failpoint}")
-        if victim == "redis":
-            world.restart_server()
-        elif victim == "database":
-            postgres.restart()
-        world.until_more(more=40)
-        world.end()
-        world.check_waiting()
+        world.live_through_death(victim, postgres)

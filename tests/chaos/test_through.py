@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.chaos.waiting import WaitingWorld
-from tests.chaos.world import running, until
+from tests.chaos.waiting import WaitingWorld, dying
+from tests.chaos.world import running
 
 SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 KILLS = 200 if SOAK else 6
@@ -39,23 +38,7 @@ def test_random_kills(fsync: str, database_url: str, request: pytest.FixtureRequ
     database = None if kind == "sqlite" else request.getfixturevalue(kind)
     world = WaitingWorld(database_url, tmp_path, seed=11, options=("--appendfsync", fsync))
     with running(world):
-        world.begin()
-        world.until_more()
-        for _ in range(KILLS):
-            time.sleep(world.random.uniform(0, 0.5))
-            victim = world.random.random()
-            if victim < 0.4:
-                world.restart_server()
-            elif victim < 0.8 or not hasattr(database, "restart"):
-                _kill_worker(world)
-            else:
-                database.restart()  # type: ignore[union-attr]
-            if world.random.random() < 0.7:
-                world.until_more()
-        world.until_more()
-        world.end()
-        world.check_waiting()
-        print({outcome: world.count(outcome) for outcome in ("ok", "error", "lost")})
+        world.live_through_kills(KILLS, lambda: _kill_worker(world), database)
 
 
 @pytest.mark.parametrize("victim", ["worker", "redis", "database"])
@@ -70,22 +53,6 @@ def test_death_at_each_step(
     database = None if kind == "sqlite" else request.getfixturevalue(kind)
     if victim == "database" and not hasattr(database, "restart"):
         pytest.skip(f"{kind} is no server of ours, which could die")
-    once, pid = tmp_path / "reached", tmp_path / "pid"
-    environment = {"GEARSYNC_FAILPOINT": failpoint, "GEARSYNC_FAILPOINT_ONCE": str(once)}
-    if victim != "worker":
-        environment["GEARSYNC_FAILPOINT_VICTIM"] = str(pid)
+    environment = dying(tmp_path, failpoint, victim)
     with running(WaitingWorld(database_url, tmp_path, 12, 5000, **environment)) as world:
-        if victim == "redis":
-            pid.write_text(str(world.server.pid))
-        elif victim == "database":
-            assert database is not None
-            pid.write_text(str(database.pid))
-        world.begin()
-        until(once.exists, what=f"the failpoint {failpoint}")
-        if victim == "redis":
-            world.restart_server()
-        elif victim == "database":
-            database.restart()  # type: ignore[union-attr]
-        world.until_more(more=40)
-        world.end()
-        world.check_waiting()
+        world.live_through_death(victim, database)

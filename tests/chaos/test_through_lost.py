@@ -36,7 +36,8 @@ def _hashes(client: redis.Redis) -> dict[str, str]:
         age = client.hget(key, "age")
         # Deleted since the SCAN, while what was lost comes back.
         if age is not None:
-            found[key.decode()] = str(age, "ascii")
+            assert isinstance(age, bytes)
+            found[key.decode()] = age.decode()
     return found
 
 

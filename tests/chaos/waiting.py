@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ SHARED_KEYS = 4
 SHARED_FROM = 100_000
 #: A version that the table's constraint refuses.
 REFUSED = 13
+
+
+VICTIM, REACHED = "pid", "reached"
+"""Files of a failpoint: who dies there, and that it was reached."""
+
+
+def dying(directory: Path, failpoint: str, victim: str) -> dict[str, str]:
+    """Return the environment in which ``redis``, ``database``, or who reaches the failpoint, dies there."""
+    found = {"GEARSYNC_FAILPOINT": failpoint, "GEARSYNC_FAILPOINT_ONCE": str(directory / REACHED)}
+    if victim in ("redis", "database"):
+        found["GEARSYNC_FAILPOINT_VICTIM"] = str(directory / VICTIM)
+    return found
 
 
 class Client:
@@ -171,6 +184,44 @@ class WaitingWorld(World):
         """Stop the clients and the servers."""
         self.end()
         super().stop()
+
+    def live_through_kills(self, kills: int, kill: Callable[[], object], database: Any) -> None:
+        """Have Redis, the worker (``kill`` does that) or the database die at random moments, and check.
+
+        ``database`` may be one that is not ours to kill.
+        """
+        self.begin()
+        self.until_more()
+        for _ in range(kills):
+            time.sleep(self.random.uniform(0, 0.5))
+            victim = self.random.random()
+            if victim < 0.4:
+                self.restart_server()
+            elif victim < 0.8 or not hasattr(database, "restart"):
+                kill()
+            else:
+                database.restart()
+            if self.random.random() < 0.7:
+                self.until_more()
+        self.until_more()
+        self.end()
+        self.check_waiting()
+        print({outcome: self.count(outcome) for outcome in ("ok", "error", "lost")})
+
+    def live_through_death(self, victim: str, database: Any) -> None:
+        """Write until the failpoint of ``dying`` is reached, and on; then check."""
+        if victim in ("redis", "database"):
+            pid = self.server.pid if victim == "redis" else database.pid
+            (self.directory / VICTIM).write_text(str(pid))
+        self.begin()
+        until((self.directory / REACHED).exists, what="the failpoint")
+        if victim == "redis":
+            self.restart_server()
+        elif victim == "database":
+            database.restart()
+        self.until_more(more=40)
+        self.end()
+        self.check_waiting()
 
     def check_waiting(self) -> None:
         """Redis and SQL agree on each key, and are where the answers of the clients say."""
