@@ -127,18 +127,18 @@ class Shards:
             with errors_of(shard.address):
                 shard.host.require_ready(len(self.shards))
 
-    def again(self) -> Shards:
+    def again(self, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
         """Find the primaries as they are now; a cluster's by any of those known, if the URL's is away.
 
-        Raises ShardError.
+        ``answer_timeout`` as for ``connect``. Raises ShardError.
         """
         others = [shard.url for shard in self.shards] if self.kind == "cluster" else []
         try:
-            return connect(self._url)
+            return connect(self._url, answer_timeout)
         except ShardError:
             for url in others:
                 with contextlib.suppress(ShardError):
-                    return connect(url)
+                    return connect(url, answer_timeout)
             raise
 
     def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from deploy import output
 from deploy.output import CommandError
-from deploy.shards import Shards, errors_of
+from deploy.shards import Shard, Shards, errors_of
 
 #: A worker that has not reported for so long is taken for stuck.
 HEARTBEAT_LIMIT_MS = 15_000
@@ -16,19 +16,37 @@ BEHIND_LIMIT_SECONDS = 60.0
 
 def fetch(shards: Shards) -> list[dict[str, Any]]:
     """Return each shard's status (docs/design.md, "Module commands"), with its ``address``."""
-    found = []
-    for shard in shards.shards:
-        with errors_of(shard.address):
-            try:
-                found.append({"address": shard.address, **shard.host.status()})
-            except ValueError as error:
-                raise CommandError(f"the status of {shard.address} is no JSON: {error}.") from error
-    return found
+    return [_of_shard(shard) for shard in shards.shards]
+
+
+def fetch_or_error(shard: Shard) -> dict[str, Any]:
+    """Return one shard's status, or, when that can't be had, its ``address`` and the ``error``."""
+    try:
+        return _of_shard(shard)
+    except CommandError as error:
+        return {"address": shard.address, "error": error.message}
+
+
+def _of_shard(shard: Shard) -> dict[str, Any]:
+    with errors_of(shard.address):
+        try:
+            return {"address": shard.address, **shard.host.status()}
+        except ValueError as error:
+            raise CommandError(f"the status of {shard.address} is no JSON: {error}.") from error
 
 
 def attention(statuses: list[dict[str, Any]]) -> list[str]:
-    """Return one sentence for each thing that does not run as it should; empty: all is well."""
-    return _lacking(statuses) + [
+    """Return one sentence for each thing that does not run as it should; empty: all is well.
+
+    ``statuses`` may hold shards that are away, as ``fetch_or_error`` has them.
+    """
+    here = [each for each in statuses if "error" not in each]
+    away = [each["error"] for each in statuses if "error" in each]
+    return [*away, *_lacking(here), *_of_deployments(here)]
+
+
+def _of_deployments(statuses: list[dict[str, Any]]) -> list[str]:
+    return [
         f"{deployment['name']} on {status['address']}: {problem}"
         for status in statuses
         for deployment in status["deployments"]
