@@ -70,9 +70,21 @@ def heading(message: str) -> None:
 def bullets(lines: Iterable[str]) -> None:
     """Print a list of sentences, each folded under itself."""
     for each in lines:
-        click.echo(
-            textwrap.fill(shown(each), _console().width, initial_indent="  - ", subsequent_indent="    ")
-        )
+        click.echo(_folded(each, _console().width, "  - "))
+
+
+def _folded(text: str, width: int, first: str) -> str:
+    return textwrap.fill(shown(text), width, initial_indent=first, subsequent_indent="    ")
+
+
+def notes(title: str, lines: Iterable[tuple[str, Iterable[str]]], err: bool) -> None:
+    """Print lines under a title, and below each the sentences about it; ``err``: on standard error."""
+    width = _console(stderr=err).width
+    _console(stderr=err).print(Text(shown(title), style="bold"), soft_wrap=True)
+    for text, sentences in lines:
+        click.echo(_folded(text, width, "  "), err=err)
+        for each in sentences:
+            click.echo(_folded(each, width, "    "), err=err)
 
 
 def as_json(document: object) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import click
 
-from deploy import output, plan, status, upload, workers
+from deploy import output, plan, status, upgrade, upload, workers
 from deploy.checks import report
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.plan import Plan
 from deploy.progress import Progress
 from deploy.shards import Shards
+from deploy.upgrade import Upgrade
 from deploy.workers import WorkerState
 from gears.deployment import Deployment
 
@@ -34,6 +37,8 @@ from gears.deployment import Deployment
     "--accept-eviction", is_flag=True, help="Accept a maxmemory-policy that can evict waiting changes."
 )
 @click.option("--offline", is_flag=True, help="Do not look at the tables in their databases first.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Agree to what is destructive, as a script has to.")
 @json_option
 def command(
     file: str,
@@ -43,24 +48,44 @@ def command(
     timeout: float,
     accept_eviction: bool,
     offline: bool,
+    only_plan: bool,
+    yes: bool,
     as_json: bool,
 ) -> None:
     """Deploy the functions that FILE (functions.py or gearsync.toml) declares to every shard, or to none.
 
     Everything is checked first, as `gearsync check` does. A deployment of the same name is upgraded: no
     write is lost meanwhile. Ends when the functions run, and prints what runs where.
+
+    What changes is shown first, and what is destructive (a function that goes, another template, table or
+    target, another policy, a column that is written no more) is asked about. With --plan the exit code is 0
+    when there is nothing to do, and 3 when something would change.
     """
     made = plan.make(
         file, name=name, wheels_folder=wheels, url=url, accept_eviction=accept_eviction, offline=offline
     )
     deployment, shards = _require_sound(made, file, as_json)
     with shards:
+        found = upgrade.of(made)
+        if only_plan:
+            _end_with_plan(found, as_json)
+        if found.before and not found.is_empty:
+            upgrade.tell(found, err=True)
+        upgrade.require_consent(found, yes)
         changed, states = _bring(made, shards, deployment, timeout)
     if as_json:
         output.as_json(_document(made, deployment, changed, states))
     else:
         _print(deployment, changed, states)
     _require_running(deployment, states, timeout)
+
+
+def _end_with_plan(found: Upgrade, as_json: bool) -> NoReturn:
+    if as_json:
+        output.as_json(upgrade.document(found))
+    else:
+        upgrade.tell(found, err=False)
+    raise SystemExit(0 if found.is_empty else upgrade.EXIT_DIFFERS)
 
 
 def _require_sound(made: Plan, file: str, as_json: bool) -> tuple[Deployment, Shards]:

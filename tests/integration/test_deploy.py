@@ -74,6 +74,25 @@ def test_the_same_again_changes_nothing_and_says_so(server: RedisServer, tmp_pat
     assert [shard["worker"] for shard in document["shards"]] == ["running"]
 
 
+def test_a_plan_changes_nothing_and_what_is_destructive_needs_consent(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    path = write(tmp_path, FUNCTIONS)
+    planned = gearsync("deploy", path, "--redis", server.url, "--plan")
+    assert planned.returncode == 3 and "people is not deployed yet" in planned.stdout
+    assert deployments(server) == {}
+    assert gearsync("deploy", path, "--redis", server.url).returncode == 0
+    assert gearsync("deploy", path, "--redis", server.url, "--plan").returncode == 0
+    fewer = write(tmp_path, FUNCTIONS.replace(', "last_name": "last"', ""))
+    document = gearsync_json("deploy", fewer, "--redis", server.url, "--plan", code=3)
+    assert document["destructive"] and document["differences"][0]["what"] == "field last_name"
+    refused = gearsync("deploy", fewer, "--redis", server.url)
+    assert refused.returncode == 1 and "give --yes" in refused.stderr
+    assert deployments(server) == {"people": (1, "active")}
+    assert gearsync("deploy", fewer, "--redis", server.url, "--yes").returncode == 0
+    assert deployments(server) == {"people": (2, "active")}
+
+
 def test_nothing_is_sent_when_anything_is_wrong(server: RedisServer, tmp_path: Path) -> None:
     wrong = FUNCTIONS.replace('"first"', '"frist"').replace(
         'name="people"', 'name="people", requirements=["a b"]'

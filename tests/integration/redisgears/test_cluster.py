@@ -92,7 +92,7 @@ def test_one_deploy_is_on_all_shards_and_one_undeploy_takes_it_from_all(
     assert len({each["source"] for each in status["shards"]}) == 3
 
     fewer = write(tmp_path, FUNCTIONS.replace('"name", "age"', '"age"'))
-    again = gearsync("deploy", fewer, "--redis", cluster.url)
+    again = gearsync("deploy", fewer, "--redis", cluster.url, "--yes")
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.startswith("Deployed people version 2 to 3 shards")
     gone = gearsync("undeploy", "people", "--redis", cluster.url)
