@@ -60,19 +60,24 @@ def choose(file: str, name: str | None, function: str | None) -> Source:
 
 
 def _chosen(deployment: Deployment, name: str | None) -> Function:
-    loadable = [each for each in deployment.functions if each.mapping.columns]
+    loadable = [each for each in deployment.functions if _has_fields(each)]
     if name is not None:
         loadable = [each for each in loadable if each.name == name]
     elif any(isinstance(each.pattern, Reading) for each in loadable):
         loadable = [each for each in loadable if isinstance(each.pattern, Reading)]
     if len(loadable) == 1:
         return loadable[0]
-    names = ", ".join(each.name for each in deployment.functions if each.mapping.columns)
+    names = ", ".join(each.name for each in deployment.functions if _has_fields(each))
     if name is not None:
         raise CommandError(f"there is no function {name} with columns.", f"one of {names}." if names else "")
     if not loadable:
         raise CommandError("no function has columns, so that there is nothing to make hashes of.")
     raise CommandError("several functions could be meant.", f"say which, by --function: {names}.")
+
+
+def _has_fields(function: Function) -> bool:
+    """Whether hashes can be made of the rows of a function."""
+    return bool(function.mapping.columns or function.mapping.additions.rest)
 
 
 def require_deployed(shards: Shards, source: Source) -> None:
@@ -100,5 +105,6 @@ def _mapped(function: Function) -> dict[str, Any]:
         "keys": mapping.keys.text,
         "table": mapping.table,
         "columns": dict(mapping.columns),
+        "rest": (mapping.additions.rest, mapping.additions.rest_bytes),
         "db": mapping.db,
     }

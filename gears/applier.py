@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from connectors import Claim, Connector, Moves, Position, Refusal
 from gears import failpoints
+from gears.added import Origin
 from gears.change import Change
 from gears.conversion import Converter
 from gears.deadletters import Letter
@@ -43,6 +44,8 @@ class Applier:
         bury: Callable[[Sequence[Letter]], None],
     ) -> None:
         self._connector = connector
+        self._deployment = deployment.name
+        self._stream = ""
         self._functions = [each for each in deployment.capturing if each.target_name == target]
         self._transforms = transforms
         self._report = report
@@ -54,6 +57,7 @@ class Applier:
 
     def open(self, stream: str, epoch: int, owner: str) -> None:
         """Look at the tables and claim the lane. Raises what the connector raises: Fenced, Unavailable…"""
+        self._stream = stream
         self._connector.ensure_checkpoint()
         self._build_converters()
         self.claim(stream, epoch, owner)
@@ -119,8 +123,9 @@ class Applier:
 
     def _build_converters(self) -> None:
         self._looked = time.monotonic()
+        origin = Origin(self._deployment, self._stream)
         self._converters = [
-            Converter(function, self._transforms.get(function.name), self._connector)
+            Converter(function, self._transforms.get(function.name), self._connector, origin)
             for function in self._functions
         ]
         self._look_seconds = time.monotonic() - self._looked

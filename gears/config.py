@@ -22,8 +22,8 @@ else:
     import tomli as tomllib
 
 _TARGET_OPTIONS = ("url", "schema")
-_MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db")
-_WRITE_OPTIONS = (*_MAPPING_OPTIONS, "fields", "transform", *POLICIES)
+_MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db", "rest", "rest_bytes")
+_WRITE_OPTIONS = (*_MAPPING_OPTIONS, "fields", "transform", "constants", "computed", *POLICIES)
 _FUNCTION_OPTIONS = {
     Behind.kind: (*_WRITE_OPTIONS, "operations"),
     Through.kind: (*_WRITE_OPTIONS, *options_of(Through.kind)),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, Sequence
 
 from connectors import Connector, ConversionError, RowOp
 from gears import change as changes
+from gears.added import Added, Image, Origin, Seen, Unfit
 from gears.change import Change
 from gears.deadletters import Fault
 from gears.functions import Change as SeenChange
@@ -32,6 +33,7 @@ class Shape(NamedTuple):
     nullable: tuple[str, ...]
 
 
+NOWHERE = Origin()
 MAX_SHAPES = 4096
 """How many shapes are remembered: whole hashes can have any fields."""
 MAX_REASON = 500
@@ -48,7 +50,9 @@ def _as_text(value: bytes) -> str | bytes:
 class Converter:
     """Makes row operations for one function. The constructor raises SchemaMismatch: a column is missing."""
 
-    def __init__(self, function: Function, transform: Transform | None, connector: Connector) -> None:
+    def __init__(
+        self, function: Function, transform: Transform | None, connector: Connector, origin: Origin = NOWHERE
+    ) -> None:
         self.function = function
         self.mapping = function.mapping
         self.transform = transform
@@ -64,6 +68,7 @@ class Converter:
             field.encode(): (column, table.columns[column].convert)
             for field, column in self.mapping.columns.items()
         }
+        self._added = Added(self.mapping, table, origin) if self.mapping.additions.columns else None
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
 
     # -- One change --------------------------------------------------------------------------------------
@@ -108,7 +113,17 @@ class Converter:
             converted = tuple([convert(values[at]) for at, convert in shape.picks])
         except ConversionError:
             raise self._first_fault(shape, values) from None
+        if self._added is not None:
+            converted += self._more(change, parts, change.image if self._added.needs_image else {})
         return self._upsert(change, op, key, shape, converted)
+
+    def _more(self, change: Change, parts: Sequence[Any], image: Image) -> tuple[Any, ...]:
+        """Return the values of the columns that no single field fills."""
+        assert self._added is not None
+        try:
+            return self._added.values(Seen(change, parts, image))
+        except Unfit as error:
+            raise RowFault(self.fault(str(error), error.column)) from error
 
     def _upsert(
         self, change: Change, op: bytes, key: tuple[Any, ...], shape: Shape, values: tuple[Any, ...]
@@ -138,7 +153,8 @@ class Converter:
         picks = tuple((present[field], convert) for field, _, convert in mapped if field in present)
         absent = tuple(column for field, column, _ in mapped if field not in present)
         nullable = tuple(column for column in absent if column in self._nullable)
-        return Shape(self._primary_key + columns, picks, absent, nullable)
+        more = () if self._added is None else self._added.columns
+        return Shape(self._primary_key + columns + more, picks, absent, nullable)
 
     def _first_fault(self, shape: Shape, values: list[Any]) -> RowFault:
         """Find which column refused; slow, and only ever asked about rows that are refused."""
@@ -193,7 +209,8 @@ class Converter:
         problem = self._problem(result)
         if problem:
             raise RowFault(self.fault(f"the transform of {self.function.name} {problem}"))
-        key = self._key(tuple(result.primary_key[name] for name in self.mapping.primary_key))
+        parts = tuple(result.primary_key[name] for name in self.mapping.primary_key)
+        key = self._key(parts)
         if result.op == "delete":
             return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
         fields = tuple(name.encode("utf-8", "surrogateescape") for name in result.fields)
@@ -203,6 +220,8 @@ class Converter:
             converted = tuple([convert(values[at]) for at, convert in shape.picks])
         except ConversionError:
             raise self._first_fault(shape, values) from None
+        if self._added is not None:
+            converted += self._more(change, parts, dict(zip(fields, values)))
         return self._upsert(change, changes.UPSERT if op in changes.GONE else op, key, shape, converted)
 
     def _problem(self, result: Any) -> str:

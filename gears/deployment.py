@@ -14,7 +14,8 @@ from gears.functions import Function, Transform, build, transforms_of
 from gears.mapping import is_text
 from gears.patterns import PATTERNS, Reading, Through, document
 
-PAYLOAD_FORMAT = 1
+FORMAT, FORMAT_ADDED = 1, 2
+"""Of a payload. What knows FORMAT alone would pass over the columns that functions add, and say nothing."""
 MAX_LANES = 64
 #: Of all targets of a deployment together; the module searches them one by one.
 MAX_ALL_LANES = 1024
@@ -71,8 +72,9 @@ class Deployment:
 
     def to_payload(self) -> str:
         """Return the JSON text that stands in Redis, from which the worker makes this deployment again."""
+        adds = any(each.mapping.additions.document() for each in self.functions)
         document = {
-            "format": PAYLOAD_FORMAT,
+            "format": FORMAT_ADDED if adds else FORMAT,
             "name": self.name,
             "version": self.version,
             "functions": [_function_document(function) for function in self.functions],
@@ -103,10 +105,10 @@ class Deployment:
         """
         try:
             document = json.loads(text)
-            if document["format"] != PAYLOAD_FORMAT:
+            if document["format"] not in (FORMAT, FORMAT_ADDED):
                 raise PayloadError(
-                    f"the payload has format {document['format']!r}, and this gearsync reads format "
-                    f"{PAYLOAD_FORMAT}; install the newer gearsync here"
+                    f"the payload has format {document['format']!r}, and this gearsync reads formats up to "
+                    f"{FORMAT_ADDED}; install the newer gearsync here"
                 )
             return _from_document(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -184,6 +186,7 @@ def _function_document(function: Function) -> dict[str, Any]:
     if mapping.operations:
         # Named only where it is set: without it, a payload is what it was before there were operations.
         made["operations"] = True
+    made.update(mapping.additions.document())
     made.update(document(function.pattern))
     return made
 

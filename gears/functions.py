@@ -6,7 +6,7 @@ import contextvars
 import linecache
 import sys
 import types
-from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union, cast
 
 from gears import mapping as mappings
 from gears import patterns
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from connectors import Target
 
 Value = Union[str, bytes]
+Constant = Union[str, int, float, bool]
 Transform = Callable[["Change"], Optional["Change"]]
 
 _MODULE_NAME = "gearsync_functions"
@@ -82,9 +83,10 @@ class Function:
 
     def captured_fields(self) -> list[str] | None:
         """Return the hash fields that each change carries, mapped ones first; None: the whole hash."""
-        if self.transform_name is not None and self.mapping.fields is None:
+        mapping = self.mapping
+        if mapping.fields is None and (self.transform_name is not None or mapping.additions.rest):
             return None
-        return list(dict.fromkeys([*self.mapping.columns, *(self.mapping.fields or ())]))
+        return list(dict.fromkeys([*mapping.columns, *(mapping.fields or ()), *mapping.additions.fields]))
 
     def __repr__(self) -> str:
         return f"Function({self.name!r}, {self.mapping!r}, target_name={self.target_name!r})"
@@ -128,14 +130,15 @@ class Declaration:
 
     kind = ""
 
-    def _declare(self, target: Target, transform: Transform | None, options: dict[str, Any]) -> None:
+    def _declare(self, target: Target | None, transform: Transform | None, options: dict[str, Any]) -> None:
         place = _caller()
         target_name = getattr(target, "name", "")
         function, mistakes = build(self.kind, options, target_name, _name_of(transform), place)
         shown = str(options.get("name") or _default_name(self.kind, options.get("table")))
         mistakes += [Mistake(place, shown, *problem) for problem in _object_problems(target, transform)]
         self.function = None if mistakes else function
-        self.target = target
+        # None only beside the mistake that says so.
+        self.target = cast("Target", target)
         self.transform = transform
         collector = _collector.get()
         if collector is not None:
@@ -176,7 +179,7 @@ class WriteBehind(Declaration):
     table
         The table in the target's schema. It must exist, with a primary key.
     columns
-        A dict from hash field to column, or a list of names that are both.
+        A dict from hash field to column, or a list of names that are both. May be empty with ``rest``.
     target
         The ``connectors.Target`` that says which database.
     name
@@ -189,6 +192,18 @@ class WriteBehind(Declaration):
         worker, with the source of this file and the deployment's requirements, and nothing else of this
         folder. It must give the same result each time: after a crash, changes pass through it again. With a
         transform the whole hash is captured.
+    rest
+        A column (JSON, JSONB or text) that gets all fields that ``columns`` does not name, as one JSON object
+        with the names in order. The whole hash is captured.
+    rest_bytes
+        What becomes of a value there that is no UTF-8: ``"refuse"``, a dead letter, or ``"base64"``:
+        ``{"base64": "…"}``.
+    constants
+        A dict from column to the value that every row has there.
+    computed
+        A dict from column to a text with names in braces: parts of the key, fields, and of the change
+        ``{@time}``, ``{@id}``, ``{@epoch}``, ``{@key}``, ``{@deployment}`` and ``{@shard}``. NULL where a
+        field is absent.
     fields
         The hash fields that the transform needs beside the mapped ones. Given, only those are captured
         instead of the whole hash.
@@ -209,13 +224,17 @@ class WriteBehind(Declaration):
         self,
         keys: str,
         table: str,
-        columns: dict[str, str] | Sequence[str],
-        target: Target,
+        columns: dict[str, str] | Sequence[str] = (),
+        target: Target | None = None,
         *,
         name: str | None = None,
         db: int = 0,
         transform: Transform | None = None,
         fields: Sequence[str] | None = None,
+        rest: str | None = None,
+        rest_bytes: str = "refuse",
+        constants: dict[str, Constant] | None = None,
+        computed: dict[str, str] | None = None,
         on_delete: str = "delete",
         on_expire: str = "delete",
         on_evict: str = "keep",
@@ -223,6 +242,7 @@ class WriteBehind(Declaration):
         operations: bool = False,
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(rest=rest, rest_bytes=rest_bytes, constants=constants, computed=computed)
         options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
         options.update(on_evict=on_evict, on_flush=on_flush, operations=operations)
         self._declare(target, transform, options)
@@ -249,13 +269,17 @@ class WriteThrough(Declaration):
         self,
         keys: str,
         table: str,
-        columns: dict[str, str] | Sequence[str],
-        target: Target,
+        columns: dict[str, str] | Sequence[str] = (),
+        target: Target | None = None,
         *,
         name: str | None = None,
         db: int = 0,
         transform: Transform | None = None,
         fields: Sequence[str] | None = None,
+        rest: str | None = None,
+        rest_bytes: str = "refuse",
+        constants: dict[str, Constant] | None = None,
+        computed: dict[str, str] | None = None,
         on_delete: str = "delete",
         on_expire: str = "delete",
         on_evict: str = "keep",
@@ -263,6 +287,7 @@ class WriteThrough(Declaration):
         timeout_ms: int = 5000,
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(rest=rest, rest_bytes=rest_bytes, constants=constants, computed=computed)
         options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
         options.update(on_evict=on_evict, on_flush=on_flush, timeout_ms=timeout_ms)
         self._declare(target, transform, options)
@@ -282,7 +307,8 @@ class ReadThrough(Declaration):
     on_failure
         What the client gets when the row can't be read: ``"error"``, or ``"miss"``: as if there were no key.
 
-    ``keys``, ``table``, ``columns``, ``target``, ``name`` and ``db`` are those of ``WriteBehind``.
+    ``keys``, ``table``, ``columns``, ``rest``, ``rest_bytes``, ``target``, ``name`` and ``db`` are those of
+    ``WriteBehind``.
     """
 
     kind = patterns.Reading.kind
@@ -291,11 +317,13 @@ class ReadThrough(Declaration):
         self,
         keys: str,
         table: str,
-        columns: dict[str, str] | Sequence[str],
-        target: Target,
+        columns: dict[str, str] | Sequence[str] = (),
+        target: Target | None = None,
         *,
         name: str | None = None,
         db: int = 0,
+        rest: str | None = None,
+        rest_bytes: str = "refuse",
         ttl: int = 0,
         timeout_ms: int = 5000,
         missing_ms: int = 1000,
@@ -303,6 +331,7 @@ class ReadThrough(Declaration):
         on_failure: str = "error",
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(rest=rest, rest_bytes=rest_bytes)
         options.update(ttl=ttl, timeout_ms=timeout_ms, missing_ms=missing_ms)
         options.update(refresh_ahead=refresh_ahead, on_failure=on_failure)
         self._declare(target, None, options)
@@ -320,8 +349,8 @@ class WriteAround(Declaration):
     ttl
         Seconds that a refreshed hash lives; 0: for ever.
 
-    ``gearsync triggers FILE`` prints the SQL that the table needs. ``keys``, ``table``, ``target``, ``name``
-    and ``db`` are those of ``WriteBehind``.
+    ``gearsync triggers FILE`` prints the SQL that the table needs. ``keys``, ``table``, ``rest``,
+    ``rest_bytes``, ``target``, ``name`` and ``db`` are those of ``WriteBehind``.
     """
 
     kind = patterns.Around.kind
@@ -335,11 +364,14 @@ class WriteAround(Declaration):
         columns: dict[str, str] | Sequence[str] = (),
         name: str | None = None,
         db: int = 0,
+        rest: str | None = None,
+        rest_bytes: str = "refuse",
         on_change: str = "invalidate",
         poll_ms: int = 200,
         ttl: int = 0,
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
+        options.update(rest=rest, rest_bytes=rest_bytes)
         options.update(on_change=on_change, poll_ms=poll_ms, ttl=ttl)
         self._declare(target, None, options)
 

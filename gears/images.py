@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from connectors import Connector, ConversionError
+from gears.added import fields_of
 from gears.functions import Function
 from gears.tables import table_of
 
@@ -30,6 +31,9 @@ class RowReader:
         self._part_order = tuple(table.primary_key.index(name) for name in names)
         self._fields = [field.encode() for field in function.mapping.columns]
         self._columns = list(function.mapping.columns.values())
+        self._additions = function.mapping.additions
+        if self._additions.rest:
+            self._columns.append(self._additions.rest)
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes] | None]:
         """Return the fields of each Redis key, by one SELECT; None: there is no row of that key.
@@ -81,4 +85,9 @@ class RowReader:
             return None
 
     def _image(self, row: Sequence[bytes | None]) -> dict[bytes, bytes]:
-        return {field: value for field, value in zip(self._fields, row) if value is not None}
+        image = {field: value for field, value in zip(self._fields, row) if value is not None}
+        rest = row[-1] if self._additions.rest else None
+        if rest is not None:
+            others = fields_of(rest, self._additions.rest_bytes == "base64")
+            image.update((field, value) for field, value in others.items() if field not in self._fields)
+        return image

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, List, Tuple
+from typing import Any
 
+from gears import additions as additional
+from gears.additions import Additions, Problems
 from gears.errors import TemplateError
 from gears.template import Template
 
@@ -14,9 +16,6 @@ POLICIES = ("on_delete", "on_expire", "on_evict", "on_flush")
 MAX_DATABASE = 1 << 20
 MAX_FIELDS = 100_000
 
-Problems = List[Tuple[str, str]]
-"""What is wrong, as pairs of option and sentence."""
-
 
 @dataclass(frozen=True)
 class Mapping:
@@ -25,7 +24,7 @@ class Mapping:
     ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the
     number of the Redis database. ``fields`` are hash fields that are captured for a transform beside the
     mapped ones; None: not given. Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
-    ``operations``: the field ``#`` is an operation.
+    ``operations``: the field ``#`` is an operation. ``additions``: what rows have beside all that.
     """
 
     keys: Template
@@ -38,11 +37,17 @@ class Mapping:
     on_evict: str = "keep"
     on_flush: str = "keep"
     operations: bool = False
+    additions: Additions = additional.NONE
 
     @property
     def primary_key(self) -> tuple[str, ...]:
         """The primary-key columns, in the order of the key template's names."""
         return self.keys.names
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The columns that its rows are written with, beside the primary key."""
+        return (*self.columns.values(), *self.additions.columns)
 
     def policies(self) -> dict[str, str]:
         """Return the policies by their option's name."""
@@ -60,19 +65,24 @@ def build(
     problems: Problems = []
     keys = _template(options.get("keys"), problems)
     table = _text("table", options.get("table"), problems)
+    needs_columns = needs_columns and not options.get("rest")
     columns = _columns(options.get("columns", None if needs_columns else ()), needs_columns, problems)
-    if keys is not None:
-        _check_key_columns(keys, columns, problems)
+    names = () if keys is None else keys.names
+    _check_key_columns(names, columns, problems)
+    additions = additional.build(options, names, problems)
+    additional.check_columns(additions, {column: each for each, column in columns.items()}, names, problems)
     db = options.get("db", 0)
     if not _is_whole(db) or not 0 <= db <= MAX_DATABASE:
         problems.append(("db", f"{db!r} is no number of a Redis database; write 0, 1, …"))
     fields = _fields(options.get("fields"), has_transform, problems)
     policies = {option: _policy(option, options, problems) for option in POLICIES}
     operations = options.get("operations", False)
-    _check_operations(operations, db, [*columns, *(fields or ())], problems)
+    _check_operations(operations, db, [*columns, *(fields or ()), *additions.fields], problems)
     if problems or keys is None:
         return None, problems
-    mapping = Mapping(keys, table, columns, db, fields, operations=operations, **policies)
+    mapping = Mapping(
+        keys, table, columns, db, fields, operations=operations, additions=additions, **policies
+    )
     return mapping, problems
 
 
@@ -131,9 +141,9 @@ def _columns(value: Any, needed: bool, problems: Problems) -> dict[str, str]:
     return columns
 
 
-def _check_key_columns(keys: Template, columns: dict[str, str], problems: Problems) -> None:
+def _check_key_columns(names: tuple[str, ...], columns: dict[str, str], problems: Problems) -> None:
     for field, column in columns.items():
-        if column in keys.names:
+        if column in names:
             message = (
                 "the column {} is filled from the key ({{{}}} in keys), so no field can fill it; leave {} out"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Union
 
-from gears.mapping import Problems
+from gears.additions import Problems
 
 MAX_MS = 3_600_000
 MAX_SECONDS = 10 * 365 * 86_400

@@ -10,7 +10,7 @@ def table_of(function: Function, connector: Connector) -> Table:
     """Return the table of a function. Raises SchemaMismatch when it lacks a column, or has another key."""
     mapping = function.mapping
     table = connector.table(mapping.table)
-    wanted = [*mapping.primary_key, *mapping.columns.values()]
+    wanted = [*mapping.primary_key, *mapping.written]
     missing = [column for column in wanted if column not in table.columns]
     if missing:
         raise SchemaMismatch(

@@ -97,8 +97,8 @@ def _pairs(
 
 
 def _common_columns(one: Function, other: Function) -> list[str]:
-    theirs = set(other.mapping.columns.values())
-    return [column for column in one.mapping.columns.values() if column in theirs]
+    theirs = set(other.mapping.written)
+    return [column for column in one.mapping.written if column in theirs]
 
 
 def _columns(names: Sequence[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gears.errors import Mistake
@@ -39,3 +41,10 @@ def _finding(message: str, function: Function | None, option: str, place: str) -
     if function is None:
         return Mistake(place, "", option, message)
     return Mistake(function.place or place, function.name, option, message)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence that names the nearest known name; empty when none is near."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""

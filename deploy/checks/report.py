@@ -16,7 +16,7 @@ def function_rows(deployment: Deployment) -> list[tuple[object, ...]]:
     for function in deployment.functions:
         mapping = function.mapping
         keys = mapping.keys.text if mapping.db == 0 else f"{mapping.keys.text} (db {mapping.db})"
-        columns = ", ".join(mapping.columns.values())
+        columns = ", ".join(mapping.written)
         rows.append((function.name, function.kind, keys, function.target_name, mapping.table, columns))
     return rows
 
@@ -73,6 +73,7 @@ def function_documents(deployment: Deployment) -> list[dict[str, Any]]:
             "table": function.mapping.table,
             "columns": function.mapping.columns,
             "transform": function.transform_name,
+            **function.mapping.additions.document(),
         }
         for function in deployment.functions
     ]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 import sqlalchemy
 import sqlalchemy.exc
 from sqlalchemy.engine import URL
 
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
-from deploy.checks import triggers
-from deploy.checks.findings import Findings
+from deploy.checks import additions, triggers
+from deploy.checks.findings import Findings, did_you_mean
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.patterns import Around
@@ -122,11 +119,12 @@ def _check_columns(function: Function, table: Table, findings: Findings) -> None
             findings.mistake(
                 f"the table {table.name} has no column {column}{source}{hint}", function, "columns"
             )
+    additions.check(function, table, findings)
 
 
 def _check_left_out(function: Function, table: Table, findings: Findings) -> None:
     """A column that may not be NULL and has no default needs a value in every new row."""
-    mapped = set(function.mapping.columns.values()) | set(function.mapping.primary_key)
+    mapped = {*function.mapping.written, *function.mapping.primary_key}
     needy = [name for name, column in table.columns.items() if not column.nullable and not column.has_default]
     left_out = [name for name in needy if name not in mapped and not table.columns[name].primary_key]
     for name in left_out:
@@ -145,10 +143,3 @@ def _check_left_out(function: Function, table: Table, findings: Findings) -> Non
             f"{'its column is' if one else 'their columns are'} NOT NULL without a default"
         )
         findings.warn(message, function, "columns")
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the nearest known name; empty when none is near."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), 1, 0.6)
-    return f"; did you mean {by_lower[near[0]]}?" if near else ""
