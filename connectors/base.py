@@ -354,6 +354,7 @@ class Connector(Reading, Groups):
                 primary_key=name_of_column in reflected.primary_key,
                 default=default,
                 text=self._text(info["type"]),
+                computed=bool(info.get("computed")),
             )
         notes = self._complete(connection, reflected, name, columns)
         return reflection.make_table(reflected, name, columns, notes)

@@ -41,6 +41,11 @@ SELECT a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypm
 FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = CAST(CAST(%s AS text) AS regclass) AND a.attnum > 0 AND NOT a.attisdropped
 """
+# Rows come into a partition by its table.
+_PARTITIONS_QUERY = """
+SELECT relname FROM pg_class
+WHERE relispartition AND relnamespace = CAST(COALESCE(CAST(%s AS text), current_schema()) AS regnamespace)
+"""
 
 
 class PostgresTraits(reflection.Traits):
@@ -137,6 +142,11 @@ class PostgresConnector(Connector):
             if full == "name":
                 columns[column].convert = types.text(byte_limit=63, nul=False)
         return []
+
+    def _table_names(self, connection: Connection) -> list[str]:
+        names = super()._table_names(connection)
+        parts = connection.exec_driver_sql(_PARTITIONS_QUERY, (self.schema,)).scalars()
+        return list(set(names).difference(parts))
 
     def _upsert(
         self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]

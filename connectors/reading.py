@@ -37,6 +37,14 @@ class Reading:
     #: What quotes and comments look like there.
     syntax = wheres.STANDARD
 
+    def table_names(self) -> list[str]:
+        """Return the names of the tables in the target's schema, in their order. Raises Unavailable."""
+        with self._translated(), self._engine.connect() as connection:
+            return sorted(self._table_names(connection.execution_options(**{READS: True})))
+
+    def _table_names(self, connection: Connection) -> list[str]:
+        return sa.inspect(connection).get_table_names(self.schema)
+
     def read(self, name: str, keys: Sequence[Key], columns: Sequence[str]) -> list[Row | None]:
         """Return the row of each key, in the order of ``keys``: the texts of ``columns``; None: no row.
 

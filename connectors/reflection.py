@@ -99,6 +99,11 @@ class Reflected:
         foreign_keys = inspector.get_foreign_keys(name, schema)
         unique = [tuple(map(true_name, columns)) for columns in _unique_sets(inspector, name, schema)]
         self.unique_sets = [columns for columns in unique if columns != self.primary_key]
+        self.references = {
+            true_name(column): f"{key['referred_table']}.{true_name(referred)}"
+            for key in foreign_keys
+            for column, referred in zip(key["constrained_columns"], key["referred_columns"])
+        }
         self.parents = {
             key["referred_table"] for key in foreign_keys if key["referred_schema"] in (schema, None)
         }
@@ -119,4 +124,5 @@ def _unique_sets(inspector: Inspector, name: str, schema: str | None) -> list[tu
 
 def make_table(reflected: Reflected, name: str, columns: dict[str, Any], notes: list[str]) -> Table:
     """Put a Table together from what was reflected."""
-    return Table(name, columns, reflected.primary_key, reflected.unique_sets, reflected.parents, notes)
+    unique, parents, references = reflected.unique_sets, reflected.parents, reflected.references
+    return Table(name, columns, reflected.primary_key, unique, parents, notes, references)

@@ -14,10 +14,12 @@ class Column:
     NULL) and returns the value to write, or raises ConversionError. ``type_text`` is the type in SQL.
 
     ``default`` is the default as an SQL expression where the database tells, ``type`` SQLAlchemy's type.
+    ``computed``: the database makes the value of others in the row, and takes none.
     ``text`` is the way back, from the column to the bytes of a hash field.
     """
 
     __slots__ = (
+        "computed",
         "convert",
         "default",
         "has_default",
@@ -40,6 +42,7 @@ class Column:
         primary_key: bool = False,
         default: str | None = None,
         text: Text = PLAIN,
+        computed: bool = False,
     ) -> None:
         self.name = name
         self.type = type_
@@ -50,6 +53,7 @@ class Column:
         self.primary_key = primary_key
         self.default = default
         self.text = text
+        self.computed = computed
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.type_text!r})"
@@ -57,7 +61,8 @@ class Column:
 
 class Table:
     """One table. ``unique_sets`` are the columns of its unique indexes beside the primary key, ``parents``
-    the tables that its foreign keys refer to, ``warnings`` sentences about what may surprise.
+    the tables that its foreign keys refer to, ``references`` their columns, each with what it refers to
+    (``persons.id``), ``warnings`` sentences about what may surprise.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Table:
         unique_sets: list[tuple[str, ...]],
         parents: Iterable[str] = (),
         warnings: Iterable[str] = (),
+        references: dict[str, str] | None = None,
     ) -> None:
         self.name = name
         self.columns = columns
@@ -75,6 +81,7 @@ class Table:
         self.unique_sets = unique_sets
         self.parents = frozenset(parents)
         self.warnings = list(warnings)
+        self.references = references or {}
 
     def __repr__(self) -> str:
         return f"Table({self.name!r})"

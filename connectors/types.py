@@ -335,12 +335,18 @@ def judged_by_database(nul: bool = True) -> Convert:
     return convert
 
 
-def refused(reason: str) -> Convert:
-    """Nothing fits, for ``reason``; only NULL does."""
+class NothingFits:
+    """The converter of a column that takes no value, for ``reason``; only NULL fits."""
 
-    def convert(value: object) -> Any:
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def __call__(self, value: object) -> Any:
         if value is None:
             return None
-        raise ConversionError(reason)
+        raise ConversionError(self.reason)
 
-    return convert
+
+def refused(reason: str) -> Convert:
+    """Nothing fits, for ``reason``; only NULL does."""
+    return NothingFits(reason)

@@ -11,6 +11,7 @@ import click
 COMMANDS = (
     "demo",
     "server",
+    "init",
     "migrate",
     "check",
     "triggers",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlalchemy
-import sqlalchemy.exc
 from sqlalchemy.engine import URL
 
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
@@ -25,7 +23,7 @@ def check(deployment: Deployment, place: str, findings: Findings) -> None:
         try:
             connector = connect(url, target.schema)
             for function in functions:
-                _check_function(connector, url, function, place, findings)
+                _check_function(connector, function, place, findings)
         except ConnectorError as error:
             findings.mistake(f"the database can't be asked: {error}", option=f"target {name}", place=place)
         finally:
@@ -57,14 +55,12 @@ def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
     return url
 
 
-def _check_function(
-    connector: Connector, url: URL, function: Function, place: str, findings: Findings
-) -> None:
+def _check_function(connector: Connector, function: Function, place: str, findings: Findings) -> None:
     name = function.mapping.table
     try:
         table = connector.table(name)
     except SchemaMismatch as error:
-        others = [each for each in _table_names(url, connector.schema) if each != name]
+        others = [each for each in _table_names(connector) if each != name]
         findings.mistake(f"{error}{did_you_mean(name, others)}", function, "table")
         return
     _check_primary_key(function, table, findings)
@@ -77,11 +73,10 @@ def _check_function(
         findings.warn(warning, function, "table")
 
 
-def _table_names(url: URL, schema: str | None) -> list[str]:
-    engine = sqlalchemy.create_engine(url, poolclass=sqlalchemy.NullPool)
+def _table_names(connector: Connector) -> list[str]:
     try:
-        return sqlalchemy.inspect(engine).get_table_names(schema)
-    except sqlalchemy.exc.SQLAlchemyError:
+        return connector.table_names()
+    except ConnectorError:
         # The names only serve a suggestion beside a mistake that is reported anyway.
         return []
 

@@ -10,10 +10,10 @@ from sqlalchemy.engine import URL, make_url
 
 from connectors.rgsync import RgsyncConnector
 from deploy.migration import standins
+from deploy.variables import masked, variable_of
 
 #: What gearsync writes to, for sentences.
 DATABASES = "PostgreSQL, MySQL, MariaDB and SQLite"
-_SECRETS = re.compile("pass|secret|token", re.IGNORECASE)
 
 
 class Untranslated(Exception):
@@ -67,7 +67,7 @@ class Databases:
 
     def _database(self, connection: Any, schema: str | None) -> Database:
         url = _url(connection)
-        shown = url.render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+        shown = masked(url)
         variable = self._variables.get(shown)
         if variable is None:
             variable = self._new_variable(url.database or "")
@@ -78,13 +78,10 @@ class Databases:
         return Database(f"env:{variable}", re.sub("[^A-Za-z0-9_-]", "_", name)[:64], schema, shown)
 
     def _new_variable(self, database: str) -> str:
-        stem = database.rpartition("/")[2].split(".")[0]
-        words = re.sub("[^A-Z0-9]+", "_", stem.upper()).strip("_") or "SQL"
-        words = f"DB_{words}" if words[0].isdigit() else words
-        ending = "_URL" if words.endswith("DB") else "_DB_URL"
+        first = variable_of(database)
         number = 1
         while True:
-            variable = f"{words}{ending}" if number == 1 else f"{words}_{number}{ending}"
+            variable = first if number == 1 else re.sub("(_DB)?_URL$", rf"_{number}\g<0>", first)
             if variable not in self._variables.values():
                 return variable
             number += 1
@@ -103,9 +100,8 @@ def _url(connection: Any) -> URL:
         raise Untranslated("its connection is no address of a database as host:port/database") from None
     # A password may stand behind the user as well, for rgsync only joins the parts.
     user = (_text(connection.user) or "USER").partition(":")[0]
-    query = {name: "***" if _SECRETS.search(name) else value for name, value in url.query.items()}
     # The recipe's is never looked at: this one is masked when the URL is shown.
-    return url.set(username=user, password="password", query=query)
+    return url.set(username=user, password="password")
 
 
 def _text(value: Any) -> str:

@@ -1,0 +1,201 @@
+"""gearsync init: from tables to a file that is deployed as it stands, on each database."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy.engine import make_url
+
+from deploy import cli
+from tests.integration.deploying import ROOT, redis_with_module
+from tests.servers import RedisServer, run_sql
+
+UUID = "0191a5c0-0000-7000-8000-000000000000"
+
+
+class Case(NamedTuple):
+    """A table's columns, the end of a key, a hash, and a query for what it becomes."""
+
+    columns: str
+    key: str
+    fields: dict[Any, Any]
+    query: str
+    row: tuple[Any, ...]
+
+
+COMMON = {
+    "customers": Case(
+        "id BIGINT PRIMARY KEY, name VARCHAR(80) NOT NULL, city VARCHAR(40) DEFAULT 'Berlin'",
+        "1",
+        {"name": "Ada"},
+        "SELECT id, name, city FROM customers",
+        (1, "Ada", "Berlin"),
+    ),
+    "a_order": Case(
+        "region VARCHAR(8), order_id INTEGER, customer BIGINT NOT NULL REFERENCES customers(id), "
+        "total NUMERIC(10, 2), PRIMARY KEY (region, order_id)",
+        "eu:7",
+        {"customer": "1", "total": "9.50"},
+        "SELECT region, order_id, customer FROM a_order",
+        ("eu", 7, 1),
+    ),
+    "numbers": Case(
+        "id SMALLINT PRIMARY KEY, n SMALLINT, is_on BOOLEAN",
+        "3",
+        {"n": "-5", "is_on": "true"},
+        "SELECT id, n FROM numbers WHERE is_on",
+        (3, -5),
+    ),
+    "moments": Case(
+        "id INTEGER PRIMARY KEY, at TIMESTAMP NULL, day DATE",
+        "1",
+        {"at": "2026-11-21T10:00:00Z", "day": "2026-11-21"},
+        "SELECT CAST(day AS CHAR(10)) FROM moments",
+        ("2026-11-21",),
+    ),
+    "texts": Case(
+        "slug VARCHAR(64) PRIMARY KEY, body TEXT, code CHAR(2)",
+        "über uns",
+        {"body": "ß", "code": "de"},
+        "SELECT slug, body, code FROM texts",
+        ("über uns", "ß", "de"),
+    ),
+    "floats": Case(
+        "id INTEGER PRIMARY KEY, f DOUBLE PRECISION", "1", {"f": "0.5"}, "SELECT f FROM floats", (0.5,)
+    ),
+    "documents": Case(
+        "id INTEGER PRIMARY KEY, doc JSON", "1", {"doc": '{"a": 1}'}, "SELECT id FROM documents", (1,)
+    ),
+    "Select": Case(
+        'id INTEGER PRIMARY KEY, "Order By" VARCHAR(9)',
+        "1",
+        {"Order By": "x"},
+        'SELECT "Order By" FROM "Select"',
+        ("x",),
+    ),
+    "br{ac}es": Case("id INTEGER PRIMARY KEY, n INTEGER", "1", {"n": 2}, 'SELECT n FROM "br{ac}es"', (2,)),
+}
+RAW = 'SELECT raw, tags, "double" FROM kinds'
+TENTH = {
+    "postgresql": Case(
+        "id UUID PRIMARY KEY, raw BYTEA, tags TEXT[], double INTEGER GENERATED ALWAYS AS (2) STORED",
+        UUID,
+        {"raw": b"\xff", "tags": "{a,b}"},
+        RAW,
+        (b"\xff", ["a", "b"], 2),
+    ),
+    "mysql": Case(
+        "id CHAR(36) PRIMARY KEY, raw BLOB, tags SET('a', 'b'), `double` INTEGER AS (2) STORED",
+        UUID,
+        {"raw": b"\xff", "tags": "b,a"},
+        RAW,
+        (b"\xff", "a,b", 2),
+    ),
+    "sqlite": Case(
+        "id UUID PRIMARY KEY, raw BLOB, tags TEXT, double INTEGER GENERATED ALWAYS AS (2)",
+        UUID,
+        {"raw": b"\xff", "tags": "a,b"},
+        RAW,
+        (b"\xff", "a,b", 2),
+    ),
+}
+
+
+def sql(url: str, statement: str) -> list[Any]:
+    return run_sql(url, statement.replace('"', "`") if url.startswith("mysql") else statement)
+
+
+def init(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.group, ["init", *arguments], catch_exceptions=False)
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(cli.group, [*arguments], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    with redis_with_module() as running:
+        yield running
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+def tables_of(url: str) -> dict[str, Case]:
+    """Make ten tables, and one that can't be synced."""
+    cases = {**COMMON, "kinds": TENTH[make_url(url).get_backend_name()]}
+    for name, case in cases.items():
+        sql(url, f'CREATE TABLE "{name}" ({case.columns})')
+    sql(url, "CREATE TABLE keyless (a INTEGER)")
+    return cases
+
+
+def drafted(url: str, folder: Path) -> str:
+    """Draft the ten tables of a database; see that the file is right, and return its path."""
+    file = str(folder / f"{make_url(url).get_backend_name()}.toml")
+    assert init(url, "--out", file).exit_code == 0
+    content = Path(file).read_text("utf-8")
+    assert content.index('table = "customers"') < content.index('table = "a_order"')
+    assert "keyless: the table keyless has no primary key" in content
+    assert "# double (" in content
+    assert len(json.loads(run("check", file, "--json"))["functions"]) == 10
+    return file
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "sqlite"])
+def test_ten_tables_become_a_file_without_mistakes(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    tables_of(url)
+    drafted(url, tmp_path)
+
+
+def test_ten_tables_become_a_file_that_is_deployed_as_it_stands(
+    postgres_url: str, server: RedisServer, tmp_path: Path
+) -> None:
+    cases = tables_of(postgres_url)
+    run("deploy", drafted(postgres_url, tmp_path), "--redis", server.url)
+    with server.client() as client:
+        for table, case in cases.items():
+            client.hset(f"{table}:{case.key}", mapping=case.fields)
+    run("wait", "--redis", server.url, "--deployment", "postgresql")
+    for case in cases.values():
+        assert [tuple(each) for each in sql(postgres_url, case.query)] == [case.row], case.query
+
+
+def test_partitions_are_left_to_their_table(postgres_url: str, tmp_path: Path) -> None:
+    sql(postgres_url, "CREATE TABLE logs (id INT PRIMARY KEY, n INT) PARTITION BY RANGE (id)")
+    sql(postgres_url, "CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (0) TO (9)")
+    assert init(postgres_url, "--out", str(tmp_path / "a.toml")).exit_code == 0
+    assert (tmp_path / "a.toml").read_text("utf-8").count("[[functions]]") == 1
+
+
+def test_what_can_not_be_done_is_said_and_nothing_is_written(sqlite_url: str, tmp_path: Path) -> None:
+    file = tmp_path / "gearsync.toml"
+    missing = init(sqlite_url, "--out", str(file))
+    assert (missing.exit_code, "there is no file" in missing.output) == (1, True)
+    sql(sqlite_url, "CREATE TABLE persons (a INTEGER)")
+    nothing = init(sqlite_url, "--out", str(file))
+    assert (nothing.exit_code, "persons has no primary key" in nothing.output) == (1, True)
+    sql(sqlite_url, "CREATE TABLE orders (id INTEGER PRIMARY KEY, n INTEGER)")
+    typo = init(sqlite_url, "--out", str(file), "--table", "order")
+    assert (typo.exit_code, "did you mean orders" in typo.output) == (1, True)
+    assert not file.exists()
+    file.write_text("mine", "utf-8")
+    there = init(sqlite_url, "--out", str(file))
+    assert (there.exit_code, file.read_text("utf-8")) == (1, "mine")
+    assert init(sqlite_url, "--out", str(file), "--force").exit_code == 0
+    assert "[[functions]]" in file.read_text("utf-8")
