@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from deploy import output, status
+from deploy import output, pausing, status
 from deploy.output import CommandError
 from deploy.shards import Shard, ShardError, Shards, errors_of, same_server
 
@@ -94,6 +94,12 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for shard in statuses
         for each in shard["deployments"]
         if each["backlog"]["entries"]
+    ]
+    sentences += [
+        f"{each['name']} on {shard['address']} is {paused}; nothing of it goes to SQL until gearsync resume."
+        for shard in statuses
+        for each in shard["deployments"]
+        if (paused := pausing.described(each))
     ]
     return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 

@@ -17,6 +17,8 @@ COMMANDS = (
     "triggers",
     "deploy",
     "undeploy",
+    "pause",
+    "resume",
     "status",
     "wait",
     "load",

@@ -10,6 +10,8 @@ from deploy.shards import Shard, Shards, errors_of
 
 #: A worker that has not reported for so long is taken for stuck.
 HEARTBEAT_LIMIT_MS = 15_000
+#: A paused deployment whose backlog has taken so much of its limit is worth a look.
+NEARLY_FULL = 0.8
 #: Changes of rows that wait for so long are worth a look.
 BEHIND_LIMIT_SECONDS = 60.0
 
@@ -66,6 +68,13 @@ def _lacking(statuses: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+def filled(deployment: dict[str, Any]) -> float:
+    """Return how much of its limit the backlog has taken, 0 to 1; 0 when there is no limit."""
+    backlog = deployment["backlog"]
+    limits = [(backlog[what], backlog[f"limit_{what}"]) for what in ("entries", "bytes")]
+    return max((count / limit for count, limit in limits if limit), default=0.0)
+
+
 def dead_letters(deployment: dict[str, Any]) -> int:
     """Return how many dead letters a deployment has on one shard."""
     return sum(int(target["dead_letters"]) for target in deployment["targets"])
@@ -110,6 +119,11 @@ def _of_worker(deployment: dict[str, Any]) -> list[str]:
 
 def _of_backlog(deployment: dict[str, Any]) -> list[str]:
     problems = []
+    if deployment.get("paused") and not deployment["backlog"]["full"] and filled(deployment) >= NEARLY_FULL:
+        problems.append(
+            f"it is paused, and its backlog is at {filled(deployment):.0%} of its limit; "
+            f"gearsync resume {deployment['name']}."
+        )
     if deployment["backlog"]["full"]:
         does = "covered writes are refused" if deployment["backlog"]["on_full"] == "refuse" else "it grows on"
         problems.append(f"the backlog is at its limit, {does}.")

@@ -10,7 +10,8 @@ from typing import Any
 
 import redis
 
-from deploy.hosts.base import Deployed
+from deploy import pausing, status
+from deploy.hosts.base import Deployed, Pause
 from deploy.plan import Plan
 from deploy.shards import Shard, ShardError, errors_of
 from gears.deployment import Deployment
@@ -105,6 +106,8 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
     assert deployment is not None and plan.shards is not None
     sites = _sites(plan, deployment)
     try:
+        # A shard that is new must not begin what waits on all others.
+        paused = pausing.on_any(status.fetch(plan.shards), deployment.name)
         plan.shards.make_ready()
         for site in sites:
             with errors_of(site.address):
@@ -116,7 +119,7 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
             progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
             with errors_of(site.address):
                 site.sent = True
-                site.shard.host.deploy(deployment)
+                _deploy(site, deployment, paused)
     except (ShardError, OSError) as error:
         notes = _put_back(sites, deployment, progress)
         raise DeployFailed(str(error), notes) from error
@@ -124,6 +127,13 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
         if site.tag:
             with errors_of(site.address):
                 _drop_stale_wheels(site, deployment)
+
+
+def _deploy(site: _Site, deployment: Deployment, paused: Pause | None) -> None:
+    if paused is None or site.before is not None:
+        site.shard.host.deploy(deployment)
+    else:
+        site.shard.host.deploy_paused(deployment, paused)
 
 
 def _upload_wheels(

@@ -20,8 +20,8 @@ POLL_SECONDS = 0.2
 class WorkerState:
     """The worker of one deployment on one shard.
 
-    ``state``: ``running``, ``starting``, ``waiting`` (for its database), ``failed``, or ``external`` (it
-    runs elsewhere, and has not been seen). ``detail`` says more; it may be empty.
+    ``state``: ``running``, ``starting``, ``waiting`` (for its database), ``paused``, ``failed``, or
+    ``external`` (it runs elsewhere, and has not been seen). ``detail`` says more; it may be empty.
     """
 
     address: str
@@ -31,7 +31,7 @@ class WorkerState:
     @property
     def is_settled(self) -> bool:
         """Whether waiting longer would change nothing."""
-        return self.state in ("running", "failed", "external")
+        return self.state in ("running", "paused", "failed", "external")
 
 
 def entry_of(document: dict[str, Any], name: str) -> dict[str, Any] | None:
@@ -74,6 +74,8 @@ def _from_report(address: str, report: dict[str, Any]) -> WorkerState:
     targets = [str(target.get("state", "running")) for target in report.get("targets", {}).values()]
     if state == "waiting" or (state == "running" and "waiting" in targets):
         return WorkerState(address, "waiting", _last_error(report))
+    if state == "paused":
+        return WorkerState(address, "paused", "nothing is applied until `gearsync resume`")
     if state == "running" and "starting" not in targets:
         return WorkerState(address, "running")
     return WorkerState(address, "starting", "installing requirements" if state == "installing" else "")

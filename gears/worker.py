@@ -67,6 +67,7 @@ class Worker:
         self._id = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._stop = threading.Event()
         self._changed = threading.Event()
+        self._resumed = threading.Event()
         self._report = Report(self._id, 0)
         self._shared: Shared | None = None
         self._runners: list[LaneRunner] = []
@@ -107,11 +108,15 @@ class Worker:
         if self._stop.is_set():
             shared.stop.set()
         log.info("deployment %s version %d: working", deployment.name, deployment.version)
-        self._report.set_state("running")
-        self._load(shared)
-        self._follow(shared)
         self._work(shared)
         return self._end(shared)
+
+    def _stand_beside(self, shared: Shared) -> None:
+        """Load what is read and follow what others change, unless that is under way."""
+        if self._report.state != "running":
+            self._report.set_state("running")
+            self._load(shared)
+            self._follow(shared)
 
     def _load(self, shared: Shared) -> None:
         for name in dict.fromkeys(function.target_name for function in shared.deployment.reading):
@@ -125,12 +130,7 @@ class Worker:
                 self._followers[-1].start()
 
     def _end(self, shared: Shared) -> int:
-        threads: list[LaneRunner | Follower | Loader] = [*self._runners, *self._followers, *self._loaders]
-        for each in threads:
-            each.halt()
-        deadline = time.monotonic() + STOP_SECONDS
-        for each in threads:
-            each.thread.join(max(0.0, deadline - time.monotonic()))
+        self._halt_all(STOP_SECONDS)
         if any(runner.thread.is_alive() for runner in self._runners):
             log.warning("the database does not answer: the batch in flight is rolled back")
         if self._followers:
@@ -141,6 +141,30 @@ class Worker:
             self._beat_once()
             return EXIT_FENCED
         return EXIT_FAILED if self._failed else EXIT_STOPPED
+
+    def _halt_all(self, seconds: float) -> bool:
+        """Ask all threads to end, and wait so long for them; whether all have ended."""
+        threads: list[LaneRunner | Follower | Loader] = [*self._runners, *self._followers, *self._loaders]
+        for each in threads:
+            each.halt()
+        deadline = time.monotonic() + seconds
+        for each in threads:
+            each.thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(each.thread.is_alive() for each in threads)
+
+    def _pause(self) -> None:
+        """Have nothing to do with the databases, no connection either, until the deployment is resumed."""
+        log.info("paused: changes wait in their lanes")
+        while not self._halt_all(HEARTBEAT_SECONDS) and not self._stop.is_set():
+            continue
+        self._runners, self._loaders, self._followers = [], [], []
+        for report in self._targets.values():
+            report.forget_lanes()
+        self._resumed.clear()
+        self._report.set_state("paused")
+        while not self._resumed.is_set() and not self._stop.is_set():
+            self._resumed.wait(HEARTBEAT_SECONDS)
+        log.info("resumed")
 
     def _forget_followers(self) -> None:
         """When the deployment is undeployed, nothing is kept in the databases for its followers."""
@@ -249,6 +273,10 @@ class Worker:
                 return
             self._lanes = known
             self._changed.clear()
+            if known.state == "paused":
+                self._pause()
+                continue
+            self._stand_beside(shared)
             self._run_lanes(shared, known)
 
     def _fetch_lanes(self) -> Lanes:
@@ -317,6 +345,8 @@ class Worker:
                         each.halt()
                 elif pulse.version != self._report.version:
                     self.stop(f"version {pulse.version} replaces version {self._report.version}")
+                elif (pulse.state == "pause") != (self._report.state == "paused"):
+                    (self._changed if pulse.state == "pause" else self._resumed).set()
                 elif self._lanes is not None and self._differs(lanes.fetch_lanes(client, self._name)):
                     self._changed.set()
             except redis.RedisError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deploy import options, output, shards, status
+from deploy import options, output, pausing, shards, status
 
 
 @click.command(name="status")
@@ -41,6 +41,9 @@ def _print_shard(shard: dict[str, Any]) -> None:
     if shard["deployments"]:
         columns = ["deployment", "version", "state", "worker", "backlog", "lag p50/p99 ms", "dead"]
         output.table(columns, [_row(deployment) for deployment in shard["deployments"]], fold=["deployment"])
+        for deployment in shard["deployments"]:
+            if paused := pausing.described(deployment):
+                output.bullets([f"{deployment['name']} is {paused}"])
     else:
         output.line("  Nothing is deployed here.")
     output.line()

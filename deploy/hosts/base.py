@@ -29,6 +29,14 @@ class Deployed:
     payload: str
 
 
+@dataclass(frozen=True)
+class Pause:
+    """Who has a deployment wait, and why."""
+
+    by: str
+    reason: str
+
+
 #: A key and the fields of its hash.
 Row = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -76,6 +84,23 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def deploy(self, deployment: Deployment) -> None:
         """Bring a deployment, or a newer version of it; the same again changes nothing."""
+
+    @property
+    def pause_refusal(self) -> str:
+        """Why a deployment can't be paused there; empty: it can."""
+        return ""
+
+    @abc.abstractmethod
+    def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
+        """Bring a deployment that is not there yet, paused from its first moment on."""
+
+    @abc.abstractmethod
+    def pause(self, name: str, pause: Pause) -> None:
+        """Have nothing of a deployment go to SQL any more; clients of write-through are refused at once."""
+
+    @abc.abstractmethod
+    def resume(self, name: str) -> None:
+        """Have it go on; also what is not paused."""
 
     @abc.abstractmethod
     def undeploy(self, name: str, discard: bool) -> None:

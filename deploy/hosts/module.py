@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from deploy.hosts.base import Deployed, Host, Row
+from deploy.hosts.base import Deployed, Host, Pause, Row
 from deploy.hosts.replies import text
 from gears.deployment import Deployment
 
@@ -46,6 +46,19 @@ class ModuleHost(Host):
 
     def deploy(self, deployment: Deployment) -> None:
         self.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+
+    def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
+        # Between the two a worker could begin.
+        with self.client.pipeline(transaction=True) as pipeline:
+            pipeline.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
+            pipeline.execute_command("GEARSYNC.PAUSE", deployment.name, pause.by, pause.reason)
+            pipeline.execute()
+
+    def pause(self, name: str, pause: Pause) -> None:
+        self.client.execute_command("GEARSYNC.PAUSE", name, pause.by, pause.reason)
+
+    def resume(self, name: str) -> None:
+        self.client.execute_command("GEARSYNC.RESUME", name)
 
     def undeploy(self, name: str, discard: bool) -> None:
         self.client.execute_command("GEARSYNC.UNDEPLOY", name, *(["DISCARD"] if discard else []))

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from deploy.hosts import drivers, redisgears_status, sessions
-from deploy.hosts.base import Deployed, Host, Row
+from deploy.hosts.base import Deployed, Host, Pause, Row
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
@@ -155,6 +155,22 @@ class RedisGearsHost(Host):
         stranded = self._stranded(deployment)
         if stranded:
             raise redis.ResponseError("; ".join(stranded))
+
+    @property
+    def pause_refusal(self) -> str:
+        return (
+            "RedisGears hands what is captured to its readers at once and can't hold it back; "
+            "take away the database's rights, or run the module"
+        )
+
+    def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
+        raise redis.ResponseError(self.pause_refusal)
+
+    def pause(self, name: str, pause: Pause) -> None:
+        raise redis.ResponseError(self.pause_refusal)
+
+    def resume(self, name: str) -> None:
+        """Nothing: it is never paused."""
 
     def undeploy(self, name: str, discard: bool) -> None:
         self._unregister(name, *(READERS if discard else READERS[:1]))

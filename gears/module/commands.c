@@ -50,6 +50,10 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = registry_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
+    if (deployment->paused_ms > 0 && !discard)
+        return RedisModule_ReplyWithError(ctx,
+                                          "ERR the deployment is paused, so that it would never be empty; resume "
+                                          "it first, or drop what waits");
     registry_undeploy(ctx, deployment, discard);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
@@ -88,7 +92,7 @@ static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     RedisModule_ReplyWithArray(ctx, 5);
     RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
     reply_text(ctx, shard.source);
-    reply_text(ctx, deployment->draining ? "draining" : "active");
+    reply_text(ctx, deployment->draining ? "draining" : deployment->paused_ms > 0 ? "paused" : "active");
     RedisModule_ReplyWithLongLong(ctx, deployment->version);
     RedisModule_ReplyWithArray(ctx, deployment->lane_count);
     for (int retired = 1; retired >= 0; retired--)
@@ -146,6 +150,8 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.deploy", deploy, "write deny-oom admin no-monitor", 0, 0, 0},
         {"gearsync.undeploy", undeploy, "write admin", 0, 0, 0},
         {"gearsync.deployments", deployments, "readonly", 0, 0, 0},
+        {"gearsync.pause", pause_command, "write admin", 0, 0, 0},
+        {"gearsync.resume", resume_command, "write admin", 0, 0, 0},
         {"gearsync.lanes", lanes, "readonly", 0, 0, 0},
         {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
         {"gearsync.recapture", recapture, "write", 1, -1, 1},

@@ -286,6 +286,7 @@ void deployment_free(Deployment *deployment) {
     for (int i = 0; i < deployment->lane_count; i++) lane_free(deployment->lanes[i]);
     worker_release(&deployment->worker);
     text_free(&deployment->arguments);
+    pause_clear(deployment);
     free_if(deployment->name);
     free_if(deployment->payload);
     free_if(deployment->targets);

@@ -133,6 +133,8 @@ typedef struct Deployment {
     Lane **lanes; /* current ones, target by target, then retired ones */
     int lane_count;
     bool full;
+    long long paused_ms; /* since when nothing goes to SQL; 0: it does */
+    Text paused_by, paused_why, paused_sentence;
     long long captured, missed, refused_writes, failed;
     struct {
         long long committed, refused, timed_out;
@@ -179,6 +181,18 @@ typedef struct {
     RedisModuleCtx *detached; /* for API calls that want a context where there is none */
 } Shard;
 extern Shard shard;
+
+/* -- pause.c --------------------------------------------------------------------------------------------------- */
+
+int pause_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int resume_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+void pause_clear(Deployment *deployment);
+void pause_inherit(Deployment *deployment, Deployment *old);
+RedisModuleString *pause_text(const Deployment *deployment); /* for the registry, */
+void pause_load(Slice name, Slice value);                    /* and out of it */
+const char *pause_of_write(const Deployment *deployment);    /* what its clients are told; NULL: it is not paused */
+const char *pause_of_read(const Deployment *deployment);
+void pause_status(Text *out, const Deployment *deployment);
 
 /* -- main.c --------------------------------------------------------------------------------------------------- */
 
@@ -333,10 +347,11 @@ void misses_overtake(RedisModuleCtx *ctx, int db, RedisModuleString *key);
 void misses_changed(const Slice *key); /* a change of it was captured; NULL: it may be of any */
 void misses_look_again(void);          /* changes have come to SQL */
 void misses_rules_changed(void);
-void misses_give_back(const Deployment *deployment, int target); /* what a worker took, and won't answer */
-size_t misses_waiting(const Deployment *deployment);             /* clients */
-void loads_collect(void);                                        /* as reads_collect, of workers */
-void loads_step_aside(void);                                     /* no worker waits here for a moment */
+void misses_fail(const Deployment *deployment, const char *failure); /* all of them */
+void misses_give_back(const Deployment *deployment, int target);     /* what a worker took, and won't answer */
+size_t misses_waiting(const Deployment *deployment);                 /* clients */
+void loads_collect(void);                                            /* as reads_collect, of workers */
+void loads_step_aside(void);                                         /* no worker waits here for a moment */
 int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);

@@ -215,7 +215,7 @@ static ReadRule *rule_of_missing(RedisModuleCtx *ctx, int db, RedisModuleString 
     if (key == NULL) return missing_knows(db, text) ? NULL : rule;
     bool ends = is_near_end(rule, key);
     RedisModule_CloseKey(key);
-    if (ends && misses_count() < MOST_REFRESHED && miss_find(db, text) == NULL)
+    if (ends && rule->deployment->paused_ms == 0 && misses_count() < MOST_REFRESHED && miss_find(db, text) == NULL)
         miss_look(miss_make(rule, db, name, true));
     return NULL;
 }
@@ -291,6 +291,13 @@ static bool must_fail(ReadRule **rules, int count) {
     return false;
 }
 
+/* Why a row will not be read for now; NULL: it may be. */
+static const char *pause_among(ReadRule **rules, int count) {
+    for (int i = 0; i < count; i++)
+        if (rules[i] != NULL && pause_of_read(rules[i]->deployment) != NULL) return pause_of_read(rules[i]->deployment);
+    return NULL;
+}
+
 static int run_or_hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int count) {
     ReadRule *fixed[16];
     ReadRule **rules = count <= 16 ? fixed : RedisModule_Alloc(sizeof(*rules) * (size_t)count);
@@ -300,11 +307,14 @@ static int run_or_hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, 
         missing += rules[i] != NULL;
         if (rules[i] != NULL) rules[i]->deployment->read_counts.misses++;
     }
-    bool held = missing > 0 && can_wait(ctx);
+    const char *paused = pause_among(rules, count);
+    bool held = missing > 0 && paused == NULL && can_wait(ctx);
     if (held)
         hold(ctx, argv + 2, rules, count);
     else if (missing > 0 && must_fail(rules, count))
-        result = reply_failure(ctx, "a row can't be waited for inside MULTI or a script; read the key before, alone");
+        result = reply_failure(ctx, paused != NULL ? paused
+                                                   : "a row can't be waited for inside MULTI or a script; read the key "
+                                                     "before, alone");
     else
         result = inner_run(ctx, argv, argc, false);
     if (rules != fixed) RedisModule_Free(rules);

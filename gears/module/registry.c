@@ -215,6 +215,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     if (shard.epoch == 0) shard.epoch = 1;
     if (old != NULL) {
         inherit(deployment, old);
+        pause_inherit(deployment, old);
         take_out(old);
     }
     give_lanes(ctx, deployment, old);
@@ -360,6 +361,10 @@ static void collect_fields(Strings *fields) {
         const char *kind = deployment->draining ? "draining" : "deployment";
         strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s:%s", kind, deployment->name));
         strings_add(fields, RedisModule_CreateString(NULL, deployment->arguments.bytes, deployment->arguments.len));
+        if (deployment->paused_ms > 0) {
+            strings_add(fields, RedisModule_CreateStringPrintf(NULL, "paused:%s", deployment->name));
+            strings_add(fields, pause_text(deployment));
+        }
         add_retired(fields, deployment);
         add_applied(fields, deployment);
     }
@@ -668,6 +673,9 @@ void registry_load(RedisModuleCtx *ctx) {
         for (size_t i = 0; i + 1 < pairs.count; i += 2)
             if (starts_with(string_slice(pairs.strings[i]), "applied:", &rest))
                 load_applied(rest, string_slice(pairs.strings[i + 1]));
+        for (size_t i = 0; i + 1 < pairs.count; i += 2)
+            if (starts_with(string_slice(pairs.strings[i]), "paused:", &rest))
+                pause_load(rest, string_slice(pairs.strings[i + 1]));
     }
     for (int i = 0; i < before.count; i++)
         if (before.deployments[i] != NULL) deployment_free(before.deployments[i]);

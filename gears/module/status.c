@@ -107,7 +107,11 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
     unsigned long long entries, bytes;
     backlog_of(deployment, &entries, &bytes);
     text_printf(out, "    {\"name\": \"%s\", \"version\": %lld, \"state\": \"%s\",\n", deployment->name,
-                deployment->version, deployment->draining ? "draining" : "active");
+                deployment->version,
+                deployment->draining        ? "draining"
+                : deployment->paused_ms > 0 ? "paused"
+                                            : "active");
+    pause_status(out, deployment);
     text_printf(out, "      \"captured\": %lld, \"failed\": %lld, \"missed\": %lld, ", deployment->captured,
                 deployment->failed, deployment->missed);
     add_string(out, "missed_key", (Slice){deployment->missed_key, deployment->missed_key_len});
@@ -168,6 +172,8 @@ void status_info(RedisModuleInfoCtx *ctx, int for_crash_report) {
             snprintf(name, sizeof(name), "%s_%s", deployment->name, fields[f]);
             RedisModule_InfoAddFieldULongLong(ctx, name, values[f]);
         }
+        snprintf(name, sizeof(name), "%s_paused", deployment->name);
+        RedisModule_InfoAddFieldULongLong(ctx, name, deployment->paused_ms > 0);
         snprintf(name, sizeof(name), "%s_worker", deployment->name);
         RedisModule_InfoAddFieldCString(ctx, name, worker_state_name(deployment->worker.state));
     }

@@ -122,6 +122,7 @@ static bool waits_for_row(RedisModuleCtx *ctx, Write *write) {
 /* The turn of a write has come: it is logged, unless it has no effect for SQL. NULL, or why it can't be. */
 static const char *start(RedisModuleCtx *ctx, Write *write) {
     Rule *rule = first_rule(write);
+    if (rule != NULL && rule->deployment->paused_ms > 0) return pause_of_write(rule->deployment);
     if (rule == NULL || waits_for_row(ctx, write)) return NULL;
     Effect effect = effect_of(ctx, write->db, write->argv, write->argc);
     const char *problem = effect.op != 0 ? log_intent(ctx, write, &effect, rule->deployment) : NULL;

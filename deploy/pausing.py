@@ -1,0 +1,119 @@
+"""Have a deployment wait on all shards, or on none, and go on again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from deploy import status, workers
+from deploy.hosts.base import Pause
+from deploy.output import CommandError
+from deploy.shards import Shard, ShardError, Shards, errors_of
+
+
+def pause_of(deployment: dict[str, Any]) -> Pause | None:
+    """Return who paused a deployment, from its part of a status; None: it goes on."""
+    paused = deployment.get("paused")
+    return None if paused is None else Pause(_text(paused["by"]), _text(paused["reason"]))
+
+
+def described(deployment: dict[str, Any]) -> str:
+    """Return ``paused since … by …: why``; empty: it goes on."""
+    paused = deployment.get("paused")
+    if paused is None:
+        return ""
+    since = datetime.fromtimestamp(paused["since_ms"] / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    by = f" by {_text(paused['by'])}" if paused["by"] else ""
+    why = f": {_text(paused['reason'])}" if paused["reason"] else ""
+    return f"paused since {since}{by}{why}"
+
+
+def _text(written: str) -> str:
+    """The module writes one character a byte."""
+    return written.encode("latin-1").decode("utf-8", "backslashreplace")
+
+
+def pause(shards: Shards, name: str, by: Pause) -> None:
+    """Pause on all shards that have the deployment. Raises CommandError; then none is paused that was not."""
+    holders, paused = _holders(shards, name)
+    refusals = [each.host.pause_refusal for each in holders if each.host.pause_refusal]
+    if refusals:
+        raise CommandError(f"{name} can't be paused: {refusals[0]}.")
+    done: list[Shard] = []
+    try:
+        for each in holders:
+            with errors_of(each.address):
+                done.append(each)
+                each.host.pause(name, by)
+    except ShardError as error:
+        left = _take_back(name, [each for each in done if each.address not in paused])
+        raise CommandError(f"{name} was not paused: {error.message}{left}") from error
+
+
+def _take_back(name: str, done: Sequence[Shard]) -> str:
+    lost = []
+    for each in done:
+        try:
+            with errors_of(each.address):
+                each.host.resume(name)
+        except ShardError:
+            lost.append(each.address)
+    return f" Whether {', '.join(lost)} paused it is not known; `gearsync resume {name}`." if lost else ""
+
+
+def resume(shards: Shards, name: str) -> None:
+    """Have the deployment go on on every shard that answers. Raises CommandError with what did not."""
+    holders, _ = _holders(shards, name)
+    errors = []
+    for each in holders:
+        try:
+            with errors_of(each.address):
+                each.host.resume(name)
+        except ShardError as error:
+            errors.append(error.message)
+    if errors:
+        raise CommandError(f"not every shard resumed {name}: {' '.join(errors)}", "run the command again.")
+
+
+def _holders(shards: Shards, name: str) -> tuple[list[Shard], set[str]]:
+    """Return the shards that have a deployment, and the addresses of those where it is paused."""
+    entries = {
+        str(each["address"]): entry
+        for each in status.fetch(shards)
+        if (entry := workers.entry_of(each, name)) is not None
+    }
+    if not entries:
+        raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
+    paused = {address for address, entry in entries.items() if pause_of(entry) is not None}
+    return [each for each in shards.shards if each.address in entries], paused
+
+
+def wait_until_still(
+    shards: Shards, name: str, seconds: float, progress: Callable[[str], None]
+) -> dict[str, str]:
+    """Wait until each worker has ended its last batch; return what is still at work, by address."""
+    deadline = time.monotonic() + seconds
+    while True:
+        busy = {}
+        for document in status.fetch(shards):
+            entry = workers.entry_of(document, name)
+            if entry is not None and _is_at_work(entry):
+                busy[str(document["address"])] = str((entry["worker"]["report"] or {}).get("state", ""))
+        if not busy or time.monotonic() >= deadline:
+            return busy
+        progress(f"Waiting for the last batch on {', '.join(busy)}")
+        time.sleep(workers.POLL_SECONDS)
+
+
+def _is_at_work(entry: dict[str, Any]) -> bool:
+    worker = entry["worker"]
+    fresh = 0 <= worker["heartbeat_age_ms"] < workers.HEARTBEAT_FRESH_MS
+    return fresh and (worker["report"] or {}).get("state") in ("running", "waiting", "starting")
+
+
+def on_any(documents: Sequence[dict[str, Any]], name: str) -> Pause | None:
+    """Return the pause of a deployment on whichever shard has one."""
+    entries = (workers.entry_of(each, name) for each in documents)
+    return next((found for each in entries if each is not None and (found := pause_of(each))), None)
