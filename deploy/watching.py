@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any
 
@@ -11,6 +12,8 @@ from deploy.shards import Shards
 
 #: Seconds that a shard may take to answer: one that hangs must not hold up what is shown of the others.
 ANSWER_SECONDS = 5.0
+#: Seconds after which a cluster is asked for its shards anew: one may have come, or have given all up.
+AGAIN_SECONDS = 15.0
 
 
 class Watch:
@@ -21,13 +24,20 @@ class Watch:
         self._shards: Shards = shards.connect(url, ANSWER_SECONDS)
         self._url = url
         self._is_whole = True
+        self._found_at = time.monotonic()
+
+    @property
+    def shards(self) -> Shards:
+        """The shards as they were found last; closed when they are found anew."""
+        return self._shards
 
     def look(self) -> list[dict[str, Any]]:
         """Return each shard's document as ``status.fetch`` does; of one that is away its address and error.
 
         After a failure the shards are found anew, because a promotion may have put another in its place.
         """
-        if not self._is_whole:
+        is_old = time.monotonic() > self._found_at + AGAIN_SECONDS
+        if not self._is_whole or (is_old and self._shards.kind == "cluster"):
             self._find_again()
         found = [status.fetch_or_error(shard) for shard in self._shards.shards]
         # A replica captures nothing: its place has been taken.
@@ -35,6 +45,7 @@ class Watch:
         return found
 
     def _find_again(self) -> None:
+        self._found_at = time.monotonic()
         try:
             now = self._shards.again(ANSWER_SECONDS)
         except CommandError:

@@ -1,0 +1,1 @@
+"""gearsync dashboard: one web page about all shards."""
