@@ -21,6 +21,7 @@ COMMANDS = (
     "resume",
     "status",
     "wait",
+    "backfill",
     "load",
     "deadletters",
     "requirements",

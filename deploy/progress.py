@@ -52,15 +52,18 @@ class Progress:
 class Count:
     """A count that grows, with its rate and the time left; a context in which ``show`` tells how far it is.
 
-    ``unit`` is the plural of what is counted, ``start`` how many were there before.
+    ``unit`` is the plural of what is counted, ``start`` how many were there before; ``estimated``: totals
+    are.
     """
 
-    def __init__(self, title: str, unit: str, start: int = 0) -> None:
+    def __init__(self, title: str, unit: str, start: int = 0, estimated: bool = False) -> None:
         self._title, self._unit, self._start = title, unit, start
+        self._about = "about " if estimated else ""
+        self._told = ""
         self._begin = self._shown = time.monotonic()
         self._bar = progress.Progress(
             progress.TextColumn("{task.description}"),
-            progress.BarColumn(bar_width=24),
+            progress.BarColumn(bar_width=12),
             *(progress.TextColumn(f"{{task.fields[{name}]}}") for name in ("done", "rate", "left")),
             console=output.progress_console(),
             transient=True,
@@ -78,18 +81,32 @@ class Count:
         if self._bar.console.is_terminal:
             self._bar.stop()
 
-    def show(self, count: int, total: int | None) -> None:
-        """Tell that ``count`` of ``total`` are done; None: how many there are is not known yet."""
+    def show(self, count: int, total: int | None, waits: bool = False) -> None:
+        """Tell that ``count`` of ``total`` are done; None: how many there are is not known yet.
+
+        ``waits``: nothing goes on until SQL has what is on its way.
+        """
         now = time.monotonic()
         rate = (count - self._start) / max(now - self._begin, 0.001)
-        done = f"{count:,} {self._unit}" if total is None else f"{count:,} of {total:,} {self._unit}"
+        done = (
+            f"{count:,} {self._unit}"
+            if total is None
+            else f"{count:,} of {self._about}{total:,} {self._unit}"
+        )
         speed = f"{rate:,.0f}/s"
         left = "" if total is None or not rate else f"{_duration((total - count) / rate)} left"
+        left = "waits for SQL" if waits else left
         if self._bar.console.is_terminal:
             self._bar.update(self._task, completed=count, total=total, done=done, rate=speed, left=left)
         elif now - self._shown >= LINE_SECONDS:
             self._shown = now
             output.status(f"{self._title}: {', '.join(filter(None, (done, speed, left)))}")
+
+    def tell(self, sentence: str) -> None:
+        """Print a sentence of its own, above the bar; the same again says nothing new."""
+        if sentence and sentence != self._told:
+            self._told = sentence
+            self._bar.console.print(Text(output.shown(sentence)), soft_wrap=True)
 
 
 def _duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,10 +43,7 @@ def choose(file: str, name: str | None, function: str | None) -> Source:
 
     That is the only read-through function, or the only function with columns. Raises CommandError.
     """
-    try:
-        deployment = config.load(file, name)
-    except DeclarationError as error:
-        raise CommandError(str(error), f"gearsync check {file}.") from error
+    deployment = load(file, name)
     chosen = _chosen(deployment, function)
     if chosen.transform_name is not None:
         raise CommandError(
@@ -57,6 +55,14 @@ def choose(file: str, name: str | None, function: str | None) -> Source:
         return Source(deployment, chosen, target, target.resolve())
     except TargetError as error:
         raise CommandError(f"{error}.") from error
+
+
+def load(file: str, name: str | None) -> Deployment:
+    """Return what ``file`` declares, under ``name`` if one is given. Raises CommandError."""
+    try:
+        return config.load(file, name)
+    except DeclarationError as error:
+        raise CommandError(str(error), f"gearsync check {file}.") from error
 
 
 def _chosen(deployment: Deployment, name: str | None) -> Function:
@@ -80,9 +86,9 @@ def _has_fields(function: Function) -> bool:
     return bool(function.mapping.columns or function.mapping.additions.rest)
 
 
-def require_deployed(shards: Shards, source: Source) -> None:
-    """See that each shard has the function as the file says. Raises CommandError."""
-    name, function = source.deployment.name, source.function
+def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence[Function]) -> None:
+    """See that each shard has these functions as the file says. Raises CommandError."""
+    name = deployment.name
     for shard in shards.shards:
         with errors_of(shard.address):
             deployed = shard.host.deployments().get(name)
@@ -91,15 +97,17 @@ def require_deployed(shards: Shards, source: Source) -> None:
                 f"{shard.address} has no active deployment {name}.", "deploy it: gearsync deploy FILE."
             )
         there = {each.name: each for each in Deployment.from_payload(deployed.payload).functions}
-        if function.name not in there or _mapped(there[function.name]) != _mapped(function):
-            raise CommandError(
-                f"{shard.address} has version {deployed.version} of {name}, in which {function.name} is "
-                "not what the file says.",
-                "deploy the file first: gearsync deploy FILE.",
-            )
+        for function in functions:
+            if function.name not in there or _mapped(there[function.name]) != _mapped(function):
+                raise CommandError(
+                    f"{shard.address} has version {deployed.version} of {name}, in which {function.name} is "
+                    "not what the file says.",
+                    "deploy the file first: gearsync deploy FILE.",
+                )
 
 
 def _mapped(function: Function) -> dict[str, Any]:
+    """Return which keys of a function are which rows, as JSON can hold it."""
     mapping = function.mapping
     return {
         "keys": mapping.keys.text,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 import redis
 
 from gears.functions import Function
 
 COUNT = 1000
-_SPECIAL = re.compile(rb"([*?\[\]\\^])")
 
 
 class Sweep:
@@ -24,11 +21,10 @@ class Sweep:
     def step(self, client: redis.Redis) -> list[bytes]:
         """Return some keys that the function covers; ``done`` tells whether they were the last."""
         template = self.function.mapping.keys
-        pattern = _SPECIAL.sub(rb"\\\1", template.prefix) + b"*"
         with client.pipeline(transaction=False) as pipe:
             # The connection goes back to the database that its URL names.
             pipe.select(self.function.mapping.db)
-            pipe.scan(self._cursor, match=pattern, count=COUNT)
+            pipe.scan(self._cursor, match=template.glob(), count=COUNT)
             pipe.select(0)
             _, (self._cursor, found), _ = pipe.execute()
         self.done = self._cursor == 0

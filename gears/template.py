@@ -14,6 +14,8 @@ from typing import NamedTuple, Sequence, Union
 from gears.errors import KeyPartError, TemplateError
 
 _COLON = b":"
+_SPECIAL = re.compile(rb"([*?\[\]\\^])")
+"""What a pattern of Redis does not take for itself."""
 
 
 class Capture(NamedTuple):
@@ -73,6 +75,12 @@ class Template:
                     if byte in value:
                         return f"{part.name} holds {chr(byte)!r}, where its part of the key ends"
         raise AssertionError("every part fits, and the key does not match")
+
+    def glob(self) -> bytes:
+        """Return the pattern by which SCAN finds all keys that are covered, and a few others."""
+        return b"".join(
+            [_SPECIAL.sub(rb"\\\1", part) if isinstance(part, bytes) else b"?*" for part in self._parts]
+        )
 
     def overlaps(self, other: Template) -> bool:
         """Return whether some key is covered by both templates."""

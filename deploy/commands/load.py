@@ -74,7 +74,7 @@ def command(
     source = choose(file, name, function)
     wish = Wish(where, limit, rate or 0, restart, as_json)
     with shards.connect(url) as found:
-        require_deployed(found, source)
+        require_deployed(found, source.deployment, [source.function])
         connector = connect(source.url, source.target.schema)
         try:
             _load(found, source, connector, wish)

@@ -10,6 +10,7 @@ import click
 
 from deploy import output, status, workers
 from deploy import shards as shard
+from deploy.backfill.place import Place
 from deploy.checks.report import counted
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
@@ -53,6 +54,8 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
         if not before:
             raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
         _stop_capture(shards, name, {each.address for each in before}, discard)
+        # What is written from now on is captured by nobody: a backfill can't go on where it was.
+        Place(name).forget(shards)
         with Progress() as progress:
             left = _wait(shards, name, timeout, progress)
     _require_gone(name, left, timeout)

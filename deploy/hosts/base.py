@@ -41,6 +41,12 @@ class Pause:
 Row = tuple[bytes, Mapping[bytes, bytes]]
 
 
+NO_HASH = -1
+"""Of a key that was to be captured: it is gone, or no hash any more."""
+IN_WRITING = -2
+"""A client's write of it waits for SQL: it is to be asked for again."""
+
+
 class Host(abc.ABC):
     """One shard. Each method may raise redis-py's errors; a refusal is a ResponseError."""
 
@@ -117,6 +123,20 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def captured(self, reply: Any) -> int:
         """Return the number of changes that such a command has made."""
+
+    @abc.abstractmethod
+    def backfill(self, deployment: str, keys: Sequence[bytes]) -> tuple[Any, ...]:
+        """Return the command that captures those of the keys that are hashes; its reply is for
+        ``backfilled``.
+        """
+
+    @abc.abstractmethod
+    def backfilled(self, reply: Any) -> list[int]:
+        """Return for each key the number of changes that such a command has made, NO_HASH or IN_WRITING."""
+
+    @abc.abstractmethod
+    def arrivals(self) -> str:
+        """Return a text that is another one once a key has come here from another shard of the cluster."""
 
     @abc.abstractmethod
     def mark(self) -> bytes:

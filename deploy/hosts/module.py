@@ -72,6 +72,15 @@ class ModuleHost(Host):
     def captured(self, reply: Any) -> int:
         return int(reply)
 
+    def backfill(self, deployment: str, keys: Sequence[bytes]) -> tuple[Any, ...]:
+        return "GEARSYNC.BACKFILL", *keys
+
+    def backfilled(self, reply: Any) -> list[int]:
+        return [int(each) for each in reply]
+
+    def arrivals(self) -> str:
+        return str(self.status()["came"])
+
     def mark(self) -> bytes:
         reply: bytes = self.client.execute_command("GEARSYNC.MARK")
         return reply

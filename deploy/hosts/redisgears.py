@@ -187,6 +187,19 @@ class RedisGearsHost(Host):
     def captured(self, reply: Any) -> int:
         return int(reply[0])
 
+    def backfill(self, deployment: str, keys: Sequence[bytes]) -> tuple[Any, ...]:
+        return "RG.TRIGGER", session(deployment), "backfill", *map(base64.b64encode, keys)
+
+    def backfilled(self, reply: Any) -> list[int]:
+        return [int(each) for each in json.loads(text(reply[0]))]
+
+    def arrivals(self) -> str:
+        """Slots must not move while something is deployed; the one that asks may find that they have."""
+        if not self._is_in_cluster():
+            return ""
+        nodes: Any = self.client.execute_command("CLUSTER NODES")
+        return str([each["slots"] for each in nodes.values() if "myself" in str(each["flags"])])
+
     def mark(self) -> bytes:
         raise redis.ResponseError(
             "RedisGears captures every write as a change, so that rows can't be loaded beside it; "

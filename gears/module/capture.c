@@ -433,7 +433,10 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     if (shard.through) through_see_event(db, key);
     if (shard.applying && cause >= 0) cause |= CAUSE_APPLIED;
     if (shard.moving == MOVING_AWAY && cause == CAUSE_GONE && move_target(ctx, name) != NULL) cause = CAUSE_LEFT;
-    if (shard.moving == MOVING_HERE && strcmp(event, "restore") == 0) cause = CAUSE_CAME;
+    if (shard.moving == MOVING_HERE && strcmp(event, "restore") == 0) {
+        cause = CAUSE_CAME;
+        shard.came++;
+    }
     if (cause < 0) return REDISMODULE_OK;
     if (shard.has_jobs)
         note(ctx, db, key, cause, shard.operations && operation_writes(type, event));

@@ -155,6 +155,7 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.lanes", lanes, "readonly", 0, 0, 0},
         {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
         {"gearsync.recapture", recapture, "write", 1, -1, 1},
+        {"gearsync.backfill", backfill_command, "write", 1, -1, 1},
         {"gearsync.put", put_command, "write", 0, 0, 0},
         {"gearsync.mark", mark_command, "readonly", 0, 0, 0},
         {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0},

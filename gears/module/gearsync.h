@@ -156,6 +156,7 @@ typedef struct {
     bool primary, loading, cluster, has_jobs;
     bool heals; /* Redis 6.2 can tear a change from its write */
     Moving moving;
+    long long came;        /* keys that a resharding brought, since the start */
     bool registry_dirty;   /* to be written to the keyspace at the next tick */
     bool registry_stale;   /* the keyspace has what memory has not (a replica, or just loaded) */
     bool propagates;       /* an AOF or a replica may read what we replicate */
@@ -453,6 +454,9 @@ void backlog_update(Deployment *deployment);
 void backlog_recount(void);                                                     /* after deployments came or went */
 bool backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc); /* whether it refused the command */
 int backlog_refuse_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
+/* -- backfill.c ----------------------------------------------------------------------------------------------- */
+int backfill_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 /* -- filter.c ------------------------------------------------------------------------------------------------- */
 bool filter_in_transaction(RedisModuleCommandFilterCtx *filter); /* false where the server can't tell */

@@ -137,6 +137,11 @@ class Capture:
         """Return the operation after an event that leaves a hash."""
         return _OPS.get(event, changes.UPSERT)
 
+    @staticmethod
+    def is_hash(name: bytes) -> bool:
+        """Whether a key is a hash now."""
+        return as_bytes(execute("TYPE", name)) == b"hash"
+
     def again(self, name: bytes) -> int:
         """Capture the present state of a key; return for how many targets."""
         self._look()

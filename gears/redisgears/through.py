@@ -118,6 +118,10 @@ class Through:
                 return milliseconds
         return 0
 
+    def is_writing(self, key: bytes) -> bool:
+        """Whether a client's write of a key is on its way: the hash is older than what SQL may have."""
+        return not self._turns.are_free([key])
+
     def expire(self, write: Write) -> None:
         """Its client has waited long enough. In a thread of its own."""
         with atomic():

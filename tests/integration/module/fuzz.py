@@ -284,6 +284,7 @@ class Fuzzer:
                 [
                     ["GEARSYNC.HEARTBEAT", dice.choice(NAMES), dice.choice(NAMES), report],
                     ["GEARSYNC.RECAPTURE", "person:1", dice.choice(NAMES)],
+                    ["GEARSYNC.BACKFILL", "person:1", dice.choice(NAMES)],
                     ["GEARSYNC.EPOCH"],
                     ["GEARSYNC.EPOCH", dice.choice([0, -1, "x", 2**60 + 1, 2**63 - 1, 2**64])],
                     ["GEARSYNC.STATUS"],

@@ -194,6 +194,7 @@ def test_check_changes_nothing(client: redis.Redis) -> None:
         ("ACK", ["LANE", "99999999999999999999-1"], "the id must be"),
         ("ACK", ["LANE", "1-1\0"], "the id must be"),
         ("RECAPTURE", [], "wrong number"),
+        ("BACKFILL", [], "wrong number"),
         ("HEARTBEAT", [], "wrong number"),
         ("HEARTBEAT", ["people", "w"], "wrong number"),
         ("HEARTBEAT", ["people", "w", "{}", "x"], "wrong number"),
@@ -296,6 +297,18 @@ def test_recapture_takes_the_present_state(client: redis.Redis) -> None:
     ]
 
 
+def test_backfill_takes_hashes_alone(client: redis.Redis) -> None:
+    """A key that is gone is no change: why it went was told by its own event, with its own policy."""
+    client.hset("person:1", "age", 1)
+    client.set("person:3", "no hash")
+    deploy(client)
+    keys = ("person:1", "person:2", "person:3", "elsewhere")
+    assert client.execute_command("GEARSYNC.BACKFILL", *keys) == [1, -1, -1, -1]
+    client.hset("elsewhere", "age", 1)
+    assert client.execute_command("GEARSYNC.BACKFILL", "elsewhere") == [0]
+    assert [(each.op, each.key, each.image) for each in changes(client)] == [("r", "person:1", {"age": "1"})]
+
+
 def test_the_highest_epoch_can_still_grow(client: redis.Redis) -> None:
     deploy(client)
     highest = 2**60
@@ -355,6 +368,7 @@ INFO: dict[str, tuple[set[str], tuple[int, int, int]]] = {
     "LANES": ({"readonly"}, (0, 0, 0)),
     "ACK": ({"write", "fast"}, (1, 1, 1)),
     "RECAPTURE": ({"write"}, (1, -1, 1)),
+    "BACKFILL": ({"write"}, (1, -1, 1)),
     "PUT": ({"write"}, (0, 0, 0)),
     "MARK": ({"readonly"}, (0, 0, 0)),
     "WAITING": ({"readonly"}, (0, 0, 0)),

@@ -34,6 +34,7 @@ def test_an_empty_server(client: redis.Redis) -> None:
         "tag",
         "jobs",
         "barriers",
+        "came",
         "deployments",
     }
     assert (found["role"], found["tag"], found["deployments"], found["barriers"]) == ("primary", "0", [], 0)

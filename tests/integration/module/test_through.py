@@ -106,6 +106,20 @@ def worker(client: redis.Redis) -> Worker:
     return Worker(client)
 
 
+def test_a_key_that_a_client_writes_is_not_backfilled(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """Its hash is older than the row that SQL may have any moment, and would come behind it."""
+    sent = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    assert client.execute_command("GEARSYNC.BACKFILL", "person:1", "person:2") == [-2, -1]
+    worker.take()
+    assert client.execute_command("GEARSYNC.BACKFILL", "person:1") == [-2]
+    worker.settle()
+    assert sent.result() == 1
+    assert client.execute_command("GEARSYNC.BACKFILL", "person:1") == [1]
+
+
 def blocked(client: redis.Redis) -> int:
     return int(client.info("clients")["blocked_clients"])
 

@@ -1,0 +1,85 @@
+"""Where a backfill has come to on each shard, kept in Redis until it is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from deploy.shards import Shards, errors_of
+
+
+@dataclass
+class Counts:
+    """Keys so far: ``scanned``: SCAN named them; ``captured``; ``gone``: deleted, or no hash any more, when
+    their turn came; ``uncovered``: no function covers them after all. A key that SCAN names twice counts
+    twice.
+    """
+
+    scanned: int = 0
+    captured: int = 0
+    gone: int = 0
+    uncovered: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: value + getattr(other, name) for name, value in asdict(self).items()})
+
+
+@dataclass
+class Progress:
+    """How far one server is.
+
+    ``scan``: which of the scans is under way, from 0, and ``cursor`` where it goes on; ``arrivals``: what
+    ``Host.arrivals`` was before the first. ``done``: all keys that were there then are captured.
+    """
+
+    address: str
+    arrivals: str
+    scan: int = 0
+    cursor: int = 0
+    done: bool = False
+    counts: Counts = field(default_factory=Counts)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Progress:
+        document: dict[str, Any] = json.loads(text)
+        return cls(**{**document, "counts": Counts(**document["counts"])})
+
+
+class Place:
+    """The progress of each server by its run id, since a cursor of SCAN means nothing to another process."""
+
+    def __init__(self, deployment: str) -> None:
+        self._key = f"gearsync:{{0}}:backfill:{deployment}"
+
+    def read(self, shards: Shards, scope: str) -> dict[str, Progress] | None:
+        """Return what is known by run id; None: it was of another backfill, and is forgotten.
+
+        Raises ShardError.
+        """
+        reply: Any = self._command(shards, "HGETALL")
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
+        found = {name.decode(): value for name, value in pairs}
+        known = found.pop("scope", scope.encode())
+        if known != scope.encode():
+            self.forget(shards)
+        self._command(shards, "HSET", "scope", scope)
+        if known != scope.encode():
+            return None
+        return {run_id: Progress.from_json(text) for run_id, text in found.items()}
+
+    def write(self, shards: Shards, run_id: str, progress: Progress) -> None:
+        """Remember how far a server is. Raises ShardError."""
+        self._command(shards, "HSET", run_id, progress.to_json())
+
+    def forget(self, shards: Shards) -> None:
+        """Forget all of it. Raises ShardError."""
+        self._command(shards, "DEL")
+
+    def _command(self, shards: Shards, name: str, *arguments: str) -> Any:
+        shard = shards.of_key(self._key.encode())
+        with errors_of(shard.address):
+            return shards.on_key(shard.client, name, self._key, *arguments)

@@ -1,0 +1,32 @@
+/* GEARSYNC.BACKFILL: hashes that were there before anybody captured them come to SQL, through the lanes like any change. */
+#include "gearsync.h"
+
+enum { IS_NO_HASH = -1, IS_BEING_WRITTEN = -2 };
+
+/* Looking also makes a key whose time is over go, as an expiry like any other. */
+static bool is_hash(RedisModuleCtx *ctx, RedisModuleString *name) {
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
+    bool found = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
+    if (key != NULL) RedisModule_CloseKey(key);
+    return found;
+}
+
+/* A key that is gone makes no change, unlike with GEARSYNC.RECAPTURE: its end was captured by its own event, and why it
+ * ended decides about the row. While a client's write of it waits for SQL, the hash is older than the row that may be
+ * committed at any moment, and must not stand behind it in the lane. */
+static int backfill(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
+    RedisModule_SelectDb(ctx, db);
+    if (turns_holder(db, string_slice(name)) != NULL) return IS_BEING_WRITTEN;
+    return is_hash(ctx, name) ? capture_again(ctx, db, name) : IS_NO_HASH;
+}
+
+/* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for no hash, -2 for one that a client writes. */
+int backfill_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc < 2) return RedisModule_WrongArity(ctx);
+    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    int db = RedisModule_GetSelectedDb(ctx);
+    RedisModule_ReplyWithArray(ctx, argc - 1);
+    for (int i = 1; i < argc; i++) RedisModule_ReplyWithLongLong(ctx, backfill(ctx, db, argv[i]));
+    RedisModule_SelectDb(ctx, db);
+    return REDISMODULE_OK;
+}
