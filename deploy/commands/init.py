@@ -9,7 +9,7 @@ import click
 
 from connectors import ConnectorError, TargetError, connect
 from deploy import output
-from deploy.drafts import database, references, text
+from deploy.drafts import database, django, models, references, text
 from deploy.drafts.draft import Draft
 from deploy.drafts.references import Reference
 from deploy.output import CommandError, counted
@@ -19,6 +19,13 @@ from deploy.progress import Progress
 @click.command()
 @click.argument("url", metavar="[URL]", required=False)
 @click.option("--table", "tables", metavar="TABLE", multiple=True, help="Only this table; may be repeated.")
+@click.option(
+    "--models",
+    "module",
+    metavar="MODULE",
+    help="Of the tables that this Python module declares to SQLAlchemy, or, if it is the settings of a "
+    "Django project, of its models. No database is asked; URL may be left out.",
+)
 @click.option("--schema", metavar="NAME", help="Where the tables are. Default: the connection's own schema.")
 @click.option(
     "--out",
@@ -30,19 +37,24 @@ from deploy.progress import Progress
     help="The file to write.",
 )
 @click.option("--force", is_flag=True, help="Write over FILE if it is there.")
-def command(url: str | None, tables: tuple[str, ...], schema: str | None, path: str, force: bool) -> None:
+def command(
+    url: str | None, tables: tuple[str, ...], module: str | None, schema: str | None, path: str, force: bool
+) -> None:
     """Write a gearsync.toml to begin with: a function for each table of a database.
 
     URL is postgresql://user:password@host/database, mysql://… or sqlite:///PATH, or where to find it:
     env:NAME or file:PATH. A password is never written: FILE then refers to a variable, and says how to set
     it. Tables that can't be synced are in FILE too, each with the reason and what to do.
     """
-    if url is None:
-        raise click.UsageError("give the URL of the database.")
+    if url is None and module is None:
+        raise click.UsageError("give the URL of the database, or --models.")
     _require_free(path, force)
     try:
-        reference = references.find(url)
-        made = _of_database(reference, tables, schema)
+        reference = references.find(url) if url is not None else references.unnamed()
+        if module is not None:
+            made = _of_models(reference, module, tables, schema)
+        else:
+            made = _of_database(reference, tables, schema)
     except TargetError as error:
         raise click.UsageError(f"{error}.") from error
     except ConnectorError as error:
@@ -62,6 +74,16 @@ def _of_database(reference: Reference, tables: Sequence[str], schema: str | None
         connector.close()
     place = f", schema {schema}" if schema else ""
     return Draft(reference, f"{reference.title}{place}", entries, left_out)
+
+
+def _of_models(reference: Reference, name: str, tables: Sequence[str], schema: str | None) -> Draft:
+    loaded = models.load(name)
+    if models.is_django(loaded):
+        entries, left_out = django.draft(django.models_of(loaded, tables), schema)
+        return Draft(reference, f"the models of Django by {name}", entries, left_out)
+    found = models.tables_of(loaded, tables, schema)
+    entries, left_out = models.draft(found, schema, reference.url)
+    return Draft(reference, f"the tables of SQLAlchemy in {name}", entries, left_out)
 
 
 def _require_entries(made: Draft) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from connectors import Column, Connector, SchemaMismatch, Table
 from connectors.checkpoint import TABLE_NAME as CHECKPOINT
@@ -30,6 +30,11 @@ OF_TOOLS = frozenset(
 
 class Unfit(Exception):
     """A table can't have a function. ``remedy`` says what to do about it."""
+
+    NO_FIELD = (
+        "all its columns are in the primary key or take no value, and a hash has at least one field",
+        "add a column that a field can fill",
+    )
 
     def __init__(self, reason: str, remedy: str = "") -> None:
         super().__init__(reason)
@@ -72,36 +77,28 @@ def draft(connector: Connector, wanted: Sequence[str]) -> tuple[list[Entry], lis
 
 def entry_of(table: Table, schema: str | None, keys: str | None = None) -> Entry:
     """Return the function of a table, with the key template ``keys`` or else the usual one. Raises Unfit."""
-    _require_names(table)
     keys = keys or keys_of(table.name, table.primary_key)
-    try:
-        Template(keys)
-    except TemplateError as error:
-        raise Unfit(f"no key template can name its primary key: {error}", "rename the column") from error
+    check_names(table.name, table.columns, keys)
     entry = Entry(keys, table.name, [], schema, parents=table.parents - {table.name})
-    key = ", ".join(_described(table, column, is_key=True) for column in table.primary_key)
-    entry.comments.append(f"{table.name}: from the key {key}")
+    entry.describe(", ".join(_described(table, column, is_key=True) for column in table.primary_key))
     for name, column in table.columns.items():
         if not column.primary_key:
             _add(entry, table, name, column)
     if not entry.lines:
-        raise Unfit(
-            "all its columns are in the primary key or take no value, and a hash has at least one field",
-            "add a column that a field can fill",
-        )
+        raise Unfit(*Unfit.NO_FIELD)
     entry.comments += [f"Note: {each}." for each in table.warnings]
-    if entry.parents:
-        entry.comments.append(
-            f"Its rows refer to {' and '.join(sorted(entry.parents))}: a hash whose parent has no row yet "
-            "becomes a dead letter, to be retried when it has."
-        )
     return entry
 
 
-def _require_names(table: Table) -> None:
-    for name in (table.name, *table.columns):
+def check_names(table: str, columns: Iterable[str], keys: str) -> None:
+    """See that a file of functions can name a table, its columns and its keys. Raises Unfit."""
+    for name in (table, *columns):
         if not is_text(name) or not name.isprintable():
             raise Unfit(f"the name {name!r} can't be written in a file of functions", "rename it")
+    try:
+        Template(keys)
+    except TemplateError as error:
+        raise Unfit(f"no key template can name its primary key: {error}", "rename the column") from error
 
 
 def _add(entry: Entry, table: Table, name: str, column: Column) -> None:

@@ -30,6 +30,15 @@ class Entry:
     asides: list[str] = field(default_factory=list)
     parents: frozenset[str] = frozenset()
 
+    def describe(self, key: str) -> None:
+        """Say above it what its ``key`` is, and what it means that it has parents."""
+        self.comments.append(f"{self.table}: from the key {key}")
+        if self.parents:
+            self.comments.append(
+                f"Its rows refer to {' and '.join(sorted(self.parents))}: a hash whose parent has no row yet "
+                "becomes a dead letter, to be retried when it has."
+            )
+
 
 @dataclass
 class LeftOut:

@@ -13,9 +13,6 @@ from connectors.target import parse_url
 from deploy.output import CommandError
 from deploy.variables import masked, variable_of
 
-#: What the file refers to when no database was named.
-UNNAMED = "env:DATABASE_URL"
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -62,6 +59,11 @@ def find(given: str) -> Reference:
     stem = os.path.basename(url.database or "")
     stem = stem.partition(".")[0] if url.get_backend_name() == "sqlite" else stem
     return Reference(text, _name(stem or url.get_backend_name()), "", url)
+
+
+def unnamed() -> Reference:
+    """Return the reference for a file that is made when no database was named."""
+    return Reference("env:DATABASE_URL", "sql", "DATABASE_URL=postgresql://user:***@host/database")
 
 
 def require_url(reference: Reference) -> URL:
