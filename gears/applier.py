@@ -116,6 +116,20 @@ class Applier:
         """Report rows that were committed."""
         self._report.committed(self.claimed.stream, rows, first_ms, last_ms)
 
+    def arrived(self, changes: Sequence[Change], functions: Mapping[str, int]) -> None:
+        """Report changes that are in SQL, and how many of them each function had."""
+        self._report.arrived(len(changes), lambda at: changes[at].ms, functions)
+
+    def _count_changes(self, batch: Batch) -> None:
+        functions = batch.counts()
+        for letter in batch.letters:
+            for name in letter.functions:
+                functions[name] -= 1
+        changes: Sequence[Change] = batch.changes
+        if batch.refused:
+            changes = [each for each in changes if each.id not in batch.refused]
+        self.arrived(changes, functions)
+
     def look_again(self) -> None:
         """The tables may have changed: reflect them anew. Raises Unavailable, SchemaMismatch."""
         self._connector.forget_tables()
@@ -141,6 +155,7 @@ class Applier:
                 raise Unexpected
             letters = letters_of(batch.faults + faults_of(refusals))
             self._bury(letters)
+            batch.letters = letters
             batch.refused = {letter.id: letter.fields["reason"].decode() for letter in letters}
 
         if batch.faults:
@@ -149,4 +164,5 @@ class Applier:
         failpoints.reach("before-sql")
         applied = self._connector.apply(self.claimed, batch.position, batch.rows, store, batch.earlier, moves)
         self.count(applied.rows, batch.changes[0].position.ms, batch.position.ms)
+        self._count_changes(batch)
         self._report.count(skipped=batch.skipped)

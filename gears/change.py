@@ -77,6 +77,11 @@ class Change(NamedTuple):
         return Position(self.epoch, int(ms), int(seq))
 
     @property
+    def ms(self) -> int:
+        """When it was captured, in milliseconds since 1970, by the server's clock."""
+        return int(self.entry_id.partition(b"-")[0])
+
+    @property
     def id(self) -> str:
         """The stream id."""
         return self.entry_id.decode("ascii")

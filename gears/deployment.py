@@ -155,6 +155,7 @@ def _capture_arguments(function: Function) -> list[object]:
     arguments += ["OPERATIONS"] if mapping.operations else []
     if isinstance(function.pattern, Through):
         arguments += ["THROUGH", function.pattern.timeout_ms]
+    arguments += ["NAMED", function.name]
     return arguments + ([-1] if captured is None else [len(captured), *captured])
 
 

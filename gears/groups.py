@@ -64,6 +64,7 @@ class Groups:
         self.last = position
         rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
         self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
+        self._count_changes([intents[place] for place, said in enumerate(outcomes) if not said.reason])
         return outcomes
 
     def prune(self) -> None:
@@ -73,6 +74,16 @@ class Groups:
             return
         self._pruned = now
         self._connector.prune_intents(self._applier.claimed.stream, self.last, KEEP_MS)
+
+    def _count_changes(self, committed: Sequence[Intent]) -> None:
+        entries = [entry for intent in committed for entry in intent.entries]
+        converters = self._applier.converters
+        functions = {each.function.name: len(entries) for each in converters}
+        if len(converters) > 1:
+            for converter in converters:
+                name, match = converter.function.name, converter.match
+                functions[name] = sum(match(each.key) is not None for each in entries)
+        self._applier.arrived(entries, functions)
 
     def _prepare(self, intents: Sequence[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
         """Return the rows of those that fit, with their places, and why the others do not."""

@@ -59,11 +59,12 @@ def _adds_to(change: Change, before: Change, op: bytes) -> bool:
 class _Slot:
     """The latest state of one key for one function; ``at`` is the place of its change in the batch."""
 
-    __slots__ = ("at", "converter", "op", "parts")
+    __slots__ = ("at", "converter", "op", "parts", "taken")
 
     def __init__(self, converter: Converter, parts: tuple[bytes, ...]) -> None:
         self.converter = converter
         self.parts = parts
+        self.taken = 0
         self.clear()
 
     def clear(self) -> None:
@@ -87,12 +88,14 @@ class Batch:
         self.marks: list[Change] = []
         #: What was refused when it was committed, by the id of the change; see ``letters_of``.
         self.refused: dict[str, str] = {}
+        self.letters: Sequence[Letter] = ()
         self._slots: dict[bytes, list[_Slot]] = {}
         self._placed: list[tuple[int, RowOp]] = []
         # The place of the last flush of each table that was cleared.
         self._cleared: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] | None = None
-        if not self._take_plain():
+        self._plain = self._take_plain()
+        if not self._plain:
             for at, change in enumerate(all_changes):
                 self._take(at, change)
             self._emit()
@@ -100,6 +103,16 @@ class Batch:
     @property
     def position(self) -> Position:
         return self.changes[-1].position
+
+    def counts(self) -> dict[str, int]:
+        """Return how many changes each function had, those that are refused included."""
+        if self._plain:
+            return {self.converters[0].function.name: len(self.changes) - self.skipped}
+        counts = {each.function.name: 0 for each in self.converters}
+        for slots in self._slots.values():
+            for slot in slots:
+                counts[slot.converter.function.name] += slot.taken
+        return counts
 
     # -- The plain case: one function, no transform, nothing but upserts ---------------------------------
 
@@ -165,6 +178,7 @@ class Batch:
         if not slots:
             self.skipped += 1
         for slot in slots:
+            slot.taken += 1
             if op in changes.GONE and slot.converter.keeps(op):
                 continue
             if slot.converter.transform is not None:

@@ -7,7 +7,9 @@ import json
 import os
 import threading
 import time
-from typing import Any
+from typing import Any, Callable, Mapping
+
+from gears.lag import LagHistogram
 
 WINDOW_SECONDS = 30.0
 MAX_BATCHES = 2000
@@ -21,7 +23,11 @@ class TargetReport:
         self._lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=MAX_BATCHES)
         # What is in the way of each lane; empty: it runs.
         self._errors: dict[str, str] = {}
+        self._lag = LagHistogram()
+        self._functions: dict[str, int] = {}
         self.applied = 0
+        self.changes = 0
+        self.commits = 0
         self.dead_letters = 0
         self.skipped = 0
         self.retries = 0
@@ -41,6 +47,18 @@ class TargetReport:
             self._errors[lane] = ""
             self._lags.append((now, max(0.0, now * 1000 - oldest_ms)))
             self._lags.append((now, max(0.0, now * 1000 - newest_ms)))
+
+    def arrived(self, count: int, ms_at: Callable[[int], int], functions: Mapping[str, int]) -> None:
+        """Count a commit with that many changes: ``ms_at`` gives the time of each, in ms since 1970, and
+        ``functions`` how many of them each function had.
+        """
+        now_ms = time.time() * 1000
+        with self._lock:
+            self.commits += 1
+            self.changes += count
+            self._lag.add(now_ms, count, ms_at)
+            for name, had in functions.items():
+                self._functions[name] = self._functions.get(name, 0) + had
 
     def failed(self, lane: str, error: str) -> None:
         """Count a retry and remember why."""
@@ -79,6 +97,10 @@ class TargetReport:
             return {
                 **around,
                 "applied": self.applied,
+                "changes": self.changes,
+                "commits": self.commits,
+                "functions": dict(self._functions),
+                "lag_histogram": self._lag.document(),
                 "dead_letters": self.dead_letters,
                 "skipped": self.skipped,
                 "retries": self.retries,
@@ -86,6 +108,27 @@ class TargetReport:
                 "last_error": error,
                 "lag_ms": {"p50": _quantile(lags, 0.5), "p99": _quantile(lags, 0.99)},
             }
+
+
+_ADDED = ("applied", "changes", "commits", "dead_letters", "skipped", "retries")
+
+
+def added(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return the document of a target that two processes bring changes to; the lag is the worse one's."""
+    made = {**one, **{name: one[name] + other[name] for name in _ADDED}}
+    names = [*one["functions"], *other["functions"]]
+    made["functions"] = {n: one["functions"].get(n, 0) + other["functions"].get(n, 0) for n in names}
+    made["lag_ms"] = max((one["lag_ms"], other["lag_ms"]), key=lambda lag: lag["p99"] or 0.0)
+    lags, more = one["lag_histogram"], other["lag_histogram"]
+    made["lag_histogram"] = {
+        "le": lags["le"],
+        "counts": [a + b for a, b in zip(lags["counts"], more["counts"])],
+        "count": lags["count"] + more["count"],
+        "sum": lags["sum"] + more["sum"],
+    }
+    if other["state"] != "running" and one["state"] == "running":
+        made.update(state=other["state"], last_error=other["last_error"])
+    return made
 
 
 def _quantile(ordered: list[float], share: float) -> float | None:

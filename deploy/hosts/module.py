@@ -20,6 +20,10 @@ class ModuleHost(Host):
 
     def status(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.client.execute_command("GEARSYNC.STATUS"))
+        for deployment in document["deployments"]:
+            for function in deployment.get("functions", []):
+                # The module writes each byte that is not ASCII as one character.
+                function["name"] = function["name"].encode("latin-1").decode("utf-8")
         return document
 
     def deployments(self) -> dict[str, Deployed]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.hosts.sessions import Session
@@ -18,6 +18,8 @@ class Lane:
     length: int
     dead_letters: int
     last_id: str
+    told: dict[str, Any] = field(default_factory=dict)
+    """What only the deployment itself can say: ``oldest_ms``, and how many changes were ``captured``."""
 
     @property
     def target(self) -> str:
@@ -33,6 +35,7 @@ class Lane:
             "length": self.length,
             "dead_letters": self.dead_letters,
             "last_id": self.last_id,
+            **{name: self.told[name] for name in ("oldest_ms",) if name in self.told},
         }
 
 
@@ -46,13 +49,14 @@ def state(session: Session, problems: Sequence[str]) -> str:
 def of(session: Session, asked: dict[str, Any], problems: Sequence[str]) -> dict[str, Any]:
     """Return the document of a deployment that has answered ``asked``."""
     lanes = [
-        Lane(each["stream"], each["length"], each["dead_letters"], each["last_id"])
+        Lane(each["stream"], each["length"], each["dead_letters"], each["last_id"], each)
         for each in asked["targets"]
     ]
     made = _document(session, asked["version"], lanes, problems)
     made["shard"] = {key: asked[key] for key in ("source", "epoch", "tag")}
     made["captured"] = asked["captured"]
     made["failed"] += asked["failed"]
+    made["functions"] = asked.get("functions", [])
     made["missed"] = asked["missed"]
     made["missed_key"] = asked["missed_key"]
     if asked["reads"]:
@@ -112,8 +116,10 @@ def _document(
 
 def _target(name: str, lanes: Sequence[Lane]) -> dict[str, Any]:
     own = [each for each in lanes if each.target == name]
+    captured = [each.told["captured"] for each in own if "captured" in each.told]
     return {
         "name": name,
+        **({"captured": sum(captured)} if captured else {}),
         "dead_letters": sum(each.dead_letters for each in own),
         "lanes": [each.document() for each in own],
     }

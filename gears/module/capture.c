@@ -105,8 +105,15 @@ bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Ima
     return true;
 }
 
-static void append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
-    if (!capture_append(ctx, deployment, lane, image)) append_failed(ctx, lane, deployment, image->argv[1], errno);
+static bool append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
+    bool appended = capture_append(ctx, deployment, lane, image);
+    if (!appended) append_failed(ctx, lane, deployment, image->argv[1], errno);
+    return appended;
+}
+
+void capture_count(Deployment *deployment, int target, Rule **rules, int count) {
+    deployment->captured_of[target]++;
+    for (int i = 0; i < count && i < MAX_FIXED; i++) rules[i]->captured++;
 }
 
 static Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
@@ -248,7 +255,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 image_start(&image, name, op);
                 RedisModuleString *meta = obeys ? image_ticket(&image, op, operation_ticket(operation)) : NULL;
                 if (is_hash && memchr("urnq", op, 4) != NULL) image_read(&image, key, matched, count);
-                append(ctx, deployment, lane_of_key(deployment, target, name), &image);
+                if (append(ctx, deployment, lane_of_key(deployment, target, name), &image))
+                    capture_count(deployment, target, matched, count);
                 image_end(&image);
                 if (meta != NULL) RedisModule_FreeString(NULL, meta);
                 appended++;

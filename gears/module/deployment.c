@@ -136,6 +136,10 @@ static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
         reader->at++;
         rule->timeout_ms = next_number(reader, "a write's timeout", 1, MAX_TIMEOUT_MS);
     }
+    if (reader->at < reader->count && slice_is(reader->arguments[reader->at], "NAMED")) {
+        reader->at++;
+        rule->name = slice_copy(next(reader, "a function's name"));
+    }
     if (rule->operations && rule->db != 0) fail(reader, "operations are for keys of database 0 alone");
     read_fields(reader, rule);
 }
@@ -186,6 +190,7 @@ static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
         fail(reader, "the lanes of all targets together must be at most 1024");
     if (reader->error != NULL) deployment->ntargets = 0;
     deployment->targets = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(char *));
+    deployment->captured_of = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(long long));
     for (int i = 0; i < deployment->ntargets; i++) {
         deployment->targets[i] = next_name(reader, "a target's name");
         for (int j = 0; j < i; j++)
@@ -270,6 +275,7 @@ void deployment_add_lane(Deployment *deployment, Lane *lane) {
 
 static void free_rule(Rule *rule) {
     template_free(&rule->template);
+    if (rule->name != NULL) RedisModule_Free(rule->name);
     for (int i = 0; i < rule->nfields; i++)
         if (rule->fields != NULL && rule->fields[i] != NULL) RedisModule_FreeString(NULL, rule->fields[i]);
     if (rule->fields != NULL) RedisModule_Free(rule->fields);
@@ -290,6 +296,7 @@ void deployment_free(Deployment *deployment) {
     free_if(deployment->name);
     free_if(deployment->payload);
     free_if(deployment->targets);
+    free_if(deployment->captured_of);
     free_if(deployment->rules);
     free_if(deployment->reads);
     free_if(deployment->lanes);

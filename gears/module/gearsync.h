@@ -102,6 +102,8 @@ typedef struct {
     long long timeout_ms; /* of a client that waits until SQL has its write; 0: none does */
     int nfields;          /* -1: the whole hash */
     RedisModuleString **fields;
+    char *name;         /* NULL: of a version that told none */
+    long long captured; /* changes of this function */
 } Rule;
 
 /* Reads of keys that are not there, which load a row. */
@@ -125,6 +127,7 @@ typedef struct Deployment {
     char *payload;
     size_t payload_len;
     char **targets;
+    long long *captured_of; /* changes, by target */
     int ntargets;
     Rule *rules;
     int nrules;
@@ -238,6 +241,7 @@ void lane_refresh(RedisModuleCtx *ctx, Lane *lane); /* reads length and last id 
 void lanes_weigh_again(RedisModuleCtx *ctx);        /* those that the server could not measure yet */
 size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane);
 uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane);
+long long lane_oldest_ms(RedisModuleCtx *ctx, Lane *lane); /* the age of the change at its head; 0: none waits */
 long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id); /* the number left */
 int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b);
 bool stream_id_parse(Slice text, RedisModuleStreamID *id);
@@ -281,7 +285,8 @@ void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the uni
 void capture_flush(RedisModuleCtx *ctx, int db);
 void capture_heal_tail(RedisModuleCtx *ctx);
 bool capture_is_noted(int db, Slice key); /* an event of the key is still to be captured in this unit */
-bool capture_is_pending(void);            /* the server is to call us at the end of the execution unit */
+void capture_count(Deployment *deployment, int target, Rule **rules, int count); /* one change for these rules */
+bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
 void capture_free(void);
 
 /* -- operations.c --------------------------------------------------------------------------------------------- */

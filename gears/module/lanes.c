@@ -145,6 +145,22 @@ uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane) {
     return epoch;
 }
 
+long long lane_oldest_ms(RedisModuleCtx *ctx, Lane *lane) {
+    RedisModuleStreamID id = {0, 0};
+    long fields;
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *key = lane->length > 0 ? RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ) : NULL;
+    if (key == NULL) return 0;
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM &&
+        RedisModule_StreamIteratorStart(key, 0, NULL, NULL) == REDISMODULE_OK) {
+        if (RedisModule_StreamIteratorNextID(key, &id, &fields) != REDISMODULE_OK) id.ms = 0;
+        RedisModule_StreamIteratorStop(key);
+    }
+    RedisModule_CloseKey(key);
+    long long now = RedisModule_Milliseconds();
+    return id.ms > 0 && now > (long long)id.ms ? now - (long long)id.ms : 0;
+}
+
 long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id) {
     RedisModule_SelectDb(ctx, 0);
     RedisModuleKey *key = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ | REDISMODULE_WRITE);

@@ -133,12 +133,25 @@ static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *
     if (old != NULL) old->lane_count = 0;
 }
 
+static void inherit_counts(Deployment *deployment, const Deployment *old) {
+    for (int i = 0; i < deployment->ntargets; i++)
+        for (int j = 0; j < old->ntargets; j++)
+            if (strcmp(deployment->targets[i], old->targets[j]) == 0) deployment->captured_of[i] = old->captured_of[j];
+    for (int i = 0; i < deployment->nrules; i++) {
+        Rule *rule = &deployment->rules[i];
+        for (int j = 0; j < old->nrules && rule->name != NULL; j++)
+            if (old->rules[j].name != NULL && strcmp(rule->name, old->rules[j].name) == 0)
+                rule->captured = old->rules[j].captured;
+    }
+}
+
 /* What outlives an upgrade: the worker and the counters. */
 static void inherit(Deployment *deployment, Deployment *old) {
     deployment->worker = old->worker;
     worker_init(&old->worker);
     worker_retry_now(&deployment->worker);
     deployment->captured = old->captured;
+    inherit_counts(deployment, old);
     deployment->missed = old->missed;
     deployment->missed_key = old->missed_key;
     deployment->missed_key_len = old->missed_key_len;

@@ -20,8 +20,11 @@ static void add_lane(RedisModuleCtx *ctx, Text *out, Lane *lane) {
     add_string(out, "stream", string_slice(lane->stream));
     text_printf(out, ", ");
     add_string(out, "dead_stream", string_slice(lane->dead_stream));
-    text_printf(out, ", \"status\": \"%s\", \"length\": %zu, \"dead_letters\": %zu, ",
-                lane->retired ? "retired" : "current", lane->length, lane_dead_letters(ctx, lane));
+    text_printf(out,
+                ", \"status\": \"%s\", \"length\": %zu, \"bytes\": %llu, \"oldest_ms\": %lld, "
+                "\"dead_letters\": %zu, ",
+                lane->retired ? "retired" : "current", lane->length, (unsigned long long)lane->bytes,
+                lane_oldest_ms(ctx, lane), lane_dead_letters(ctx, lane));
     add_id(out, "last_id", lane->last);
     text_printf(out, ", ");
     add_id(out, "acked_id", lane->acked);
@@ -32,7 +35,11 @@ static void add_target(RedisModuleCtx *ctx, Text *out, Deployment *deployment, c
     size_t dead = 0;
     for (int i = 0; i < deployment->lane_count; i++)
         if (strcmp(deployment->lanes[i]->target, target) == 0) dead += lane_dead_letters(ctx, deployment->lanes[i]);
-    text_printf(out, "        {\"name\": \"%s\", \"dead_letters\": %zu, \"lanes\": [\n", target, dead);
+    text_printf(out, "        {\"name\": \"%s\", ", target);
+    for (int i = 0; i < deployment->ntargets; i++)
+        if (strcmp(deployment->targets[i], target) == 0)
+            text_printf(out, "\"captured\": %lld, ", deployment->captured_of[i]);
+    text_printf(out, "\"dead_letters\": %zu, \"lanes\": [\n", dead);
     bool first = true;
     for (int i = 0; i < deployment->lane_count; i++) {
         if (strcmp(deployment->lanes[i]->target, target) != 0) continue;
@@ -93,6 +100,21 @@ static void add_reads(Text *out, const Deployment *deployment) {
                 misses_waiting(deployment), deployment->read_counts.failed);
 }
 
+static void add_functions(Text *out, const Deployment *deployment) {
+    text_printf(out, "      \"functions\": [");
+    bool first = true;
+    for (int i = 0; i < deployment->nrules; i++) {
+        const Rule *rule = &deployment->rules[i];
+        if (rule->name == NULL) continue;
+        text_printf(out, "%s{", first ? "" : ", ");
+        add_string(out, "name", c_slice(rule->name));
+        text_printf(out, ", \"target\": \"%s\", \"captured\": %lld}", deployment->targets[rule->target],
+                    rule->captured);
+        first = false;
+    }
+    text_printf(out, "],\n");
+}
+
 static void add_through(Text *out, const Deployment *deployment) {
     bool any = false;
     for (int i = 0; i < deployment->nrules; i++) any = any || deployment->rules[i].timeout_ms > 0;
@@ -122,6 +144,7 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
         "\"on_full\": \"%s\", \"full\": %s},\n",
         entries, bytes, deployment->limit_entries, deployment->limit_bytes,
         deployment->refuse_when_full ? "refuse" : "grow", deployment->full ? "true" : "false");
+    add_functions(out, deployment);
     if (deployment->nreads > 0) add_reads(out, deployment);
     add_through(out, deployment);
     add_worker(out, deployment);

@@ -72,6 +72,7 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
     RedisModule_FreeString(NULL, meta);
     text_free(&ticket);
     if (!logged) return false;
+    capture_count(deployment, rules[0]->target, rules, count);
     write->id = lane->last;
     if (write->stream == NULL) write->stream = RedisModule_HoldString(NULL, lane->stream);
     return true;

@@ -43,6 +43,8 @@ class Group:
         self.target = target
         functions = [each for each in deployment.capturing if each.target_name == target]
         self._matches = [each.mapping.keys.match for each in functions]
+        self.functions = [each.name for each in functions]
+        self.captured = 0
         self.operations = any(each.mapping.operations for each in functions)
         fields: dict[str, None] = {}
         whole = False
@@ -66,6 +68,7 @@ class Group:
     def append(self, key: Any, *pairs: Any) -> None:
         """Append a change of a key to the lane."""
         name = key.encode() if type(key) is str else key
+        self.captured += 1
         self.marks[crc32(name) % BUCKETS] = execute("XADD", self.lane, "*", "k", key, *pairs)
 
     def image(self, key: Any) -> list[Any] | None:
@@ -126,6 +129,22 @@ class Capture:
             # The write has happened and can't be taken back: what can't be captured is at least told.
             self._tell(key, event, error)
         return False
+
+    def counts(self) -> dict[str, int]:
+        """Return how many changes were captured for each target."""
+        return {each.target: each.captured for each in self._groups}
+
+    def counts_of_functions(self) -> list[dict[str, Any]]:
+        """Return the functions with their targets; how many changes each had is known where it is alone."""
+        return [
+            {
+                "name": name,
+                "target": each.target,
+                "captured": each.captured if len(each.functions) == 1 else None,
+            }
+            for each in self._groups
+            for name in each.functions
+        ]
 
     def refresh(self) -> None:
         """Know which shard this is, and in which epoch."""

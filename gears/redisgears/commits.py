@@ -36,6 +36,7 @@ class Commits:
         self._start = (sources, payload, target)
         self._through = through
         self._process: Committer | None = None
+        self._report = TargetReport()
         self._sent: list[Write] = []
         """What may be committed, and is not settled here."""
         self._state, self._error = "starting", ""
@@ -48,7 +49,7 @@ class Commits:
 
     def report(self) -> dict[str, Any]:
         """Return the target's part of the report."""
-        return {**TargetReport().document(), "state": self._state, "last_error": self._error}
+        return {**self._report.document(), "state": self._state, "last_error": self._error}
 
     def _run(self) -> None:
         # Not before the version that was here has settled what it has sent.
@@ -110,7 +111,16 @@ class Commits:
         ms, _, seq = group[-1].id.partition("-")
         through.settle(group, refused, (epoch, int(ms), int(seq)))
         self._sent = []
+        self._count([each.id for each in group if each.id not in refused])
         failpoints.reach("settled")
+
+    def _count(self, ids: Sequence[str]) -> None:
+        """Note which writes are in SQL, for all functions: which of them had a part is not looked at."""
+        times = [int(each.partition("-")[0]) for each in ids]
+        if not times:
+            return
+        self._report.committed("", len(ids), times[0], times[-1])
+        self._report.arrived(len(ids), times.__getitem__, {})
 
     def _ask(self, *words: Any) -> Any:
         try:

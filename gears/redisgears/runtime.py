@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from gears.redisgears.process import Sources
 from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
 from gears.redisgears.through import Through
+from gears.report import added
 
 SWITCH_SECONDS = 0.0005
 """How long the thread that brings batches to SQL may keep Python from the one that captures."""
@@ -116,6 +118,7 @@ class Runtime:
             "missed": self.capture.missed,
             "missed_key": self.capture.missed_key.decode("latin-1")[:MISSED_KEY_BYTES],
             "targets": list(lanes.values()),
+            "functions": self.capture.counts_of_functions(),
             "report": self._report(),
             "reads": self.reads.counts if self.deployment.reading else None,
         }
@@ -132,14 +135,16 @@ class Runtime:
         for name, own in more:
             if name not in found:
                 found[name] = own
-            elif own["state"] != "running" and found[name]["state"] == "running":
-                found[name] = {**found[name], "state": own["state"], "last_error": own["last_error"]}
+            else:
+                found[name] = added(found[name], own)
         return found
 
     def _lane_status(self, target: str) -> dict[str, Any]:
         stream = self.shard.lane(self.deployment.name, target)
         dead = dead_of(stream)
         first = execute("XRANGE", stream, "-", "+", "COUNT", 1)
+        first_id = first[0][0] if first else "0-0"
+        age = int(time.time() * 1000) - int(first_id.partition("-")[0]) if first else 0
         last = "0-0"
         if execute("EXISTS", stream):
             described = plain(execute("XINFO", "STREAM", stream))
@@ -150,7 +155,9 @@ class Runtime:
             "dead_stream": dead,
             "length": execute("XLEN", stream),
             "dead_letters": execute("XLEN", dead),
-            "first_id": first[0][0] if first else "0-0",
+            "captured": self.capture.counts()[target],
+            "oldest_ms": max(0, age),
+            "first_id": first_id,
             "last_id": last,
         }
 

@@ -60,8 +60,8 @@ def test_the_arguments_are_those_of_the_design() -> None:
     assert made.deploy_arguments() == [
         b"people", b"7", b"LANES", b"2", b"BACKLOG", b"10000000", b"0", b"GROW", b"WORKER", b"EXTERNAL",
         b"PAYLOAD", made.to_payload().encode(), b"TARGETS", b"1", b"reporting", b"FUNCTIONS", b"2",
-        b"reporting", b"0", b"persons:{id}", b"KEEP", b"2", b"n", b"a",
-        b"reporting", b"3", b"all:{id*}", b"DELETE", b"-1",
+        b"reporting", b"0", b"persons:{id}", b"KEEP", b"NAMED", b"persons", b"2", b"n", b"a",
+        b"reporting", b"3", b"all:{id*}", b"DELETE", b"NAMED", b"all", b"-1",
     ]  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_operations_are_named_only_where_they_are_set() -> None:
     assert "operations" not in plain.to_payload()
     assert b"OPERATIONS" not in plain.deploy_arguments()
     made = deployment(function("persons", operations=True))
-    assert made.deploy_arguments()[-6:] == [b"persons:{id}", b"KEEP", b"OPERATIONS", b"2", b"n", b"a"]
+    assert made.deploy_arguments()[-8:-3] == [b"persons:{id}", b"KEEP", b"OPERATIONS", b"NAMED", b"persons"]
     again = Deployment.from_payload(made.to_payload())
     assert again.functions[0].mapping.operations
     assert not Deployment.from_payload(plain.to_payload()).functions[0].mapping.operations

@@ -71,7 +71,8 @@ def test_the_module_is_told_who_captures_and_who_reads(tmp_path: Path) -> None:
     path.write_text(ALL_KINDS)
     words = [word.decode() for word in config.load(str(path)).deploy_arguments()]
     assert " ".join(words[words.index("FUNCTIONS") :]) == (
-        "FUNCTIONS 1 db 0 person:{id} KEEP THROUGH 700 1 name READS 1 db 0 person:{id} 5000 1000 10000 MISS"
+        "FUNCTIONS 1 db 0 person:{id} KEEP THROUGH 700 NAMED persons 1 name "
+        "READS 1 db 0 person:{id} 5000 1000 10000 MISS"
     )
 
 
