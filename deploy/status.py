@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from deploy import output
@@ -14,6 +15,18 @@ HEARTBEAT_LIMIT_MS = 15_000
 NEARLY_FULL = 0.8
 #: Changes of rows that wait for so long are worth a look.
 BEHIND_LIMIT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What needs attention beyond what always does; None: any lag, and any backlog that is not full."""
+
+    max_lag_ms: float | None = None
+    max_dead_letters: int = 0
+    max_backlog_share: float | None = None
+
+
+NO_LIMITS = Limits()
 
 
 def fetch(shards: Shards) -> list[dict[str, Any]]:
@@ -37,22 +50,27 @@ def _of_shard(shard: Shard) -> dict[str, Any]:
             raise CommandError(f"the status of {shard.address} is no JSON: {error}.") from error
 
 
-def attention(statuses: list[dict[str, Any]]) -> list[str]:
+def attention(statuses: list[dict[str, Any]], limits: Limits = NO_LIMITS) -> list[str]:
     """Return one sentence for each thing that does not run as it should; empty: all is well.
 
     ``statuses`` may hold shards that are away, as ``fetch_or_error`` has them.
     """
     here = [each for each in statuses if "error" not in each]
     away = [each["error"] for each in statuses if "error" in each]
-    return [*away, *_lacking(here), *_of_deployments(here)]
+    return [*away, *_lacking(here), *_of_deployments(here, limits)]
 
 
-def _of_deployments(statuses: list[dict[str, Any]]) -> list[str]:
+def _of_deployments(statuses: list[dict[str, Any]], limits: Limits) -> list[str]:
     return [
         f"{deployment['name']} on {status['address']}: {problem}"
         for status in statuses
         for deployment in status["deployments"]
-        for problem in [*_of_worker(deployment), *_of_backlog(deployment), *_of_targets(deployment)]
+        for problem in [
+            *_of_worker(deployment),
+            *_of_backlog(deployment, limits),
+            *_of_lag(deployment, limits),
+            *_of_targets(deployment, limits),
+        ]
     ]
 
 
@@ -117,8 +135,26 @@ def _of_worker(deployment: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _of_backlog(deployment: dict[str, Any]) -> list[str]:
+def _of_lag(deployment: dict[str, Any], limits: Limits) -> list[str]:
+    if limits.max_lag_ms is None:
+        return []
     problems = []
+    known = lag(deployment)
+    if known is not None and known[1] > limits.max_lag_ms:
+        problems.append(f"its p99 lag is {known[1]:,.0f} ms, above {limits.max_lag_ms:,.0f} ms.")
+    # What waits has no lag yet: with the database away there would be none at all.
+    lanes = [lane for target in deployment["targets"] for lane in target.get("lanes", [])]
+    oldest = max((lane.get("oldest_ms", 0) for lane in lanes), default=0)
+    if oldest > limits.max_lag_ms:
+        problems.append(f"a change waits for {oldest:,} ms, longer than {limits.max_lag_ms:,.0f} ms.")
+    return problems
+
+
+def _of_backlog(deployment: dict[str, Any], limits: Limits) -> list[str]:
+    problems = []
+    most, share = limits.max_backlog_share, filled(deployment)
+    if most is not None and share > most and not deployment["backlog"]["full"]:
+        problems.append(f"the backlog is at {share:.0%} of its limit, above {most:.0%}.")
     if deployment.get("paused") and not deployment["backlog"]["full"] and filled(deployment) >= NEARLY_FULL:
         problems.append(
             f"it is paused, and its backlog is at {filled(deployment):.0%} of its limit; "
@@ -146,12 +182,12 @@ def _shown_key(key: str) -> str:
     return key.encode("latin-1").decode("utf-8", "backslashreplace")
 
 
-def _of_targets(deployment: dict[str, Any]) -> list[str]:
+def _of_targets(deployment: dict[str, Any], limits: Limits) -> list[str]:
     return [
         f"{output.counted(target['dead_letters'], 'dead letter')} of target {target['name']}; "
         "see gearsync deadletters list."
         for target in deployment["targets"]
-        if target["dead_letters"]
+        if target["dead_letters"] > limits.max_dead_letters
     ]
 
 

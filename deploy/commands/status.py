@@ -6,34 +6,78 @@ from typing import Any
 
 import click
 
-from deploy import options, output, pausing, shards, status
+from deploy import options, output, pausing, shards, status, watch
+from deploy.status import Limits
 
 
 @click.command(name="status")
 @options.redis_option
 @options.json_option
-@click.option("--check", is_flag=True, help="Exit with 1 when something needs attention.")
-def command(url: str, as_json: bool, check: bool) -> None:
+@click.option("--watch", "live", is_flag=True, help="Show it live, with rates and a graph; q or Ctrl-C ends.")
+@click.option(
+    "--interval",
+    metavar="S",
+    type=click.FloatRange(0.1, 3600),
+    default=1.0,
+    show_default=True,
+    help="With --watch: the seconds between two looks.",
+)
+@click.option("--check", is_flag=True, help="Exit with 1 when something needs attention, for probes.")
+@click.option(
+    "--max-lag-ms",
+    metavar="MS",
+    type=click.FloatRange(min=0),
+    help="A p99 lag above it, or a change that waits for longer, needs attention too.",
+)
+@click.option(
+    "--max-dead-letters",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="So many dead letters of a target need no attention.",
+)
+@click.option(
+    "--max-backlog-share",
+    metavar="SHARE",
+    type=click.FloatRange(0, 1),
+    help="A backlog above this share of its limit, such as 0.8, needs attention before it is full.",
+)
+def command(url: str, as_json: bool, live: bool, interval: float, check: bool, **limits: Any) -> None:
     """Print what runs where, what waits, and what needs attention.
 
     Lag is the time from a write to its commit in SQL. The JSON is an object: "shards", a list of
-    GEARSYNC.STATUS documents with an "address" each, and "attention", a list of sentences.
+    GEARSYNC.STATUS documents with an "address" each, and "attention", a list of sentences. With --watch it
+    is one line a look: "at" (seconds since 1970), "shards" with the figures, "attention".
+
+    With --check the exit code is 0 when nothing needs attention, 1 when something does or a shard can't be
+    reached, 2 for wrong usage.
     """
+    if live and check:
+        raise click.UsageError("--check looks once, --watch for ever; give one of them.")
+    found_limits = Limits(**limits)
+    if live:
+        watch.run(url, interval, as_json, found_limits)
+        return
     with shards.connect(url) as found:
         statuses = status.fetch(found)
-    attention = status.attention(statuses)
+    attention = status.attention(statuses, found_limits)
     if as_json:
         output.as_json({"shards": statuses, "attention": attention})
     else:
-        for each in statuses:
-            _print_shard(each)
-        if attention:
-            output.heading("Needs attention")
-            output.bullets(attention)
-        else:
-            output.line("Nothing needs attention.")
+        _print(statuses, attention)
     if check and attention:
         raise click.exceptions.Exit(1)
+
+
+def _print(statuses: list[dict[str, Any]], attention: list[str]) -> None:
+    for each in statuses:
+        _print_shard(each)
+    if attention:
+        output.heading("Needs attention")
+        output.bullets(attention)
+    else:
+        output.line("Nothing needs attention.")
 
 
 def _print_shard(shard: dict[str, Any]) -> None:

@@ -294,3 +294,10 @@ def test_what_stands_behind_an_operation_changes_nothing_else() -> None:
     prepared = batch([change("u", epoch="1f:a:b", age="1"), change("u", epoch="1f:c", age="2")])
     assert [row.values for row in prepared.rows] == [(1, 2)]
     assert prepared.position.epoch == 0x1F
+
+
+def test_how_many_changes_each_function_had() -> None:
+    plain = [change("u", name="Ada"), change("u", name="Eve"), change("u", "pet:1", name="Rex")]
+    assert Batch(plain, [converter()]).counts() == {"persons": 2}
+    both = [converter(), converter("p{id*}", "all", name="all")]
+    assert Batch(plain, both).counts() == {"persons": 2, "all": 3}

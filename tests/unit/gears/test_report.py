@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gears.report import Report, TargetReport
+from gears.report import Report, TargetReport, added
 
 
 @pytest.fixture
@@ -104,3 +104,23 @@ def test_what_the_worker_says_of_itself_goes_before_its_targets() -> None:
     worker.set_state("fenced", "another worker has the lanes")
     assert whole(worker) == ("fenced", "another worker has the lanes")
     assert json.loads(worker.text())["version"] == 3
+
+
+def test_changes_are_counted_by_function_and_commit(clock: list[float]) -> None:
+    target = TargetReport()
+    target.arrived(2, [999_000, 999_990].__getitem__, {"people": 2, "pets": 1})
+    target.arrived(1, [999_999].__getitem__, {"people": 1})
+    document = target.document()
+    assert (document["changes"], document["commits"]) == (3, 2)
+    assert document["functions"] == {"people": 3, "pets": 1}
+    assert document["lag_histogram"]["count"] == 3
+
+
+def test_the_figures_of_two_processes_are_added() -> None:
+    one, other = TargetReport(), TargetReport()
+    one.arrived(2, [0, 0].__getitem__, {"people": 2})
+    other.arrived(1, [0].__getitem__, {"people": 1, "pets": 1})
+    other.failed("a", "away")
+    made = added({**one.document(), "state": "running"}, other.document())
+    assert (made["changes"], made["retries"], made["functions"]) == (3, 1, {"people": 3, "pets": 1})
+    assert (made["lag_histogram"]["count"], made["state"], made["last_error"]) == (3, "waiting", "away")
