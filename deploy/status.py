@@ -152,9 +152,9 @@ def _of_lag(deployment: dict[str, Any], limits: Limits) -> list[str]:
 
 def _of_backlog(deployment: dict[str, Any], limits: Limits) -> list[str]:
     problems = []
-    most, share = limits.max_backlog_share, filled(deployment)
-    if most is not None and share > most and not deployment["backlog"]["full"]:
-        problems.append(f"the backlog is at {share:.0%} of its limit, above {most:.0%}.")
+    most = limits.max_backlog_share
+    if most is not None and filled(deployment) > most and not deployment["backlog"]["full"]:
+        problems.append(f"the backlog is at {filled(deployment):.0%} of its limit, above {most:.0%}.")
     if deployment.get("paused") and not deployment["backlog"]["full"] and filled(deployment) >= NEARLY_FULL:
         problems.append(
             f"it is paused, and its backlog is at {filled(deployment):.0%} of its limit; "
