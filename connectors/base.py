@@ -112,6 +112,10 @@ class Connector(Reading, Groups):
         """Return a table's name for a statement that is sent with parameters."""
         return self._quoted_table(name)
 
+    def quoted_column(self, name: str) -> str:
+        """Return a column's name for a statement that is sent with parameters."""
+        return self._quote(name)
+
     def raw_connection(self) -> Any:
         """Return a connection of the pool as SQLAlchemy wraps it; what it raises is the driver's own."""
         return self._engine.raw_connection()

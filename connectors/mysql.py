@@ -19,6 +19,7 @@ from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.intents import TABLE_NAME as INTENTS
 from connectors.mariadb_groups import NOT_MOVED, compound
+from connectors.mysql_checksums import MySQLChecksums, of_table
 from connectors.mysql_literals import parts, row_texts
 from connectors.mysql_texts import text_of
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
@@ -99,6 +100,7 @@ class MySQLConnector(Connector):
 
     traits = MySQLTraits
     syntax = wheres.MYSQL
+    random_number = "RAND()"
 
     def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
         if url.get_driver_name() != "pymysql":
@@ -116,6 +118,8 @@ class MySQLConnector(Connector):
             f"innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}, "
             # For MariaDB alone: MySQL has no such variable.
             f"/*M! max_statement_time = {self.statement_seconds:g}, */ "
+            # Texts of many rows are one, of which a checksum is made.
+            f"group_concat_max_len = 4294967295, "
             # Triggers of ours leave alone what has this variable.
             f"wait_timeout = {SILENT_SECONDS * 2}, @gearsync_own = 1"
         )
@@ -279,6 +283,17 @@ class MySQLConnector(Connector):
         for result in self._send(connection, head, row_texts(keys), ")"):
             rows.extend(result)
         return rows
+
+    def checksums(self, name: str, columns: Sequence[str]) -> MySQLChecksums | None:
+        table = self.table(name)
+        return of_table(self, table, [table.columns[column] for column in columns])
+
+    def checksum(self, head: str, keys: Sequence[tuple[Any, ...]]) -> str:
+        """Return the checksum that a statement makes of the rows of ``keys``, which stand behind ``head``."""
+        with self._reading() as connection:
+            made = self._send(connection, head, row_texts(keys), ")")
+            # More than one: the keys were too many for one statement.
+            return "".join(str(each.scalar()) for each in made)
 
     def _guard(self, table: Table) -> list[str]:
         """Return assignments that fail when the row that exists is not that of the primary key.

@@ -17,6 +17,7 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.postgres_checksums import PostgresChecksums
 from connectors.postgres_groups import CONDITION, Part, parameters_of, text_of
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
@@ -228,6 +229,17 @@ class PostgresConnector(Connector):
         )
         for row in self._send(connection, statement, arrays, table.primary_key):
             yield row[0], row[1:]
+
+    def checksums(self, name: str, columns: Sequence[str]) -> PostgresChecksums:
+        table = self.table(name)
+        return PostgresChecksums(self, table, [table.columns[column] for column in columns])
+
+    def checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
+        """Return the checksum that a statement makes of the rows of ``keys``, a SELECT in its middle."""
+        source, arrays = self._source(table, table.primary_key, keys, numbered=True)
+        with self._reading() as connection:
+            made = self._send(connection, head + source + tail, arrays, table.primary_key)
+            return str(made.scalar())
 
     def _send(
         self, connection: Connection, statement: str, arrays: tuple[str, ...], names: Sequence[str]

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from connectors import wheres
+from connectors.checksums import Checksums
 from connectors.errors import ConversionError, Refused, SchemaMismatch
 from connectors.tables import Column, Table
 
@@ -34,6 +35,8 @@ class Reading:
     compares_rows = False
     #: The execution options of a transaction that only reads.
     reads: ClassVar[dict[str, Any]] = {READS: True}
+    #: What gives another number for each row.
+    random_number = "RANDOM()"
     #: What quotes and comments look like there.
     syntax = wheres.STANDARD
 
@@ -106,6 +109,30 @@ class Reading:
             statement = statement.where(sa.literal_column(f"({where}\n)"))
         with self._reading() as connection:
             return int(connection.execute(statement).scalar_one())
+
+    def checksums(self, name: str, columns: Sequence[str]) -> Checksums | None:
+        """Return what makes checksums of many rows of a table; None: the database does not."""
+        return None
+
+    def as_stored(self, column: Column, values: Sequence[bytes]) -> list[bytes | None]:
+        """Return the texts that a column would have for ``values``, which its converter takes, where the
+        database itself says how they are written; None: it takes none of them, or can't tell.
+        """
+        return [None] * len(values)
+
+    def random(self, name: str, most: int) -> list[Row]:
+        """Return the texts of the primary keys of up to ``most`` rows, any of them with the same chance.
+
+        Raises Unavailable, or SchemaMismatch.
+        """
+        table = self.table(name)
+        key = [table.columns[column] for column in table.primary_key]
+        source = self._source_of(table)
+        places = [source.c[column.name].is_not(None) for column in key if column.nullable]
+        order: Any = sa.literal_column(self.random_number)
+        statement = self._selected(source, key).where(*places).order_by(order).limit(most)
+        with self._reading() as connection:
+            return _all_encoded(key, connection.execute(statement).all())
 
     def check_where(self, name: str, where: str) -> str:
         """Return what is wrong with ``where`` as one expression on the rows of a table; empty: nothing.

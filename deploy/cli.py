@@ -23,6 +23,7 @@ COMMANDS = (
     "wait",
     "backfill",
     "load",
+    "verify",
     "deadletters",
     "requirements",
     "dashboard",

@@ -1,4 +1,4 @@
-"""Which function a load is of, and whether Redis has it as the file says."""
+"""Which functions a load or a comparison is of, and whether Redis has them as the file says."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gears.patterns import Around, Reading
 
 @dataclass(frozen=True)
 class Source:
-    """The function whose rows are loaded, and the database that has them."""
+    """A function whose rows are loaded or compared, and the database that has them."""
 
     deployment: Deployment
     function: Function
@@ -50,9 +50,32 @@ def choose(file: str, name: str | None, function: str | None) -> Source:
             f"the function {chosen.name} has a transform, and there is no way back from what that made.",
             "load by a function without one, such as ReadThrough.",
         )
-    target = deployment.targets[chosen.target_name]
+    return _source(deployment, chosen)
+
+
+def comparable(file: str, name: str | None, function: str | None) -> list[Source]:
+    """Return the function of ``file`` that is named; without a name all that bring writes to SQL, or, where
+    there are none, all that have columns. Raises CommandError.
+    """
+    deployment = load(file, name)
+    chosen = [each for each in deployment.functions if each.mapping.written]
+    if function is not None:
+        names = ", ".join(each.name for each in chosen)
+        chosen = [each for each in chosen if each.name == function]
+        if not chosen:
+            hint = f"one of {names}." if names else ""
+            raise CommandError(f"there is no function {function} with columns.", hint)
+    else:
+        chosen = [each for each in chosen if each.captures] or chosen
+    if not chosen:
+        raise CommandError("no function has columns, so that there is nothing to compare.")
+    return [_source(deployment, each) for each in chosen]
+
+
+def _source(deployment: Deployment, function: Function) -> Source:
+    target = deployment.targets[function.target_name]
     try:
-        return Source(deployment, chosen, target, target.resolve())
+        return Source(deployment, function, target, target.resolve())
     except TargetError as error:
         raise CommandError(f"{error}.") from error
 
@@ -96,9 +119,11 @@ def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence
             raise CommandError(
                 f"{shard.address} has no active deployment {name}.", "deploy it: gearsync deploy FILE."
             )
-        there = {each.name: each for each in Deployment.from_payload(deployed.payload).functions}
+        payload = Deployment.from_payload(deployed.payload)
+        there = {each.name: each for each in payload.functions}
         for function in functions:
-            if function.name not in there or _mapped(there[function.name]) != _mapped(function):
+            same = function.name in there and _mapped(there[function.name]) == _mapped(function)
+            if not same or (function.transform_name is not None and payload.source != deployment.source):
                 raise CommandError(
                     f"{shard.address} has version {deployed.version} of {name}, in which {function.name} is "
                     "not what the file says.",

@@ -52,6 +52,8 @@ class Host(abc.ABC):
 
     #: What it is called in sentences.
     title = ""
+    #: Whether it knows of which keys a change is on its way: ``mark`` and ``images_since``.
+    tells_waiting = False
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -148,6 +150,28 @@ class Host(abc.ABC):
 
         ``ttl_ms`` 0: they live for ever. Left alone is also a key of which a change waits, or has come to SQL
         ``since`` the mark, and one of a slot that is another shard's.
+        """
+
+    @abc.abstractmethod
+    def images(
+        self, client: redis.Redis, db: int, fields: Sequence[bytes] | None, keys: Sequence[bytes]
+    ) -> list[list[bytes | None] | None]:
+        """Return the values of ``fields`` of each key (None: all fields, as pairs, flat), or None: no hash.
+
+        No row is loaded for what is not there. ``client`` is one to the database ``db``.
+        """
+
+    @abc.abstractmethod
+    def images_since(
+        self,
+        client: redis.Redis,
+        db: int,
+        fields: Sequence[bytes] | None,
+        keys: Sequence[bytes],
+        since: bytes,
+    ) -> tuple[list[list[bytes | None] | None], list[int]]:
+        """Return ``images``, and the indexes of those keys of which a change waits, or has come to SQL
+        ``since`` the mark.
         """
 
     @abc.abstractmethod

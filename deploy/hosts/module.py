@@ -17,6 +17,7 @@ class ModuleHost(Host):
     """The module does by itself what the command line asks."""
 
     title = "the gearsync module"
+    tells_waiting = True
 
     def status(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.client.execute_command("GEARSYNC.STATUS"))
@@ -98,6 +99,25 @@ class ModuleHost(Host):
         command = "GEARSYNC.PUT", deployment, db, "ABSENT", "SINCE", since, ttl_ms, len(rows)
         return int(self.client.execute_command(*command, *words))
 
+    def images(
+        self, client: redis.Redis, db: int, fields: Sequence[bytes] | None, keys: Sequence[bytes]
+    ) -> list[list[bytes | None] | None]:
+        reply: Any = client.execute_command("GEARSYNC.IMAGES", db, *_counted(fields), *keys)
+        images: list[list[bytes | None] | None] = reply[0]
+        return images
+
+    def images_since(
+        self,
+        client: redis.Redis,
+        db: int,
+        fields: Sequence[bytes] | None,
+        keys: Sequence[bytes],
+        since: bytes,
+    ) -> tuple[list[list[bytes | None] | None], list[int]]:
+        words = "SINCE", since, *_counted(fields), *keys
+        reply: Any = client.execute_command("GEARSYNC.IMAGES", db, *words)
+        return reply[0], reply[1]
+
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
         scope = [] if deployment is None else ["DEPLOYMENT", deployment]
         if key is not None:
@@ -109,3 +129,7 @@ class ModuleHost(Host):
                 return False
             raise
         return True
+
+
+def _counted(fields: Sequence[bytes] | None) -> list[Any]:
+    return [-1] if fields is None else [len(fields), *fields]

@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from deploy.hosts import drivers, redisgears_status, sessions
+from deploy.hosts import drivers, hashes, redisgears_status, sessions
 from deploy.hosts.base import Deployed, Host, Pause, Row
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
@@ -207,6 +207,22 @@ class RedisGearsHost(Host):
         )
 
     def put(self, deployment: str, db: int, ttl_ms: int, since: bytes, rows: Sequence[Row]) -> int:
+        # There is no mark.
+        raise NotImplementedError
+
+    def images(
+        self, client: redis.Redis, db: int, fields: Sequence[bytes] | None, keys: Sequence[bytes]
+    ) -> list[list[bytes | None] | None]:
+        return hashes.images(client, fields, keys)
+
+    def images_since(
+        self,
+        client: redis.Redis,
+        db: int,
+        fields: Sequence[bytes] | None,
+        keys: Sequence[bytes],
+        since: bytes,
+    ) -> tuple[list[list[bytes | None] | None], list[int]]:
         # There is no mark.
         raise NotImplementedError
 

@@ -63,6 +63,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 
 #define REDISMODULE_READ (1 << 0)
 #define REDISMODULE_WRITE (1 << 1)
+#define REDISMODULE_OPEN_KEY_NOTOUCH (1 << 16)
 #define REDISMODULE_OPEN_KEY_NOEFFECTS (1 << 20) /* from 7.2 on: nothing expires, is counted or touched */
 
 #define REDISMODULE_KEYTYPE_EMPTY 0
@@ -133,6 +134,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(void, ReplySetArrayLength, (RedisModuleCtx *, long))                                                             \
     X(int, ReplyWithStringBuffer, (RedisModuleCtx *, const char *, size_t))                                            \
     X(int, ReplyWithString, (RedisModuleCtx *, RedisModuleString *))                                                   \
+    X(int, ReplyWithNull, (RedisModuleCtx *))                                                                          \
     X(int, GetSelectedDb, (RedisModuleCtx *))                                                                          \
     X(int, SelectDb, (RedisModuleCtx *, int))                                                                          \
     X(void *, OpenKey, (RedisModuleCtx *, RedisModuleString *, int))                                                   \

@@ -159,6 +159,7 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.put", put_command, "write", 0, 0, 0},
         {"gearsync.mark", mark_command, "readonly", 0, 0, 0},
         {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0},
+        {"gearsync.images", images_command, "readonly", 0, 0, 0},
         {"gearsync.misses", misses_command, "readonly", 0, 0, 0},
         {"gearsync.loaded", loaded_command, "write", 0, 0, 0},
         {"gearsync.unread", unread_command, "readonly", 0, 0, 0},

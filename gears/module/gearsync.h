@@ -336,6 +336,9 @@ bool put_is_ours(RedisModuleCtx *ctx, RedisModuleString *key); /* the cluster le
 int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int waiting_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
+/* -- images.c: hashes as they are ------------------------------------------------------------------------------- */
+int images_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+
 /* -- reads.c, misses.c, loads.c: rows for keys that are read and not there -------------------------------------- */
 ReadRule *reads_rule_for(int db, Slice key); /* NULL: none */
 void reads_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);

@@ -1,0 +1,46 @@
+"""Checksums of rows in PostgreSQL: one statement for the rows of many keys, in the keys' order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterator, Sequence
+
+from connectors.checksums import Checksums, Form, Keys, form_of, hexadecimal
+from connectors.tables import Column, Table
+
+if TYPE_CHECKING:
+    from connectors.postgres import PostgresConnector
+
+_NUMBERS = ("smallint", "integer", "bigint", "real", "double precision", "date", "uuid")
+
+
+class PostgresChecksums(Checksums):
+    """The checksums of ``columns`` of ``table``."""
+
+    def __init__(self, connector: PostgresConnector, table: Table, columns: Sequence[Column]) -> None:
+        super().__init__([_form(column) for column in columns])
+        self._connector = connector
+        self._table = table
+        pieces = ", ".join(_pieces(self.forms, [connector.quoted_column(each.name) for each in columns]))
+        match = " AND ".join(
+            f"t.{connector.quoted_column(name)} = k.c{at}" for at, name in enumerate(table.primary_key)
+        )
+        place = connector.quoted_table(table.name)
+        self._head = f"SELECT md5(string_agg(s.x, '')) FROM (SELECT concat({pieces}) AS x FROM ("
+        self._tail = f") k JOIN {place} t ON {match} ORDER BY k.n) s"
+
+    def remote(self, keys: Keys) -> str:
+        return self._connector.checksum(self._head, self._table, keys, self._tail)
+
+
+def _form(column: Column) -> Form:
+    kind = str(column.type)
+    if kind == "bytea":
+        return Form("CAST({} AS text)", True, hexadecimal)
+    return form_of(column, kind, _NUMBERS)
+
+
+def _pieces(forms: Sequence[Form], names: Sequence[str]) -> Iterator[str]:
+    for form, name in zip(forms, names):
+        text = form.expression.format(f"t.{name}")
+        # concat() writes NULL as nothing.
+        yield f"octet_length({text}), ':', {text}" if form.sized else f"{text}, ','"

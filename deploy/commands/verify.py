@@ -1,0 +1,157 @@
+"""gearsync verify."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from connectors import ConnectorError, connect
+from deploy import options, output, shards
+from deploy.output import CommandError
+from deploy.sources import Source, comparable, require_deployed
+from deploy.verifying import policies
+from deploy.verifying.reasons import explain
+from deploy.verifying.report import NAMED
+from deploy.verifying.run import Scope, Verification
+from deploy.verifying.settling import Settings
+from deploy.verifying.showing import Outcome, document, show
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for beside the functions."""
+
+    repair: bool
+    delete_extra: bool
+    sample: int
+    named: int
+    timeout: float
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@options.redis_option
+@click.option("--name", metavar="NAME", help="The deployment's name, in place of the one in FILE.")
+@click.option("--function", metavar="NAME", help="Compare the hashes of this function only.")
+@click.option(
+    "--repair", is_flag=True, help="Capture anew the keys that differ, so that SQL gets what Redis has."
+)
+@click.option(
+    "--delete-extra",
+    is_flag=True,
+    help="With --repair: delete also rows without a hash that a policy has kept.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Compare N random keys and N random rows only, and say what that tells of all.",
+)
+@click.option(
+    "--show",
+    "named",
+    type=click.IntRange(min=0),
+    default=NAMED,
+    show_default=True,
+    metavar="N",
+    help="Name so many differences.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="How many seconds to wait, of keys that differ, for changes that are on their way to SQL.",
+)
+@options.json_option
+def command(
+    file: str,
+    url: str,
+    name: str | None,
+    function: str | None,
+    repair: bool,
+    delete_extra: bool,
+    sample: int | None,
+    named: int,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Compare Redis with SQL, while both are written.
+
+    FILE is what was deployed. Each hash is compared with its row, as the worker would write it, and each row
+    is looked up in Redis. What differs is looked at again behind the changes that are on their way: only
+    what still differs with nothing waiting is reported. A row that may be there without a hash, because a
+    policy of the function keeps it, is counted apart.
+
+    --repair brings the keys that differ to SQL by the change stream, in their order with all other writes,
+    and compares them once more. Exit code 1: differences are left.
+    """
+    if delete_extra and not repair:
+        raise click.UsageError("--delete-extra goes with --repair.")
+    wish = Wish(repair, delete_extra, sample or 0, named, timeout)
+    sources = comparable(file, name, function)
+    with shards.connect(url) as found:
+        outcomes = [_verify(found, each, wish) for each in sources]
+        explain(found, outcomes)
+    if as_json:
+        output.as_json([document(each) for each in outcomes])
+    else:
+        for each in outcomes:
+            show(each)
+    if any(each.counts.left for each in outcomes):
+        raise SystemExit(1)
+
+
+def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
+    function = source.function
+    require_deployed(found, source.deployment, [function])
+    if wish.repair and not function.captures:
+        raise CommandError(
+            f"{function.name} is {function.kind}: nothing brings its hashes to SQL, so that they can't be "
+            "repaired by that.",
+            "verify without --repair; delete hashes that differ, or gearsync load.",
+        )
+    kept = policies.kept(source.deployment, function, found) if function.captures else ""
+    if wish.delete_extra and function.mapping.on_delete == "keep":
+        raise CommandError(
+            f'{function.name} has on_delete="keep", so that no change deletes its rows.',
+            "delete them by SQL.",
+        )
+    settings = Settings(
+        source.deployment.name,
+        wish.timeout,
+        wish.named,
+        wish.repair,
+        "" if wish.delete_extra else kept,
+        policies.followed(source.deployment, function),
+    )
+    connector = connect(source.url, source.target.schema)
+    try:
+        transform = source.deployment.transforms().get(function.name)
+        run = Verification(found, source, transform, connector, settings, _scope(source, wish))
+        run.run()
+    except ConnectorError as error:
+        raise CommandError(f"the database of {source.target.name}: {error}.") from error
+    except KeyboardInterrupt:
+        raise CommandError("the comparison was interrupted.", "run the same command again.") from None
+    finally:
+        connector.close()
+    return Outcome(source, run.counts, run.seconds, settings.kept, wish.sample, _notes(source, run))
+
+
+def _scope(source: Source, wish: Wish) -> Scope:
+    return Scope(wish.sample, source.function.captures)
+
+
+def _notes(source: Source, run: Verification) -> list[str]:
+    """Return sentences on what was not compared."""
+    notes = []
+    if not source.function.captures:
+        notes.append("Its hashes are made of rows: those that are in Redis were compared, and no others.")
+    elif run.moves_rows:
+        notes.append(
+            "Its transform gives rows other keys than their hashes', so extra rows were not looked for."
+        )
+    return notes

@@ -1,0 +1,1 @@
+"""Redis compared with SQL while writes go on: what differs, and what mends it."""

@@ -1,0 +1,175 @@
+"""What SQL should have of a key: its row by the hash as it is, as the worker would make it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from connectors import Connector, ConversionError
+from connectors.rows import RowOp
+from connectors.values import refusal, same, stands_for_absent
+from gears import change as changes
+from gears.added import Origin
+from gears.change import Change
+from gears.conversion import Converter, RowFault
+from gears.expressions import VALUE, Expression, Name
+from gears.functions import Function, Transform
+from gears.tables import table_of
+
+Image = Optional[Sequence[Optional[bytes]]]
+"""The captured fields of a hash, each value or None; of a function that sees whole hashes pairs, flat. None:
+there is no hash."""
+Row = Optional[Sequence[Optional[bytes]]]
+"""The texts of the mapped columns of a row; None: there is no row."""
+
+SOME_ID = b"1700000000000-0"
+"""Of a change that there is not: what is made of it is not compared."""
+MISSING, EXTRA, DIFFERS = "missing", "extra", "differs"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """``place``: None when no row can be the key's, for ``reason``. ``values``: of each mapped column; None:
+    absent. ``gone``: there should be no row. ``open``: a transform has dropped it, so that any row will do.
+    """
+
+    place: tuple[Any, ...] | None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    gone: bool = False
+    open: bool = False
+    reason: str = ""
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """``kind``: ``missing``, ``extra`` or ``differs``; ``columns`` are those that differ."""
+
+    kind: str
+    columns: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class Expecter:
+    """Tells what is to be expected for one function. The constructor raises SchemaMismatch."""
+
+    def __init__(
+        self, function: Function, transform: Transform | None, connector: Connector, deployment: str
+    ) -> None:
+        self.function = function
+        additions = function.mapping.additions
+        #: The columns that are compared: what is made of the change itself is in no hash.
+        self.columns = tuple(
+            name
+            for name in function.mapping.written
+            if name not in additions.computed or not _is_of_change(additions.computed[name])
+        )
+        self.match = function.mapping.keys.match
+        #: Whether rows are the fields of hashes as they are.
+        self.is_plain = transform is None and not additions.columns
+        #: Whether the transform has given a row another key than its hash's.
+        self.moves_rows = False
+        self.table = table_of(function, connector)
+        self._converter = Converter(function, transform, connector, Origin(deployment))
+        captured = function.captured_fields()
+        #: The fields to ask for; None: the whole hash.
+        self.fields = None if captured is None else [each.encode() for each in captured]
+        names = function.mapping.primary_key
+        self.key_order = tuple(
+            (names.index(name), self.table.columns[name].convert) for name in self.table.primary_key
+        )
+
+    def place(self, key: bytes) -> tuple[Any, ...]:
+        """Return which row is a key's by the key alone. Raises ConversionError: none can be."""
+        parts = self.match(key)
+        if parts is None:
+            raise ConversionError("the key does not fit the template")
+        return tuple(convert(parts[at]) for at, convert in self.key_order)
+
+    def expect(self, key: bytes, image: Image) -> Expected:
+        """Return what SQL should have of a key."""
+        if not self.is_plain:
+            return self._converted(key, image)
+        try:
+            place = self.place(key)
+        except ConversionError as error:
+            return Expected(None, gone=image is None, reason=f"the key is none of the column's: {error}")
+        if image is None:
+            return Expected(place, gone=True)
+        return Expected(place, dict(zip(self.columns, image)))
+
+    def difference(self, expected: Expected, row: Row) -> Difference | None:
+        """Return how a row is not what is expected; None: it is."""
+        if expected.open or (expected.gone and row is None):
+            return None
+        if expected.gone:
+            return Difference(EXTRA)
+        if row is None:
+            return Difference(MISSING, reason=expected.reason or self._refusal(expected, self.columns))
+        wrong = tuple(
+            name
+            for name, stored in zip(self.columns, row)
+            if not self._agrees(name, expected.values.get(name), stored)
+        )
+        return Difference(DIFFERS, wrong, self._refusal(expected, wrong)) if wrong else None
+
+    def _agrees(self, name: str, given: Any, stored: bytes | None) -> bool:
+        column = self.table.columns[name]
+        if given is None:
+            return stands_for_absent(column, stored)
+        return stored is not None and same(column, given, stored)
+
+    def _refusal(self, expected: Expected, names: Sequence[str]) -> str:
+        """Say which value its column does not take."""
+        for name in names:
+            said = refusal(self.table.columns[name], expected.values.get(name))
+            if said:
+                return f"column {name}: {said}"
+        return ""
+
+    # -- With a transform, or columns that no single field fills ------------------------------------------
+
+    def _converted(self, key: bytes, image: Image) -> Expected:
+        parts = self.match(key)
+        if parts is None:
+            return Expected(None, open=True)
+        fields, values = self._pairs(image)
+        op = changes.DELETED if image is None else changes.UPSERT
+        try:
+            row = self._converter.row(Change(SOME_ID, key, op + b"0", fields, values), op, parts)
+        except RowFault as error:
+            return Expected(None, reason=error.fault.reason, column=error.fault.column)
+        if row is None:
+            return Expected(None, open=True)
+        self.moves_rows = self.moves_rows or row.key != self._own_place(parts)
+        return self._of_row(row)
+
+    def _own_place(self, parts: tuple[bytes, ...]) -> tuple[Any, ...] | None:
+        try:
+            return tuple(convert(parts[at]) for at, convert in self.key_order)
+        except ConversionError:
+            return None
+
+    def _pairs(self, image: Image) -> tuple[tuple[bytes, ...], list[bytes]]:
+        if image is None:
+            return (), []
+        if self.fields is None:
+            pairs = [value for value in image if value is not None]
+            return tuple(pairs[::2]), pairs[1::2]
+        there = [(name, value) for name, value in zip(self.fields, image) if value is not None]
+        return tuple(name for name, _ in there), [value for _, value in there]
+
+    def _of_row(self, row: RowOp) -> Expected:
+        if row.kind == "delete":
+            return Expected(row.key, gone=True)
+        width = len(self.table.primary_key)
+        return Expected(row.key, dict(zip(row.columns[width:], row.values[width:])))
+
+
+def _is_of_change(expression: Expression) -> bool:
+    """Whether a computed column holds what only the change knows: its time, its id, where it was captured."""
+    known = ("key", "deployment")
+    return any(
+        isinstance(part, Name) and part.kind == VALUE and part.name not in known for part in expression.parts
+    )

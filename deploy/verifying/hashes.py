@@ -1,0 +1,152 @@
+"""The hashes of one function over all shards: found, read, and whether a change of theirs is on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import redis
+
+from deploy.shards import Shard, Shards, errors_of, same_server
+from deploy.verifying.expected import Expecter, Image
+
+SCAN_KEYS = 1000
+"""How many keys one step of a SCAN looks at, about."""
+
+
+class Hashes:
+    """The keys of one function, and their hashes. ``shards`` are as they are now."""
+
+    def __init__(self, shards: Shards, expecter: Expecter) -> None:
+        self.shards = shards
+        self._expecter = expecter
+        self._db = expecter.function.mapping.db
+        self._clients: dict[str, redis.Redis] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Hashes:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def tells_waiting(self) -> bool:
+        """Whether the shards know of which keys a change is on its way."""
+        return all(shard.host.tells_waiting for shard in self.shards.shards)
+
+    def keys(self, shard: Shard) -> Iterator[list[bytes]]:
+        """Yield the keys of a shard, step by step; one that is there all the time comes at least once."""
+        match = self._expecter.match
+        client, cursor = self.client(shard), 0
+        pattern = self._expecter.function.mapping.keys.glob()
+        while True:
+            with errors_of(shard.address):
+                reply: Any = client.scan(cursor, pattern, SCAN_KEYS)
+            cursor, found = reply
+            yield [key for key in found if match(key) is not None]
+            if not cursor:
+                return
+
+    def random(self, shard: Shard, tries: int) -> list[bytes]:
+        """Return those of so many random keys of a shard that are the function's."""
+        with errors_of(shard.address), self.client(shard).pipeline(transaction=False) as pipe:
+            for _ in range(tries):
+                pipe.randomkey()
+            found: list[Any] = pipe.execute()
+        return [key for key in found if key is not None and self._expecter.match(key) is not None]
+
+    def size(self) -> int:
+        """Return how many keys the function's database has on all shards, whosever they are."""
+        total = 0
+        for shard in self.shards.shards:
+            with errors_of(shard.address):
+                total += int(self.client(shard).dbsize())
+        return total
+
+    def images(self, shard: Shard, keys: Sequence[bytes]) -> list[Image]:
+        """Return the hashes of keys as one shard has them, in their order."""
+        with errors_of(shard.address):
+            return list(shard.host.images(self.client(shard), self._db, self._expecter.fields, keys))
+
+    def there(self, keys: Sequence[bytes]) -> list[bool]:
+        """Return whether there is a hash of each key, where its slot is."""
+        found: dict[bytes, bool] = {}
+        for shard, part in self._by_shard(keys):
+            with errors_of(shard.address):
+                seen = shard.host.images(self.client(shard), self._db, [], part)
+            found.update((key, image is not None) for key, image in zip(part, seen))
+        return [found[key] for key in keys]
+
+    def mark(self) -> dict[str, bytes]:
+        """Return what tells ``looked`` when rows were read, by the shards' addresses."""
+        marks = {}
+        for shard in self.shards.shards:
+            with errors_of(shard.address):
+                marks[shard.address] = shard.host.mark()
+        return marks
+
+    def looked(
+        self, keys: Sequence[bytes], marks: Mapping[str, bytes]
+    ) -> tuple[dict[bytes, Image], set[bytes]]:
+        """Return the hashes of keys, and those keys whose rows may have been older when they were read after
+        ``marks``. Every shard is asked: a key may be on its way from one to another.
+        """
+        images: dict[bytes, Image] = dict.fromkeys(keys)
+        unsettled: set[bytes] = set()
+        for shard in self.shards.shards:
+            mark = marks.get(shard.address)
+            if mark is None:
+                unsettled.update(keys)
+                continue
+            with errors_of(shard.address):
+                client = self.client(shard)
+                seen, late = shard.host.images_since(client, self._db, self._expecter.fields, keys, mark)
+            unsettled.update(keys[at] for at in late)
+            images.update((key, image) for key, image in zip(keys, seen) if image is not None)
+        return images, unsettled
+
+    def now(self, keys: Sequence[bytes]) -> dict[bytes, Image]:
+        """Return the hashes of keys, wherever they are."""
+        images: dict[bytes, Image] = dict.fromkeys(keys)
+        for shard in self.shards.shards:
+            seen = self.images(shard, keys)
+            images.update((key, image) for key, image in zip(keys, seen) if image is not None)
+        return images
+
+    def recapture(self, deployment: str, keys: Sequence[bytes]) -> int:
+        """Have the present state of keys captured anew; return the number of changes that makes."""
+        made = 0
+        for key in keys:
+            # One by one: their slots differ, and may be on their way.
+            shard = self.shards.of_key(key)
+            with errors_of(shard.address):
+                command = shard.host.recapture(deployment, key)
+                made += shard.host.captured(self.shards.on_key(self.client(shard), *command))
+        return made
+
+    def refresh(self) -> None:
+        """Find the shards as they are now."""
+        self.shards = self.shards.again()
+        self._stack.callback(self.shards.close)
+        self._clients.clear()
+
+    def client(self, shard: Shard) -> redis.Redis:
+        """Return a client to the function's database on a shard."""
+        client = self._clients.get(shard.address)
+        if client is None:
+            client = same_server(shard.client, db=self._db)
+            self._clients[shard.address] = client
+            self._stack.callback(client.close)
+        return client
+
+    def _by_shard(self, keys: Sequence[bytes]) -> Iterator[tuple[Shard, list[bytes]]]:
+        parts: dict[str, tuple[Shard, list[bytes]]] = {}
+        for key in keys:
+            shard = self.shards.of_key(key)
+            parts.setdefault(shard.address, (shard, []))[1].append(key)
+        yield from parts.values()

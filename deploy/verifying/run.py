@@ -1,0 +1,221 @@
+"""One comparison of a function: its hashes with their rows, then the rows with their hashes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TypeVar
+
+from connectors import Connector
+from deploy.loading import Total
+from deploy.progress import Count
+from deploy.shards import Shard, Shards
+from deploy.sources import Source
+from deploy.verifying.comparing import Comparer
+from deploy.verifying.expected import EXTRA, Difference, Expecter
+from deploy.verifying.extras import KeyMaker, Looker, Pages, Texts
+from deploy.verifying.hashes import Hashes
+from deploy.verifying.report import Counts, Named
+from deploy.verifying.settling import Settings, Settler
+from gears.deadletters import readable
+from gears.functions import Transform
+from gears.images import RowReader
+
+CHUNK = 2000
+"""How many keys are compared at once."""
+THREADS = 3
+SUSPECTS = 5000
+"""How many keys that seem to differ are kept before they are looked at more closely."""
+TRIES = 50
+"""How many random keys are looked at for each one of the function's that a sample wants."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """``sample``: how many random keys, and rows, are compared; 0: all. ``extras``: rows without a hash are
+    looked for.
+    """
+
+    sample: int = 0
+    extras: bool = True
+
+
+class Verification:
+    """Compares the hashes of one function with its table, while both are written."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        source: Source,
+        transform: Transform | None,
+        connector: Connector,
+        settings: Settings,
+        scope: Scope,
+    ) -> None:
+        self.counts = Counts()
+        self.seconds = 0.0
+        self._shards = shards
+        self._source = source
+        self._connector = connector
+        self._settings = settings
+        self._scope = scope
+        self._expecter = Expecter(source.function, transform, connector, source.deployment.name)
+        self._comparer = Comparer(self._expecter, connector)
+        self._maker = KeyMaker(source.function, self._expecter.table)
+
+    @property
+    def moves_rows(self) -> bool:
+        """Whether the transform gives rows other keys than the hashes' own, so that rows tell no key."""
+        return self._expecter.moves_rows
+
+    def run(self) -> None:
+        """Compare all, or a sample. Raises ShardError and ConnectorError."""
+        start = time.monotonic()
+        with ExitStack() as stack:
+            hashes = stack.enter_context(Hashes(self._shards, self._expecter))
+            pool = stack.enter_context(ThreadPoolExecutor(THREADS))
+            settler = Settler(hashes, self._comparer, self.counts, self._settings)
+            self._compare(hashes, settler, pool)
+            if self._scope.extras and not self.moves_rows:
+                others = [
+                    (KeyMaker(each.function, each.table), stack.enter_context(Hashes(self._shards, each)))
+                    for each in self._siblings()
+                ]
+                self._look_for_extras(hashes, settler, pool, others)
+        self.seconds = time.monotonic() - start
+
+    # -- Hashes with their rows --------------------------------------------------------------------------
+
+    def _compare(self, hashes: Hashes, settler: Settler, pool: ThreadPoolExecutor) -> None:
+        def work(item: tuple[Shard, Sequence[bytes]]) -> tuple[int, list[bytes]]:
+            shard, keys = item
+            images = hashes.images(shard, keys)
+            there = [(key, image) for key, image in zip(keys, images) if image is not None]
+            if not there:
+                return 0, []
+            return len(there), self._comparer.differing(*zip(*there))
+
+        suspects: list[bytes] = []
+        total = self._total()
+        with Count(f"Comparing {self._source.function.name}", "hashes") as shown:
+            for count, differing in spread(pool, work, self._chunks(hashes)):
+                self.counts.hashes += count
+                suspects += differing
+                if len(suspects) >= SUSPECTS:
+                    settler.settle(suspects)
+                    suspects.clear()
+                shown.show(self.counts.hashes, total())
+        settler.settle(suspects)
+
+    def _chunks(self, hashes: Hashes) -> Iterator[tuple[Shard, Sequence[bytes]]]:
+        if self._scope.sample:
+            yield from self._random_chunks(hashes)
+            return
+        for shard in hashes.shards.shards:
+            waiting: list[bytes] = []
+            for keys in hashes.keys(shard):
+                waiting += keys
+                if len(waiting) >= CHUNK:
+                    yield shard, waiting
+                    waiting = []
+            if waiting:
+                yield shard, waiting
+
+    def _random_chunks(self, hashes: Hashes) -> Iterator[tuple[Shard, Sequence[bytes]]]:
+        """Yield random keys of shards in turn, each once: as many as are wanted, if they are to be found."""
+        found: set[bytes] = set()
+        shards = [shard for shard in hashes.shards.shards if shard.slots or hashes.shards.kind != "cluster"]
+        for _ in range(TRIES):
+            for shard in shards:
+                wanted = self._scope.sample - len(found)
+                tries = min(CHUNK, max(1, -(-wanted // len(shards)))) if wanted > 0 else 0
+                keys = [key for key in dict.fromkeys(hashes.random(shard, tries)) if key not in found]
+                keys = keys[: max(wanted, 0)]
+                found.update(keys)
+                if keys:
+                    yield shard, keys
+
+    # -- Rows with their hashes --------------------------------------------------------------------------
+
+    def _look_for_extras(
+        self,
+        hashes: Hashes,
+        settler: Settler,
+        pool: ThreadPoolExecutor,
+        others: Sequence[tuple[KeyMaker, Hashes]],
+    ) -> None:
+        looker = Looker(self._maker, hashes, self._comparer.aliases, others)
+        pages = Pages(self._connector, self._expecter.table)
+        sample = self._scope.sample
+        rows: Iterable[list[Texts]] = parts(pages.random(sample), CHUNK) if sample else pages
+        total = self._total()
+        suspects: list[bytes] = []
+
+        def work(page: list[Texts]) -> tuple[int, list[bytes], list[Texts]]:
+            return (len(page), *looker.without(page))
+
+        with Count(f"Looking for extra rows in {self._expecter.table.name}", "rows") as shown:
+            for count, keys, unkeyed in spread(pool, work, rows):
+                self.counts.rows += count
+                self._count_unkeyed(unkeyed)
+                suspects += keys
+                if self._settings.kept:
+                    self.counts.kept += len(suspects)
+                    suspects.clear()
+                if len(suspects) >= SUSPECTS:
+                    settler.settle(suspects)
+                    suspects.clear()
+                shown.show(self.counts.rows, total())
+        settler.settle(suspects)
+
+    def _count_unkeyed(self, rows: Sequence[Texts]) -> None:
+        names = self._expecter.table.primary_key
+        for row in rows:
+            self.counts.unkeyed += 1
+            self.counts.extra += 1
+            if len(self.counts.named) < self._settings.named:
+                texts = {name: readable(text or b"") for name, text in zip(names, row)}
+                said = Difference(EXTRA, reason="no key of the template can be this row's")
+                self.counts.named.append(Named(None, said.kind, (), said.reason, texts))
+
+    def _siblings(self) -> Iterator[Expecter]:
+        """Yield what other functions write rows of the same table."""
+        function = self._source.function
+        for each in self._source.deployment.capturing:
+            place = each.target_name, each.mapping.table
+            if each is function or place != (function.target_name, function.mapping.table):
+                continue
+            if (each.mapping.keys, each.mapping.db) != (function.mapping.keys, function.mapping.db):
+                yield Expecter(each, None, self._connector, self._source.deployment.name)
+
+    def _total(self) -> Callable[[], int | None]:
+        if self._scope.sample:
+            return lambda: self._scope.sample
+        total = Total(RowReader(self._source.function, self._connector), "")
+        return lambda: total.rows
+
+
+def spread(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yield the results of ``work`` in the order of ``items``, of which only a few are taken ahead."""
+    running: deque[Future[Result]] = deque()
+    for item in items:
+        running.append(pool.submit(work, item))
+        if len(running) > THREADS:
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
+
+
+def parts(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Cut a list into parts of at most ``size``."""
+    for at in range(0, len(items), size):
+        yield list(items[at : at + size])

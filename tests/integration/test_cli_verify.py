@@ -1,0 +1,241 @@
+"""gearsync verify: what differs is found and repaired, and lag is none of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+from deploy.cli import group
+from tests.integration.deploying import gearsync, redis_with_module, worker_environment, write
+from tests.servers import RedisServer, run_sql
+
+HEAD = """
+from gears import ReadThrough, WriteBehind, deployment_settings
+from connectors import Target
+
+deployment_settings(name="people")
+reporting = Target("env:REPORTING_DB_URL", name="reporting")
+persons = {"keys": "person:{person_id}", "table": "persons", "target": reporting}
+columns = {"name": "name", "age": "age", "paid": "paid", "at": "seen"}
+"""
+PLAIN = HEAD + "WriteBehind(**persons, columns=columns)\n"
+TABLE = """CREATE TABLE persons (person_id BIGINT PRIMARY KEY, name VARCHAR(64), age INTEGER DEFAULT 7,
+    paid DECIMAL(10, 2), seen {timestamp})"""
+KEYS = 2500
+
+
+class World:
+    """A server whose worker brings hashes to a database."""
+
+    def __init__(self, folder: Path, database: str, text: str = PLAIN) -> None:
+        self.folder, self.database = folder, database
+        self.file = write(folder, text)
+        kind = "DATETIME" if database.startswith("mysql") else "TIMESTAMP"
+        run_sql(database, TABLE.format(timestamp=kind))
+        self.server: RedisServer = redis_with_module()
+
+    def deploy(self, text: str = "") -> None:
+        if text:
+            write(self.folder, text)
+        done = gearsync("deploy", self.file, "--redis", self.server.url)
+        assert done.returncode == 0, done.stderr
+
+    def wait(self) -> None:
+        assert gearsync("wait", "--redis", self.server.url).returncode == 0
+
+    def verify(self, *options: str, code: int = 0) -> dict[str, Any]:
+        """Run a comparison to its end; return what it says of the only function."""
+        # In this process: another Python takes longer than the comparison.
+        done = CliRunner().invoke(
+            group, ["verify", self.file, "--redis", self.server.url, "--json", *options]
+        )
+        assert done.exit_code == code, done.output
+        (found,) = json.loads(done.stdout)
+        return dict(found)
+
+    def sql(self, *statements: str) -> None:
+        for each in statements:
+            run_sql(self.database, each)
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A world of the database that a test names, by default SQLite."""
+    kind = getattr(request, "param", "sqlite")
+    made = World(tmp_path, str(request.getfixturevalue(f"{kind}_url")))
+    for name, value in worker_environment(made.database).items():
+        monkeypatch.setenv(name, value)
+    with made.server:
+        yield made
+
+
+def fill(client: redis.Redis, count: int = KEYS) -> None:
+    """Write hashes whose values are written in other ways than databases do."""
+    with client.pipeline(transaction=False) as pipe:
+        for number in range(count):
+            fields: dict[Any, Any] = {
+                "name": f"é{number}",
+                "paid": f"{number}.5",
+                "at": f"2024-01-31T10:00:{number % 60:02}",
+            }
+            pipe.hset(f"person:{number}", mapping=fields if number % 3 else {**fields, "age": f"0{number}"})
+        pipe.execute()
+
+
+def named(report: dict[str, Any]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    return {each["key"]: (each["kind"], tuple(each["columns"])) for each in report["differences"]}
+
+
+PLANTED = {
+    "person:1": ("missing", ()),
+    "person:2": ("differs", ("name",)),
+    "person:3": ("differs", ("age", "paid")),
+    "person:4": ("differs", ("seen",)),
+    "person:5": ("differs", ("age",)),
+    "person:90001": ("extra", ()),
+}
+
+
+def plant(world: World) -> None:
+    """Make the rows differ in each way."""
+    world.sql(
+        "DELETE FROM persons WHERE person_id = 1",
+        "UPDATE persons SET name = NULL WHERE person_id = 2",
+        "UPDATE persons SET paid = 1, age = NULL WHERE person_id = 3",
+        "UPDATE persons SET seen = '2024-01-31 10:00:05' WHERE person_id = 4",
+        # The field is absent: NULL and the default are as good, and this is neither.
+        "UPDATE persons SET age = 8 WHERE person_id = 5",
+        "UPDATE persons SET age = NULL WHERE person_id = 7",
+        "INSERT INTO persons (person_id, name) VALUES (90001, 'x')",
+    )
+
+
+@pytest.mark.parametrize("world", ["postgres", "mariadb", "sqlite"], indirect=True)
+def test_what_differs_is_found_and_repaired(world: World) -> None:
+    world.deploy()
+    with world.server.client() as client:
+        fill(client)
+    equal = world.verify()
+    assert (equal["hashes"], equal["rows"], equal["left"]) == (KEYS, KEYS, 0)
+    plant(world)
+    found = world.verify(code=1)
+    assert named(found) == PLANTED
+    assert (found["missing"], found["extra"], found["differs"], found["left"]) == (1, 1, 4, 6)
+    repaired = world.verify("--repair")
+    assert (repaired["repaired"], repaired["left"]) == (6, 0)
+    again = world.verify("--sample", "100")
+    assert (again["missing"], again["extra"], again["differs"]) == (0, 0, 0)
+    assert 0.02 < again["sample"]["keys_that_differ_at_most"] < 0.04
+
+
+def test_lag_is_no_difference(world: World) -> None:
+    world.deploy()
+    over = threading.Event()
+    with world.server.client() as client:
+        fill(client)
+        writer = threading.Thread(target=keep_writing, args=(world.server, over))
+        writer.start()
+        try:
+            reports = [world.verify() for _ in range(3)]
+            world.sql("UPDATE persons SET name = 'other' WHERE person_id = 1000")
+            found = world.verify(code=1)
+        finally:
+            over.set()
+            writer.join()
+    assert [report["left"] for report in reports] == [0, 0, 0]
+    assert sum(report["lagged"] for report in reports) > 0
+    assert named(found) == {"person:1000": ("differs", ("name",))}
+
+
+def keep_writing(server: RedisServer, over: threading.Event) -> None:
+    """Write, shorten and delete all keys but one, in bursts."""
+    dice = random.Random(1)
+    with server.client() as client:
+        while not over.wait(0.002):
+            with client.pipeline(transaction=False) as pipe:
+                for number in dice.sample([each for each in range(KEYS) if each != 1000], 40):
+                    key, kind = f"person:{number}", dice.random()
+                    if kind < 0.2:
+                        pipe.delete(key)
+                    elif kind < 0.4:
+                        pipe.hdel(key, "age", "paid")
+                    else:
+                        pipe.hset(key, mapping={"name": str(dice.random()), "age": dice.randrange(99)})
+                pipe.execute()
+
+
+def test_rows_that_a_policy_keeps_are_no_difference(world: World) -> None:
+    world.deploy(PLAIN.replace("columns=columns", 'columns=columns, on_expire="keep"'))
+    with world.server.client() as client:
+        fill(client, 20)
+        world.wait()
+        client.pexpire("person:3", 1)
+        world.wait()
+    report = world.verify("--repair")
+    assert (report["kept"], report["extra"], report["left"]) == (1, 0, 0)
+    assert report["kept_because"] == 'on_expire = "keep"'
+    assert world.verify("--repair", "--delete-extra")["repaired"] == 1
+    assert world.verify()["kept"] == 0
+
+
+def test_dead_letters_are_the_reason(world: World) -> None:
+    world.deploy()
+    with world.server.client() as client:
+        client.hset("person:1", mapping={"name": "Ada", "age": "old"})
+        client.hset("person:007", "name", "other name of 7")
+        world.wait()
+        report = world.verify("--repair", code=1)
+    (difference,) = report["differences"]
+    assert (difference["key"], difference["kind"], difference["repaired"]) == ("person:1", "missing", False)
+    assert difference["reason"].startswith("dead letter: column age: the value is no whole number")
+
+
+TRANSFORMED = (
+    HEAD
+    + """
+def shout(change):
+    if change.fields.get("name") == "drop":
+        return None
+    change.fields["name"] = change.fields.get("name", "").upper()
+    return change
+
+
+WriteBehind(**persons, columns=columns, transform=shout)
+"""
+)
+
+
+def test_transforms_are_applied(world: World) -> None:
+    world.deploy(TRANSFORMED)
+    with world.server.client() as client:
+        for number, name in enumerate(("ada", "bob", "drop")):
+            client.hset(f"person:{number}", "name", name)
+        world.wait()
+    assert world.verify()["left"] == 0
+    world.sql("UPDATE persons SET name = 'bob' WHERE person_id = 1")
+    assert named(world.verify(code=1)) == {"person:1": ("differs", ("name",))}
+
+
+def test_hashes_of_rows_are_compared_and_not_repaired(world: World) -> None:
+    world.deploy(HEAD + "ReadThrough(**persons, columns=columns)\n")
+    world.sql(
+        "INSERT INTO persons (person_id, name) VALUES (1, 'Ada')",
+        "INSERT INTO persons VALUES (2, 'b', 1, 2, NULL)",
+    )
+    with world.server.client() as client:
+        client.exists("person:1")
+        world.sql("UPDATE persons SET name = 'Eve' WHERE person_id = 1")
+        report = world.verify("--timeout", "10", code=1)
+        assert client.pttl("person:2") == -2
+    assert named(report) == {"person:1": ("differs", ("name",))}
+    done = gearsync("verify", world.file, "--redis", world.server.url, "--repair")
+    assert done.returncode == 1
+    assert "nothing brings its hashes to SQL" in done.stderr
