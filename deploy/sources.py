@@ -11,7 +11,7 @@ from sqlalchemy.engine import URL
 from connectors import Target, TargetError
 from deploy.output import CommandError
 from deploy.shards import Shards, errors_of
-from gears import config
+from gears import config, kinds
 from gears.deployment import Deployment
 from gears.errors import DeclarationError
 from gears.functions import Function
@@ -100,13 +100,14 @@ def _chosen(deployment: Deployment, name: str | None) -> Function:
     if name is not None:
         raise CommandError(f"there is no function {name} with columns.", f"one of {names}." if names else "")
     if not loadable:
-        raise CommandError("no function has columns, so that there is nothing to make hashes of.")
+        raise CommandError("no function of hashes has columns, so that there is nothing to make hashes of.")
     raise CommandError("several functions could be meant.", f"say which, by --function: {names}.")
 
 
 def _has_fields(function: Function) -> bool:
     """Whether hashes can be made of the rows of a function."""
-    return bool(function.mapping.columns or function.mapping.additions.rest)
+    mapping = function.mapping
+    return mapping.type == kinds.HASH and bool(mapping.columns or mapping.additions.rest)
 
 
 def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence[Function]) -> None:

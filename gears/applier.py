@@ -13,6 +13,7 @@ from gears import failpoints
 from gears.added import Origin
 from gears.change import Change
 from gears.conversion import Converter
+from gears.converters import converter_for
 from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.functions import Transform
@@ -139,7 +140,7 @@ class Applier:
         self._looked = time.monotonic()
         origin = Origin(self._deployment, self._stream)
         self._converters = [
-            Converter(function, self._transforms.get(function.name), self._connector, origin)
+            converter_for(function, self._transforms.get(function.name), self._connector, origin)
             for function in self._functions
         ]
         self._look_seconds = time.monotonic() - self._looked

@@ -24,8 +24,9 @@ else:
 _TARGET_OPTIONS = ("url", "schema")
 _MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db", "rest", "rest_bytes")
 _WRITE_OPTIONS = (*_MAPPING_OPTIONS, "fields", "transform", "constants", "computed", *POLICIES)
+_KIND_OPTIONS = ("type", "members")
 _FUNCTION_OPTIONS = {
-    Behind.kind: (*_WRITE_OPTIONS, "operations"),
+    Behind.kind: (*_WRITE_OPTIONS, "operations", *_KIND_OPTIONS),
     Through.kind: (*_WRITE_OPTIONS, *options_of(Through.kind)),
     Reading.kind: (*_MAPPING_OPTIONS, *options_of(Reading.kind)),
     Around.kind: (*_MAPPING_OPTIONS, *options_of(Around.kind)),
@@ -209,7 +210,10 @@ def _read_function(draft: _Draft, options: dict[str, Any], place: str) -> None:
         draft.add_mistake(f"{kind!r} is no kind of function; the kinds are {kinds}", shown, "kind", place)
         kind = Behind.kind
     for key in options:
-        if key not in _FUNCTION_OPTIONS[kind]:
+        if key in _KIND_OPTIONS and kind != Behind.kind:
+            message = f"{kind} is for hashes alone; only write-behind has other types of keys"
+            draft.add_mistake(message, shown, key, place)
+        elif key not in _FUNCTION_OPTIONS[kind]:
             draft.add_mistake(unknown_option(key, _FUNCTION_OPTIONS[kind]), shown, key, place)
     target = options.get("target")
     if not isinstance(target, str) or target not in draft.target_names:

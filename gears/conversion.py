@@ -40,7 +40,10 @@ MAX_REASON = 500
 """The most characters of what a transform raised, or a database said, that are kept."""
 
 
-def _as_text(value: bytes) -> str | bytes:
+def _as_text(value: bytes | None) -> str | bytes | None:
+    if value is None:
+        # What is null in a JSON document.
+        return None
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -187,7 +190,7 @@ class Converter:
         assert self.transform is not None
         names = self.mapping.primary_key
         seen = SeenChange(
-            _as_text(change.key),
+            _as_text(change.key) or "",
             "delete" if op in changes.GONE else "upsert",
             {
                 name.decode("utf-8", "surrogateescape"): _as_text(value)

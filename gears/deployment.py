@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 from connectors import Target
+from gears import kinds
 from gears.errors import DeclarationError, Mistake, PayloadError
 from gears.functions import Function, Transform, build, transforms_of
 from gears.mapping import is_text
@@ -156,6 +157,8 @@ def _capture_arguments(function: Function) -> list[object]:
     if isinstance(function.pattern, Through):
         arguments += ["THROUGH", function.pattern.timeout_ms]
     arguments += ["NAMED", function.name]
+    if mapping.type != kinds.HASH:
+        arguments += ["TYPE", mapping.type.upper()]
     return arguments + ([-1] if captured is None else [len(captured), *captured])
 
 
@@ -188,6 +191,8 @@ def _function_document(function: Function) -> dict[str, Any]:
         # Named only where it is set: without it, a payload is what it was before there were operations.
         made["operations"] = True
     made.update(mapping.additions.document())
+    if mapping.type != kinds.HASH:
+        made.update(type=mapping.type, members=mapping.members)
     made.update(document(function.pattern))
     return made
 

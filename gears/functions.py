@@ -8,8 +8,8 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, Callable, Optional, Sequence, Union, cast
 
+from gears import kinds, patterns
 from gears import mapping as mappings
-from gears import patterns
 from gears.errors import DeclarationError, Mistake
 from gears.mapping import Mapping
 from gears.patterns import Pattern
@@ -82,8 +82,13 @@ class Function:
         return self.pattern.captures
 
     def captured_fields(self) -> list[str] | None:
-        """Return the hash fields that each change carries, mapped ones first; None: the whole hash."""
+        """Return the hash fields that each change carries, mapped ones first; None: the whole hash.
+
+        Keys of another type have no fields: what is captured of them is told by their type.
+        """
         mapping = self.mapping
+        if mapping.type != kinds.HASH:
+            return []
         if mapping.fields is None and (self.transform_name is not None or mapping.additions.rest):
             return None
         return list(dict.fromkeys([*mapping.columns, *(mapping.fields or ()), *mapping.additions.fields]))
@@ -216,6 +221,13 @@ class WriteBehind(Declaration):
         True: the field ``#`` of a hash is an operation, as clients of rgsync write it, and never stored:
         ``=`` writes to Redis and SQL, ``+`` to Redis alone, ``-`` deletes the key and leaves the row, ``~``
         deletes both. What follows the character names the stream that acknowledges it. For database 0 alone.
+    type
+        What the keys hold. ``"hash"``; ``"json"``: documents, in strings or of the JSON type, and ``columns``
+        maps paths, ``{"$.address.city": "city", "$": "document"}``; ``"set"``, ``"list"`` or ``"zset"``: each
+        member is a row, and ``columns`` maps ``member``, ``index`` and ``value``, or ``member`` and
+        ``score``. The column of ``member`` or ``index`` is the last one of the primary key.
+    members
+        The most members of a key; one with more is a dead letter.
     """
 
     kind = patterns.Behind.kind
@@ -240,11 +252,14 @@ class WriteBehind(Declaration):
         on_evict: str = "keep",
         on_flush: str = "keep",
         operations: bool = False,
+        type: str = kinds.HASH,  # noqa: A002 - as in TOML
+        members: int = kinds.MEMBERS,
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
         options.update(rest=rest, rest_bytes=rest_bytes, constants=constants, computed=computed)
         options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
         options.update(on_evict=on_evict, on_flush=on_flush, operations=operations)
+        options.update(type=type, members=members)
         self._declare(target, transform, options)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gears import additions as additional
+from gears import kinds
 from gears.additions import Additions, Problems
 from gears.errors import TemplateError
 from gears.template import Template
@@ -24,7 +25,9 @@ class Mapping:
     ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the
     number of the Redis database. ``fields`` are hash fields that are captured for a transform beside the
     mapped ones; None: not given. Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
-    ``operations``: the field ``#`` is an operation. ``additions``: what rows have beside all that.
+    ``operations``: the field ``#`` is an operation. ``additions``: what rows have beside all that. ``type``:
+    what the keys hold (``gears.kinds``); of JSON documents ``columns`` maps paths. ``members``: the most
+    members of a key that is many rows.
     """
 
     keys: Template
@@ -38,10 +41,14 @@ class Mapping:
     on_flush: str = "keep"
     operations: bool = False
     additions: Additions = additional.NONE
+    type: str = kinds.HASH
+    members: int = kinds.MEMBERS
 
     @property
     def primary_key(self) -> tuple[str, ...]:
-        """The primary-key columns, in the order of the key template's names."""
+        """The primary-key columns, in the order of the key template's names, and that of the member."""
+        if kinds.has_members(self.type):
+            return (*self.keys.names, self.columns[kinds.FIELDS[self.type][0]])
         return self.keys.names
 
     @property
@@ -65,8 +72,13 @@ def build(
     problems: Problems = []
     keys = _template(options.get("keys"), problems)
     table = _text("table", options.get("table"), problems)
+    problems += kinds.check(options, has_transform)
+    kind = options.get("type", kinds.HASH)
     needs_columns = needs_columns and not options.get("rest")
-    columns = _columns(options.get("columns", None if needs_columns else ()), needs_columns, problems)
+    written = kinds.columns_of(kind, options.get("columns", None if needs_columns else ()))
+    columns = _columns(written, needs_columns, problems)
+    if not problems:
+        problems += kinds.check_columns(kind, [*columns, *(options.get("fields") or ())])
     names = () if keys is None else keys.names
     _check_key_columns(names, columns, problems)
     additions = additional.build(options, names, problems)
@@ -80,10 +92,9 @@ def build(
     _check_operations(operations, db, [*columns, *(fields or ()), *additions.fields], problems)
     if problems or keys is None:
         return None, problems
-    mapping = Mapping(
-        keys, table, columns, db, fields, operations=operations, additions=additions, **policies
-    )
-    return mapping, problems
+    members = options.get("members", kinds.MEMBERS)
+    more: dict[str, Any] = {"additions": additions, "type": kind, "members": members, **policies}
+    return Mapping(keys, table, columns, db, fields, operations=operations, **more), problems
 
 
 def _template(text: Any, problems: Problems) -> Template | None:

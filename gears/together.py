@@ -32,6 +32,7 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
             if other.mapping.operations < function.mapping.operations and _share_keys(other, function):
                 problem = f"{other.name} has the same keys; the field # can't be a field for the one alone"
                 mistakes.append(Mistake(function.place or place, function.name, "operations", problem))
+        mistakes += _type_mistakes(function, deployment, place)
         if function.mapping.on_flush == "delete" and deployment.lanes > 1:
             problem = (
                 "rows can be deleted at a flush only with lanes = 1: lanes have no order among each other"
@@ -75,6 +76,18 @@ def _expiry_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
                 )
                 mistakes.append(Mistake(function.place or place, function.name, "ttl", problem))
     return mistakes
+
+
+def _type_mistakes(function: Function, deployment: Deployment, place: str) -> list[Mistake]:
+    """A key holds one type of value."""
+    mapping = function.mapping
+    found = []
+    for other in deployment.functions[: deployment.functions.index(function)]:
+        theirs = other.mapping
+        if theirs.type != mapping.type and theirs.db == mapping.db and theirs.keys.overlaps(mapping.keys):
+            problem = f"{other.name} has the same keys as type {theirs.type}, and this one as {mapping.type}"
+            found.append(Mistake(function.place or place, function.name, "type", problem))
+    return found
 
 
 def _share_keys(one: Function, other: Function) -> bool:

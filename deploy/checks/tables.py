@@ -7,9 +7,12 @@ from sqlalchemy.engine import URL
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
 from deploy.checks import additions, triggers
 from deploy.checks.findings import Findings, did_you_mean
+from gears import kinds
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.patterns import Around
+
+_WORDS = {kinds.HASH: "a hash without the field", kinds.JSON: "a document without the path"}
 
 
 def check(deployment: Deployment, place: str, findings: Findings) -> None:
@@ -97,7 +100,13 @@ def _check_primary_key(function: Function, table: Table, findings: Findings) -> 
             )
             findings.mistake(message, function, "keys")
     missing = [column for column in table.primary_key if column not in names]
-    if missing:
+    if missing and kinds.has_members(function.mapping.type):
+        message = (
+            f"the primary key of {table.name} is ({', '.join(table.primary_key)}), and rows of a "
+            f"{function.mapping.type} are told by ({', '.join(names)}); they must be the same columns"
+        )
+        findings.mistake(message, function, "columns")
+    elif missing:
         message = (
             f"the primary key of {table.name} is ({', '.join(table.primary_key)}), and the key template "
             "has no "
@@ -130,10 +139,10 @@ def _check_left_out(function: Function, table: Table, findings: Findings) -> Non
         )
         findings.mistake(message, function, "columns")
     needed = [field for field, column in function.mapping.columns.items() if column in needy]
-    if needed and function.transform_name is None:
+    if needed and function.transform_name is None and function.mapping.type in _WORDS:
         one = len(needed) == 1
         message = (
-            f"a hash without the field{'' if one else 's'} {', '.join(needed)} becomes a dead letter, "
+            f"{_WORDS[function.mapping.type]}{'' if one else 's'} {', '.join(needed)} becomes a dead letter, "
             "because "
             f"{'its column is' if one else 'their columns are'} NOT NULL without a default"
         )

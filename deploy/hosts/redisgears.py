@@ -20,6 +20,7 @@ from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
 from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 from deploy.hosts.sessions import Session
+from gears import kinds
 from gears.deployment import Deployment
 from gears.errors import PayloadError
 from gears.patterns import Behind, Reading, Through
@@ -90,6 +91,11 @@ class RedisGearsHost(Host):
             if isinstance(function.pattern, Reading) and function.pattern.refresh_ahead:
                 problems.append(
                     f"{function.name}: refresh_ahead needs the module; RedisGears sees no read of a key"
+                )
+            if kinds.has_members(function.mapping.type):
+                problems.append(
+                    f"{function.name}: keys of type {function.mapping.type} need the module; what writes to "
+                    "the database for RedisGears reads no keys"
                 )
             if function.mapping.db:
                 problems.append(f"{function.name}: RedisGears works in database 0 alone, not in db")

@@ -26,6 +26,11 @@ enum {
     CAUSE_DONE = 1 << 10,          /* noted, and captured before the end of the unit */
     CAUSE_APPLIED = 1 << 12,       /* a write that SQL has already: nothing for write-through */
     CAUSE_ADOPTED = 1 << 11,       /* one of our own keys, which a resharding brought */
+    CAUSE_OVER = 1 << 13,          /* a command that replaces a value of any type by one of its own */
+    CAUSE_KIND = 1 << 14,          /* … << Kind, as CAUSE_HASH, for kinds that are no hashes; the highest bits */
+    CAUSES_OF_KINDS = CAUSE_HASH | CAUSE_KIND << KIND_JSON | CAUSE_KIND << KIND_SET | CAUSE_KIND << KIND_LIST |
+        CAUSE_KIND << KIND_ZSET,
+    CAUSES_OF_ALL = CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED | CAUSE_ASKED | CAUSE_OVER,
 };
 
 typedef struct {
@@ -40,6 +45,7 @@ static int pending_count, pending_capacity, pending_running;
 
 void capture_free(void) {
     image_free_shared();
+    kinds_free();
     if (pending != NULL) RedisModule_Free(pending);
     pending = NULL;
     pending_count = pending_capacity = pending_running = 0;
@@ -123,7 +129,7 @@ static Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *
 
 /* -- One key --------------------------------------------------------------------------------------------------------- */
 
-/* The operation for a key that is a hash now. */
+/* The operation for a key that holds what its mapping is about: a hash, for most. */
 static char op_for_hash(int cause) {
     if (cause & (CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED)) return 'n';
     return cause & CAUSE_REMOVED ? 'r' : 'u';
@@ -140,7 +146,7 @@ static bool is_noted_again(int db, Slice key) {
     return false;
 }
 
-/* The operation for a key that is no hash; 0: none, another event says it. */
+/* The operation for a key that does not; 0: none, another event says it. */
 static char op_for_gone(int cause, int db, Slice key) {
     if (cause & (CAUSE_EXPIRED | CAUSE_FIELDS_EXPIRED)) return 'x';
     if (cause & CAUSE_EVICTED) return 'v';
@@ -170,6 +176,20 @@ static char op_beside_operation(const Operation *operation, int cause, bool is_h
     return is_hash ? op_for_hash(cause) : op_for_cause(cause);
 }
 
+static int cause_of_kind(Kind kind) { return kind == KIND_HASH ? CAUSE_HASH : CAUSE_KIND << kind; }
+
+/* Whether what happened can matter to a rule: SADD is nothing to one of hashes. */
+static bool concerns(const Rule *rule, int cause) {
+    return (cause & CAUSES_OF_ALL) || !(cause & CAUSES_OF_KINDS) || (cause & cause_of_kind(rule->kind));
+}
+
+/* What the cause means to a rule of that kind, whose key is there or not. */
+static int cause_for(Kind kind, int cause, bool is_there) {
+    if ((cause & CAUSE_OVER) && (kind == KIND_HASH || !is_there)) cause |= CAUSE_GONE;
+    /* A document that is written anew lacks what it has not, and so do members. */
+    return kind == KIND_HASH ? cause : cause | CAUSE_REMOVED;
+}
+
 static bool obey(Rule **rules, int count) {
     for (int i = 0; i < count && i < MAX_FIXED; i++)
         if (rules[i]->operations) return true;
@@ -177,8 +197,8 @@ static bool obey(Rule **rules, int count) {
 }
 
 /* The rules of rules[from…] with the same target that cover key (matched: the first MAX_FIXED of them); returns where the
- * next target starts. */
-static int match_group(int from, int db, Slice key, Rule **matched, int *count, bool *prefix_seen) {
+ * next target starts. prefix_seen: one of the kind that the cause is of has the key's prefix at least. */
+static int match_group(int from, int db, Slice key, int cause, Rule **matched, int *count, bool *prefix_seen) {
     const Rule *first = shard.rules[from];
     int i = from;
     *count = 0;
@@ -186,7 +206,7 @@ static int match_group(int from, int db, Slice key, Rule **matched, int *count, 
         Rule *rule = shard.rules[i];
         if (rule->deployment != first->deployment || rule->target != first->target) break;
         if (rule->db != db || !template_has_prefix(&rule->template, key)) continue;
-        *prefix_seen = true;
+        *prefix_seen = *prefix_seen || (cause & cause_of_kind(rule->kind));
         if (!template_matches(&rule->template, key)) continue;
         if (*count < MAX_FIXED) matched[*count] = rule;
         (*count)++;
@@ -213,6 +233,14 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
     image_end(&image);
 }
 
+/* That the members of a key have changed. */
+static void capture_members(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key) {
+    Image image;
+    image_start(&image, key, 'r');
+    append(ctx, deployment, lane, &image);
+    image_end(&image);
+}
+
 static const Operation no_operation;
 
 /* Appends to each target whose rules cover the key. op 0: by the state and the cause. Returns the changes appended. */
@@ -220,7 +248,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                        const Operation *operation) {
     Slice text = string_slice(name);
     RedisModuleKey *key = NULL;
-    bool opened = false, is_hash = false;
+    RedisModuleString *document = NULL;
+    bool opened = false;
     int appended = 0;
     bool prefix_seen = false, covered = false, acknowledge = false;
     if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return 0;
@@ -229,32 +258,39 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         Deployment *deployment = shard.rules[i]->deployment;
         Rule *matched[MAX_FIXED];
         int count, target = shard.rules[i]->target;
-        i = match_group(i, db, text, matched, &count, &prefix_seen);
-        if (count > 0 && (cause & CAUSE_APPLIED) && matched[0]->timeout_ms > 0) {
+        i = match_group(i, db, text, cause, matched, &count, &prefix_seen);
+        Kind kind = count > 0 ? matched[0]->kind : KIND_HASH;
+        if (count > 0 && (((cause & CAUSE_APPLIED) && matched[0]->timeout_ms > 0) || !concerns(matched[0], cause))) {
             covered = true;
         } else if (count > 0 && (cause & (CAUSE_LEFT | CAUSE_CAME))) {
             covered = true;
             bool left = (cause & CAUSE_LEFT) != 0;
             capture_mark(ctx, deployment, lane_of_key(deployment, target, name), name, left ? 'm' : 'i',
                          left ? move_target(ctx, text) : RedisModule_GetMyClusterID());
+            /* The worker of the shard that it came from can't read them any more. */
+            if (!left && kind_is_members(kind))
+                capture_members(ctx, deployment, lane_of_key(deployment, target, name), name);
         } else if (count > 0) {
             covered = true;
             if (!opened) {
                 RedisModule_SelectDb(ctx, db);
                 key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-                is_hash = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
                 opened = true;
             }
+            bool is_there = kind_holds(ctx, kind, key, name, &document);
+            int why = cause_for(kind, cause, is_there);
             bool obeys = operation->kind != 0 && obey(matched, count);
-            char op = is_hash ? (forced ? forced : op_for_hash(cause)) : (forced ? 'd' : op_for_gone(cause, db, text));
+            char op = is_there ? (forced ? forced : op_for_hash(why)) : (forced ? 'd' : op_for_gone(why, db, text));
             if (operation->kind != 0)
-                op = obeys ? op_for_operation(operation, cause, is_hash)
-                           : op_beside_operation(operation, cause, is_hash);
+                op = obeys ? op_for_operation(operation, why, is_there) : op_beside_operation(operation, why, is_there);
             if (op != 0) {
                 Image image;
                 image_start(&image, name, op);
                 RedisModuleString *meta = obeys ? image_ticket(&image, op, operation_ticket(operation)) : NULL;
-                if (is_hash && memchr("urnq", op, 4) != NULL) image_read(&image, key, matched, count);
+                if (is_there && memchr("urnq", op, 4) != NULL) {
+                    if (kind == KIND_HASH) image_read(&image, key, matched, count);
+                    kind_read(&image, &document);
+                }
                 if (append(ctx, deployment, lane_of_key(deployment, target, name), &image))
                     capture_count(deployment, target, matched, count);
                 image_end(&image);
@@ -263,10 +299,12 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
             } else if (obeys) {
                 acknowledge = true;
             }
+            if (document != NULL) RedisModule_FreeString(NULL, document);
+            document = NULL;
         }
         bool last_of_deployment = i == shard.nrules || shard.rules[i]->deployment != deployment;
         if (last_of_deployment) {
-            if (prefix_seen && !covered && (cause & CAUSE_HASH)) note_missed(deployment, text);
+            if (prefix_seen && !covered && (cause & CAUSES_OF_KINDS)) note_missed(deployment, text);
             prefix_seen = covered = false;
         }
     }
@@ -289,6 +327,14 @@ static bool overwrites(const char *event) {
     return strcmp(event, "set") == 0 || (len > 5 && strcmp(event + len - 5, "store") == 0);
 }
 
+/* The cause behind an event of keys that are no hashes. */
+static int cause_of_other(int type, const char *event) {
+    Kind kind = kind_of_event(type);
+    int cause = overwrites(event) ? CAUSE_OVER : 0;
+    if (kind != KIND_HASH && (shard.kinds & 1u << kind)) cause |= cause_of_kind(kind);
+    return cause != 0 ? cause : -1;
+}
+
 /* The cause behind an event; -1: the event changes no hash. */
 static int cause_of(int type, const char *event) {
     /* An event of a hash; Valkey, when time takes the fields, makes it one of expired keys. */
@@ -296,15 +342,15 @@ static int cause_of(int type, const char *event) {
     if (type & REDISMODULE_NOTIFY_HASH) return strcmp(event, "hdel") == 0 ? CAUSE_HASH | CAUSE_REMOVED : CAUSE_HASH;
     if (type & REDISMODULE_NOTIFY_EXPIRED) return CAUSE_EXPIRED;
     if (type & REDISMODULE_NOTIFY_EVICTED) return CAUSE_EVICTED;
-    if (type & REDISMODULE_NOTIFY_MODULE) return 0;
-    if (!(type & REDISMODULE_NOTIFY_GENERIC)) return overwrites(event) ? CAUSE_GONE : -1;
+    if (type & REDISMODULE_NOTIFY_MODULE) return CAUSE_OVER | CAUSE_KIND << KIND_JSON;
+    if (!(type & REDISMODULE_NOTIFY_GENERIC)) return cause_of_other(type, event);
     if (strcmp(event, "del") == 0 || strcmp(event, "rename_from") == 0 || strcmp(event, "move_from") == 0)
         return CAUSE_GONE;
     if (strcmp(event, "expire") == 0 || strcmp(event, "persist") == 0) return -1;
     if (strcmp(event, "rename_to") == 0 || strcmp(event, "move_to") == 0 || strcmp(event, "copy_to") == 0 ||
         strcmp(event, "restore") == 0)
         return CAUSE_REPLACED | CAUSE_GONE;
-    return overwrites(event) ? CAUSE_GONE : 0;
+    return overwrites(event) ? CAUSE_OVER : 0;
 }
 
 /* What else the unit did with the key of event is a part of it: the operation is one for all. */
@@ -459,7 +505,7 @@ static int count_targets(int db, Slice key) {
     int targets = 0, count;
     bool prefix_seen = false;
     for (int i = 0; i < shard.nrules;) {
-        i = match_group(i, db, key, matched, &count, &prefix_seen);
+        i = match_group(i, db, key, 0, matched, &count, &prefix_seen);
         targets += count > 0;
     }
     return targets;
@@ -581,10 +627,12 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
     bool says_gone = memchr("dxv", string_slice(entry->strings[3]).bytes[0], 3) != NULL;
     State state = says_gone ? STATE_SAME : STATE_GONE;
-    if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH) {
+    RedisModuleString *document;
+    if (kind_holds(ctx, matched[0]->kind, key, name, &document)) {
         Image image;
         image_start(&image, name, 'u');
-        image_read(&image, key, matched, count);
+        if (matched[0]->kind == KIND_HASH) image_read(&image, key, matched, count);
+        kind_read(&image, &document);
         state = !says_gone && image_is(&image, entry) ? STATE_SAME : STATE_HASH;
         image_end(&image);
     }

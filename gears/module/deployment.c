@@ -122,6 +122,16 @@ static void next_template(Reader *reader, Template *template) {
     if (problem != NULL) fail(reader, problem);
 }
 
+static void read_kind(Reader *reader, Rule *rule) {
+    if (reader->at >= reader->count || !slice_is(reader->arguments[reader->at], "TYPE")) return;
+    reader->at++;
+    if (!kind_is(next(reader, "the type of a function's keys"), &rule->kind)) {
+        reader->at--;
+        fail(reader, "JSON, SET, LIST or ZSET is expected here");
+    }
+    if (rule->operations || rule->timeout_ms > 0) fail(reader, "operations and write-through are for hashes alone");
+}
+
 static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
     rule->deployment = deployment;
     rule->target = next_target(reader, deployment);
@@ -140,6 +150,7 @@ static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
         reader->at++;
         rule->name = slice_copy(next(reader, "a function's name"));
     }
+    read_kind(reader, rule);
     if (rule->operations && rule->db != 0) fail(reader, "operations are for keys of database 0 alone");
     read_fields(reader, rule);
 }

@@ -91,10 +91,14 @@ typedef struct {
     char *report; /* its JSON */
 } Worker;
 
+/* What the keys of a mapping hold: kinds.c. */
+typedef enum { KIND_HASH, KIND_JSON, KIND_SET, KIND_LIST, KIND_ZSET } Kind;
+
 struct Deployment;
 typedef struct {
     struct Deployment *deployment;
     int target; /* index into the deployment's targets */
+    Kind kind;
     int db;
     Template template;
     bool delete_on_flush;
@@ -169,6 +173,7 @@ typedef struct {
     bool operating;        /* as writing_registry, of what we do to users' keys and is no change for SQL */
     bool through;          /* a rule has clients that wait for SQL */
     bool applying;         /* a write that SQL has committed */
+    unsigned kinds;        /* of all active rules, as bits 1 << Kind */
     int server_version;
     char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */
     char source[13];
@@ -272,6 +277,17 @@ RedisModuleString *image_ticket(Image *image, char op, Slice ticket);
 void image_end(Image *image);
 void image_forget_metas(void); /* after the epoch changed */
 void image_free_shared(void);
+
+/* -- kinds.c: keys that are no hashes --------------------------------------------------------------------------- */
+bool kind_is(Slice word, Kind *kind);
+Kind kind_of_event(int type); /* KIND_HASH, too, for events that belong to no kind */
+bool kind_is_members(Kind kind);
+/* Whether the key holds what a mapping of the kind is about; of a document also its text, to be freed. */
+bool kind_holds(RedisModuleCtx *ctx, Kind kind, RedisModuleKey *key, RedisModuleString *name,
+                RedisModuleString **document);
+/* The image of such a key: a document is one field, members have none. Takes the document over. */
+void kind_read(Image *image, RedisModuleString **document);
+void kinds_free(void);
 
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);

@@ -65,11 +65,13 @@ static void rebuild_rules(void) {
     shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
     shard.nrules = 0;
     shard.operations = shard.through = false;
+    shard.kinds = 0;
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         if (deployment->draining) continue;
         for (int j = 0; j < deployment->nrules; j++) {
             shard.rules[shard.nrules++] = &deployment->rules[j];
+            shard.kinds |= 1u << deployment->rules[j].kind;
             shard.through = shard.through || deployment->rules[j].timeout_ms > 0;
             shard.operations = shard.operations || (shard.has_jobs && deployment->rules[j].operations);
         }

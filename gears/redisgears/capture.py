@@ -12,6 +12,7 @@ from typing import Any
 from zlib import crc32
 
 from gears import change as changes
+from gears import kinds
 from gears.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
 from gears.redisgears.names import NOT_TEXT, dead_of
@@ -19,6 +20,7 @@ from gears.redisgears.shard import Shard
 from gears.redisgears.written import BUCKETS, Written
 
 OWN_KEYS = b"gearsync:"
+DOCUMENT = "$"
 LOOK_SECONDS = 0.001
 """How long it is believed which shard this is: no server is demoted, synchronised and promoted in that."""
 _OPS = {
@@ -45,6 +47,7 @@ class Group:
         self._matches = [each.mapping.keys.match for each in functions]
         self.functions = [each.name for each in functions]
         self.captured = 0
+        self._documents = [each.mapping.keys.match for each in functions if each.mapping.type == kinds.JSON]
         self.operations = any(each.mapping.operations for each in functions)
         fields: dict[str, None] = {}
         whole = False
@@ -65,6 +68,13 @@ class Group:
                 return True
         return False
 
+    def holds_document(self, key: Any) -> bool:
+        """Whether the key is one of those that hold JSON."""
+        if not self._documents:
+            return False
+        name = as_bytes(key)
+        return any(match(name) is not None for match in self._documents)
+
     def append(self, key: Any, *pairs: Any) -> None:
         """Append a change of a key to the lane."""
         name = key.encode() if type(key) is str else key
@@ -72,8 +82,14 @@ class Group:
         self.marks[crc32(name) % BUCKETS] = execute("XADD", self.lane, "*", "k", key, *pairs)
 
     def image(self, key: Any) -> list[Any] | None:
-        """Return the captured fields and values of a key, flat; None: it is no hash."""
+        """Return the captured fields and values of a key, flat; None: it is no hash.
+
+        A document is as one field.
+        """
         try:
+            if self.holds_document(key):
+                document = execute("GET", key)
+                return None if document is None else [DOCUMENT, document]
             if self.fields is None:
                 return execute("HGETALL", key) or None
             values = execute("HMGET", key, *self.fields)
@@ -175,6 +191,9 @@ class Capture:
         image = group.image(key)
         if image is not None:
             label = "m"
+            if op == changes.UPSERT and group.holds_document(key):
+                # A document that is written anew lacks what it has not.
+                op = changes.REMOVED
             if group.fields is None and not all(type(name) is str for name in image[::2]):
                 label = NOT_TEXT
                 image[::2] = [as_bytes(name).decode("latin-1") for name in image[::2]]

@@ -10,6 +10,9 @@ EVENTS = (
     *("sortstore", "georadiusstore", "geosearchstore"),
 )
 
+OF_STRINGS = ("append", "setrange", "incrby", "incrbyfloat", "setbit", "getset", "pfadd")
+"""The further events after which a string, for a mapping of documents, is another one."""
+
 MISS = "keymiss"
 READS = (
     *("hget", "hmget", "hgetall", "hexists", "hlen", "hstrlen", "hkeys", "hvals", "hrandfield"),

@@ -11,12 +11,13 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from gears import kinds
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.patterns import Through
 from gears.redisgears import bootstrap
 from gears.redisgears.commands import REFUSED, WRITES
-from gears.redisgears.events import EVENTS, MISS, READS
+from gears.redisgears.events import EVENTS, MISS, OF_STRINGS, READS
 from gears.redisgears.names import family, lane_prefix, late_prefix, session
 
 BATCHES = 4
@@ -78,7 +79,7 @@ def make(deployment: Deployment, modules: Sources | None = None) -> str:
 def _registrations(deployment: Deployment) -> list[str]:
     lines = [
         f"GB('KeysReader').filter(on_event).register(prefix={prefix + '*'!r}, mode='sync', readValue=False, "
-        f"eventTypes={list(EVENTS)!r}, convertToStr=False, collect=False)"
+        f"eventTypes={_events(deployment)!r}, convertToStr=False, collect=False)"
         for prefix in prefixes(deployment.capturing)
     ]
     lines += [
@@ -115,6 +116,11 @@ def _registrations(deployment: Deployment) -> list[str]:
         "onRegistered=on_registered, convertToStr=False, collect=False)"
     )
     return lines
+
+
+def _events(deployment: Deployment) -> list[str]:
+    documents = any(function.mapping.type == kinds.JSON for function in deployment.capturing)
+    return [*EVENTS, *(OF_STRINGS if documents else ())]
 
 
 def _stream_reader(function: str, prefix: str, batch: int, interval_ms: int) -> str:

@@ -45,12 +45,16 @@ class Function(NamedTuple):
     operations: bool = False
     timeout_ms: int = 0
     """Of write-through; 0: write-behind."""
+    type: str = ""
+    """Of keys that are no hashes: JSON, SET, LIST or ZSET."""
 
     def arguments(self) -> list[str | int]:
         """Return the function's part of the command."""
         count = -1 if self.fields is None else len(self.fields)
         words: list[str | int] = ["OPERATIONS"] if self.operations else []
         words += ["THROUGH", self.timeout_ms] if self.timeout_ms else []
+        if self.type:
+            return [self.target, self.db, self.template, self.flush, *words, "TYPE", self.type, 0]
         return [self.target, self.db, self.template, self.flush, *words, count, *(self.fields or ())]
 
 

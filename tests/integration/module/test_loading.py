@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests.integration.module.building import build
 from tests.integration.module.driving import (
     ALWAYS,
     Function,
@@ -38,11 +37,7 @@ def required() -> list[str]:
 @pytest.fixture(scope="module")
 def lacking(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a module that loads gearsync where one function is missing."""
-    path = str(tmp_path_factory.mktemp("lacking") / "lacking.so")
-    source = str(Path(__file__).with_name("lacking.c"))
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-std=c11", "-shared", "-fPIC", "-o", path, source, "-ldl"], check=True)
-    return path
+    return build("lacking.c", tmp_path_factory.mktemp("lacking"))
 
 
 def lines_about(server: RedisServer, text: str) -> list[str]:

@@ -1,0 +1,19 @@
+"""Which converter a function has: that of its type of keys."""
+
+from __future__ import annotations
+
+from connectors import Connector
+from gears import kinds
+from gears.added import Origin
+from gears.conversion import NOWHERE, Converter
+from gears.documents import DocumentConverter
+from gears.functions import Function, Transform
+
+
+def converter_for(
+    function: Function, transform: Transform | None, connector: Connector, origin: Origin = NOWHERE
+) -> Converter:
+    """Return what makes row operations for a function. Raises SchemaMismatch: a column is missing."""
+    if function.mapping.type == kinds.JSON:
+        return DocumentConverter(function, transform, connector, origin)
+    return Converter(function, transform, connector, origin)
