@@ -20,6 +20,7 @@ COMMANDS = (
     "pause",
     "resume",
     "status",
+    "metrics",
     "wait",
     "backfill",
     "load",

@@ -172,6 +172,8 @@ def run(url: str, only: str | None) -> None:
 def _start(place: Place, shard: Shard) -> subprocess.Popen[bytes]:
     # The URL goes by the environment: a password in the arguments would be in everybody's process list.
     environment = {**os.environ, "GEARSYNC_REDIS_URL": shard.url}
+    # One port is for one process: ours.
+    environment.pop("GEARSYNC_WORKER_METRICS_LISTEN", None)
     command = [sys.executable, "-m", "gears.worker", "--deployment", place.deployment]
     # A group of its own: a Ctrl-C in the terminal reaches us, and we end the workers in order.
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)

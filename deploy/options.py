@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import click
 
+from gears.listening import host_and_port
+
+
+def place(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Read HOST:PORT, for an option's ``callback``."""
+    try:
+        return None if value is None else host_and_port(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}.", ctx, param) from error
+
+
 redis_option = click.option(
     "--redis",
     "url",
@@ -18,3 +29,9 @@ redis_option = click.option(
     ),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+metrics_option = click.option(
+    "--metrics-listen",
+    metavar="HOST:PORT",
+    callback=place,
+    help="Where Prometheus may ask for metrics; there is no login.",
+)

@@ -157,12 +157,16 @@ class Report:
 
     def text(self) -> str:
         """Return the report as JSON."""
+        return json.dumps(self.document())
+
+    def document(self) -> dict[str, Any]:
+        """Return the report as JSON's types."""
         state, error = self.state, self.error
         if state == "running":
             # The worst of its targets.
             of_targets = [each.state for each in self.targets.values()]
             state, error = max(of_targets, key=lambda each: _SEVERITY.index(each[0]), default=(state, error))
-        document = {
+        return {
             "worker": self.worker_id,
             "version": self.version,
             "pid": os.getpid(),
@@ -170,4 +174,3 @@ class Report:
             "error": error,
             "targets": {name: each.document() for name, each in self.targets.items()},
         }
-        return json.dumps(document)

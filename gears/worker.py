@@ -37,6 +37,7 @@ from gears.following import functions_of
 from gears.functions import Transform
 from gears.groups import limits_of
 from gears.lanes import Lane, Lanes
+from gears.listening import host_and_port
 from gears.loader import Loader
 from gears.report import Report, TargetReport
 from gears.requirements import RequirementsError
@@ -84,6 +85,14 @@ class Worker:
         self._stop.set()
         if self._shared is not None:
             self._shared.stop.set()
+
+    def serve_metrics(self, host: str, port: int) -> None:
+        """Serve this worker's metrics as long as it runs."""
+        # Not a cheap import, and most workers serve none.
+        from gears import serving
+
+        collector = serving.WorkerCollector(self._url, self._name, self._report.document)
+        serving.start(collector, host, port, self._stop)
 
     # -- Life --------------------------------------------------------------------------------------------
 
@@ -414,6 +423,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--redis", default=os.environ.get("GEARSYNC_REDIS_URL"), help="URL of the shard's primary"
     )
+    parser.add_argument(
+        "--metrics-listen",
+        type=host_and_port,
+        metavar="HOST:PORT",
+        default=os.environ.get("GEARSYNC_WORKER_METRICS_LISTEN") or None,
+        help="where Prometheus may ask this worker for its metrics",
+    )
     options = parser.parse_args(arguments)
     if not options.supervised and not options.redis:
         parser.error("give --redis URL, or set GEARSYNC_REDIS_URL")
@@ -443,6 +459,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     gc.freeze()
     gc.set_threshold(200_000, 20, 100)
     worker = Worker(url, options.deployment, work_dir, options.supervised)
+    if options.metrics_listen:
+        worker.serve_metrics(*options.metrics_listen)
     _handle_signals(worker)
     if options.supervised:
         _watch_input(worker)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 from deploy import external, options
@@ -10,11 +12,18 @@ from deploy import external, options
 @click.command(name="worker")
 @options.redis_option
 @click.option("--deployment", metavar="NAME", help="Run the workers of this deployment only.")
-def command(url: str, deployment: str | None) -> None:
+@options.metrics_option
+def command(url: str, deployment: str | None, metrics_listen: tuple[str, int] | None) -> None:
     """Run workers here, in the foreground, instead of beside Redis.
 
     For deployments with worker = "external", and for servers whose module has SUPERVISE no: one process for
     each deployment and shard, started again when it crashes. A second gearsync worker elsewhere is a standby.
+    With --metrics-listen it serves the figures of all shards, as gearsync metrics does.
     SIGTERM or Ctrl-C ends them all, each with its batch in flight committed.
     """
-    external.run(url, deployment)
+    with contextlib.ExitStack() as stack:
+        if metrics_listen is not None:
+            from deploy import metrics
+
+            stack.enter_context(metrics.served(url, *metrics_listen))
+        external.run(url, deployment)

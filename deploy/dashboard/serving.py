@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from deploy.dashboard.board import Board
 from deploy.output import CommandError
+from gears.listening import host_and_port
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,7 @@ class Address:
     @classmethod
     def parse(cls, text: str) -> Address:
         """Read ``HOST:PORT`` or ``[IPv6]:PORT``. Raises ValueError."""
-        host, colon, port = text.rpartition(":")
-        is_bare_ipv6 = ":" in host and not (host.startswith("[") and host.endswith("]"))
-        if not (colon and host and port.isdecimal() and int(port) < 65536) or is_bare_ipv6:
-            raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:8400 or [::1]:8400")
-        return cls(host.strip("[]"), int(port))
+        return cls(*host_and_port(text))
 
     def listen(self) -> socket.socket:
         """Return a socket that listens there. Raises CommandError."""

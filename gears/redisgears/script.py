@@ -34,7 +34,18 @@ RETRY_SECONDS = 1
 LEFT_OUT = frozenset(
     f"gears.{name}"
     for name in (
-        *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
+        *(
+            "lanes",
+            "listening",
+            "metrics",
+            "moves",
+            "runner",
+            "worker",
+            "requirements",
+            "config",
+            "module",
+            "serving",
+        ),
         *("through", "loader", "misses", "bringing", "place", "follower", "following", "sweep", "progress"),
         *("redisgears.script", "redisgears.bootstrap"),
     )

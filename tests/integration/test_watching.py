@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -11,11 +15,13 @@ import pytest
 import redis
 
 from deploy.figures import DeploymentFigures, Sampler
+from deploy.watching import Watch
 from tests.hosts import HOSTS
 from tests.integration import deployed
+from tests.integration.command import GEARSYNC, environment, gearsync
 from tests.integration.deploying import eventually
 from tests.integration.system import System
-from tests.servers import run_sql
+from tests.servers import RedisServer, run_sql
 
 FUNCTIONS = """
 from gears import WriteBehind, deployment_settings
@@ -55,6 +61,13 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield World(system, client)
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    """A server on which nothing is deployed."""
+    with deployed.server() as running:
+        yield running
+
+
 def test_each_function_and_target_has_its_counts_and_rates(world: World) -> None:
     sampler = Sampler()
     before = world.figures(sampler, 0.0)
@@ -86,6 +99,64 @@ def test_the_histogram_has_each_change_once(world: World) -> None:
     eventually(lambda: world.target("second")["lag_histogram"]["count"] == world.target("second")["changes"])
     assert sorted(told["lag_histogram"]["counts"]) == told["lag_histogram"]["counts"]
     assert told["commits"] >= 1
+
+
+def test_the_metrics_of_a_host(world: World) -> None:
+    world.client.hset("pet:3", "name", "Ben")
+    world.system.wait()
+    eventually(lambda: bool(world.target("second").get("changes")))
+    applied = world.target("second")["changes"]
+    done = gearsync("metrics", "--once", "--redis", world.system.server.url)
+    assert done.returncode == 0, done.stderr
+    shard = f'shard="127.0.0.1:{world.system.server.port}",deployment="crm"'.split(",")
+    labels = ",".join(sorted([*shard, 'target="second"']))
+    assert f"gearsync_changes_applied_total{{{labels}}} {applied}.0" in done.stdout
+    assert f"gearsync_backlog_limit_entries{{{','.join(sorted(shard))}}}" in done.stdout
+
+
+def test_a_server_that_goes_and_comes_back(server: RedisServer) -> None:
+    sampler = Sampler()
+    with Watch(server.url) as watched:
+        assert [each.up for each in sampler.feed(watched.look(), 1.0)] == [True]
+        server.kill()
+        (away,) = sampler.feed(watched.look(), 2.0)
+        server.start()
+        eventually(lambda: sampler.feed(watched.look(), 3.0)[0].up)
+    assert not away.up
+    assert f"Redis at 127.0.0.1:{server.port} can't be reached" in away.error
+
+
+def test_the_live_view_ends_with_q_and_leaves_the_terminal_as_it_was(server: RedisServer) -> None:
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = [*GEARSYNC, "status", "--watch", "--interval", "30", "--redis", server.url]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment(TERM="xterm")) as live:
+        shown = b""
+        while b"Nothing is deployed here" not in shown:
+            shown += os.read(ours, 65536)
+        os.write(ours, b"q")
+        assert live.wait(30) == 0
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_json_is_one_document_a_line_until_sigterm(server: RedisServer) -> None:
+    command = [*GEARSYNC, "status", "--watch", "--json", "--interval", "0.1", "--redis", server.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment()) as live:
+        assert live.stdout is not None
+        first, second = (json.loads(live.stdout.readline()) for _ in range(2))
+        live.terminate()
+        assert live.wait(30) == 0
+    assert first["at"] < second["at"]
+    assert second["shards"][0]["up"] and second["attention"] == []
+
+
+def test_watching_needs_a_terminal_or_json(server: RedisServer) -> None:
+    for options, sentence in (([], "needs a terminal"), (["--check"], "--check looks once")):
+        done = gearsync("status", "--watch", *options, "--redis", server.url)
+        assert done.returncode == 2
+        assert sentence in done.stderr
 
 
 def test_the_oldest_change_that_waits() -> None:
