@@ -6,9 +6,11 @@ import io
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 from deploy import live
+from deploy.cli import group
 from deploy.figures import Sampler
 from tests.unit.deploy.test_figures import AWAY, status
 
@@ -78,3 +80,18 @@ def test_a_graph_keeps_bursts_and_leaves_out_what_is_not_known() -> None:
     graph = live.sparkline(shard.deployments[0].history, 299.0, 10)
     assert len(graph) == 10
     assert (graph[3], graph[4], graph[9]) == ("█", " ", "▁")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["status", "--watch"], "--watch needs a terminal; for programs, add --json."),
+        (["status", "--watch", "--check"], "--check looks once, --watch for ever; give one of them."),
+        (["metrics", "--listen", "9464"], "'9464' is not HOST:PORT, such as 127.0.0.1:9464"),
+        (["worker", "--metrics-listen", "h:99999"], "'h:99999' is not HOST:PORT"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], sentence: str) -> None:
+    done = CliRunner().invoke(group, arguments)
+    assert done.exit_code == 2
+    assert sentence in done.output
