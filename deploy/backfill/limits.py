@@ -17,6 +17,10 @@ OWN_SHARE = 2
 """A backfill never fills more than one part in so many of what the deployment itself allows to wait."""
 
 
+CAPTURING = ("active", "paused")
+"""States in which what is captured is brought to SQL, some time."""
+
+
 class Stopped(Exception):
     """The backfill is to end: another shard has failed, or somebody wants it."""
 
@@ -114,7 +118,7 @@ class Backlog:
 
     def _of_deployment(self, status: dict[str, Any]) -> dict[str, Any]:
         for each in status["deployments"]:
-            if each["name"] == self._deployment and each["state"] == "active":
+            if each["name"] == self._deployment and each["state"] in CAPTURING:
                 found: dict[str, Any] = each
                 return found
         raise CommandError(

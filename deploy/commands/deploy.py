@@ -7,6 +7,7 @@ from typing import NoReturn
 import click
 
 from deploy import output, plan, status, upgrade, upload, workers
+from deploy.backfill import hint
 from deploy.checks import report
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
@@ -73,10 +74,12 @@ def command(
             upgrade.tell(found, err=True)
         upgrade.require_consent(found, yes)
         changed, states = _bring(made, shards, deployment, timeout)
+        existing = hint.existing_keys(shards, deployment, made.before)
     if as_json:
-        output.as_json(_document(made, deployment, changed, states))
+        output.as_json({**_document(made, deployment, changed, states), "existing_keys": existing})
     else:
         _print(deployment, changed, states)
+        hint.tell(existing, file)
     _require_running(deployment, states, timeout)
 
 

@@ -10,8 +10,10 @@ import pytest
 
 from deploy.backfill.chosen import choose
 from deploy.backfill.estimate import share
+from deploy.backfill.hint import new_functions
 from deploy.backfill.limits import Pace, Stop, Stopped, room_of
 from deploy.backfill.place import Counts, Progress
+from deploy.hosts.base import Deployed
 from gears.template import Template
 
 FUNCTIONS = """
@@ -107,3 +109,15 @@ def test_about_how_many_keys_there_are(file: str) -> None:
 def test_a_place_comes_back_as_it_was() -> None:
     progress = Progress("host:1", "7", 1, 2**60, False, Counts(5, 3, 1, 1))
     assert Progress.from_json(progress.to_json()) == progress
+
+
+def test_a_deploy_speaks_of_keys_of_new_functions_alone(file: str) -> None:
+    deployment = choose(file, None, ()).deployment
+    name = deployment.name
+    whole = {name: Deployed(name, 1, "active", deployment.to_payload())}
+    assert new_functions(deployment, [whole, whole]) == []
+    assert new_functions(deployment, [whole, {}]) == deployment.functions
+    former = choose(file, None, ()).deployment
+    former.functions = former.functions[1:]
+    less = {name: Deployed(name, 1, "active", former.to_payload())}
+    assert [each.name for each in new_functions(deployment, [less])] == ["one"]
