@@ -19,7 +19,9 @@ error codes), ``_converter`` (its own types), ``_engine_options`` (timeouts, iso
 
 from __future__ import annotations
 
-from connectors.base import Connector
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from connectors.errors import (
     ConnectorError,
     ConversionError,
@@ -29,10 +31,23 @@ from connectors.errors import (
     TargetError,
     Unavailable,
 )
-from connectors.registry import connect, register
 from connectors.rows import Applied, Claim, Moves, Position, Refusal, RowOp
-from connectors.tables import Column, Table
 from connectors.target import Target
+
+if TYPE_CHECKING:
+    from connectors.base import Connector
+    from connectors.registry import connect, register
+    from connectors.tables import Column, Table
+
+#: What brings SQLAlchemy along, imported when it is asked for: most commands never talk to a database, and
+#: start in half the time without it.
+_WITH_SQLALCHEMY = {
+    "Column": "connectors.tables",
+    "Connector": "connectors.base",
+    "Table": "connectors.tables",
+    "connect": "connectors.registry",
+    "register": "connectors.registry",
+}
 
 __all__ = [
     "Applied",
@@ -55,3 +70,9 @@ __all__ = [
     "connect",
     "register",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_SQLALCHEMY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WITH_SQLALCHEMY[name]), name)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-
-import sqlalchemy.exc
-from sqlalchemy.engine import URL, make_url
+from typing import TYPE_CHECKING
 
 from connectors.errors import TargetError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _SECRETS_IN_QUERY = ("password", "passwd", "sslpassword")
@@ -72,6 +73,10 @@ class Target:
 
 def parse_url(text: str, place: str) -> URL:
     """Return ``text`` as a URL with the driver that gearsync uses; TargetError names only ``place``."""
+    # Only here, as most commands never look at a URL and start in half the time without it.
+    import sqlalchemy.exc
+    from sqlalchemy.engine import make_url
+
     try:
         url = make_url(text.strip())
     except (sqlalchemy.exc.ArgumentError, ValueError):

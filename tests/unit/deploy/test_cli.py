@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -32,6 +34,14 @@ def test_help_fits_80_columns(context: click.Context) -> None:
     done = CliRunner().invoke(cli.group, [*words, "--help"], prog_name="gearsync")
     assert done.exit_code == 0
     assert max(len(line) for line in done.output.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("name", ["status", "deadletters", "wait"])
+def test_a_command_that_needs_no_database_starts_without_sqlalchemy(name: str) -> None:
+    """Its import takes longer than all the rest of such a command's start."""
+    code = f"import sys, deploy.commands.{name}; print('sqlalchemy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_every_listed_command_can_be_imported() -> None:
