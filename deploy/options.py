@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 from gears.listening import host_and_port
@@ -15,19 +18,24 @@ def place(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
         raise click.BadParameter(f"{error}.", ctx, param) from error
 
 
-redis_option = click.option(
-    "--redis",
-    "url",
-    metavar="URL",
-    default="redis://127.0.0.1:6379",
-    envvar="GEARSYNC_REDIS",
-    show_default=True,
-    show_envvar=True,
-    help=(
-        "Where Redis is: redis://, rediss://, unix://, any node of a cluster, or "
-        "redis+sentinel://host:port[,host:port]/service. A password is best given by the variable."
-    ),
-)
+def redis_option_as(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option --redis, whose value the command takes as its argument ``name``."""
+    return click.option(
+        "--redis",
+        name,
+        metavar="URL",
+        default="redis://127.0.0.1:6379",
+        envvar="GEARSYNC_REDIS",
+        show_default=True,
+        show_envvar=True,
+        help=(
+            "Where Redis is: redis://, rediss://, unix://, any node of a cluster, or "
+            "redis+sentinel://host:port[,host:port]/service. A password is best given by the variable."
+        ),
+    )
+
+
+redis_option = redis_option_as("url")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 metrics_option = click.option(
     "--metrics-listen",

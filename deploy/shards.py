@@ -154,10 +154,11 @@ class Shards:
         self.close()
 
 
-def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
+def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host: bool = True) -> Shards:
     """Find all primaries behind ``url``, and see that each runs the module, or RedisGears.
 
-    ``answer_timeout``: seconds that a command may take; None: for ever. Raises ShardError.
+    ``answer_timeout``: seconds that a command may take; None: for ever. ``needs_host`` False: it may be a
+    Redis on which nothing runs. Raises ShardError.
     """
     scheme = urlsplit(url).scheme
     if scheme not in SCHEMES:
@@ -176,7 +177,8 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
     else:
         shards = _by_url(url, options)
     try:
-        _require_hosts(shards.shards)
+        if needs_host:
+            _require_hosts(shards.shards)
     except ShardError:
         shards.close()
         raise

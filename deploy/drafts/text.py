@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable
 
 from deploy.drafts.draft import Draft, Entry, LeftOut, Line
-from deploy.output import counted, shown
+from deploy.output import shown
 
 WIDTH = 98
 _BARE = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -96,7 +96,7 @@ def _columns(columns: Iterable[Line]) -> list[str]:
 
 
 def _left_out(every: list[LeftOut]) -> list[str]:
-    lines = _comment(f"Left out: {counted(len(every), 'table')}.")
+    lines = ["# Left out:"]
     for each in every:
         remedy = f" To do: {each.remedy}." if each.remedy else ""
         lines += _comment(f"{each.name}: {each.reason}.{remedy}", "#   ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import redis
 from click.testing import CliRunner, Result
 from sqlalchemy.engine import make_url
 
+from connectors import connect
 from deploy import cli
 from tests.integration.deploying import ROOT, redis_with_module
 from tests.servers import RedisServer, run_sql
@@ -199,3 +202,102 @@ def test_what_can_not_be_done_is_said_and_nothing_is_written(sqlite_url: str, tm
     assert (there.exit_code, file.read_text("utf-8")) == (1, "mine")
     assert init(sqlite_url, "--out", str(file), "--force").exit_code == 0
     assert "[[functions]]" in file.read_text("utf-8")
+
+
+PERSON: dict[Any, Any] = {
+    "firstName": "Zoë",
+    "phone": "01701234567",
+    "age": "41",
+    "balance": "1234.50",
+    "is_active": "1",
+    "joined": "2026-11-21",
+    "seen": "2026-11-21T10:00:00.250Z",
+    "token": UUID,
+    "prefs": '{"a": 1}',
+    "raw": b"\xff\x00",
+}
+NAMES = "first_name, phone, age, balance, is_active, joined, seen, token, prefs, raw"
+
+
+def hashes(client: redis.Redis) -> None:
+    """Write two kinds of hashes, and one key that is of none."""
+    for index in range(1, 21):
+        client.hset(f"person:{index}", mapping={"id": index, **PERSON})
+        client.hset(f"order:{index % 3}:{index}", mapping={"total": "9.50", "note": "x" * index})
+    client.hset("config", "a", "1")
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb", "sqlite"])
+def test_sampled_hashes_get_tables_that_take_them(
+    kind: str, request: pytest.FixtureRequest, server: RedisServer, tmp_path: Path
+) -> None:
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    order = "customer INTEGER, order_id INTEGER, total NUMERIC(8, 2), PRIMARY KEY (customer, order_id)"
+    sql(url, f"CREATE TABLE orders ({order})")
+    file = str(tmp_path / f"sampled_{kind}.toml")
+    with server.client() as client:
+        client.flushall()
+        hashes(client)
+    sampled = init(url, "--redis", server.url, "--sample", "1000", "--out", file)
+    assert sampled.exit_code == 0, sampled.output
+    assert "--create-tables --apply   # makes person" in sampled.output
+    content = Path(file).read_text("utf-8")
+    assert 'keys = "order:{customer}:{order_id}"' in content
+    assert "Fields without a column: note." in content
+    assert "config: no part of the key varies" in content
+    printed = init("--from", file, "--redis", server.url, "--create-tables").output
+    assert "CREATE TABLE person (" in printed
+    made = init("--from", file, "--redis", server.url, "--create-tables", "--apply")
+    assert "Created: person." in made.output
+    again = init("--from", file, "--redis", server.url, "--create-tables", "--apply")
+    assert "No table is missing." in again.output
+    assert len(json.loads(run("check", file, "--json"))["functions"]) == 2
+    with contextlib.closing(connect(url)) as connector:
+        columns = connector.table("person").columns
+        for field, column in zip(PERSON, NAMES.split(", ")):
+            value = PERSON[field]
+            columns[column].convert(value if isinstance(value, bytes) else str(value).encode())
+    if kind == "postgres":
+        run("deploy", file, "--redis", server.url)
+        run("backfill", file, "--redis", server.url)
+        run("wait", "--redis", server.url, "--deployment", "sampled_postgres")
+        found = sql(url, f"SELECT {NAMES} FROM person ORDER BY id")
+        assert len(found) == 20
+        row = [str(each) for each in found[0][:-1]]
+        assert row[:6] == ["Zoë", "01701234567", "41", "1234.50", "True", "2026-11-21"]
+        assert (found[0][6].timestamp() % 1, *row[7:]) == (0.25, UUID, "{'a': 1}")
+        assert bytes(found[0][-1]) == b"\xff\x00"
+        assert sql(url, "SELECT count(*), sum(total) FROM orders") == [(20, 190)]
+
+
+def test_models_get_their_tables(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "gearsync_models_e.py").write_text(
+        "import sqlalchemy as sa\n"
+        "t = sa.Table('t', sa.MetaData(), sa.Column('id', sa.Integer, primary_key=True),"
+        " sa.Column('n', sa.Integer, index=True))\n"
+    )
+    sql(sqlite_url, "CREATE TABLE other (id INTEGER PRIMARY KEY)")
+    file = str(tmp_path / "gearsync.toml")
+    arguments = (sqlite_url, "--models", "gearsync_models_e", "--create-tables", "--out", file, "--force")
+    printed = init(*arguments)
+    assert (printed.exit_code, "CREATE INDEX ix_t_n ON t (n);" in printed.output) == (0, True)
+    assert init(*arguments, "--apply").exit_code == 0
+    assert sql(sqlite_url, "SELECT id, n FROM t") == []
+    run("check", file)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("sqlite:///a.db", "--create-tables"),
+        ("sqlite:///a.db", "--apply"),
+        ("sqlite:///a.db", "--redis", "redis://127.0.0.1"),
+        ("--models", "x", "--create-tables"),
+        ("sqlite:///a.db", "--models", "x", "--sample", "9"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_usage_is_said_at_once(arguments: tuple[str, ...]) -> None:
+    assert init(*arguments).exit_code == 2
