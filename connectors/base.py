@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-from connectors import portable, reflection
+from connectors import marks, portable, reflection
 from connectors.checkpoint import Checkpoint
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.groups import Groups
@@ -401,11 +401,16 @@ class Connector(Reading, Groups):
             portable.clear(connection, self.schema, table)
         elif group.kind == "delete":
             self._delete(connection, table, [row.key for row in group.rows])
+        elif group.kind == "mark":
+            marks.mark(connection, self.schema, table, group)
         else:
+            if group.resets:
+                defaults = [(name, self._default(table.columns[name])) for name in group.resets]
+                marks.reset(connection, self.schema, table, group, defaults)
             self._upsert(connection, table, group.rows, self._absent(table, group))
 
     def _absent(self, table: Table, group: Group) -> list[tuple[str, str]]:
-        for name in (*group.columns, *group.nulls, *group.defaults):
+        for name in (*group.columns, *group.nulls, *group.defaults, *group.resets):
             if name not in table.columns:
                 raise SchemaMismatch(f"the table {table.name} has no column {name}")
         absent = []

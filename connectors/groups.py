@@ -85,7 +85,7 @@ class Groups:
     ) -> None:
         """Commit rows, the position, and ``kept`` as a row of the table of intents."""
         found = waves(rows)
-        if len(found) <= 1:
+        if len(found) <= 1 and not any(row.mark for row in rows):
             ordered = [group for wave in found for group in in_order(groups(wave), self.table)]
             if self._commit_at_once(claim, position, ordered, kept):
                 return

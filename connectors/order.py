@@ -9,8 +9,8 @@ from connectors.tables import Table
 
 
 def in_order(groups: Sequence[Group], table: Callable[[str], Table]) -> list[Group]:
-    """Order groups: deletes of tables that no other refers to, upserts parents first, the other deletes
-    children first.
+    """Order groups: deletes of tables that no other refers to, upserts (and marks) parents first, the other
+    deletes children first.
 
     A child can so move to a new parent while its old one is deleted, and a row can take over the unique value
     of one that goes.
@@ -22,7 +22,7 @@ def in_order(groups: Sequence[Group], table: Callable[[str], Table]) -> list[Gro
     depths = {name: _depth(name, parents, frozenset()) for name in parents}
 
     def rank(group: Group) -> tuple[int, int]:
-        if group.kind == "upsert":
+        if group.kind in ("upsert", "mark"):
             return 1, depths[group.table]
         return (2 if group.table in referred else 0), -depths[group.table]
 

@@ -74,12 +74,14 @@ class Reading:
         after: Key | None = None,
         where: str = "",
         most: int = 1000,
+        absent: str = "",
     ) -> list[Row]:
         """Return up to ``most`` rows in the order of the primary key, from the first one after ``after`` on.
 
         A row begins with the texts of its primary key, and those of ``columns`` follow. ``after`` holds
         converted values. ``where`` is an expression in the database's own SQL, and stands in the statement
-        as it is: see ``check_where``. Rows with a NULL in their key, which SQLite may have, are left out.
+        as it is: see ``check_where``. Rows with a NULL in their key, which SQLite may have, are left out, and
+        those that have something in the column ``absent``.
 
         Raises Unavailable, or SchemaMismatch.
         """
@@ -92,6 +94,8 @@ class Reading:
         conditions: list[Any] = [place.is_not(None) for place, column in zip(places, key) if column.nullable]
         if after is not None:
             conditions.append(self._beyond(places, after))
+        if absent:
+            conditions.append(_is_null(absent))
         if where:
             conditions.append(sa.literal_column(f"({where}\n)"))
         try:
@@ -101,12 +105,14 @@ class Reading:
             raise SchemaMismatch(f"the rows of {name} can't be read: {error}") from error
         return _all_encoded(wanted, rows)
 
-    def count(self, name: str, where: str = "") -> int:
+    def count(self, name: str, where: str = "", absent: str = "") -> int:
         """Return the number of rows that ``scan`` comes to. Raises Unavailable, or SchemaMismatch."""
         table = self.table(name)
         statement = sa.select(sa.func.count()).select_from(self._source_of(table))
         if where:
             statement = statement.where(sa.literal_column(f"({where}\n)"))
+        if absent:
+            statement = statement.where(_is_null(absent))
         with self._reading() as connection:
             return int(connection.execute(statement).scalar_one())
 
@@ -255,6 +261,11 @@ class Reading:
                 for at in range(len(places))
             )
         )
+
+
+def _is_null(column: str) -> Any:
+    place: Any = sa.column(column)
+    return place.is_(None)
 
 
 def _bound(name: str, value: Any) -> Any:

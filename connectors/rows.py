@@ -33,13 +33,29 @@ class Moves(NamedTuple):
 class RowOp:
     """One operation on one row, its values already converted by the columns.
 
-    ``kind`` is ``upsert``, ``delete`` (by ``key``) or ``clear`` (all rows of the table). ``key``: the values
-    of the primary key, in the table's order. For an upsert, ``columns`` are all columns written, the primary
-    key first, and ``values`` theirs; when the row exists already, ``nulls`` become NULL (the column's default
-    where it is NOT NULL and has one), and ``defaults`` the column's default. ``origin`` is the caller's own.
+    ``kind`` is ``upsert``, ``delete`` (by ``key``), ``mark`` or ``clear`` (all rows of the table). ``key``:
+    the values of the primary key, in the table's order. For an upsert, ``columns`` are all columns written,
+    the primary key first, and ``values`` theirs; when the row exists already, ``nulls`` become NULL (the
+    column's default where it is NOT NULL and has one), and ``defaults`` the column's default. ``origin`` is
+    the caller's own.
+
+    ``mark`` names the column in which a row is marked as deleted. A row operation of that kind writes the one
+    value there if the row exists and is not marked. Of an upsert, ``resets`` become the column's default
+    where the row exists and is marked.
     """
 
-    __slots__ = ("columns", "defaults", "key", "kind", "nulls", "origin", "table", "values")
+    __slots__ = (
+        "columns",
+        "defaults",
+        "key",
+        "kind",
+        "mark",
+        "nulls",
+        "origin",
+        "resets",
+        "table",
+        "values",
+    )
 
     def __init__(
         self,
@@ -51,6 +67,8 @@ class RowOp:
         nulls: tuple[str, ...] = (),
         defaults: tuple[str, ...] = (),
         origin: object = None,
+        mark: str = "",
+        resets: tuple[str, ...] = (),
     ) -> None:
         self.table = table
         self.kind = kind
@@ -60,6 +78,8 @@ class RowOp:
         self.nulls = nulls
         self.defaults = defaults
         self.origin = origin
+        self.mark = mark
+        self.resets = resets
 
     def __repr__(self) -> str:
         return f"RowOp({self.table!r}, {self.kind!r}, {self.key!r}, {self.columns!r})"
@@ -88,6 +108,8 @@ class Group(NamedTuple):
     columns: tuple[str, ...]
     nulls: tuple[str, ...]
     defaults: tuple[str, ...]
+    mark: str
+    resets: tuple[str, ...]
     rows: list[RowOp]
 
 
@@ -120,7 +142,7 @@ def groups(rows: Sequence[RowOp]) -> list[Group]:
     """Group the rows of one wave, in the order in which each group first appears."""
     found: dict[Any, Group] = {}
     for row in rows:
-        shape = (row.table, row.kind, row.columns, row.nulls, row.defaults)
+        shape = (row.table, row.kind, row.columns, row.nulls, row.defaults, row.mark, row.resets)
         group = found.get(shape)
         if group is None:
             found[shape] = Group(*shape, rows=[row])

@@ -55,6 +55,9 @@ _LOSSES = {
     "on_delete": "Rows of keys that are deleted from now on are treated otherwise.",
     "on_expire": "Rows of keys that expire from now on are treated otherwise.",
     "on_evict": "Rows of keys that are evicted from now on are treated otherwise.",
+    "rest": "The column is another: what the old one holds stays as it is, and goes stale.",
+    "deleted_at": "Rows that are marked stay so, and nobody looks at their mark: delete them before.",
+    "history": "The table is another kind of table; the rows that it has are not made over.",
     "on_flush": "Rows are treated otherwise when Redis is flushed.",
 }
 """Options of a function whose change needs somebody's consent, and why."""

@@ -58,13 +58,15 @@ def comparable(file: str, name: str | None, function: str | None) -> list[Source
     there are none, all that have columns. Raises CommandError.
     """
     deployment = load(file, name)
-    chosen = [each for each in deployment.functions if each.mapping.written]
+    # What a history has is no state of Redis.
+    states = [each for each in deployment.functions if not each.mapping.additions.history]
+    chosen = [each for each in states if each.mapping.written]
     if function is not None:
         names = ", ".join(each.name for each in chosen)
         chosen = [each for each in chosen if each.name == function]
         if not chosen:
             hint = f"one of {names}." if names else ""
-            raise CommandError(f"there is no function {function} with columns.", hint)
+            raise CommandError(f"there is no function {function} with columns that hashes fill.", hint)
     else:
         chosen = [each for each in chosen if each.captures] or chosen
     if not chosen:
@@ -107,7 +109,9 @@ def _chosen(deployment: Deployment, name: str | None) -> Function:
 def _has_fields(function: Function) -> bool:
     """Whether hashes can be made of the rows of a function."""
     mapping = function.mapping
-    return mapping.type == kinds.HASH and bool(mapping.columns or mapping.additions.rest)
+    if mapping.type != kinds.HASH or mapping.additions.history:
+        return False
+    return bool(mapping.columns or mapping.additions.rest)
 
 
 def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence[Function]) -> None:
@@ -140,5 +144,6 @@ def _mapped(function: Function) -> dict[str, Any]:
         "table": mapping.table,
         "columns": dict(mapping.columns),
         "rest": (mapping.additions.rest, mapping.additions.rest_bytes),
+        "deleted_at": mapping.additions.deleted_at,
         "db": mapping.db,
     }

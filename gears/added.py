@@ -76,6 +76,9 @@ class Added:
         return tuple(found)
 
     def _maker(self, mapping: Mapping, additions: Additions, column: Column) -> Make:
+        if column.name == additions.deleted_at:
+            # Who writes the key makes its row one that is there.
+            return lambda seen: None
         if column.name == additions.rest:
             named = frozenset(field.encode() for field in mapping.columns)
             encoded = additions.rest_bytes == "base64"

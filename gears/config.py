@@ -22,8 +22,11 @@ else:
     import tomli as tomllib
 
 _TARGET_OPTIONS = ("url", "schema")
-_MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db", "rest", "rest_bytes")
-_WRITE_OPTIONS = (*_MAPPING_OPTIONS, "fields", "transform", "constants", "computed", *POLICIES)
+_SHAPES = ("rest", "rest_bytes", "deleted_at")
+_MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db", *_SHAPES)
+_WRITE_OPTIONS = (
+    *_MAPPING_OPTIONS, "fields", "transform", "constants", "computed", "history", *POLICIES
+)  # fmt: skip
 _KIND_OPTIONS = ("type", "members")
 _FUNCTION_OPTIONS = {
     Behind.kind: (*_WRITE_OPTIONS, "operations", *_KIND_OPTIONS),

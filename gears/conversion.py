@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple, Sequence
 
-from connectors import Connector, ConversionError, RowOp
+from connectors import Connector, ConversionError, RowOp, Table
 from gears import change as changes
-from gears.added import Added, Image, Origin, Seen, Unfit
+from gears.added import Added, Image, Origin, Seen, Unfit, moment_of
 from gears.change import Change
 from gears.deadletters import Fault
 from gears.functions import Change as SeenChange
@@ -62,10 +62,12 @@ class Converter:
         self.match = function.mapping.keys.match
         table = table_of(function, connector)
         names = self.mapping.primary_key
+        self._primary_key = self._key_columns(table)
         self._key_order = tuple(
-            (names.index(name), table.columns[name].convert) for name in table.primary_key
+            (names.index(name), table.columns[name].convert) for name in self._primary_key
         )
-        self._primary_key = table.primary_key
+        mark = self.mapping.additions.deleted_at
+        self._mark = moment_of(table.columns[mark]) if mark else None
         self._nullable = frozenset(name for name, column in table.columns.items() if column.nullable)
         self._columns = {
             field.encode(): (column, table.columns[column].convert)
@@ -74,16 +76,32 @@ class Converter:
         self._added = Added(self.mapping, table, origin) if self.mapping.additions.columns else None
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
 
+    def _key_columns(self, table: Table) -> tuple[str, ...]:
+        """Return the columns that the parts of the key fill."""
+        return table.primary_key
+
     # -- One change --------------------------------------------------------------------------------------
 
+    @property
+    def coalesces(self) -> bool:
+        """Whether the last state of a key stands for those before."""
+        return self.transform is None
+
     def keeps(self, op: bytes) -> bool:
-        """Whether the row stays when its key goes by ``op``."""
-        policies = {
-            changes.DELETED: self.mapping.on_delete,
-            changes.EXPIRED: self.mapping.on_expire,
-            changes.EVICTED: self.mapping.on_evict,
-        }
-        return policies.get(op) == "keep"
+        """Whether the row stays as it is when its key goes by ``op``."""
+        return self._policy(op) == "keep"
+
+    def marks(self, op: bytes) -> bool:
+        """Whether the row is marked as deleted when its key goes by ``op``."""
+        return self._policy(op) == "mark"
+
+    def _policy(self, op: bytes) -> str:
+        mapping = self.mapping
+        if op == changes.TAKEN:
+            # The client wants the row gone, in the way in which rows of this table go.
+            return "mark" if mapping.on_delete == "mark" else "delete"
+        policies = {changes.EXPIRED: mapping.on_expire, changes.EVICTED: mapping.on_evict}
+        return policies.get(op, mapping.on_delete)
 
     def row(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
         """Return the operation for a change under ``op`` (its own, or what coalescing made of it).
@@ -98,10 +116,19 @@ class Converter:
 
     def _delete(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
         try:
-            return RowOp(self.mapping.table, "delete", self._key(parts), origin=(change, self, op))
+            return self._gone(change, op, self._key(parts), parts)
         except RowFault:
             # A key that no column takes never had a row; what it held is a dead letter already.
             return None
+
+    def _gone(self, change: Change, op: bytes, key: tuple[Any, ...], parts: Sequence[Any]) -> RowOp:
+        """Return what becomes of the row of a key that is gone; ``parts`` are those of the key."""
+        table, mark, origin = self.mapping.table, self.mapping.additions.deleted_at, (change, self, op)
+        if self._mark is None or not self.marks(op):
+            return RowOp(table, "delete", key, origin=origin)
+        return RowOp(
+            table, "mark", key, (mark,), (self._mark(Seen(change, parts, {})),), origin=origin, mark=mark
+        )
 
     def upsert(self, change: Change, parts: tuple[bytes, ...], op: bytes = changes.UPSERT) -> RowOp:
         """Return the upsert of a change without a transform. Raises RowFault."""
@@ -139,7 +166,11 @@ class Converter:
             columns += shape.nullable
             values += (None,) * len(shape.nullable)
             nulls = tuple(name for name in shape.absent if name not in shape.nullable)
-        return RowOp(table, "upsert", key, columns, values, nulls, defaults, (change, self, op))
+        row = RowOp(table, "upsert", key, columns, values, nulls, defaults, (change, self, op))
+        if op == changes.UPSERT and self._mark is not None and shape.absent:
+            # If the row is one of a key that was gone, it begins anew.
+            row.mark, row.resets = self.mapping.additions.deleted_at, shape.absent
+        return row
 
     def _key(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
@@ -215,7 +246,7 @@ class Converter:
         parts = tuple(result.primary_key[name] for name in self.mapping.primary_key)
         key = self._key(parts)
         if result.op == "delete":
-            return RowOp(self.mapping.table, "delete", key, origin=(change, self, op))
+            return self._gone(change, op, key, parts)
         fields = tuple(name.encode("utf-8", "surrogateescape") for name in result.fields)
         values = list(result.fields.values())
         shape = self._shape(fields)

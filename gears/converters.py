@@ -1,4 +1,4 @@
-"""Which converter a function has: that of its type of keys."""
+"""Which converter a function has: that of its type of keys, or of a history."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gears.added import Origin
 from gears.conversion import NOWHERE, Converter
 from gears.documents import DocumentConverter
 from gears.functions import Function, Transform
+from gears.history import HistoryConverter
 
 
 def converter_for(
@@ -16,4 +17,6 @@ def converter_for(
     """Return what makes row operations for a function. Raises SchemaMismatch: a column is missing."""
     if function.mapping.type == kinds.JSON:
         return DocumentConverter(function, transform, connector, origin)
+    if function.mapping.additions.history:
+        return HistoryConverter(function, transform, connector, origin)
     return Converter(function, transform, connector, origin)

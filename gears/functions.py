@@ -104,7 +104,8 @@ def build(
     it has mistakes.
     """
     pattern, problems = patterns.build(kind, options)
-    mapping, more = mappings.build(options, transform_name is not None, _needs_columns(kind, options))
+    writes = patterns.PATTERNS[kind].captures
+    mapping, more = mappings.build(options, transform_name is not None, _needs_columns(kind, options), writes)
     problems = more + problems
     name = options.get("name")
     if name is None:
@@ -214,9 +215,15 @@ class WriteBehind(Declaration):
         instead of the whole hash.
     on_delete, on_expire, on_evict, on_flush
         What becomes of the row when its key is deleted (or renamed away, or replaced by another type),
-        expires, is evicted for lack of memory, or goes with FLUSHALL or FLUSHDB: ``"delete"`` or
-        ``"keep"``. The defaults are delete, delete, keep and keep. ``on_flush="delete"`` needs ``lanes =
-        1`` and a server that is no cluster.
+        expires, is evicted for lack of memory, or goes with FLUSHALL or FLUSHDB: ``"delete"``, ``"keep"`` or,
+        but for a flush, ``"mark"``: the row stays, and its column ``deleted_at`` says since when. Defaults:
+        delete, delete, keep and keep. ``on_flush="delete"`` needs ``lanes = 1`` and a server that is no
+        cluster.
+    deleted_at
+        The column for ``"mark"``, called deleted_at unless given; a later write of the key makes it NULL.
+    history
+        True: each change is a row of its own, with the columns change_lane, change_epoch, change_ms and
+        change_seq (the primary key), change_op and changed_at beside the others.
     operations
         True: the field ``#`` of a hash is an operation, as clients of rgsync write it, and never stored:
         ``=`` writes to Redis and SQL, ``+`` to Redis alone, ``-`` deletes the key and leaves the row, ``~``
@@ -247,6 +254,8 @@ class WriteBehind(Declaration):
         rest_bytes: str = "refuse",
         constants: dict[str, Constant] | None = None,
         computed: dict[str, str] | None = None,
+        deleted_at: str | None = None,
+        history: bool = False,
         on_delete: str = "delete",
         on_expire: str = "delete",
         on_evict: str = "keep",
@@ -257,7 +266,8 @@ class WriteBehind(Declaration):
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
         options.update(rest=rest, rest_bytes=rest_bytes, constants=constants, computed=computed)
-        options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
+        options.update(deleted_at=deleted_at, history=history, fields=fields)
+        options.update(on_delete=on_delete, on_expire=on_expire)
         options.update(on_evict=on_evict, on_flush=on_flush, operations=operations)
         options.update(type=type, members=members)
         self._declare(target, transform, options)
@@ -295,6 +305,8 @@ class WriteThrough(Declaration):
         rest_bytes: str = "refuse",
         constants: dict[str, Constant] | None = None,
         computed: dict[str, str] | None = None,
+        deleted_at: str | None = None,
+        history: bool = False,
         on_delete: str = "delete",
         on_expire: str = "delete",
         on_evict: str = "keep",
@@ -303,7 +315,8 @@ class WriteThrough(Declaration):
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
         options.update(rest=rest, rest_bytes=rest_bytes, constants=constants, computed=computed)
-        options.update(fields=fields, on_delete=on_delete, on_expire=on_expire)
+        options.update(deleted_at=deleted_at, history=history, fields=fields)
+        options.update(on_delete=on_delete, on_expire=on_expire)
         options.update(on_evict=on_evict, on_flush=on_flush, timeout_ms=timeout_ms)
         self._declare(target, transform, options)
 
@@ -322,6 +335,9 @@ class ReadThrough(Declaration):
     on_failure
         What the client gets when the row can't be read: ``"error"``, or ``"miss"``: as if there were no key.
 
+    deleted_at
+        A column of the table: a row that has something there is no row.
+
     ``keys``, ``table``, ``columns``, ``rest``, ``rest_bytes``, ``target``, ``name`` and ``db`` are those of
     ``WriteBehind``.
     """
@@ -339,6 +355,7 @@ class ReadThrough(Declaration):
         db: int = 0,
         rest: str | None = None,
         rest_bytes: str = "refuse",
+        deleted_at: str | None = None,
         ttl: int = 0,
         timeout_ms: int = 5000,
         missing_ms: int = 1000,
@@ -346,7 +363,7 @@ class ReadThrough(Declaration):
         on_failure: str = "error",
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
-        options.update(rest=rest, rest_bytes=rest_bytes)
+        options.update(rest=rest, rest_bytes=rest_bytes, deleted_at=deleted_at)
         options.update(ttl=ttl, timeout_ms=timeout_ms, missing_ms=missing_ms)
         options.update(refresh_ahead=refresh_ahead, on_failure=on_failure)
         self._declare(target, None, options)
@@ -363,6 +380,9 @@ class WriteAround(Declaration):
         The longest time between two looks at the outbox, in milliseconds.
     ttl
         Seconds that a refreshed hash lives; 0: for ever.
+
+    deleted_at
+        A column of the table: a row that has something there is no row.
 
     ``gearsync triggers FILE`` prints the SQL that the table needs. ``keys``, ``table``, ``rest``,
     ``rest_bytes``, ``target``, ``name`` and ``db`` are those of ``WriteBehind``.
@@ -381,12 +401,13 @@ class WriteAround(Declaration):
         db: int = 0,
         rest: str | None = None,
         rest_bytes: str = "refuse",
+        deleted_at: str | None = None,
         on_change: str = "invalidate",
         poll_ms: int = 200,
         ttl: int = 0,
     ) -> None:
         options: dict[str, Any] = {"keys": keys, "table": table, "columns": columns, "name": name, "db": db}
-        options.update(rest=rest, rest_bytes=rest_bytes)
+        options.update(rest=rest, rest_bytes=rest_bytes, deleted_at=deleted_at)
         options.update(on_change=on_change, poll_ms=poll_ms, ttl=ttl)
         self._declare(target, None, options)
 

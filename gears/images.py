@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from connectors import Connector, ConversionError
+from connectors import Connector, ConversionError, SchemaMismatch
 from gears.added import fields_of
 from gears.functions import Function
 from gears.tables import table_of
@@ -15,10 +15,14 @@ class RowReader:
     """Reads the rows of one function, of any kind, as the fields of its hashes.
 
     A field is absent where its column is NULL. The values are the texts that, written to the hash and
-    captured, give the same row again. The constructor raises SchemaMismatch: the table does not fit.
+    captured, give the same row again. A row that is marked as deleted is none. The constructor raises
+    SchemaMismatch: the table does not fit.
     """
 
     def __init__(self, function: Function, connector: Connector) -> None:
+        self._additions = function.mapping.additions
+        if self._additions.history:
+            raise SchemaMismatch(f"{function.name} is a history, and its rows are no hashes")
         self.function = function
         self._connector = connector
         self._template = function.mapping.keys
@@ -31,7 +35,6 @@ class RowReader:
         self._part_order = tuple(table.primary_key.index(name) for name in names)
         self._fields = [field.encode() for field in function.mapping.columns]
         self._columns = list(function.mapping.columns.values())
-        self._additions = function.mapping.additions
         if self._additions.rest:
             self._columns.append(self._additions.rest)
 
@@ -42,9 +45,11 @@ class RowReader:
         """
         images: dict[bytes, dict[bytes, bytes] | None] = dict.fromkeys(keys)
         asked = {key: value for key, value in zip(images, map(self._values, images)) if value is not None}
-        rows = self._connector.read(self.function.mapping.table, list(asked.values()), self._columns)
+        mark = self._additions.deleted_at
+        columns = [*self._columns, mark] if mark else self._columns
+        rows = self._connector.read(self.function.mapping.table, list(asked.values()), columns)
         for key, row in zip(asked, rows):
-            if row is not None:
+            if row is not None and not (mark and row[-1] is not None):
                 images[key] = self._image(row)
         return images
 
@@ -60,12 +65,13 @@ class RowReader:
         place: tuple[Any, ...] | None = None
         if after is not None:
             place = tuple(convert(text) for text, (_, convert) in zip(after, self._key_order))
-        rows = self._connector.scan(table, self._columns, place, where, most)
+        absent = self._additions.deleted_at
+        rows = self._connector.scan(table, self._columns, place, where, most, absent)
         return [(tuple(text or b"" for text in row[:width]), self._image(row[width:])) for row in rows]
 
     def count(self, where: str) -> int:
         """Return the number of rows. Raises Unavailable, or SchemaMismatch."""
-        return self._connector.count(self.function.mapping.table, where)
+        return self._connector.count(self.function.mapping.table, where, self._additions.deleted_at)
 
     def key_of(self, values: Sequence[bytes]) -> bytes:
         """Return the Redis key of a row, of the texts of its primary key in the table's order.
@@ -86,7 +92,7 @@ class RowReader:
 
     def _image(self, row: Sequence[bytes | None]) -> dict[bytes, bytes]:
         image = {field: value for field, value in zip(self._fields, row) if value is not None}
-        rest = row[-1] if self._additions.rest else None
+        rest = row[len(self._fields)] if self._additions.rest else None
         if rest is not None:
             others = fields_of(rest, self._additions.rest_bytes == "base64")
             image.update((field, value) for field, value in others.items() if field not in self._fields)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gears import paths
+from gears.additions import MARKING
 
 HASH, JSON, SET, LIST, ZSET = "hash", "json", "set", "list", "zset"
 TYPES = (HASH, JSON)
@@ -17,7 +18,7 @@ MEMBERS = 10_000
 """The most members of a key, unless the mapping says otherwise."""
 MOST_MEMBERS = 1_000_000
 
-_OF_FIELDS = ("operations", "rest", "computed")
+_OF_FIELDS = ("operations", "rest", "computed", "history")
 
 
 def has_members(kind: str) -> bool:
@@ -40,6 +41,11 @@ def check(options: dict[str, Any], has_transform: bool) -> list[tuple[str, str]]
         problems.append(("constants", f"a {kind} is many rows, which have the columns of its members alone"))
     if has_members(kind) and has_transform:
         problems.append(("transform", f"transforms take hashes and documents; a {kind} is many rows"))
+    problems += [
+        (option, f"a {kind} is many rows, which go with their members; there is no mark for them")
+        for option in MARKING
+        if has_members(kind) and options.get(option) == "mark"
+    ]
     members = options.get("members", MEMBERS)
     if not isinstance(members, int) or isinstance(members, bool) or not 1 <= members <= MOST_MEMBERS:
         problems.append(("members", f"{members!r} is not a whole number from 1 to {MOST_MEMBERS}"))

@@ -24,7 +24,8 @@ class Mapping:
 
     ``columns`` maps each hash field to its column; the names of ``keys`` are the primary key. ``db`` is the
     number of the Redis database. ``fields`` are hash fields that are captured for a transform beside the
-    mapped ones; None: not given. Each policy is ``"delete"`` (the row goes with the key) or ``"keep"``.
+    mapped ones; None: not given. Each policy is ``"delete"`` (the row goes with the key), ``"keep"``, or,
+    but for a flush, ``"mark"`` (the row stays, and says since when its key is gone).
     ``operations``: the field ``#`` is an operation. ``additions``: what rows have beside all that. ``type``:
     what the keys hold (``gears.kinds``); of JSON documents ``columns`` maps paths. ``members``: the most
     members of a key that is many rows.
@@ -54,7 +55,8 @@ class Mapping:
     @property
     def written(self) -> tuple[str, ...]:
         """The columns that its rows are written with, beside the primary key."""
-        return (*self.columns.values(), *self.additions.columns)
+        history = additional.HISTORY if self.additions.history else ()
+        return (*self.columns.values(), *self.additions.columns, *history)
 
     def policies(self) -> dict[str, str]:
         """Return the policies by their option's name."""
@@ -62,10 +64,10 @@ class Mapping:
 
 
 def build(
-    options: dict[str, Any], has_transform: bool, needs_columns: bool = True
+    options: dict[str, Any], has_transform: bool, needs_columns: bool = True, writes: bool = True
 ) -> tuple[Mapping | None, Problems]:
     """Make a mapping of what a user wrote (the fields of Mapping, ``keys`` as text, ``columns`` as a dict
-    or a list, which may be empty unless it ``needs_columns``).
+    or a list, which may be empty unless it ``needs_columns``). ``writes``: writes go to SQL by it.
 
     Returns the mapping and no problems, or None and every problem found.
     """
@@ -81,7 +83,7 @@ def build(
         problems += kinds.check_columns(kind, [*columns, *(options.get("fields") or ())])
     names = () if keys is None else keys.names
     _check_key_columns(names, columns, problems)
-    additions = additional.build(options, names, problems)
+    additions = additional.build(options, names, writes, problems)
     additional.check_columns(additions, {column: each for each, column in columns.items()}, names, problems)
     db = options.get("db", 0)
     if not _is_whole(db) or not 0 <= db <= MAX_DATABASE:
@@ -193,7 +195,9 @@ def _fields(value: Any, has_transform: bool, problems: Problems) -> tuple[str, .
 def _policy(option: str, options: dict[str, Any], problems: Problems) -> str:
     default = str(Mapping.__dataclass_fields__[option].default)
     value = options.get(option, default)
-    if value in ("delete", "keep"):
+    known = ("delete", "keep", "mark") if option in additional.MARKING else ("delete", "keep")
+    if value in known:
         return str(value)
-    problems.append((option, f'{value!r} is no policy; write "delete" or "keep"'))
+    words = " or ".join(f'"{each}"' for each in known)
+    problems.append((option, f"{value!r} is no policy; write {words}"))
     return default

@@ -3,7 +3,7 @@
 The last image of a key wins. What coalescing must not lose is *how* the row got there: whether it was deleted
 in between, or lost fields; ``fold`` keeps that in the operation, so that the rows are the same however the
 changes fall into batches. Functions with a transform see every change, because a transform may drop one or
-turn it to another row.
+turn it to another row; so do histories, of which each change is a row.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class Batch:
 
     def _take_plain(self) -> bool:
         """Do the whole work for the most common kind of batch, with as little as can be per change."""
-        if len(self.converters) != 1 or self.converters[0].transform is not None:
+        if len(self.converters) != 1 or not self.converters[0].coalesces:
             return False
         latest: dict[bytes, Change] = {}
         for change in self.changes:
@@ -181,8 +181,10 @@ class Batch:
             slot.taken += 1
             if op in changes.GONE and slot.converter.keeps(op):
                 continue
-            if slot.converter.transform is not None:
-                self._transform(at, change, slot)
+            if not slot.converter.coalesces:
+                self._take_each(at, change, slot)
+            elif op in changes.GONE and slot.converter.marks(op):
+                self._mark(at, op, slot)
             else:
                 if slot.at != NOWHERE and _adds_to(change, self.changes[slot.at], slot.op):
                     self._place(slot)
@@ -198,7 +200,15 @@ class Batch:
         self.faults += [(change, each.fault(reason)) for each in matching]
         self.skipped += not matching
 
-    def _transform(self, at: int, change: Change, slot: _Slot) -> None:
+    def _mark(self, at: int, op: bytes, slot: _Slot) -> None:
+        """The row stays, so that what it held counts; it is marked once, with the first time."""
+        if slot.op in changes.GONE:
+            return
+        if slot.at != NOWHERE:
+            self._place(slot)
+        slot.at, slot.op = at, op
+
+    def _take_each(self, at: int, change: Change, slot: _Slot) -> None:
         try:
             row = slot.converter.row(change, change.op, slot.parts)
         except RowFault as error:
@@ -257,7 +267,10 @@ class Batch:
                 continue
             if change.op in changes.GONE and converter.keeps(change.op):
                 continue
-            if states and _adds_to(change, states[-1][0], op):
+            marks = change.op in changes.GONE and converter.marks(change.op)
+            if marks and op in changes.GONE:
+                continue
+            if states and (marks or _adds_to(change, states[-1][0], op)):
                 states, op = [], NOTHING
             op = fold(op, change.op)
             states.append((change, op))
@@ -278,7 +291,7 @@ class Batch:
         """Return the rows of the key's states before ``row``, in order: it is refused itself."""
         change, converter, _ = _origin(row)
         parts = converter.match(change.key)
-        if converter.transform is not None or parts is None:
+        if not converter.coalesces or parts is None:
             return []
         rows = []
         for before, op in self._states(converter, change)[:-1]:

@@ -21,6 +21,7 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
         mistakes.append(Mistake(place, "", "lanes", problem))
     mistakes += _through_mistakes(deployment, place)
     mistakes += _expiry_mistakes(deployment, place)
+    mistakes += _mark_mistakes(deployment, place)
     places: dict[str, str] = {}
     for function in deployment.functions:
         if function.name in places:
@@ -70,11 +71,27 @@ def _expiry_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
         if not isinstance(function.pattern, (Reading, Around)) or not function.pattern.ttl:
             continue
         for other in deployment.capturing:
-            if other.mapping.on_expire == "delete" and _share_keys(other, function):
+            if other.mapping.on_expire != "keep" and _share_keys(other, function):
                 problem = (
-                    f'{other.name} deletes the row of a hash that expires; give that one on_expire="keep"'
+                    f"{other.name} {other.mapping.on_expire}s the row of a hash that expires; "
+                    'give that one on_expire="keep"'
                 )
                 mistakes.append(Mistake(function.place or place, function.name, "ttl", problem))
+    return mistakes
+
+
+def _mark_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
+    """Who reads rows must know which of them count as deleted."""
+    mistakes: list[Mistake] = []
+    for function in deployment.functions:
+        for other in deployment.capturing:
+            mark = other.mapping.additions.deleted_at
+            same = (other.mapping.table, other.target_name) == (function.mapping.table, function.target_name)
+            if same and mark and not function.captures and function.mapping.additions.deleted_at != mark:
+                problem = (
+                    f'{other.name} marks rows that are deleted; give this one deleted_at="{mark}" as well'
+                )
+                mistakes.append(Mistake(function.place or place, function.name, "deleted_at", problem))
     return mistakes
 
 

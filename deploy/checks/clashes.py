@@ -34,7 +34,7 @@ def _check_pair(function: Function, earlier: Function, findings: Findings) -> No
             "keys; map each column in one of them"
         )
         findings.mistake(message, function, "columns")
-    elif not same_keys:
+    elif not same_keys and not (function.mapping.additions.history and earlier.mapping.additions.history):
         findings.warn(
             f"{where} writes to {function.mapping.table} too, from other keys: two keys of one row are "
             "applied "
@@ -92,6 +92,9 @@ def _pairs(
                     deployment.targets[function.target_name],
                     other.targets[theirs.target_name],
                 )
+                if function.mapping.additions.history and theirs.mapping.additions.history:
+                    # Each has rows of its own, by its lanes.
+                    continue
                 if function.mapping.table == theirs.mapping.table and same_database(target, their_target):
                     yield function, other, theirs
 

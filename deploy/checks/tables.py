@@ -64,10 +64,14 @@ def _check_function(connector: Connector, function: Function, place: str, findin
         table = connector.table(name)
     except SchemaMismatch as error:
         others = [each for each in _table_names(connector) if each != name]
-        findings.mistake(f"{error}{did_you_mean(name, others)}", function, "table")
+        made = additions.make_it(function, connector.backend)
+        findings.mistake(f"{error}{did_you_mean(name, others)}{made}", function, "table")
         return
-    _check_primary_key(function, table, findings)
-    _check_columns(function, table, findings)
+    if function.mapping.additions.history:
+        additions.check_history(function, table, connector.backend, findings)
+    else:
+        _check_primary_key(function, table, findings)
+    _check_columns(function, table, connector.backend, findings)
     if function.captures:
         _check_left_out(function, table, findings)
     if function.kind == Around.kind:
@@ -115,7 +119,7 @@ def _check_primary_key(function: Function, table: Table, findings: Findings) -> 
         findings.mistake(message, function, "keys")
 
 
-def _check_columns(function: Function, table: Table, findings: Findings) -> None:
+def _check_columns(function: Function, table: Table, backend: str, findings: Findings) -> None:
     for field, column in function.mapping.columns.items():
         if column not in table.columns:
             source = "" if field == column else f" (for the field {field})"
@@ -123,7 +127,7 @@ def _check_columns(function: Function, table: Table, findings: Findings) -> None
             findings.mistake(
                 f"the table {table.name} has no column {column}{source}{hint}", function, "columns"
             )
-    additions.check(function, table, findings)
+    additions.check(function, table, backend, findings)
 
 
 def _check_left_out(function: Function, table: Table, findings: Findings) -> None:

@@ -101,7 +101,7 @@ class Expecter:
 
     def difference(self, expected: Expected, row: Row) -> Difference | None:
         """Return how a row is not what is expected; None: it is."""
-        if expected.open or (expected.gone and row is None):
+        if expected.open or (expected.gone and (row is None or self._is_marked(row))):
             return None
         if expected.gone:
             return Difference(EXTRA)
@@ -113,6 +113,11 @@ class Expecter:
             if not self._agrees(name, expected.values.get(name), stored)
         )
         return Difference(DIFFERS, wrong, self._refusal(expected, wrong)) if wrong else None
+
+    def _is_marked(self, row: Sequence[bytes | None]) -> bool:
+        """Whether a row counts as deleted."""
+        mark = self.function.mapping.additions.deleted_at
+        return bool(mark) and row[self.columns.index(mark)] is not None
 
     def _agrees(self, name: str, given: Any, stored: bytes | None) -> bool:
         column = self.table.columns[name]
@@ -161,7 +166,7 @@ class Expecter:
         return tuple(name for name, _ in there), [value for _, value in there]
 
     def _of_row(self, row: RowOp) -> Expected:
-        if row.kind == "delete":
+        if row.kind in ("delete", "mark"):
             return Expected(row.key, gone=True)
         width = len(self.table.primary_key)
         return Expected(row.key, dict(zip(row.columns[width:], row.values[width:])))

@@ -33,9 +33,13 @@ class KeyMaker:
 
 
 class Pages:
-    """The primary keys of a table's rows, page by page; a row that is there all the time comes once."""
+    """The primary keys of a table's rows, page by page; a row that is there all the time comes once.
 
-    def __init__(self, connector: Connector, table: Table) -> None:
+    Rows that have something in the column ``absent`` are left out; empty: all are taken.
+    """
+
+    def __init__(self, connector: Connector, table: Table, absent: str = "") -> None:
+        self._absent = absent
         self._connector = connector
         self._table = table
         self._columns = [table.columns[name] for name in table.primary_key]
@@ -43,7 +47,7 @@ class Pages:
     def __iter__(self) -> Iterator[list[Texts]]:
         after: tuple[Any, ...] | None = None
         while True:
-            rows = self._connector.scan(self._table.name, (), after, "", PAGE)
+            rows = self._connector.scan(self._table.name, (), after, "", PAGE, self._absent)
             if rows:
                 yield list(rows)
             if len(rows) < PAGE:

@@ -152,7 +152,8 @@ class Verification:
         others: Sequence[tuple[KeyMaker, Hashes]],
     ) -> None:
         looker = Looker(self._maker, hashes, self._comparer.aliases, others)
-        pages = Pages(self._connector, self._expecter.table)
+        mark = self._source.function.mapping.additions.deleted_at
+        pages = Pages(self._connector, self._expecter.table, mark)
         sample = self._scope.sample
         rows: Iterable[list[Texts]] = parts(pages.random(sample), CHUNK) if sample else pages
         total = self._total()

@@ -251,3 +251,29 @@ def test_schema_that_changed_is_a_mismatch_until_tables_are_forgotten(database: 
     database.sql("DROP TABLE persons")
     with pytest.raises(SchemaMismatch):
         database.apply(row)
+
+
+def test_marks_and_what_begins_anew(database: Any) -> None:
+    """A mark is for a row that is there and has none; a marked row gets defaults where it is not written."""
+    database.sql(
+        "CREATE TABLE soft (id INT PRIMARY KEY, name VARCHAR(9) DEFAULT 'nobody', age INT, gone VARCHAR(9))"
+    )
+    database.sql("INSERT INTO soft VALUES (1, 'Ada', 36, NULL), (2, 'Eve', 7, 'before'), (3, 'Joe', 5, NULL)")
+    marks = [
+        RowOp("soft", "mark", (number,), ("gone",), (f"at {number}",), mark="gone") for number in (1, 2, 4)
+    ]
+    assert database.apply(*marks) == (3, 0)
+    rows = "SELECT id, name, age, gone FROM soft ORDER BY id"
+    assert database.sql(rows) == [(1, "Ada", 36, "at 1"), (2, "Eve", 7, "before"), (3, "Joe", 5, None)]
+    again = [database.upsert("soft", {"id": b"%d" % number, "gone": None}) for number in (1, 3, 5)]
+    for each in again:
+        each.mark, each.resets = "gone", ("name", "age")
+    database.apply(*again)
+    assert database.sql(rows) == [
+        (1, "nobody", None, None),
+        (2, "Eve", 7, "before"),
+        (3, "Joe", 5, None),
+        (5, "nobody", None, None),
+    ]
+    assert database.connector.count("soft", absent="gone") == 3
+    assert [row[0] for row in database.connector.scan("soft", [], absent="gone")] == [b"1", b"3", b"5"]

@@ -12,14 +12,17 @@ from connectors import Connector, RowOp, SchemaMismatch, times, types
 from connectors.tables import Column, Table
 from gears import config
 from gears.added import Origin, fields_of
+from gears.additions import HISTORY, HISTORY_KEY
 from gears.change import Change
 from gears.conversion import Converter, RowFault
+from gears.converters import converter_for
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
 from gears.functions import Change as SeenChange
 from gears.functions import Function
 from gears.images import RowReader
 from gears.mapping import build
+from gears.pipeline import Batch
 from tests.unit.gears.batches import change
 
 STREAM = "gearsync:{0}:lane:0123456789ab:people:reporting:0.1"
@@ -30,10 +33,13 @@ from gears import ReadThrough, WriteBehind
 reporting = Target("env:REPORTING_DB_URL", name="reporting")
 WriteBehind(
     keys="person:{id}", table="persons", columns={"name": "name"}, target=reporting,
-    rest="others", rest_bytes="base64", constants={"tenant": "eu", "level": 3},
+    rest="others", rest_bytes="base64", constants={"tenant": "eu", "level": 3}, on_delete="mark",
     computed={"full": "{name} {last} of {id}", "at": "{@time}"},
 )
-ReadThrough(keys="person:{id}", table="persons", target=reporting, rest="others")
+ReadThrough(
+    keys="person:{id}", table="persons", target=reporting, rest="others", deleted_at="deleted_at"
+)
+WriteBehind(keys="person:{id}", table="changes", columns=["name"], target=reporting, history=True)
 """
 TOML = """
 [targets.reporting]
@@ -47,6 +53,7 @@ target = "reporting"
 columns = ["name"]
 rest = "others"
 rest_bytes = "base64"
+on_delete = "mark"
 constants = {tenant = "eu", level = 3}
 [functions.computed]
 full = "{name} {last} of {id}"
@@ -58,6 +65,15 @@ keys = "person:{id}"
 table = "persons"
 target = "reporting"
 rest = "others"
+deleted_at = "deleted_at"
+
+[[functions]]
+kind = "write-behind"
+keys = "person:{id}"
+table = "changes"
+target = "reporting"
+columns = ["name"]
+history = true
 """
 
 
@@ -77,12 +93,20 @@ class Tables:
             "at": (sa.DateTime(), times.timestamp(False)),
             "whole_at": (sa.DateTime(), times.timestamp(False, 0)),
             "ms": (sa.BigInteger(), types.integer(0, 1 << 62)),
+            "change_lane": (sa.String(255), types.text(255)),
+            "change_op": (sa.String(8), types.text(8)),
+            "changed_at": (sa.DateTime(), times.timestamp(False)),
+            **{
+                f"change_{each}": (sa.BigInteger(), types.integer(0, 1 << 62))
+                for each in ("epoch", "ms", "seq")
+            },
         }
         columns = {
             each: Column(each, type_, "TYPE", convert, nullable=each != "id", primary_key=each == "id")
             for each, (type_, convert) in kinds.items()
         }
-        return Table(name, columns, ("id",), [])
+        key = (*HISTORY_KEY, "id") if name == "history" else ("id",)
+        return Table(name, columns, key, [])
 
     def read(self, name: str, keys: Any, columns: Any) -> Any:
         return list(self.rows)
@@ -97,7 +121,7 @@ def function(transform: bool = False, **options: Any) -> Function:
 
 def converter(transform: Any = None, **options: Any) -> Converter:
     made = function(transform is not None, **options)
-    return Converter(made, transform, cast("Connector", Tables()), Origin("people", STREAM))
+    return converter_for(made, transform, cast("Connector", Tables()), Origin("people", STREAM))
 
 
 def row(by: Converter, entry: Change) -> dict[str, Any]:
@@ -133,9 +157,10 @@ def test_both_forms_and_the_payload_are_the_same(tmp_path: Any) -> None:
     again = Deployment.from_payload(python.to_payload())
     mappings = [[each.mapping for each in deployment.functions] for deployment in (python, toml, again)]
     assert mappings[0] == mappings[1] == mappings[2]
-    written, read = mappings[0]
-    assert written.written == ("name", "others", "tenant", "level", "full", "at")
-    assert (read.columns, read.additions.rest) == ({}, "others")
+    written, read, history = mappings[0]
+    assert written.written == ("name", "others", "tenant", "level", "full", "at", "deleted_at")
+    assert (read.columns, read.additions.rest, read.additions.deleted_at) == ({}, "others", "deleted_at")
+    assert history.written == ("name", *HISTORY)
 
 
 def test_an_older_gearsync_does_not_pass_over_what_it_does_not_know(tmp_path: Any) -> None:
@@ -181,6 +206,19 @@ def test_what_is_captured(options: dict[str, Any], captured: Any) -> None:
             ("computed", "filled from constants already"),
         ),
         ({"columns": []}, ("columns", "no field is mapped")),
+        ({"deleted_at": "gone"}, ("deleted_at", "no row is marked: on_delete, on_expire, on_evict say so")),
+        ({"on_evict": "mark", "deleted_at": 1}, ("deleted_at", "1 is not a column's name")),
+        (
+            {"on_expire": "mark", "columns": ["deleted_at"]},
+            ("deleted_at", "filled from the field deleted_at"),
+        ),
+        ({"on_flush": "mark"}, ("on_flush", '\'mark\' is no policy; write "delete" or "keep"')),
+        ({"on_delete": "erase"}, ("on_delete", '"delete" or "keep" or "mark"')),
+        ({"history": "yes"}, ("history", "'yes' is neither true nor false")),
+        ({"history": True, "on_delete": "mark"}, ("on_delete", "a history has a row for each deletion")),
+        ({"history": True, "on_flush": "delete"}, ("on_flush", "a history keeps its rows")),
+        ({"history": True, "type": "json"}, ("history", "this is for hashes; keys of type json")),
+        ({"history": True, "columns": ["change_ms"]}, ("history", "the column change_ms is filled from")),
     ],
 )
 def test_mistakes(options: dict[str, Any], expected: tuple[str, str]) -> None:
@@ -193,9 +231,17 @@ def test_mistakes_have_their_place(tmp_path: Any) -> None:
     with pytest.raises(DeclarationError) as caught:
         load(tmp_path, "functions.toml", TOML.replace('"{@time}"', '"{@now}"'))
     assert "functions.toml:5" in str(caught.value) and "at: there is no {@now}" in str(caught.value)
+    read_only = TOML.replace('rest = "others"\ndeleted_at', 'constants = {tenant = "eu"}\ndeleted_at')
     with pytest.raises(DeclarationError) as caught:
-        load(tmp_path, "functions.toml", TOML + 'constants = {tenant = "eu"}\n')
+        load(tmp_path, "functions.toml", read_only)
     assert "constants: there is no such option" in str(caught.value)
+
+
+def test_who_reads_rows_must_know_of_marks(tmp_path: Any) -> None:
+    text = PYTHON.replace(', deleted_at="deleted_at"', "")
+    with pytest.raises(DeclarationError) as caught:
+        load(tmp_path, "functions.py", text)
+    assert 'persons marks rows that are deleted; give this one deleted_at="deleted_at"' in str(caught.value)
 
 
 # -- The rest of the hash ----------------------------------------------------------------------------------
@@ -289,3 +335,61 @@ def test_behind_a_transform_they_see_what_it_returned() -> None:
 def test_the_shard_on_both_hosts() -> None:
     assert Origin("people", STREAM).shard == "0123456789ab"
     assert Origin("people", "gearsync:lane:people:reporting:{0}:0123456789ab").shard == "0123456789ab"
+
+
+# -- Histories ---------------------------------------------------------------------------------------------
+
+
+def test_each_change_is_a_row_with_its_place_and_its_image() -> None:
+    by = converter(table="history", history=True, rest="others", constants={"tenant": "eu"})
+    key = {
+        "change_lane": STREAM,
+        "change_epoch": 31,
+        "change_ms": 1_700_000_000_123,
+        "change_seq": 4,
+        "id": 7,
+    }
+    found = row(by, change("u", "person:7", epoch="1f", age="36")._replace(entry_id=b"1700000000123-4"))
+    assert {name: found[name] for name in key} == key
+    assert str(found["changed_at"]) == "2023-11-14 22:13:20.123000"
+    assert (found["change_op"], found["name"], found["others"]) == ("write", None, '{"age":"36"}')
+    for op, word in (("d", "delete"), ("x", "expire"), ("v", "evict"), ("t", "delete")):
+        found = row(by, change(op))
+        assert (found["change_op"], found["name"], found["others"], found["tenant"]) == (
+            word,
+            None,
+            None,
+            "eu",
+        )
+
+
+def test_a_history_leaves_nothing_out() -> None:
+    entries = [change("u", name="a"), change("u", name="b"), change("d"), change("v"), change("u", name="c")]
+    batch = Batch(entries, [converter(table="history", history=True)])
+    written = [dict(zip(each.columns, each.values)) for each in batch.rows]
+    # Evictions are kept from SQL unless the policy says otherwise.
+    assert [(each["change_op"], each["name"]) for each in written] == [
+        ("write", "a"),
+        ("write", "b"),
+        ("delete", None),
+        ("write", "c"),
+    ]
+    assert len({each.key for each in batch.rows}) == 4
+    assert [batch.earlier(each) for each in batch.rows] == [[]] * 4
+
+
+def test_a_history_of_what_a_transform_returns() -> None:
+    def transform(seen: SeenChange) -> SeenChange:
+        seen.op = "delete" if seen.fields.get("name") == "gone" else seen.op
+        return seen
+
+    by = converter(transform, table="history", history=True)
+    assert row(by, change("u", name="Ada"))["change_op"] == "write"
+    assert row(by, change("u", name="gone"))["change_op"] == "delete"
+
+
+def test_the_table_of_a_history_must_tell_changes_apart() -> None:
+    with pytest.raises(SchemaMismatch, match=r"must be \(change_lane, change_epoch, change_ms, change_seq\)"):
+        converter(history=True)
+    with pytest.raises(SchemaMismatch, match="its rows are no hashes"):
+        RowReader(function(table="history", history=True), cast("Connector", Tables()))

@@ -1,0 +1,79 @@
+"""The SQL for columns that a function adds to its rows, to be shown where a table lacks them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql, postgresql
+from sqlalchemy.engine import make_url
+from sqlalchemy.schema import CreateColumn, CreateTable
+
+from gears import additions
+from gears.expressions import VALUE, Name
+from gears.mapping import Mapping
+
+_MOMENT = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")
+_NAME = sa.Text().with_variant(mysql.VARCHAR(255), "mysql", "mariadb")
+_LANE = sa.String(255).with_variant(
+    mysql.VARCHAR(255, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
+_JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+_HISTORY: dict[str, sa.types.TypeEngine[Any]] = {
+    additions.LANE: _LANE,
+    additions.EPOCH: sa.BigInteger(),
+    additions.MS: sa.BigInteger(),
+    additions.SEQ: sa.BigInteger(),
+    additions.OP: sa.String(8),
+    additions.AT: _MOMENT,
+}
+
+
+def add_columns(mapping: Mapping, names: Sequence[str], backend: str) -> str:
+    """Return a statement for each of ``names`` whose type is clear, joined by blanks; may be empty.
+
+    ``backend``: SQLAlchemy's name for the kind of database.
+    """
+    dialect = make_url(f"{backend}://").get_dialect()()
+    table = dialect.identifier_preparer.quote(mapping.table)
+    statements = []
+    for name in names:
+        type_ = _type_of(mapping, name)
+        if type_ is not None:
+            column = sa.Column(name, type_)
+            sa.Table(mapping.table, sa.MetaData(), column)
+            text = str(CreateColumn(column).compile(dialect=dialect))
+            statements.append(f"ALTER TABLE {table} ADD COLUMN {text};")
+    return " ".join(statements)
+
+
+def create_history(mapping: Mapping, backend: str) -> str:
+    """Return the statement that makes the table of a history; columns that fields fill are texts."""
+    dialect = make_url(f"{backend}://").get_dialect()()
+    types = {name: _type_of(mapping, name) or _NAME for name in (*mapping.primary_key, *mapping.written)}
+    types.update((column, sa.Text()) for column in mapping.columns.values())
+    columns = [
+        sa.Column(
+            name,
+            type_,
+            primary_key=name in additions.HISTORY_KEY,
+            nullable=name not in (*additions.HISTORY, *mapping.primary_key),
+            autoincrement=False,
+        )
+        for name, type_ in types.items()
+    ]
+    table = sa.Table(mapping.table, sa.MetaData(), *columns)
+    return " ".join(str(CreateTable(table).compile(dialect=dialect)).split()) + ";"
+
+
+def _type_of(mapping: Mapping, column: str) -> sa.types.TypeEngine[Any] | None:
+    added = mapping.additions
+    if added.history and column in _HISTORY:
+        return _HISTORY[column]
+    if column == added.rest:
+        return _JSON
+    computed = added.computed.get(column)
+    if column == added.deleted_at or (computed is not None and computed.parts == (Name(VALUE, "time"),)):
+        return _MOMENT
+    return None if computed is None else sa.Text()
