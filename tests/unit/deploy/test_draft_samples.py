@@ -122,6 +122,7 @@ def test_each_dialect_has_its_own_types() -> None:
         assert type_text([str(uuid.UUID(int=7)).encode()], backend=backend) == unique
     assert type_text([b"x" * 20_000], backend="mysql") == "MEDIUMTEXT"
     assert type_text([b"12345678901234567.5"], backend="sqlite") == "VARCHAR(64)"
+    assert type_text([b"123456789.12345678"], backend="sqlite") == "VARCHAR(64)"
 
 
 def templates(keys: list[str]) -> dict[str, int]:
