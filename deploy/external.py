@@ -6,6 +6,7 @@ A deployment whose worker runs elsewhere is left alone for as long as that worke
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -17,6 +18,10 @@ from typing import Any, NamedTuple
 from deploy import output, shards, status
 from deploy.output import CommandError
 from deploy.shards import Shard, Shards
+from gears import logs
+from gears.logs import event
+
+log = logging.getLogger("gearsync.workers")
 
 POLL_SECONDS = 0.5
 BACKOFF_FIRST = 0.5
@@ -51,9 +56,10 @@ class Workers:
     external ones.
     """
 
-    def __init__(self, url: str, only: str | None = None) -> None:
+    def __init__(self, url: str, only: str | None = None, log_format: str = "console") -> None:
         self.url = url
         self.only = only
+        self.log_format = log_format
         self._runs: dict[Place, _Run] = {}
         self._ending = False
         self._trouble = ""
@@ -96,7 +102,9 @@ class Workers:
         except CommandError as error:
             # The workers notice by themselves that Redis is away, and go on when it is back.
             if error.message != self._trouble:
-                output.status(f"{error.message} Trying again.")
+                self._tell(
+                    logging.WARNING, f"{error.message} Trying again.", "redis_away", error=error.message
+                )
             self._trouble = error.message
         else:
             self._trouble = ""
@@ -109,9 +117,8 @@ class Workers:
                     self._start_if_due(Place(deployment["name"], shard.address), shard, deployment["worker"])
         for place, run in self._runs.items():
             if run.process is not None and place.address not in found.addresses:
-                output.status(
-                    f"{place.address} is no primary any more; its worker of {place.deployment} ends."
-                )
+                gone = f"{place.address} is no primary any more; its worker of {place.deployment} ends."
+                self._tell(logging.INFO, gone, "worker_ends", **place._asdict())
                 run.process.terminate()
 
     def _start_if_due(self, place: Place, shard: Shard, reported: dict[str, Any]) -> None:
@@ -122,8 +129,9 @@ class Workers:
         if alive_elsewhere and run.started == 0.0:
             return
         run.started = time.monotonic()
-        run.process = _start(place, shard)
-        output.status(f"Worker of {place.deployment} on {place.address} started, pid {run.process.pid}.")
+        run.process = _start(place, shard, self.log_format)
+        started = f"Worker of {place.deployment} on {place.address} started, pid {run.process.pid}."
+        self._tell(logging.INFO, started, "worker_started", **place._asdict(), pid=run.process.pid)
 
     def _reap(self) -> None:
         for place, run in self._runs.items():
@@ -137,11 +145,19 @@ class Workers:
             if code == EXIT_FENCED:
                 # Somebody took over: start again only once that worker is silent.
                 run.started = 0.0
-            output.status(
+            ended = (
                 f"Worker of {place.deployment} on {place.address} ended, {_reason(code)}; "
                 f"it is looked at again in {run.backoff:g} s."
             )
+            self._tell(logging.INFO, ended, "worker_ended", **place._asdict(), code=code)
             run.backoff = min(run.backoff * 2, BACKOFF_MOST)
+
+    def _tell(self, level: int, message: str, name: str, **fields: Any) -> None:
+        """Say what goes on: a sentence, or as the workers do, a line of JSON."""
+        if self.log_format == "json":
+            log.log(level, "%s", message, extra=event(name, **fields))
+        else:
+            output.status(message)
 
     def _end_all(self) -> None:
         running = [run.process for run in self._runs.values() if run.process is not None]
@@ -152,14 +168,17 @@ class Workers:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                output.warning(f"worker {process.pid} did not end within {KILL_AFTER:g} s and was killed.")
+                late = f"worker {process.pid} did not end within {KILL_AFTER:g} s and was killed."
+                self._tell(logging.WARNING, late, "worker_killed", pid=process.pid)
                 process.kill()
                 process.wait()
 
 
-def run(url: str, only: str | None) -> None:
+def run(url: str, only: str | None, log_format: str) -> None:
     """Run workers until SIGTERM, SIGINT or SIGHUP."""
-    workers = Workers(url, only)
+    workers = Workers(url, only, log_format)
+    if log_format == "json":
+        logs.set_up(log_format)
     ours = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: workers.ask_to_end()) for number in ours}
     try:
@@ -169,11 +188,12 @@ def run(url: str, only: str | None) -> None:
             signal.signal(number, handler)
 
 
-def _start(place: Place, shard: Shard) -> subprocess.Popen[bytes]:
+def _start(place: Place, shard: Shard, log_format: str) -> subprocess.Popen[bytes]:
     # The URL goes by the environment: a password in the arguments would be in everybody's process list.
     environment = {**os.environ, "GEARSYNC_REDIS_URL": shard.url}
     # One port is for one process: ours.
     environment.pop("GEARSYNC_WORKER_METRICS_LISTEN", None)
+    environment[logs.VARIABLE] = log_format
     command = [sys.executable, "-m", "gears.worker", "--deployment", place.deployment]
     # A group of its own: a Ctrl-C in the terminal reaches us, and we end the workers in order.
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True)

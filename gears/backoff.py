@@ -27,7 +27,3 @@ class Backoff:
     def reset(self) -> None:
         """Forget all failures."""
         self.failures = 0
-
-    def should_tell(self) -> bool:
-        """Whether this failure is one to log: the first few, then ever fewer (powers of two)."""
-        return self.failures < 4 or self.failures & (self.failures - 1) == 0

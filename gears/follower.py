@@ -14,6 +14,7 @@ from connectors.outbox import Followers
 from gears import lanes
 from gears.backoff import Backoff
 from gears.following import LABEL, Following
+from gears.logs import event
 from gears.place import Address, Place
 from gears.report import TargetReport
 from gears.runner import Shared
@@ -33,7 +34,6 @@ class Follower:
         self._report = report
         self._halt = threading.Event()
         self._backoff = Backoff()
-        self._told = ""
         self._address: Address | None = None
         self.thread = threading.Thread(target=self._run, name=f"{LABEL} {target}", daemon=True)
 
@@ -75,15 +75,23 @@ class Follower:
                 self._wait(str(error))
             except Exception as error:
                 # A fault of ours: with the thread ended nobody would follow, and nobody be told.
-                log.error("%s: %s", LABEL, "".join(traceback.format_tb(error.__traceback__)))
+                trace = "".join(traceback.format_tb(error.__traceback__))
+                log.error(
+                    "%s: %s",
+                    LABEL,
+                    trace,
+                    extra=event("fault", target=self._target, error=type(error).__name__),
+                )
                 self._wait(f"unexpected {type(error).__name__}: {error}")
 
     def _wait(self, error: str) -> None:
         seconds = self._backoff.next_seconds()
         self._report.failed(LABEL, f"{LABEL}: {error}")
-        if error != self._told or self._backoff.should_tell():
-            log.warning("%s of %s: %s; trying again in %.1f s", LABEL, self._target, error, seconds)
-        self._told = error
+        log.warning(
+            "%s of %s: %s; trying again in %.1f s",
+            *(LABEL, self._target, error, seconds),
+            extra=event("around_waits", target=self._target, error=error),
+        )
         self._halt.wait(seconds)
 
     def _session(self) -> None:

@@ -18,6 +18,7 @@ from gears import failpoints
 from gears.bringing import Bringer
 from gears.deployment import Deployment
 from gears.functions import Function
+from gears.logs import event
 from gears.ownslots import OwnSlots
 from gears.patterns import Around
 from gears.place import Place, address_of
@@ -99,6 +100,7 @@ class Following:
                 "%s of %s has lost its place in the outbox: %s. What was changed since is not known, so all "
                 "keys that are followed are brought anew",
                 *(LABEL, self._target, error),
+                extra=event("around_lost", target=self._target, error=str(error)),
             )
             position, covered, lost = self._begin(lost=True), set(), True
         self._progress = Progress(position)
@@ -148,13 +150,22 @@ class Following:
             message = f"the triggers of {table} are missing; run gearsync triggers FILE --apply"
             if triggers.are_seen_by_all:
                 raise SchemaMismatch(message)
-            log.warning("%s: %s; or this user has not the right TRIGGER, and can't see them", LABEL, message)
+            told = event("triggers_missing", target=self._target, error=message)
+            log.warning(
+                "%s: %s; or this user has not the right TRIGGER, and can't see them",
+                LABEL,
+                message,
+                extra=told,
+            )
 
     def _sweep_at_first(self, function: Function, lost: bool) -> None:
         """What Redis has of a function that was not followed so far may be older than SQL."""
         if not lost and any(share_keys(function, other) for other in self._deployment.capturing):
             # SQL may have no row of such a key: it would be lost.
-            log.info("%s of %s begins; keys that Redis has stay as they are", LABEL, function.name)
+            told = event("around_begins", function=function.name)
+            log.info(
+                "%s of %s begins; keys that Redis has stay as they are", LABEL, function.name, extra=told
+            )
         else:
             self._sweeps.append(Sweep(function))
 
@@ -236,7 +247,9 @@ class Following:
             self._swept.update(left)
         self._swept &= self._progress.open
         if sweep.done and not self._swept:
-            log.info("%s of %s: looked at all %d keys in Redis", LABEL, sweep.function.name, sweep.keys)
+            name, keys = sweep.function.name, sweep.keys
+            told = event("around_looked", function=name, count=keys)
+            log.info("%s of %s: looked at all %d keys in Redis", LABEL, name, keys, extra=told)
             self._sweeps.popleft()
             self._progress.settle([sweep])
 
@@ -253,7 +266,9 @@ class Following:
             raise Unavailable("somebody has dropped this follower")
         for name in self._followers.drop_unseen():
             log.warning(
-                "%s of %s: %s was away for too long; nothing is kept for it", LABEL, self._target, name
+                "%s of %s: %s was away for too long; nothing is kept for it",
+                *(LABEL, self._target, name),
+                extra=event("follower_forgotten", target=self._target, error=name),
             )
         lowest = self._followers.lowest()
         if lowest is not None:

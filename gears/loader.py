@@ -14,6 +14,7 @@ from connectors import Connector, ConnectorError, SchemaMismatch
 from gears import lanes
 from gears.backoff import Backoff
 from gears.images import RowReader
+from gears.logs import event
 from gears.misses import Fields, Miss, Misses, Replaced
 from gears.patterns import Reading
 from gears.report import TargetReport
@@ -62,13 +63,16 @@ class Loader:
                 try:
                     self._serve()
                 except Replaced as error:
-                    log.info("load from %s: %s", self._target, error)
+                    log.info("load from %s: %s", self._target, error, extra=event("loader_replaced"))
                     self._shared.stop.set()
                 except redis.RedisError as error:
                     self._wait(f"Redis: {error}")
                 except Exception as error:
                     # A fault of ours. A thread that has ended would leave its clients to their timeouts.
-                    log.error("%s", "".join(traceback.format_tb(error.__traceback__)))
+                    trace = "".join(traceback.format_tb(error.__traceback__))
+                    log.error(
+                        "%s", trace, extra=event("fault", target=self._target, error=type(error).__name__)
+                    )
                     self._wait(f"unexpected {type(error).__name__}: {error}")
         finally:
             self._database.close()
@@ -84,8 +88,9 @@ class Loader:
             self._report.failed(self._name, error)
         elif self._told:
             self._report.claimed(self._name)
-        if error and error != self._told:
-            log.warning("load from %s: %s", self._target, error)
+        if error:
+            told = event("loader_waits", target=self._target, error=error)
+            log.warning("load from %s: %s", self._target, error, extra=told)
         self._told = error
 
     @property

@@ -19,6 +19,7 @@ from connectors import Moves
 from gears import change as changes
 from gears import lanes
 from gears.change import Change
+from gears.logs import event
 
 log = logging.getLogger("gearsync.worker")
 
@@ -78,7 +79,8 @@ class Handover:
         """No shard knows of the move. The token may have come while they were asked: look once more."""
         if missing in self._doubted:
             what = _named(self._marks[missing].key)
-            log.warning("no shard has changes of %s that came before its move; going on", what)
+            told = event("move_unknown", error=what)
+            log.warning("no shard has changes of %s that came before its move; going on", what, extra=told)
             taken = list(self.moves.taken)
             taken.remove(missing)
             self.moves = self.moves._replace(taken=tuple(taken))

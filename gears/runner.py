@@ -28,6 +28,7 @@ from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.functions import Transform
 from gears.lanes import Lane, Reading
+from gears.logs import event
 from gears.moves import Handover
 from gears.pipeline import Batch, parts_of
 from gears.report import TargetReport
@@ -83,7 +84,6 @@ class LaneRunner:
         self._until_empty = until_empty
         self._halt = threading.Event()
         self._backoff = Backoff(most=self.most_backoff)
-        self._told = ""
         self.thread = threading.Thread(target=self._run, name=lane.stream, daemon=True)
 
     def start(self) -> None:
@@ -126,7 +126,13 @@ class LaneRunner:
                 self._wait(str(error))
             except Exception as error:
                 # A fault of ours. A lane whose thread has ended would stand still, and nobody would be told.
-                log.error("%s: %s", self._lane.stream, "".join(traceback.format_tb(error.__traceback__)))
+                trace = "".join(traceback.format_tb(error.__traceback__))
+                log.error(
+                    "%s: %s",
+                    self._lane.stream,
+                    trace,
+                    extra=event("fault", lane=self._lane.stream, error=type(error).__name__),
+                )
                 self._wait(f"unexpected {type(error).__name__}: {error}")
 
     def _has_moved(self) -> bool:
@@ -148,15 +154,12 @@ class LaneRunner:
         """Say what is wrong, and return how many seconds to wait."""
         seconds = self._backoff.next_seconds()
         self._report.failed(self._lane.stream, error)
-        if error != self._told or self._backoff.should_tell():
-            log.warning(
-                "%s: %s; trying again in %.1f s (failure %d)",
-                self._lane.stream,
-                error,
-                seconds,
-                self._backoff.failures,
-            )
-        self._told = error
+        failures, lane = self._backoff.failures, self._lane.stream
+        log.warning(
+            "%s: %s; trying again in %.1f s (failure %d)",
+            *(lane, error, seconds, failures),
+            extra=event("lane_waits", lane=lane, error=error, failures=failures),
+        )
         return seconds
 
     def _session(self) -> bool:
@@ -210,6 +213,7 @@ class LaneRunner:
                 "%s: %d changes are dead letters now; see gearsync deadletters list",
                 self._lane.stream,
                 stored,
+                extra=event("dead_letters", lane=self._lane.stream, count=stored),
             )
 
     def _tell(
@@ -224,7 +228,13 @@ class LaneRunner:
             refused = deadletters.reasons(lanes.RedisCommands(client), self._lane.dead_stream, asked)
         untold = lanes.tell(client, acknowledgments.of_changes(asking, refused))
         if untold:
-            log.warning("%s: Redis refused %d acknowledgments: %s", self._lane.stream, len(untold), untold[0])
+            log.warning(
+                "%s: Redis refused %d acknowledgments: %s",
+                *(self._lane.stream, len(untold), untold[0]),
+                extra=event(
+                    "acknowledgments_refused", lane=self._lane.stream, count=len(untold), error=untold[0]
+                ),
+            )
 
     def _apply(self, applier: Applier, batch: Batch) -> dict[str, str] | None:
         """Apply one batch for as long as it takes; return what was refused, None: the letters know."""
@@ -238,6 +248,7 @@ class LaneRunner:
                         "%s: no function of this version covers %d changes; skipped",
                         self._lane.stream,
                         batch.skipped,
+                        extra=event("changes_skipped", lane=self._lane.stream, count=batch.skipped),
                     )
                 return batch.refused if len(batch.changes) == whole else None
             except NotHandedOver as error:
@@ -274,9 +285,8 @@ class LaneRunner:
         """Wait for something outside; an empty ``error`` is not worth telling yet."""
         if error:
             self._report.failed(self._lane.stream, error)
-            if error != self._told:
-                log.warning("%s: %s", self._lane.stream, error)
-            self._told = error
+            lane = self._lane.stream
+            log.warning("%s: %s", lane, error, extra=event("lane_waits", lane=lane, error=error))
         self._halt.wait(seconds)
 
     # -- What others ask ---------------------------------------------------------------------------------

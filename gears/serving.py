@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gears.logs import event
 from gears.metrics import OF_WORKERS, Exposition
 
 log = logging.getLogger("gearsync.worker")
@@ -55,19 +56,19 @@ def start(collector: Collector, host: str, port: int, stop: threading.Event) -> 
     def serve() -> None:
         registry = CollectorRegistry()
         registry.register(collector)
-        told = ""
         while not stop.is_set():
             try:
                 server, _ = start_http_server(port, host, registry)
             except OSError as error:
-                if str(error) != told:
-                    log.warning(
-                        "no metrics: can't listen on %s:%d: %s; trying again", host, port, error.strerror
-                    )
-                told = str(error)
+                log.warning(
+                    "no metrics: can't listen on %s:%d: %s; trying again",
+                    *(host, port, error.strerror),
+                    extra=event("metrics_wait", error=error.strerror),
+                )
                 stop.wait(RETRY_SECONDS)
             else:
-                log.info("metrics are at %s:%d", host, server.server_port)
+                port_taken = server.server_port
+                log.info("metrics are at %s:%d", host, port_taken, extra=event("metrics", port=port_taken))
                 stop.wait()
                 server.shutdown()
                 server.server_close()

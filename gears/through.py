@@ -22,6 +22,7 @@ from gears.intents import (
     runs_of,
 )
 from gears.lanes import Exchange, Intake, Settled
+from gears.logs import event
 from gears.runner import BLOCK_MS, LaneRunner, Replaced
 
 log = logging.getLogger("gearsync.worker")
@@ -132,6 +133,7 @@ class ThroughRunner(LaneRunner):
             applied.seq,
             since.ms,
             since.seq,
+            extra=event("records_lost", lane=self._lane.stream),
         )
 
     # -- While the database is away ----------------------------------------------------------------------

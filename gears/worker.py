@@ -28,7 +28,7 @@ import redis
 
 import connectors
 from connectors import Connector, ConnectorError, TargetError
-from gears import lanes, requirements
+from gears import lanes, logs, requirements
 from gears.backoff import Backoff
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
@@ -39,6 +39,7 @@ from gears.groups import limits_of
 from gears.lanes import Lane, Lanes
 from gears.listening import host_and_port
 from gears.loader import Loader
+from gears.logs import event
 from gears.report import Report, TargetReport
 from gears.requirements import RequirementsError
 from gears.runner import LaneRunner, Shared, unavailable_target
@@ -81,7 +82,7 @@ class Worker:
     def stop(self, why: str) -> None:
         """Ask the worker to end after the batch in flight."""
         if not self._stop.is_set():
-            log.info("stopping: %s", why)
+            log.info("stopping: %s", why, extra=event("stopping", why=why))
         self._stop.set()
         if self._shared is not None:
             self._shared.stop.set()
@@ -100,7 +101,9 @@ class Worker:
         try:
             deployment = self._patiently(self._fetch)
         except PayloadError as error:
-            log.error("deployment %s: %s", self._name, error)
+            log.error(
+                "deployment %s: %s", self._name, error, extra=event("payload_refused", error=str(error))
+            )
             return EXIT_FAILED
         if deployment is None:
             return EXIT_STOPPED if self._stop.is_set() and not self._failed else EXIT_FAILED
@@ -116,7 +119,10 @@ class Worker:
         self._shared = shared
         if self._stop.is_set():
             shared.stop.set()
-        log.info("deployment %s version %d: working", deployment.name, deployment.version)
+        version = deployment.version
+        log.info(
+            "deployment %s version %d: working", self._name, version, extra=event("working", version=version)
+        )
         self._work(shared)
         return self._end(shared)
 
@@ -141,11 +147,13 @@ class Worker:
     def _end(self, shared: Shared) -> int:
         self._halt_all(STOP_SECONDS)
         if any(runner.thread.is_alive() for runner in self._runners):
-            log.warning("the database does not answer: the batch in flight is rolled back")
+            log.warning(
+                "the database does not answer: the batch in flight is rolled back", extra=event("rolled_back")
+            )
         if self._followers:
             self._forget_followers()
         if shared.fenced:
-            log.error("fenced: %s", shared.fenced)
+            log.error("fenced: %s", shared.fenced, extra=event("fenced", error=shared.fenced))
             self._report.set_state("fenced", shared.fenced)
             self._beat_once()
             return EXIT_FENCED
@@ -163,7 +171,7 @@ class Worker:
 
     def _pause(self) -> None:
         """Have nothing to do with the databases, no connection either, until the deployment is resumed."""
-        log.info("paused: changes wait in their lanes")
+        log.info("paused: changes wait in their lanes", extra=event("paused"))
         while not self._halt_all(HEARTBEAT_SECONDS) and not self._stop.is_set():
             continue
         self._runners, self._loaders, self._followers = [], [], []
@@ -186,7 +194,8 @@ class Worker:
             for each in self._followers:
                 each.forget()
         except (redis.RedisError, ConnectorError) as error:
-            log.warning("the outbox is kept for this worker for a week: %s", error)
+            told = event("outbox_kept", error=str(error))
+            log.warning("the outbox is kept for this worker for a week: %s", error, extra=told)
 
     def _patiently(self, act: Callable[[], Any]) -> Any:
         """Do something with Redis, again and again while Redis is away."""
@@ -199,8 +208,8 @@ class Worker:
             except redis.RedisError as error:
                 self._note_refusal(error)
                 seconds = backoff.next_seconds()
-                if backoff.should_tell():
-                    log.warning("Redis: %s; trying again in %.1f s", error, seconds)
+                told = event("redis_away", error=str(error))
+                log.warning("Redis: %s; trying again in %.1f s", error, seconds, extra=told)
                 self._stop.wait(seconds)
         return None
 
@@ -220,7 +229,8 @@ class Worker:
         with lanes.connect(self._url) as client:
             deployment = lanes.fetch_deployment(client, self._name)
         if deployment is None:
-            log.error("there is no deployment %s on this server; deploy it first", self._name)
+            told = event("no_deployment")
+            log.error("there is no deployment %s on this server; deploy it first", self._name, extra=told)
         return deployment
 
     # -- Requirements and transforms ---------------------------------------------------------------------
@@ -246,7 +256,8 @@ class Worker:
 
     def _not_ready(self, error: str, backoff: Backoff) -> None:
         seconds = backoff.next_seconds()
-        log.error("%s; trying again in %.0f s", error, seconds)
+        told = event("not_ready", error=error)
+        log.error("%s; trying again in %.0f s", error, seconds, extra=told)
         self._report.set_state("failed", error)
         self._stop.wait(seconds)
 
@@ -297,7 +308,10 @@ class Worker:
 
         Those of another shard are waited for by marks: what is ours may have to come before.
         """
-        log.info("epoch %d, %d lanes", known.epoch, len(known.lanes))
+        count = len(known.lanes)
+        log.info(
+            "epoch %d, %d lanes", known.epoch, count, extra=event("lanes", epoch=known.epoch, count=count)
+        )
         self._runners = []
         for report in self._targets.values():
             report.forget_lanes()
@@ -430,7 +444,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=os.environ.get("GEARSYNC_WORKER_METRICS_LISTEN") or None,
         help="where Prometheus may ask this worker for its metrics",
     )
+    parser.add_argument(
+        "--log-format",
+        choices=logs.FORMATS,
+        default=os.environ.get(logs.VARIABLE) or "console",
+        help="lines of the log for people, or of JSON",
+    )
     options = parser.parse_args(arguments)
+    if options.log_format not in logs.FORMATS:
+        parser.error(f"{logs.VARIABLE} is {options.log_format!r}, which is neither console nor json")
     if not options.supervised and not options.redis:
         parser.error("give --redis URL, or set GEARSYNC_REDIS_URL")
     return options
@@ -439,9 +461,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one worker; returns its exit code."""
     options = _parse(arguments)
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s gearsync worker %(levelname)s %(message)s"
-    )
+    logs.set_up(options.log_format, deployment=options.deployment, pid=os.getpid())
     url = options.redis
     work_dir = Path(tempfile.gettempdir()) / f"gearsync-{os.getuid()}"
     if options.supervised:
@@ -453,7 +473,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         lanes.connect(url).close()
     except ValueError:
         # Its message can hold a part of the URL, and so of a password.
-        log.error("the URL of Redis can't be read; it must be like redis://host:port")
+        told = event("url_refused")
+        log.error("the URL of Redis can't be read; it must be like redis://host:port", extra=told)
         return EXIT_FAILED
     # Batches make many short-lived tuples and no cycles: looking for cycles among them costs much time.
     gc.freeze()

@@ -7,13 +7,24 @@ import contextlib
 import click
 
 from deploy import external, options
+from gears import logs
 
 
 @click.command(name="worker")
 @options.redis_option
 @click.option("--deployment", metavar="NAME", help="Run the workers of this deployment only.")
 @options.metrics_option
-def command(url: str, deployment: str | None, metrics_listen: tuple[str, int] | None) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(logs.FORMATS),
+    envvar=logs.VARIABLE,
+    default="console",
+    show_default=True,
+    help="What is told on standard error: lines for people, or of JSON, one an event.",
+)
+def command(
+    url: str, deployment: str | None, metrics_listen: tuple[str, int] | None, log_format: str
+) -> None:
     """Run workers here, in the foreground, instead of beside Redis.
 
     For deployments with worker = "external", and for servers whose module has SUPERVISE no: one process for
@@ -26,4 +37,4 @@ def command(url: str, deployment: str | None, metrics_listen: tuple[str, int] | 
             from deploy import metrics
 
             stack.enter_context(metrics.served(url, *metrics_listen))
-        external.run(url, deployment)
+        external.run(url, deployment, log_format)

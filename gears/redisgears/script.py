@@ -34,18 +34,8 @@ RETRY_SECONDS = 1
 LEFT_OUT = frozenset(
     f"gears.{name}"
     for name in (
-        *(
-            "lanes",
-            "listening",
-            "metrics",
-            "moves",
-            "runner",
-            "worker",
-            "requirements",
-            "config",
-            "module",
-            "serving",
-        ),
+        *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
+        *("listening", "logs", "metrics", "serving"),
         *("through", "loader", "misses", "bringing", "place", "follower", "following", "sweep", "progress"),
         *("redisgears.script", "redisgears.bootstrap"),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from gears.backoff import Backoff
 
 
@@ -31,12 +29,3 @@ def test_a_success_starts_anew() -> None:
         backoff.next_seconds()
     backoff.reset()
     assert backoff.next_seconds() <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("failures", "expected"), [(0, True), (1, True), (3, True), (5, False), (8, True), (9, False), (64, True)]
-)
-def test_ever_fewer_failures_are_told(failures: int, expected: bool) -> None:
-    backoff = Backoff()
-    backoff.failures = failures
-    assert backoff.should_tell() is expected
