@@ -244,6 +244,16 @@ def test_what_it_refuses(tmp_path: Path, client: redis.Redis, words: tuple[str, 
     deployed.deploy(client)
 
 
+def test_undeploy_forgets_the_place(tmp_path: Path, client: redis.Redis) -> None:
+    """What is written then is captured by nobody: to go on there later would leave it out."""
+    world = World(tmp_path, client)
+    client.hset(PLACE, "scope", "any")
+    done = CliRunner().invoke(group, ["undeploy", "people", "--redis", world.url])
+    assert done.exit_code == 0, done.output
+    assert not client.exists(PLACE)
+    deployed.deploy(client)
+
+
 # -- A cluster ---------------------------------------------------------------------------------------------
 
 
