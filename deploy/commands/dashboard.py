@@ -9,6 +9,7 @@ import click
 
 from deploy import options, output
 from deploy.output import CommandError
+from gears.listening import host_and_port
 
 TOKEN = "GEARSYNC_DASHBOARD_TOKEN"
 _TOKEN_HINT = f'export {TOKEN}="$(openssl rand -hex 16)", or --token-file PATH.'
@@ -66,11 +67,11 @@ def command(
             f"the page needs {error.name}, which is not installed.", "pip install 'gearsync[dashboard]'."
         ) from error
     try:
-        address = serving.Address.parse(listen)
+        host, port = host_and_port(listen)
     except ValueError as error:
-        raise click.BadParameter(f"{error}.", param_hint="--listen") from error
+        raise click.BadParameter(str(error), param_hint="--listen") from error
     changes = guard.Changes(_token(token_file, guard.MIN_TOKEN) if allow_changes else None)
-    with address.listen() as listening:
+    with serving.listen(host, port) as listening:
         if not guard.is_loopback(listening.getsockname()[0]):
             output.warning(
                 "whoever reaches this address reads keys, values and reasons, unencrypted; best put a proxy "

@@ -6,48 +6,34 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from deploy.dashboard.board import Board
 from deploy.output import CommandError
-from gears.listening import host_and_port
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where the page is served; port 0: one that is free."""
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Read ``HOST:PORT`` or ``[IPv6]:PORT``. Raises ValueError."""
-        return cls(*host_and_port(text))
-
-    def listen(self) -> socket.socket:
-        """Return a socket that listens there. Raises CommandError."""
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there; port 0: one that is free. Raises CommandError."""
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
         try:
-            family, kind, protocol, _, place = socket.getaddrinfo(
-                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )[0]
-            listening = socket.socket(family, kind, protocol)
-            try:
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listening.bind(place)
-                listening.listen(128)
-            except OSError:
-                listening.close()
-                raise
-        except OSError as error:
-            raise CommandError(
-                f"can't listen on {self.host}:{self.port}: {error.strerror}.",
-                "give another address or port: --listen 127.0.0.1:8401.",
-            ) from error
-        return listening
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(place)
+            listening.listen(128)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise CommandError(
+            f"can't listen on {host}:{port}: {error.strerror}.",
+            "give another address or port: --listen 127.0.0.1:8401.",
+        ) from error
+    return listening
 
 
 def url_of(listening: socket.socket) -> str:

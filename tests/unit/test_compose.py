@@ -26,10 +26,10 @@ MONITORING = ROOT / "compose" / "monitoring"
 #: The profile "" is that of services without one, which always run.
 PROFILES = {
     "": {"redisgears", "mysql", "postgres", "deploy"},
-    "module": {"redis", "deploy-module"},
-    "valkey": {"valkey", "deploy-valkey"},
-    "cluster": {"shard-1", "shard-2", "shard-3", "create-cluster", "deploy-cluster"},
-    "monitoring": {"exporter", "prometheus", "grafana"},
+    "module": {"redis", "deploy-module", "metrics-module"},
+    "valkey": {"valkey", "deploy-valkey", "metrics-valkey"},
+    "cluster": {"shard-1", "shard-2", "shard-3", "create-cluster", "deploy-cluster", "metrics-cluster"},
+    "monitoring": {"exporter", "metrics", "prometheus", "grafana"},
 }
 #: They do one thing and end.
 ONCE = {"deploy", "deploy-module", "deploy-valkey", "deploy-cluster", "create-cluster"}

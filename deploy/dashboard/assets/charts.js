@@ -16,11 +16,11 @@ function drawn(name, attributes) {
   return made;
 }
 
-/** The least of 1, 2, 5, 10, 20, 50 … that is not less than `value`. */
+/** The least round number that is not less than `value`. */
 export function roundUp(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((each) => each * power).find((each) => each >= value);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((each) => each * power).find((each) => each >= value) ?? value;
 }
 
 /** One chart. `lines` are [{name, of}], at most two, where `of` takes a sample's value; `format` shows one. */

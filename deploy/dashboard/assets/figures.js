@@ -154,7 +154,7 @@ function rowsOf(deployment) {
     whole,
     ...targets.map((each) =>
       row("part", `→ ${each.name}`, [
-        state(each.state), rate(each.flow.rate_in), rate(each.flow.rate_out), count(each.backlog.entries),
+        state(each.state), rate(each.flow.rate_in), rate(each.flow.rate_out), backlogOf(each.backlog),
         lagOf(each.lag), letters(each.dead_letters), oneError(each.last_error),
       ]),
     ),
@@ -174,10 +174,17 @@ function row(kind, name, cells) {
   return element("tr", { role: "row", class: kind }, element("th", { scope: "row", role: "rowheader", class: "name" }, name), ...shown);
 }
 
+/** How many changes wait, of how many that may, and since when if that is no moment. */
 function backlogOf(backlog) {
-  if (!backlog.limit_entries) return count(backlog.entries);
-  const text = `${count(backlog.entries)} of ${count(backlog.limit_entries)}`;
-  return backlog.full ? element("span", { class: "bad" }, `${text}, full`) : text;
+  const limit = backlog.limit_entries ? ` of ${count(backlog.limit_entries)}` : "";
+  const oldest = backlog.oldest_ms >= 1000 ? `, the oldest ${span(backlog.oldest_ms)}` : "";
+  const text = `${count(backlog.entries)}${limit}`;
+  return element(
+    "span",
+    {},
+    backlog.full ? element("span", { class: "bad" }, `${text}, full`) : text,
+    oldest,
+  );
 }
 
 function lagOf(lag) {

@@ -16,7 +16,6 @@ from deploy.commands.dashboard import TOKEN
 from deploy.dashboard import app, serving, shown
 from deploy.dashboard.board import Board, Snapshot
 from deploy.dashboard.guard import HEADERS, Changes, Hosts, is_loopback
-from deploy.dashboard.serving import Address
 from deploy.letter_pages import Place
 from deploy.letters import Letter
 from deploy.measures import Backlog, DeploymentFigures, Flow, Lag, Sample, ShardFigures, WorkerFigures
@@ -246,28 +245,10 @@ def test_a_letter_of_any_size_and_any_bytes_fits_a_page() -> None:
     assert Place.parse(document["place"]) == Place(1, 0, "s")
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:8400", Address("127.0.0.1", 8400)),
-        ("[::1]:0", Address("::1", 0)),
-        ("name:1", Address("name", 1)),
-    ],
-)
-def test_addresses_to_listen_on(text: str, address: Address) -> None:
-    assert Address.parse(text) == address
-
-
-@pytest.mark.parametrize("text", ["8400", ":8400", "h:", "h:x", "h:65536", "::1:80", ""])
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not HOST:PORT"):
-        Address.parse(text)
-
-
 def test_a_port_that_is_taken_is_an_error_that_says_so() -> None:
-    with Address("127.0.0.1", 0).listen() as taken:
+    with serving.listen("127.0.0.1", 0) as taken:
         with pytest.raises(CommandError, match=r"can't listen on 127\.0\.0\.1:\d+: Address already in use"):
-            Address("127.0.0.1", taken.getsockname()[1]).listen()
+            serving.listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_loopback() -> None:

@@ -1,0 +1,103 @@
+"""Grafana's board and Prometheus' rules about gearsync: they ask for what it exports, and fire when due."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gears.metrics import ALL
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "compose" / "monitoring"
+ALERTS = MONITORING / "alerts.yml"
+BOARD: dict[str, Any] = json.loads((MONITORING / "gearsync.json").read_text())
+RULES: list[dict[str, Any]] = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+QUERIES = [
+    *(target["expr"] for panel in BOARD["panels"] for target in panel["targets"]),
+    *(variable["definition"] for variable in BOARD["templating"]["list"]),
+    *(rule["expr"] for rule in RULES),
+]
+
+#: The labels of each name that Prometheus gets.
+EXPORTED = {each.shown: {*each.labels} for each in ALL}
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_queries_ask_for_names_and_labels_that_are_exported(query: str) -> None:
+    names = re.findall(r"\bgearsync_\w+", query)
+    assert names or "gearsync:" in query or "up{" in query
+    labels: set[str] = set()
+    for name in names:
+        is_bucket = name.endswith("_bucket")
+        plain = name[: -len("_bucket")] if is_bucket else name
+        assert plain in EXPORTED, name
+        labels |= EXPORTED[plain] | ({"le"} if is_bucket else set())
+    asked = re.findall(r"\b(?:by|on) \(([^)]*)\)", query)
+    asked += re.findall(r"[{,] *(\w+)=~", query)
+    for label in filter(None, re.split(r", *", ",".join(asked))):
+        assert label in labels, label
+
+
+def test_recorded_names_are_those_that_alerts_ask_for() -> None:
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    asked = {name for rule in RULES for name in re.findall(r"gearsync:[\w:]+", rule["expr"])}
+    assert recorded == asked
+
+
+def test_each_alert_says_what_is_wrong_where_and_what_to_do() -> None:
+    for rule in RULES:
+        if "alert" in rule:
+            assert rule["labels"]["severity"] in ("warning", "critical")
+            assert "$labels" in rule["annotations"]["summary"]
+            assert len(rule["annotations"]["description"]) > 40
+
+
+def test_the_board_is_whole_and_its_panels_do_not_overlap() -> None:
+    panels = BOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        assert panel["title"] and panel["description"].endswith(".")
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert not cells & taken and max(x for x, _ in cells) < 24, panel["title"]
+        taken |= cells
+    asked = [*panels, *BOARD["templating"]["list"], *(each for panel in panels for each in panel["targets"])]
+    [source] = yaml.safe_load((MONITORING / "datasource.yml").read_text())["datasources"]
+    assert all(each["datasource"] == {"type": "prometheus", "uid": source["uid"]} for each in asked)
+
+
+def test_prometheus_and_grafana_are_given_these_files_and_ask_the_services_of_metrics() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    board = "./compose/monitoring/gearsync.json:/etc/gearsync/dashboards/gearsync.json:ro"
+    assert board in services["grafana"]["volumes"]
+    prometheus = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    [rules] = prometheus["rule_files"]
+    assert f"./compose/monitoring/alerts.yml:/etc/prometheus/{rules}:ro" in services["prometheus"]["volumes"]
+    [job] = [each for each in prometheus["scrape_configs"] if each["job_name"] == "gearsync"]
+    [discovery] = job["dns_sd_configs"]
+    told = {
+        name: each["command"] for name, each in services.items() if each.get("command", [""])[0] == "metrics"
+    }
+    assert set(discovery["names"]) == set(told)
+    for command in told.values():
+        assert command[-1] == f"0.0.0.0:{discovery['port']}"
+
+
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool: apt-get install prometheus")
+    for arguments in (
+        ["check", "rules", str(ALERTS)],
+        ["test", "rules", str(ROOT / "tests/unit/alerts.test.yml")],
+    ):
+        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
