@@ -16,6 +16,7 @@ COMMANDS = (
     "check",
     "triggers",
     "deploy",
+    "rollback",
     "undeploy",
     "pause",
     "resume",

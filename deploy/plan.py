@@ -63,21 +63,45 @@ def make(
         plan.mistakes.extend(error.mistakes)
         return plan
     plan.wheels = requirements.check(plan.deployment, path, wheels_folder, plan.findings)
-    clashes.check_within(plan.deployment, plan.findings)
-    _warn_of_wide_templates(plan.deployment, plan.findings)
+    _check(plan, plan.deployment, path, url, accept_eviction, offline)
+    return plan
+
+
+def make_again(deployment: Deployment, *, url: str, accept_eviction: bool, offline: bool) -> Plan:
+    """Check a version that was deployed before as ``make`` does; its wheels must still be on each shard."""
+    place = f"version {deployment.version} of {deployment.name}"
+    plan = Plan(deployment)
+    _check(plan, deployment, place, url, accept_eviction, offline)
+    if plan.shards is None or not deployment.wheels:
+        return plan
+    for shard in plan.shards.shards:
+        with errors_of(shard.address):
+            there = shard.host.wheels(deployment.name)
+        if lacking := sorted(set(deployment.wheels) - there):
+            message = (
+                f"{shard.address} no longer has {', '.join(lacking)}; deploy the older file, with its wheels"
+            )
+            plan.findings.mistake(message, place=place)
+    return plan
+
+
+def _check(
+    plan: Plan, deployment: Deployment, place: str, url: str | None, accept_eviction: bool, offline: bool
+) -> None:
+    clashes.check_within(deployment, plan.findings)
+    _warn_of_wide_templates(deployment, plan.findings)
     if offline:
         plan.findings.not_checked.append("The tables were not looked at (--offline).")
     else:
-        tables.check(plan.deployment, path, plan.findings)
+        tables.check(deployment, place, plan.findings)
     if url is None:
         plan.findings.not_checked.append("Redis was not asked (no --redis).")
-        return plan
+        return
     try:
         plan.shards = connect(url)
-        _check_shards(plan, plan.deployment, plan.shards, accept_eviction)
+        _check_shards(plan, deployment, plan.shards, accept_eviction)
     except ShardError as error:
         plan.findings.mistake(f"{error.message} {error.hint}".rstrip(), place="--redis")
-    return plan
 
 
 def _warn_of_wide_templates(deployment: Deployment, findings: Findings) -> None:

@@ -18,12 +18,17 @@ EXIT_DIFFERS = 3
 """The exit code of a plan that would change something."""
 
 
+_OF_OLD = "They are applied by the rules of the version that captured them."
+_OF_NEW = "They are applied by the rules of the new version."
+
+
 @dataclass
 class Upgrade:
     """The way from what the shards have to what is to be deployed.
 
     ``before`` is the version that most is known of, 0: none is there. ``waiting`` counts the changes on all
-    shards that an older version captured. ``lacking`` are the shards that have another version or none.
+    shards that an older version captured; ``fate`` says what becomes of them. ``lacking`` are the shards that
+    have another version or none.
     """
 
     name: str
@@ -32,6 +37,7 @@ class Upgrade:
     differences: list[Difference] = field(default_factory=list)
     waiting: int = 0
     lacking: list[str] = field(default_factory=list)
+    fate: str = _OF_OLD
 
     @property
     def is_empty(self) -> bool:
@@ -57,6 +63,8 @@ def of(plan: Plan) -> Upgrade:
     made.differences = _differences(newest, deployment.to_payload())
     if newest is None:
         return made
+    if not all(each.host.keeps_rules for each in shards.shards):
+        made.fate = _OF_NEW
     made.lacking = [each for each in shards.addresses if not _has(deployed.get(each), newest)]
     if made.is_empty and not upload.is_deployed_already(plan):
         made.differences.append(Difference(CHANGED, "", "wheels", note="Their content is another."))
@@ -99,7 +107,7 @@ def lines(upgrade: Upgrade) -> list[tuple[str, list[str]]]:
     found += [(f"+ {each} gets the deployment", []) for each in upgrade.lacking]
     if upgrade.waiting and upgrade.differences:
         count = counted(upgrade.waiting, "change waits", "changes wait")
-        found.append((f"{count} for SQL", ["The functions of the new version apply them, by its rules."]))
+        found.append((f"{count} for SQL", [upgrade.fate]))
     return found
 
 

@@ -158,7 +158,11 @@ def _drop_stale_wheels(site: _Site, deployment: Deployment) -> None:
     """
     key = site.wheels_key(deployment.name)
     names: Any = site.client.hkeys(key)
-    stale = [name for name in names if name.decode() not in deployment.wheels]
+    kept = set(deployment.wheels)
+    for each in site.shard.host.versions(deployment.name):
+        # To go back to them.
+        kept.update(json.loads(each.payload)["wheels"])
+    stale = [name for name in names if name.decode() not in kept]
     if stale:
         site.client.hdel(key, *stale)
 

@@ -5,10 +5,11 @@ What every host shares: how it reads a lane, waits and acknowledges is its own.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from connectors import Claim, Connector, Moves, Position, Refusal
+from connectors import Claim, Connector, Moves, Position, Refusal, SchemaMismatch
 from gears import failpoints
 from gears.added import Origin
 from gears.change import Change
@@ -16,9 +17,12 @@ from gears.conversion import Converter
 from gears.converters import converter_for
 from gears.deadletters import Letter
 from gears.deployment import Deployment
+from gears.earlier import Rules, cut, of_target
 from gears.functions import Transform
-from gears.pipeline import Batch, faults_of, letters_of
+from gears.pipeline import Batch, faults_of, letters_of, parts_of
 from gears.report import TargetReport
+
+log = logging.getLogger("gearsync.worker")
 
 NO_MOVES = Moves((), ())
 LOOKING_SHARE = 0.1
@@ -32,7 +36,8 @@ class Unexpected(Exception):
 class Applier:
     """Applies the batches of one lane, one after another, for as long as nobody else claims it.
 
-    ``bury`` stores dead letters, before the transaction that leaves them out commits.
+    ``bury`` stores dead letters, before the transaction that leaves them out commits. ``earlier``: the rules
+    of versions before, which captured the first of what waits.
     """
 
     def __init__(
@@ -43,15 +48,18 @@ class Applier:
         transforms: Mapping[str, Transform],
         report: TargetReport,
         bury: Callable[[Sequence[Letter]], None],
+        earlier: Sequence[Rules] = (),
     ) -> None:
         self._connector = connector
         self._deployment = deployment.name
         self._stream = ""
-        self._functions = [each for each in deployment.capturing if each.target_name == target]
-        self._transforms = transforms
+        self._present = Rules(deployment.version, None, of_target(deployment, target), transforms)
+        self._earlier = list(earlier)
         self._report = report
         self._bury = bury
         self._converters: list[Converter] = []
+        # With their converters; replaced as a whole, because another thread prepares batches.
+        self._before: list[tuple[Rules, list[Converter]]] = []
         self._claim: Claim | None = None
         self._looked = 0.0
         self._look_seconds = 0.0
@@ -80,8 +88,12 @@ class Applier:
         return self.claimed.position
 
     def prepare(self, changes: Sequence[Change]) -> Batch:
-        """Prepare a batch with the columns as they are known now."""
-        return Batch(changes, self._converters)
+        """Prepare a batch of one of ``parts`` with the columns as they are known now."""
+        return Batch(changes, self.converters_at(changes[0].position))
+
+    def parts(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
+        """Cut changes to batches: keys that came from another shard, and other versions, begin one."""
+        return cut(parts_of(changes), [rules for rules, _ in self._before])
 
     def commit(self, batch: Batch, moves: Moves = NO_MOVES) -> Batch:
         """Commit a batch with the position of its last change; return it as it went.
@@ -90,21 +102,30 @@ class Applier:
         """
         fresh = not self._may_be_outdated()
         while True:
-            if batch.converters is not self._converters:
+            if batch.converters is not self.converters_at(batch.changes[0].position):
                 # It was prepared while the tables were looked at.
                 batch = self.prepare(batch.changes)
             try:
                 self._attempt(batch, moves, fresh)
+                self._forget_passed(batch.position)
                 return batch
             except Unexpected:
                 # Once is enough, however long the database takes to refuse it all.
                 self.look_again()
                 fresh = True
 
-    @property
-    def converters(self) -> Sequence[Converter]:
-        """What makes rows of changes, by the columns as they were when last looked at."""
+    def converters_at(self, position: Position) -> Sequence[Converter]:
+        """Return what makes rows of a change there, by the columns as they were when last looked at."""
+        for rules, converters in self._before:
+            if rules.covers(position):
+                return converters
         return self._converters
+
+    def _forget_passed(self, position: Position) -> None:
+        """Their tables may go from now on."""
+        if self._before and not self._before[0][0].goes_on_after(position):
+            self._before = [each for each in self._before if each[0].goes_on_after(position)]
+            self._earlier = [rules for rules, _ in self._before]
 
     def look_again_if_outdated(self) -> bool:
         """Look at the tables again, unless that was just done; whether it was."""
@@ -138,12 +159,31 @@ class Applier:
 
     def _build_converters(self) -> None:
         self._looked = time.monotonic()
-        origin = Origin(self._deployment, self._stream)
-        self._converters = [
-            converter_for(function, self._transforms.get(function.name), self._connector, origin)
-            for function in self._functions
-        ]
+        present = self._converters_of(self._present)
+        self._before = [(each, self._converters_or(present, each)) for each in self._earlier]
+        self._converters = present
         self._look_seconds = time.monotonic() - self._looked
+
+    def _converters_of(self, rules: Rules) -> list[Converter]:
+        origin = Origin(self._deployment, self._stream)
+        return [
+            converter_for(function, rules.transforms.get(function.name), self._connector, origin)
+            for function in rules.functions
+        ]
+
+    def _converters_or(self, present: list[Converter], rules: Rules) -> list[Converter]:
+        """An earlier version whose table or column is gone can never be applied: the present one has to."""
+        try:
+            return self._converters_of(rules)
+        except SchemaMismatch as error:
+            log.warning(
+                "what version %d captured and still waits is applied by the rules of version %d, because the "
+                "database has no place for its own: %s",
+                rules.version,
+                self._present.version,
+                error,
+            )
+            return present
 
     def _may_be_outdated(self) -> bool:
         return time.monotonic() - self._looked > self._look_seconds / LOOKING_SHARE

@@ -77,7 +77,9 @@ class Groups:
 
     def _count_changes(self, committed: Sequence[Intent]) -> None:
         entries = [entry for intent in committed for entry in intent.entries]
-        converters = self._applier.converters
+        if not entries:
+            return
+        converters = self._applier.converters_at(entries[-1].position)
         functions = {each.function.name: len(entries) for each in converters}
         if len(converters) > 1:
             for converter in converters:
@@ -92,7 +94,7 @@ class Groups:
         reasons: dict[int, str] = {}
         for place, intent in enumerate(intents):
             try:
-                unit = unit_of(intent, self._applier.converters)
+                unit = unit_of(intent, self._applier.converters_at(intent.entries[0].position))
             except RowFault as error:
                 reasons[place] = refusal_of(intent.entries[0].key, error, "")
             else:

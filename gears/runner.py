@@ -26,11 +26,12 @@ from gears.backoff import MOST_SECONDS, Backoff
 from gears.change import Change, Malformed
 from gears.deadletters import Letter
 from gears.deployment import Deployment
+from gears.earlier import Earlier
 from gears.functions import Transform
 from gears.lanes import Lane, Reading
 from gears.logs import event
 from gears.moves import Handover
-from gears.pipeline import Batch, parts_of
+from gears.pipeline import Batch
 from gears.report import TargetReport
 
 log = logging.getLogger("gearsync.worker")
@@ -65,6 +66,7 @@ class Shared:
         self.owner = owner
         self.open_connector = open_connector
         self.transforms = transforms
+        self.earlier = Earlier(deployment)
         self.stop = threading.Event()
         self.fenced: str = ""
 
@@ -168,14 +170,8 @@ class LaneRunner:
         connector = shared.open_connector(lane.target)
         client = lanes.connect(shared.url)
         reading: ReadingThread | None = None
-
-        def bury(letters: Sequence[Letter]) -> None:
-            self._bury(client, letters)
-
         try:
-            applier = Applier(
-                connector, shared.deployment, lane.target, shared.transforms, self._report, bury
-            )
+            applier = self._applier(connector, client)
             applier.open(lane.stream, self._epoch, shared.owner)
             reading = ReadingThread(self, applier)
             reading.start()
@@ -185,6 +181,16 @@ class LaneRunner:
                 reading.end()
             client.close()
             connector.close()
+
+    def _applier(self, connector: Connector, client: redis.Redis) -> Applier:
+        shared, lane = self._shared, self._lane
+
+        def bury(letters: Sequence[Letter]) -> None:
+            self._bury(client, letters)
+
+        earlier = shared.earlier.of_lane(client, lane.stream, lane.target)
+        words = connector, shared.deployment, lane.target, shared.transforms, self._report, bury
+        return Applier(*words, earlier)
 
     def _apply_all(self, applier: Applier, client: redis.Redis, reading: ReadingThread) -> bool:
         while not self._over:
@@ -407,7 +413,7 @@ class ReadingThread:
         if reader.version(self._runner.deployment.name) != self._runner.deployment.version:
             raise Replaced
         new = self._without_applied(read.changes)
-        *firsts, last = parts_of(new)
+        *firsts, last = self._applier.parts(new)
         malformed = read.malformed
         applied = read.changes[: len(read.changes) - len(new)]
         for part in firsts:

@@ -43,14 +43,7 @@ class ThroughRunner(LaneRunner):
         connector = shared.open_connector(lane.target)
         client = lanes.connect(shared.url)
         try:
-            applier = Applier(
-                connector,
-                shared.deployment,
-                lane.target,
-                shared.transforms,
-                self._report,
-                lambda letters: self._bury(client, letters),
-            )
+            applier = self._applier(connector, client)
             connector.ensure_intents()
             applier.open(lane.stream, self._epoch, shared.owner)
             last = self._redo(client, connector, applier.position)
@@ -105,8 +98,8 @@ class ThroughRunner(LaneRunner):
     def _apply_plain(self, client: redis.Redis, applier: Applier, run: list[Change]) -> None:
         """Expiry, and what else changes such keys without a client that waits."""
         new = [change for change in run if change.position > applier.position]
-        if new:
-            self._apply(applier, applier.prepare(new))
+        for part in applier.parts(new) if new else []:
+            self._apply(applier, applier.prepare(part))
         lanes.acknowledge(client, self._lane.stream, run[-1].id)
 
     # -- After a crash -----------------------------------------------------------------------------------

@@ -65,7 +65,16 @@ def command(
     made = plan.make(
         file, name=name, wheels_folder=wheels, url=url, accept_eviction=accept_eviction, offline=offline
     )
-    deployment, shards = _require_sound(made, file, as_json)
+    carry_out(made, file, file, timeout, only_plan, yes, as_json)
+
+
+def carry_out(
+    made: Plan, title: str, file: str, timeout: float, only_plan: bool, yes: bool, as_json: bool
+) -> None:
+    """Bring what a plan holds, or only show it; ``title`` says in messages where it came from, and ``file``
+    what a backfill of it takes.
+    """
+    deployment, shards = _require_sound(made, title, as_json)
     with shards:
         found = upgrade.of(made)
         if only_plan:
@@ -91,7 +100,7 @@ def _end_with_plan(found: Upgrade, as_json: bool) -> NoReturn:
     raise SystemExit(0 if found.is_empty else upgrade.EXIT_DIFFERS)
 
 
-def _require_sound(made: Plan, file: str, as_json: bool) -> tuple[Deployment, Shards]:
+def _require_sound(made: Plan, title: str, as_json: bool) -> tuple[Deployment, Shards]:
     for warning in made.findings.warnings:
         output.warning(str(warning))
     for sentence in made.findings.not_checked:
@@ -103,7 +112,7 @@ def _require_sound(made: Plan, file: str, as_json: bool) -> tuple[Deployment, Sh
     for mistake in made.mistakes:
         output.status(f"  - {mistake}")
     count = report.counted(len(made.mistakes), "mistake")
-    raise CommandError(f"{file} has {count}; nothing was deployed.")
+    raise CommandError(f"{title} has {count}; nothing was deployed.")
 
 
 def _bring(

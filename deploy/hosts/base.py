@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Deployed:
     """A deployment as one shard has it.
 
-    ``state`` is ``active``, ``draining``, or ``damaged``: of RedisGears, when it captures but lacks another
-    part. ``payload`` is empty when it can't be asked for.
+    ``state`` is ``active``, ``draining``, ``replaced`` (by a newer version), or ``damaged``: of RedisGears,
+    when it captures but lacks another part. ``payload`` is empty when it can't be asked for.
     """
 
     name: str
@@ -54,6 +54,8 @@ class Host(abc.ABC):
     title = ""
     #: Whether it knows of which keys a change is on its way: ``mark`` and ``images_since``.
     tells_waiting = False
+    #: Whether what an earlier version captured is applied by its rules.
+    keeps_rules = True
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
@@ -92,6 +94,14 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def deploy(self, deployment: Deployment) -> None:
         """Bring a deployment, or a newer version of it; the same again changes nothing."""
+
+    @abc.abstractmethod
+    def versions(self, name: str) -> list[Deployed]:
+        """Return the versions that were replaced by the present one and are kept, oldest first."""
+
+    @abc.abstractmethod
+    def wheels(self, name: str) -> set[str]:
+        """Return the names of the wheels that were uploaded for a deployment."""
 
     @property
     def pause_refusal(self) -> str:

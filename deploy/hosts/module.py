@@ -52,6 +52,14 @@ class ModuleHost(Host):
     def deploy(self, deployment: Deployment) -> None:
         self.client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
 
+    def versions(self, name: str) -> list[Deployed]:
+        rows: Any = self.client.execute_command("GEARSYNC.VERSIONS", name)
+        return [Deployed(name, int(version), "replaced", text(payload)) for version, payload, _ in rows]
+
+    def wheels(self, name: str) -> set[str]:
+        found: Any = self.client.hkeys(f"gearsync:{{{self.status()['tag']}}}:wheels:{name}")
+        return {text(each) for each in found}
+
     def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
         # Between the two a worker could begin.
         with self.client.pipeline(transaction=True) as pipeline:

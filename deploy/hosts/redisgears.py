@@ -49,6 +49,7 @@ class RedisGearsHost(Host):
     """RedisGears itself brings a registration to all shards of a cluster, and takes it from them."""
 
     title = "RedisGears"
+    keeps_rules = False
 
     @property
     def packages(self) -> Packages:
@@ -161,6 +162,13 @@ class RedisGearsHost(Host):
         stranded = self._stranded(deployment)
         if stranded:
             raise redis.ResponseError("; ".join(stranded))
+
+    def versions(self, name: str) -> list[Deployed]:
+        """None: RedisGears forgets a script when another takes its place."""
+        return []
+
+    def wheels(self, name: str) -> set[str]:
+        return set()
 
     @property
     def pause_refusal(self) -> str:

@@ -150,6 +150,7 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.deploy", deploy, "write deny-oom admin no-monitor", 0, 0, 0},
         {"gearsync.undeploy", undeploy, "write admin", 0, 0, 0},
         {"gearsync.deployments", deployments, "readonly", 0, 0, 0},
+        {"gearsync.versions", versions_command, "readonly", 0, 0, 0},
         {"gearsync.pause", pause_command, "write admin", 0, 0, 0},
         {"gearsync.resume", resume_command, "write admin", 0, 0, 0},
         {"gearsync.lanes", lanes, "readonly", 0, 0, 0},

@@ -139,6 +139,8 @@ typedef struct Deployment {
     int nreads;
     Lane **lanes; /* current ones, target by target, then retired ones */
     int lane_count;
+    struct Earlier *earlier; /* earlier.c; oldest first */
+    int nearlier;
     bool full;
     long long paused_ms; /* since when nothing goes to SQL; 0: it does */
     Text paused_by, paused_why, paused_sentence;
@@ -190,6 +192,16 @@ typedef struct {
     RedisModuleCtx *detached; /* for API calls that want a context where there is none */
 } Shard;
 extern Shard shard;
+
+/* -- earlier.c ------------------------------------------------------------------------------------------------- */
+
+void earlier_free(Deployment *deployment);
+void earlier_inherit(Deployment *deployment, Deployment *old);
+void earlier_keep(RedisModuleCtx *ctx, Deployment *deployment,
+                  Deployment *old);                                       /* old is replaced, and has its lanes yet */
+RedisModuleString *earlier_text(const Deployment *deployment, int index); /* for the registry, */
+bool earlier_load(int index, Slice rest, Slice value); /* and out of it; false: it is another one's */
+int versions_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 /* -- pause.c --------------------------------------------------------------------------------------------------- */
 
@@ -245,6 +257,7 @@ void lane_free(Lane *lane);
 void lane_refresh(RedisModuleCtx *ctx, Lane *lane); /* reads length and last id from the keyspace */
 void lanes_weigh_again(RedisModuleCtx *ctx);        /* those that the server could not measure yet */
 size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane);
+bool lane_first(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id); /* of its first entry; false: it has none */
 uint64_t lane_last_epoch(RedisModuleCtx *ctx, Lane *lane);
 long long lane_oldest_ms(RedisModuleCtx *ctx, Lane *lane); /* the age of the change at its head; 0: none waits */
 long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id); /* the number left */

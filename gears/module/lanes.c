@@ -102,6 +102,21 @@ static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id,
     return found;
 }
 
+bool lane_first(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id) {
+    bool found = false;
+    long fields;
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ);
+    if (key == NULL) return false;
+    if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM &&
+        RedisModule_StreamIteratorStart(key, 0, NULL, NULL) == REDISMODULE_OK) {
+        found = RedisModule_StreamIteratorNextID(key, id, &fields) == REDISMODULE_OK;
+        RedisModule_StreamIteratorStop(key);
+    }
+    RedisModule_CloseKey(key);
+    return found;
+}
+
 /* All that the lane has, as the server measures it. A node of a cluster that has just loaded its data can't yet. */
 static void weigh(RedisModuleCtx *ctx, Lane *lane) {
     RedisModule_SelectDb(ctx, 0);

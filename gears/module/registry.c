@@ -231,6 +231,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     if (old != NULL) {
         inherit(deployment, old);
         pause_inherit(deployment, old);
+        earlier_keep(ctx, deployment, old);
         take_out(old);
     }
     give_lanes(ctx, deployment, old);
@@ -379,6 +380,10 @@ static void collect_fields(Strings *fields) {
         if (deployment->paused_ms > 0) {
             strings_add(fields, RedisModule_CreateStringPrintf(NULL, "paused:%s", deployment->name));
             strings_add(fields, pause_text(deployment));
+        }
+        for (int j = 0; j < deployment->nearlier; j++) {
+            strings_add(fields, RedisModule_CreateStringPrintf(NULL, "earlier:%d:%s", j, deployment->name));
+            strings_add(fields, earlier_text(deployment, j));
         }
         add_retired(fields, deployment);
         add_applied(fields, deployment);
@@ -644,6 +649,19 @@ void registry_note_applied(RedisModuleCtx *ctx, Lane *lane, uint64_t epoch, Redi
     RedisModule_FreeString(NULL, text);
 }
 
+/* The fields are in no order: one round for each index, until there is none of it. */
+static void load_earlier(const Strings *pairs) {
+    bool any = true;
+    for (int index = 0; any; index++) {
+        any = false;
+        for (size_t i = 0; i + 1 < pairs->count; i += 2) {
+            Slice rest;
+            if (starts_with(string_slice(pairs->strings[i]), "earlier:", &rest))
+                any = earlier_load(index, rest, string_slice(pairs->strings[i + 1])) || any;
+        }
+    }
+}
+
 static void load_applied(Slice stream, Slice value) {
     Lane *lane = registry_find_lane(stream, NULL);
     char *text = slice_copy(value);
@@ -691,6 +709,7 @@ void registry_load(RedisModuleCtx *ctx) {
         for (size_t i = 0; i + 1 < pairs.count; i += 2)
             if (starts_with(string_slice(pairs.strings[i]), "paused:", &rest))
                 pause_load(rest, string_slice(pairs.strings[i + 1]));
+        load_earlier(&pairs);
     }
     for (int i = 0; i < before.count; i++)
         if (before.deployments[i] != NULL) deployment_free(before.deployments[i]);

@@ -364,6 +364,9 @@ def test_commands_inside_a_transaction_and_a_script(client: redis.Redis) -> None
 INFO: dict[str, tuple[set[str], tuple[int, int, int]]] = {
     "DEPLOY": ({"write", "denyoom", "admin", "skip_monitor"}, (0, 0, 0)),
     "UNDEPLOY": ({"write", "admin"}, (0, 0, 0)),
+    "PAUSE": ({"write", "admin"}, (0, 0, 0)),
+    "RESUME": ({"write", "admin"}, (0, 0, 0)),
+    "VERSIONS": ({"readonly"}, (0, 0, 0)),
     "DEPLOYMENTS": ({"readonly"}, (0, 0, 0)),
     "LANES": ({"readonly"}, (0, 0, 0)),
     "ACK": ({"write", "fast"}, (1, 1, 1)),

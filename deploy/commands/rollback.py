@@ -1,0 +1,101 @@
+"""``gearsync rollback``: deploy an earlier version again, as a new one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import click
+
+from deploy import plan
+from deploy import shards as shard
+from deploy.commands.deploy import carry_out
+from deploy.hosts.base import Deployed
+from deploy.options import json_option, redis_option
+from deploy.output import CommandError
+from deploy.shards import Shards, errors_of
+from gears.deployment import Deployment
+from gears.errors import PayloadError
+
+
+@click.command()
+@click.argument("name")
+@redis_option
+@click.option(
+    "--to", "wanted", metavar="VERSION", type=click.IntRange(min=1), help="Which; else the last that differs."
+)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(min=0),
+    default=120,
+    show_default=True,
+    help="How many seconds the workers may take until they run.",
+)
+@click.option(
+    "--accept-eviction", is_flag=True, help="Accept a maxmemory-policy that can evict waiting changes."
+)
+@click.option("--offline", is_flag=True, help="Do not look at the tables in their databases first.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Agree to what is destructive, as a script has to.")
+@json_option
+def command(
+    name: str,
+    url: str,
+    wanted: int | None,
+    timeout: float,
+    accept_eviction: bool,
+    offline: bool,
+    only_plan: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Deploy an earlier version of NAME again, as a new version, on every shard or on none.
+
+    Each shard keeps the last five versions, with their requirements and wheels. The way back is that of
+    `gearsync deploy`: everything is checked, what changes is shown, no write is lost, and what is destructive
+    is asked about.
+    """
+    with shard.connect(url) as shards:
+        chosen = _choose(shards, name, wanted)
+    try:
+        deployment = Deployment.from_payload(chosen.payload)
+    except PayloadError as error:
+        raise CommandError(f"version {chosen.version} of {name} can't be deployed: {error}.") from error
+    made = plan.make_again(deployment, url=url, accept_eviction=accept_eviction, offline=offline)
+    title = f"version {chosen.version} of {name}"
+    carry_out(made, title, "FILE", timeout, only_plan, yes, as_json)
+
+
+def _choose(shards: Shards, name: str, wanted: int | None) -> Deployed:
+    present: Deployed | None = None
+    kept: dict[int, Deployed] = {}
+    for each in shards.shards:
+        with errors_of(each.address):
+            found = each.host.deployments().get(name)
+            if found is None:
+                continue
+            kept.update((one.version, one) for one in each.host.versions(name) if one.payload)
+        present = found if present is None or found.version > present.version else present
+    if present is None:
+        raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
+    others = [each for each in kept.values() if _rules(each) != _rules(present)]
+    if not kept:
+        raise CommandError(
+            f"no earlier version of {name} is kept here.", "deploy the older file: gearsync deploy FILE."
+        )
+    if wanted is not None and wanted not in kept:
+        raise CommandError(f"version {wanted} of {name} is not kept.", f"one of {_listed(kept)}.")
+    if wanted is None and not others:
+        raise CommandError(f"all versions of {name} that are kept ({_listed(kept)}) are as the present one.")
+    return kept[wanted] if wanted is not None else max(others, key=lambda each: each.version)
+
+
+def _rules(deployed: Deployed) -> object:
+    document = json.loads(deployed.payload)
+    document.pop("version", None)
+    return document
+
+
+def _listed(versions: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(versions)))

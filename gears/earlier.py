@@ -1,0 +1,120 @@
+"""Versions that an upgrade replaced: what they captured, and still waits, is applied by their rules."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from connectors import Position
+from gears.change import Change
+from gears.deployment import Deployment
+from gears.errors import DeclarationError, PayloadError
+from gears.functions import Function, Transform
+
+if TYPE_CHECKING:
+    import redis
+
+log = logging.getLogger("gearsync.worker")
+
+
+class Rules(NamedTuple):
+    """By what functions the changes up to and with ``upto`` are applied; None: all that follow.
+
+    ``upto`` is of an entry in the stream: milliseconds and sequence, which grow along it.
+    """
+
+    version: int
+    upto: tuple[int, int] | None
+    functions: Sequence[Function]
+    transforms: Mapping[str, Transform]
+    signature: Sequence[Any] = ()
+    """What tells whether two do the same."""
+
+    def covers(self, position: Position) -> bool:
+        """Whether a change there is to be applied by these rules, or by earlier ones."""
+        return self.upto is None or (position.ms, position.seq) <= self.upto
+
+    def goes_on_after(self, position: Position) -> bool:
+        """Whether a later change may be applied by these rules too."""
+        return self.upto is None or (position.ms, position.seq) < self.upto
+
+
+def of_target(deployment: Deployment, target: str) -> list[Function]:
+    """Return the functions that bring writes to a target."""
+    return [each for each in deployment.capturing if each.target_name == target]
+
+
+def cut(parts: Sequence[Sequence[Change]], rules: Sequence[Rules]) -> list[Sequence[Change]]:
+    """Cut parts further, where the changes of one version end and those of the next begin."""
+    found = list(parts)
+    for each in rules:
+        found = [part for whole in found for part in _cut_one(whole, each)]
+    return found
+
+
+def _cut_one(whole: Sequence[Change], rules: Rules) -> list[Sequence[Change]]:
+    if not whole or rules.covers(whole[-1].position) or not rules.covers(whole[0].position):
+        return [whole]
+    at = next(at for at, change in enumerate(whole) if not rules.covers(change.position))
+    return [whole[:at], whole[at:]]
+
+
+class Earlier:
+    """The versions before a deployment's, asked for in each session: what is in SQL counts no more."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._parsed: dict[bytes, tuple[Deployment, Mapping[str, Transform]] | None] = {}
+
+    def of_lane(self, client: redis.Redis, stream: str, target: str) -> list[Rules]:
+        """Return the rules for what waits in a lane, oldest first; only those that differ from the present
+        ones. Raises RedisError.
+        """
+        present = _signature(self._deployment, target)
+        found: list[Rules] = []
+        reply: Any = client.execute_command("GEARSYNC.VERSIONS", self._deployment.name)
+        for version, payload, marks in reply:
+            upto = next(((ms, seq) for name, ms, seq in marks if name.decode() == stream), None)
+            known = self._read(version, payload) if upto is not None else None
+            if known is None:
+                continue
+            deployment, transforms = known
+            functions, signature = of_target(deployment, target), _signature(deployment, target)
+            found.append(Rules(version, upto, functions, transforms, signature))
+        # What the last ones would do differs in nothing from what is done without them.
+        while found and found[-1].signature == present:
+            found.pop()
+        return found
+
+    def _read(self, version: int, payload: bytes) -> tuple[Deployment, Mapping[str, Transform]] | None:
+        if payload not in self._parsed:
+            self._parsed[payload] = self._parse(version, payload)
+        return self._parsed[payload]
+
+    def _parse(self, version: int, payload: bytes) -> tuple[Deployment, Mapping[str, Transform]] | None:
+        try:
+            deployment = Deployment.from_payload(payload)
+            return deployment, deployment.transforms()
+        except (PayloadError, DeclarationError) as error:
+            reason = str(error)
+        except (Exception, SystemExit) as error:
+            # The user's own code, which may raise anything, and call sys.exit.
+            reason = f"its file raised {type(error).__name__}: {error}"
+        log.warning(
+            "what version %d captured and still waits is applied by the rules of version %d, because its own "
+            "can't be loaded: %s",
+            version,
+            self._deployment.version,
+            reason,
+        )
+        return None
+
+
+def _signature(deployment: Deployment, target: str) -> list[Any]:
+    """What makes rows of changes: the functions as they are declared, and the source of transforms."""
+    document = json.loads(deployment.to_payload())
+    functions = [each for each in document["functions"] if each["target"] == target]
+    has_transform = any(each["transform"] for each in functions)
+    return [functions, document["source"] if has_transform else ""]
