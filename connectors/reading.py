@@ -11,10 +11,11 @@ from typing import Any, ClassVar, Iterable, Iterator, Optional, Sequence, Tuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from connectors import wheres
+from connectors import texts, wheres
 from connectors.checksums import Checksums
 from connectors.errors import ConversionError, Refused, SchemaMismatch
 from connectors.tables import Column, Table
+from connectors.texts import Encode
 
 #: The execution option of a transaction that only reads.
 READS = "gearsync_reads"
@@ -283,10 +284,16 @@ def _columns_of(table: Table, names: Sequence[str]) -> list[Column]:
 def _all_encoded(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> list[Row]:
     """Do as ``_encoded`` for many rows, a column at a time."""
     made = [
-        [None if value is None else encode(value) for value in values]
+        _column_encoded(encode, values)
         for encode, values in zip([column.text.encode for column in columns], zip(*rows))
     ]
     return list(zip(*made))
+
+
+def _column_encoded(encode: Encode, values: Sequence[Any]) -> list[bytes | None]:
+    if encode is texts.plain and set(map(type, values)) == {str}:
+        return [value.encode() for value in values]
+    return [None if value is None else encode(value) for value in values]
 
 
 def _encoded(columns: Sequence[Column], values: Sequence[Any]) -> Row:

@@ -68,17 +68,18 @@ class Count:
             console=output.progress_console(),
             transient=True,
         )
+        self._is_live = self._bar.console.is_terminal
         self._task = self._bar.add_task(output.shown(title), total=None, done="", rate="", left="")
 
     def __enter__(self) -> Count:
-        if self._bar.console.is_terminal:
+        if self._is_live:
             self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar.console.is_terminal:
+        if self._is_live:
             self._bar.stop()
 
     def show(self, count: int, total: int | None, waits: bool = False) -> None:
@@ -96,7 +97,7 @@ class Count:
         speed = f"{rate:,.0f}/s"
         left = "" if total is None or not rate else f"{_duration((total - count) / rate)} left"
         left = "waits for SQL" if waits else left
-        if self._bar.console.is_terminal:
+        if self._is_live:
             self._bar.update(self._task, completed=count, total=total, done=done, rate=speed, left=left)
         elif now - self._shown >= LINE_SECONDS:
             self._shown = now

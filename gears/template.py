@@ -8,8 +8,9 @@ same answers.
 
 from __future__ import annotations
 
+import itertools
 import re
-from typing import NamedTuple, Sequence, Union
+from typing import Iterable, NamedTuple, Sequence, Union
 
 from gears.errors import KeyPartError, TemplateError
 
@@ -52,6 +53,27 @@ class Template:
         """
         found = self._pattern.fullmatch(key)
         return None if found is None else found.groups()
+
+    def match_all(self, keys: Iterable[bytes]) -> list[tuple[bytes, ...] | None]:
+        """Return ``match`` of many keys."""
+        return [None if each is None else each.groups() for each in map(self._pattern.fullmatch, keys)]
+
+    def format_all(self, columns: Sequence[Sequence[bytes | None]]) -> list[bytes] | None:
+        """Return ``format`` of many rows, given as their columns in the order of ``names``; None: some row
+        has no key.
+        """
+        values = iter(columns)
+        pieces: list[Iterable[bytes]] = []
+        for index, part in enumerate(self._parts):
+            if isinstance(part, bytes):
+                pieces.append(itertools.repeat(part))
+                continue
+            texts = [text or b"" for text in next(values)]
+            joined = b"".join(texts)
+            if b"" in texts or any(byte in joined for byte in _stop_bytes(self._parts, index)):
+                return None
+            pieces.append(texts)
+        return list(map(b"".join, zip(*pieces)))
 
     def format(self, parts: Sequence[bytes]) -> bytes:
         """Return the key in which ``parts`` stand for the names, in the order of ``names``: what ``match``

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from connectors import Connector, ConversionError
@@ -15,6 +15,8 @@ MOST_ALIASES = 1_000_000
 TRIES = 5
 """After so many chunks whose checksums all differ, rows are read at once, but for one in some."""
 NOW_AND_THEN = 16
+MOST_DIGITS = 18
+ZERO = ord("0")
 
 
 class Comparer:
@@ -88,17 +90,20 @@ class Comparer:
 
     def _places(self, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
         """Return which row is each key's by its name, and note names that are not the row's own."""
-        match, order = self.expecter.match, self.expecter.key_order
-        places = []
-        for key in keys:
-            parts = match(key)
-            assert parts is not None, "the keys were chosen by the template"
-            place = tuple([convert(parts[at]) for at, convert in order])
-            places.append(place)
-            self._note(key, parts, place)
+        found = self._template.match_all(keys)
+        parts = [each for each in found if each is not None]
+        assert len(parts) == len(found), "the keys were chosen by the template"
+        texts = list(zip(*parts))
+        columns = [_converted(convert, texts[at]) for at, convert in self.expecter.key_order]
+        places = list(zip(*columns))
+        if not all(
+            _are_plain(texts[at], values) for (at, _), values in zip(self.expecter.key_order, columns)
+        ):
+            for each, place in zip(parts, places):
+                self._note(each, place)
         return places
 
-    def _note(self, key: bytes, parts: tuple[bytes, ...], place: tuple[Any, ...]) -> None:
+    def _note(self, parts: tuple[bytes, ...], place: tuple[Any, ...]) -> None:
         for part, at, encode in zip(parts, self._part_order, self._key_texts):
             value = place[at]
             if type(value) is not str and (b"%d" % value if type(value) is int else encode(value)) != part:
@@ -108,3 +113,21 @@ class Comparer:
         if len(self.aliases) < MOST_ALIASES:
             texts = [encode(place[at]) for at, encode in zip(self._part_order, self._key_texts)]
             self.aliases.add(self._template.format(texts))
+
+
+def _converted(convert: Callable[[object], Any], texts: Sequence[bytes]) -> Sequence[Any]:
+    """Convert the parts of many keys for one column; whole numbers, which most are, all at once."""
+    if b"".join(texts).isdigit() and b"" not in texts and max(map(len, texts)) <= MOST_DIGITS:
+        numbers = list(map(int, texts))
+        ends = [convert(b"%d" % end) for end in (min(numbers), max(numbers))]
+        if type(ends[0]) is int and ends == [min(numbers), max(numbers)]:
+            return numbers
+    return [convert(text) for text in texts]
+
+
+def _are_plain(texts: Sequence[bytes], values: Sequence[Any]) -> bool:
+    """Whether rows surely write their keys as these parts of keys are."""
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return b"".join(texts).isdigit() and not any(text[0] == ZERO and len(text) > 1 for text in texts)
+    return kinds == {str}

@@ -24,6 +24,12 @@ class KeyMaker:
         self._template = function.mapping.keys
         self._order = [table.primary_key.index(name) for name in function.mapping.primary_key]
 
+    def keys(self, rows: Sequence[Texts]) -> Sequence[bytes | None]:
+        """Return the keys of many rows."""
+        columns = list(zip(*rows))
+        made = self._template.format_all([columns[at] for at in self._order])
+        return [self.key(row) for row in rows] if made is None else made
+
     def key(self, row: Texts) -> bytes | None:
         """Return the key of a row; None: the template has none for it."""
         try:
@@ -72,7 +78,7 @@ class Looker:
 
     def without(self, rows: Sequence[Texts]) -> tuple[list[bytes], list[Texts]]:
         """Return the keys of those rows that have no hash, and the rows that no key can have."""
-        keys = [self._maker.key(row) for row in rows]
+        keys = self._maker.keys(rows)
         asked = [key for key in keys if key is not None]
         there = dict(zip(asked, self._hashes.there(asked))) if asked else {}
         alone = [at for at, key in enumerate(keys) if key is None or not (there[key] or key in self._aliases)]

@@ -40,15 +40,16 @@ class Hashes:
         return all(shard.host.tells_waiting for shard in self.shards.shards)
 
     def keys(self, shard: Shard) -> Iterator[list[bytes]]:
-        """Yield the keys of a shard, step by step; one that is there all the time comes at least once."""
-        match = self._expecter.match
+        """Yield keys of a shard, step by step, among them all of the function's: one that is there all the
+        time comes at least once.
+        """
         client, cursor = self.client(shard), 0
         pattern = self._expecter.function.mapping.keys.glob()
         while True:
             with errors_of(shard.address):
                 reply: Any = client.scan(cursor, pattern, SCAN_KEYS)
             cursor, found = reply
-            yield [key for key in found if match(key) is not None]
+            yield found
             if not cursor:
                 return
 
@@ -145,6 +146,9 @@ class Hashes:
         return client
 
     def _by_shard(self, keys: Sequence[bytes]) -> Iterator[tuple[Shard, list[bytes]]]:
+        if self.shards.kind != "cluster":
+            yield self.shards.shards[0], list(keys)
+            return
         parts: dict[str, tuple[Shard, list[bytes]]] = {}
         for key in keys:
             shard = self.shards.of_key(key)

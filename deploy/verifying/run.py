@@ -96,11 +96,14 @@ class Verification:
     def _compare(self, hashes: Hashes, settler: Settler, pool: ThreadPoolExecutor) -> None:
         def work(item: tuple[Shard, Sequence[bytes]]) -> tuple[int, list[bytes]]:
             shard, keys = item
+            parts = self._source.function.mapping.keys.match_all(keys)
+            if None in parts:
+                keys = [key for key, each in zip(keys, parts) if each is not None]
             images = hashes.images(shard, keys)
-            there = [(key, image) for key, image in zip(keys, images) if image is not None]
-            if not there:
-                return 0, []
-            return len(there), self._comparer.differing(*zip(*there))
+            if None in images:
+                keys = [key for key, image in zip(keys, images) if image is not None]
+                images = [image for image in images if image is not None]
+            return len(keys), self._comparer.differing(keys, images) if keys else []
 
         suspects: list[bytes] = []
         total = self._total()

@@ -187,3 +187,19 @@ def test_format_is_what_match_undoes_or_an_error(text: str, parts: tuple[bytes, 
         assert template.text in str(error)
         return
     assert template.match(key) == parts
+
+
+@pytest.mark.parametrize("text", ["p:{a}", "p:{a}-{b}:x", "{a}:{b*}"])
+def test_many_at_once_are_as_each_alone(text: str) -> None:
+    template = Template(text)
+    rows = [(b"1", b"2"), (b"x", b"y:z")] if text.endswith("*}") else [(b"1", b"2"), (b"x", b"y")]
+    columns = [column[: len(rows)] for column in zip(*rows)][: len(template.names)]
+    keys = template.format_all(columns)
+    assert keys == [template.format(row) for row in zip(*columns)]
+    assert keys is not None
+    assert template.match_all([*keys, b"other"]) == [*zip(*columns), None]
+
+
+@pytest.mark.parametrize("column", [[b"1", b""], [b"1", b"a:b"], [b"1", None]])
+def test_a_row_without_a_key_among_many(column: list[bytes | None]) -> None:
+    assert Template("p:{a}").format_all([column]) is None
