@@ -19,6 +19,7 @@ from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.postgres_checksums import PostgresChecksums
 from connectors.postgres_groups import CONDITION, Part, parameters_of, text_of
+from connectors.postgres_texts import as_stored
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 from connectors.texts import Text
@@ -230,16 +231,17 @@ class PostgresConnector(Connector):
         for row in self._send(connection, statement, arrays, table.primary_key):
             yield row[0], row[1:]
 
+    def as_stored(self, column: Column, value: Any) -> bytes | None:
+        return as_stored(self, column, _element(value))
+
     def checksums(self, name: str, columns: Sequence[str]) -> PostgresChecksums:
-        table = self.table(name)
-        return PostgresChecksums(self, table, [table.columns[column] for column in columns])
+        return PostgresChecksums(self, self.table(name), columns)
 
     def checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, a SELECT in its middle."""
         source, arrays = self._source(table, table.primary_key, keys, numbered=True)
         with self._reading() as connection:
-            made = self._send(connection, head + source + tail, arrays, table.primary_key)
-            return str(made.scalar())
+            return str(self._send(connection, head + source + tail, arrays, table.primary_key).scalar())
 
     def _send(
         self, connection: Connection, statement: str, arrays: tuple[str, ...], names: Sequence[str]

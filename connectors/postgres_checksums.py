@@ -16,11 +16,11 @@ _NUMBERS = ("smallint", "integer", "bigint", "real", "double precision", "date",
 class PostgresChecksums(Checksums):
     """The checksums of ``columns`` of ``table``."""
 
-    def __init__(self, connector: PostgresConnector, table: Table, columns: Sequence[Column]) -> None:
-        super().__init__([_form(column) for column in columns])
+    def __init__(self, connector: PostgresConnector, table: Table, columns: Sequence[str]) -> None:
+        super().__init__([_form(table.columns[name]) for name in columns])
         self._connector = connector
         self._table = table
-        pieces = ", ".join(_pieces(self.forms, [connector.quoted_column(each.name) for each in columns]))
+        pieces = ", ".join(_pieces(self.forms, list(map(connector.quoted_column, columns))))
         match = " AND ".join(
             f"t.{connector.quoted_column(name)} = k.c{at}" for at, name in enumerate(table.primary_key)
         )

@@ -121,11 +121,13 @@ class Reading:
         """Return what makes checksums of many rows of a table; None: the database does not."""
         return None
 
-    def as_stored(self, column: Column, values: Sequence[bytes]) -> list[bytes | None]:
-        """Return the texts that a column would have for ``values``, which its converter takes, where the
-        database itself says how they are written; None: it takes none of them, or can't tell.
+    def as_stored(self, column: Column, value: Any) -> bytes | None:
+        """Return the text that a column would have for a value that its converter takes, where only the
+        database knows how it is written; None: it does not take it, or writes nothing its own way.
+
+        Raises Unavailable, or SchemaMismatch.
         """
-        return [None] * len(values)
+        return None
 
     def random(self, name: str, most: int) -> list[Row]:
         """Return the texts of the primary keys of up to ``most`` rows, any of them with the same chance.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from connectors import Connector, ConversionError
+from connectors import Column, Connector, ConversionError
 from connectors.rows import RowOp
 from connectors.values import refusal, same, stands_for_absent
 from gears import change as changes
@@ -25,6 +25,8 @@ Row = Optional[Sequence[Optional[bytes]]]
 
 SOME_ID = b"1700000000000-0"
 """Of a change that there is not: what is made of it is not compared."""
+MOST_KNOWN = 4096
+"""How many values are remembered that the database was asked about."""
 MISSING, EXTRA, DIFFERS = "missing", "extra", "differs"
 
 
@@ -71,6 +73,8 @@ class Expecter:
         #: Whether the transform has given a row another key than its hash's.
         self.moves_rows = False
         self.table = table_of(function, connector)
+        self._connector = connector
+        self._known: dict[tuple[str, Any], bytes | None] = {}
         self._converter = Converter(function, transform, connector, Origin(deployment))
         captured = function.captured_fields()
         #: The fields to ask for; None: the whole hash.
@@ -123,7 +127,19 @@ class Expecter:
         column = self.table.columns[name]
         if given is None:
             return stands_for_absent(column, stored)
-        return stored is not None and same(column, given, stored)
+        if stored is None or same(column, given, stored):
+            return stored is not None
+        return self._written(column, given) == stored
+
+    def _written(self, column: Column, given: Any) -> bytes | None:
+        """Return how the database writes a value, if only it knows."""
+        place = column.name, given
+        if place not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            value = None if refusal(column, given) else column.convert(given)
+            self._known[place] = None if value is None else self._connector.as_stored(column, value)
+        return self._known.get(place)
 
     def _refusal(self, expected: Expected, names: Sequence[str]) -> str:
         """Say which value its column does not take."""

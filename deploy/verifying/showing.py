@@ -84,11 +84,11 @@ def _lines(outcome: Outcome) -> list[str]:
         f"{output.counted(count, one, many)} {text}"
         for count, one, many, text in (
             (counts.missing, "row is", "rows are", "missing"),
-            (counts.extra, "row is", "rows are", "extra: there is no hash of them"),
+            (counts.extra, "row is", "rows are", "extra, without a hash"),
             (counts.differs, "row differs", "rows differ", "from the hash"),
             (counts.repaired, "difference", "differences", "repaired"),
-            (counts.lagged, "row", "rows", "behind only, equal by now"),
-            (counts.undecided, "key", "keys", "with changes on their way to the end: not known"),
+            (counts.lagged, "row", "rows", "only behind, and equal by now"),
+            (counts.undecided, "key", "keys", "not known: changes of them were on their way to the end"),
         )
         if count
     ]
@@ -122,7 +122,7 @@ def _table(named: list[Named], found: int) -> None:
         )
         for each in named
     ]
-    output.table(["key", "", "columns", "reason"], rows, fold=["key", "columns", "reason"])
+    output.table(["key", "what", "columns", "reason"], rows, fold=["key", "columns", "reason"])
     if found > len(named):
         output.line(f"  and {found - len(named):,} more")
     output.line()

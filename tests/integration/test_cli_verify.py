@@ -12,8 +12,12 @@ from typing import Any
 import pytest
 import redis
 from click.testing import CliRunner
+from redis.crc import key_slot
 
 from deploy.cli import group
+from tests import hosts
+from tests.cluster import Cluster
+from tests.hosts import HOSTS
 from tests.integration.deploying import gearsync, redis_with_module, worker_environment, write
 from tests.servers import RedisServer, run_sql
 
@@ -33,30 +37,29 @@ KEYS = 2500
 
 
 class World:
-    """A server whose worker brings hashes to a database."""
+    """A server, of either host, whose worker brings hashes to a database."""
 
-    def __init__(self, folder: Path, database: str, text: str = PLAIN) -> None:
+    def __init__(self, folder: Path, database: str, host: str = "module", text: str = PLAIN) -> None:
         self.folder, self.database = folder, database
         self.file = write(folder, text)
         kind = "DATETIME" if database.startswith("mysql") else "TIMESTAMP"
         run_sql(database, TABLE.format(timestamp=kind))
-        self.server: RedisServer = redis_with_module()
+        self.server = hosts.server_of(host)
+        self.url = self.server.url
 
     def deploy(self, text: str = "") -> None:
         if text:
             write(self.folder, text)
-        done = gearsync("deploy", self.file, "--redis", self.server.url)
+        done = gearsync("deploy", self.file, "--redis", self.url)
         assert done.returncode == 0, done.stderr
 
     def wait(self) -> None:
-        assert gearsync("wait", "--redis", self.server.url).returncode == 0
+        assert gearsync("wait", "--redis", self.url).returncode == 0
 
     def verify(self, *options: str, code: int = 0) -> dict[str, Any]:
         """Run a comparison to its end; return what it says of the only function."""
         # In this process: another Python takes longer than the comparison.
-        done = CliRunner().invoke(
-            group, ["verify", self.file, "--redis", self.server.url, "--json", *options]
-        )
+        done = CliRunner().invoke(group, ["verify", self.file, "--redis", self.url, "--json", *options])
         assert done.exit_code == code, done.output
         (found,) = json.loads(done.stdout)
         return dict(found)
@@ -68,9 +71,10 @@ class World:
 
 @pytest.fixture
 def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A world of the database that a test names, by default SQLite."""
+    """A world of the database that a test names, by default SQLite; ``redisgears`` is one on that host."""
     kind = getattr(request, "param", "sqlite")
-    made = World(tmp_path, str(request.getfixturevalue(f"{kind}_url")))
+    database, host = ("sqlite", kind) if kind in HOSTS else (kind, "module")
+    made = World(tmp_path, str(request.getfixturevalue(f"{database}_url")), host)
     for name, value in worker_environment(made.database).items():
         monkeypatch.setenv(name, value)
     with made.server:
@@ -118,7 +122,7 @@ def plant(world: World) -> None:
     )
 
 
-@pytest.mark.parametrize("world", ["postgres", "mariadb", "sqlite"], indirect=True)
+@pytest.mark.parametrize("world", ["postgres", "mariadb", "sqlite", "redisgears"], indirect=True)
 def test_what_differs_is_found_and_repaired(world: World) -> None:
     world.deploy()
     with world.server.client() as client:
@@ -239,3 +243,25 @@ def test_hashes_of_rows_are_compared_and_not_repaired(world: World) -> None:
     done = gearsync("verify", world.file, "--redis", world.server.url, "--repair")
     assert done.returncode == 1
     assert "nothing brings its hashes to SQL" in done.stderr
+
+
+def test_a_cluster(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path, sqlite_url)
+    for name, value in worker_environment(sqlite_url).items():
+        monkeypatch.setenv(name, value)
+    with Cluster(redis_with_module) as cluster, cluster.client() as client:
+        world.url = cluster.nodes[0].url
+        world.deploy()
+        for number in range(90):
+            client.hset(f"person:{number}", "name", str(number))
+        slot = key_slot(b"person:2")
+        # The slot is between two shards, and the key is at the new one already.
+        source, target = cluster.owner(slot), (cluster.owner(slot) + 1) % 3
+        cluster.open_slot(slot, source, target)
+        assert cluster.move_keys(slot, source, target) == 1
+        assert (world.verify()["hashes"], world.verify()["left"]) == (90, 0)
+        world.sql(
+            "DELETE FROM persons WHERE person_id IN (1, 2)", "INSERT INTO persons (person_id) VALUES (900)"
+        )
+        found = world.verify("--repair")
+    assert (found["missing"], found["extra"], found["repaired"], found["left"]) == (2, 1, 3, 0)
