@@ -3,6 +3,7 @@
 # make test      installs what the tests need, runs them all, then lint
 # make soak      the long form of the tests that kill, fail over, reshard and generate; hours
 # make sanitize  the tests with real servers, with AddressSanitizer and UndefinedBehaviorSanitizer in the module
+# make wheels    the files of a release, in dist/
 # make bench     the benchmarks
 # make lint, make format, make docs, make module, make clean
 
@@ -19,7 +20,7 @@ EXTRAS := dashboard,dev,test$(if $(shell command -v redis-server || command -v v
 PARALLEL := --numprocesses $(shell expr 2 '*' `getconf _NPROCESSORS_ONLN`) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test soak sanitize servers bench docs lint format module clean
+.PHONY: install demo test soak sanitize servers wheels bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -61,6 +62,11 @@ sanitize: install servers
 	$(BIN)/python setup.py --quiet build_ext --sanitize
 	GEARSYNC_TEST_SANITIZED=1 $(BIN)/python -m pytest $(PARALLEL) --timeout 600 \
 		tests/integration tests/chaos
+
+# What a release brings, in dist/: for each platform a wheel that holds the module, and the source archive.
+wheels: install
+	$(BIN)/python -m pip install --quiet '.[wheels]'
+	PYTHON=$(BIN)/python .ci/wheels
 
 bench: install servers
 	$(BIN)/python -m bench
