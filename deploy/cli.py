@@ -31,6 +31,7 @@ COMMANDS = (
     "dashboard",
     "worker",
     "module",
+    "completion",
 )  # fmt: skip
 
 
@@ -54,9 +55,9 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 
     click.echo(f"gearsync {importlib.metadata.version('gearsync')}")
     try:
-        click.echo(f"module {module.path()}")
+        click.echo(f"module {module.version()}, {module.path()}")
     except FileNotFoundError:
-        click.echo("module not built")
+        click.echo("module not built: run make install, or pip install gearsync")
     ctx.exit()
 
 

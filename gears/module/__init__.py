@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+
+_MARK = re.compile(rb"gearsync module ([0-9][0-9A-Za-z.+-]*) ")
 
 
 def path() -> str:
@@ -17,3 +20,15 @@ def path() -> str:
             "Run `make install`, or `pip install .` with a C compiler."
         )
     return built
+
+
+def version() -> str:
+    """Return the version of the built module, which it holds itself.
+
+    Raises FileNotFoundError when it was not built, ValueError when the file is not of gearsync.
+    """
+    with open(path(), "rb") as file:
+        found = _MARK.search(file.read())
+    if found is None:
+        raise ValueError(f"{path()} is no module of gearsync, or one older than 0.1.")
+    return found.group(1).decode()

@@ -11,6 +11,8 @@
 #include "api.h"
 
 #define GEARSYNC_VERSION_TEXT "0.1.0"
+/* Stands in the file as it is, so that Python can tell the version of a built module. */
+#define GEARSYNC_MARK "gearsync module " GEARSYNC_VERSION_TEXT
 #define GEARSYNC_VERSION 100
 #define KEY_PREFIX "gearsync:{"
 #define NAME_MAX_BYTES 64

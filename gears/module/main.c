@@ -192,7 +192,7 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
     /* Loaded into a running server: its deployments are there already. */
     if (shard.primary && !shard.loading) registry_take_over(ctx, AFTER_MODULE_LOAD);
     shard.registry_stale = !shard.primary;
-    RedisModule_Log(ctx, "notice", "gearsync %s loaded: capture by %s", GEARSYNC_VERSION_TEXT,
+    RedisModule_Log(ctx, "notice", GEARSYNC_MARK " loaded: capture by %s",
                     shard.has_jobs ? "post-notification jobs" : "notifications");
     return REDISMODULE_OK;
 }

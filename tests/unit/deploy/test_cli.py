@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from click.testing import CliRunner
 
 from deploy import cli, reference
 from deploy.output import CommandError
+from gears import module
 
 ROOT = click.Context(cli.group, info_name="gearsync", auto_envvar_prefix="GEARSYNC")
 CONTEXTS = [ROOT, *reference.commands(ROOT)]
@@ -68,7 +71,26 @@ def test_version_names_the_module() -> None:
     done = CliRunner().invoke(cli.group, ["--version"])
     assert done.exit_code == 0
     assert done.output.splitlines()[0].startswith("gearsync ")
-    assert done.output.splitlines()[1].startswith("module ")
+    # The version that the built file holds, not the package's.
+    assert done.output.splitlines()[1] == f"module {importlib.metadata.version('gearsync')}, {module.path()}"
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    complete = 'COMPREPLY=(); _gearsync_completion gearsync; echo "${COMPREPLY[@]}"'
+    words = [
+        'eval "$(gearsync completion bash)"',
+        f"COMP_WORDS=(gearsync deadl) COMP_CWORD=1; {complete}",
+        f"COMP_WORDS=(gearsync wait --time) COMP_CWORD=2; {complete}",
+    ]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": path},
+    )
+    assert done.stdout.splitlines() == ["deadletters", "--timeout"]
 
 
 def test_a_failure_is_a_sentence_and_a_hint_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
