@@ -30,8 +30,9 @@ class Origin(NamedTuple):
     def shard(self) -> str:
         """The source of the shard that captured them (docs/design.md, "Keys in Redis")."""
         words = self.stream.split(":")
-        # RedisGears finds lanes by their beginning, so that its names begin with the deployment.
-        return words[-1] if words[1:2] == ["lane"] else (words[3:4] or [""])[0]
+        # RedisGears finds streams by their beginning, so that the tag and the source stand at the end there.
+        is_of_module = words[1:2] != [] and words[1].startswith("{")
+        return words[3] if is_of_module else words[-1]
 
 
 class Unfit(Exception):

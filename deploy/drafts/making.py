@@ -10,6 +10,7 @@ from sqlalchemy.engine import URL
 
 from connectors import Connector, SchemaMismatch, Table, Target, TargetError, connect
 from deploy import shards as redis_shards
+from deploy.checks import ddl
 from deploy.drafts import database, django, matching, models, proposals, sampling
 from deploy.drafts.draft import Draft, parents_first
 from deploy.drafts.kinds import Profile
@@ -167,9 +168,9 @@ def _table_for(
     fields: dict[str, Profile] = {}
     for function in functions:
         mapping = function.mapping
-        if mapping.additions.columns or set(mapping.primary_key) != set(keys):
+        if set(mapping.primary_key) != set(keys):
             raise CommandError(
-                f"the table {name} of {function.name} has columns that no field tells the type of.",
+                f"the table {name} of {function.name} has another key than that of {functions[0].name}.",
                 "make this table yourself.",
             )
         for column in mapping.columns.values():
@@ -183,7 +184,8 @@ def _table_for(
                 field_name = raw.decode("utf-8", "surrogateescape")
                 if field_name in mapping.columns:
                     fields[mapping.columns[field_name]].add(value)
-    return proposals.table_of(name, missing.schema, keys, columns, fields, missing.url.get_dialect()())[0]
+    made, _ = proposals.table_of(name, missing.schema, keys, columns, fields, missing.url.get_dialect()())
+    return ddl.with_additions(made, [each.mapping for each in functions])
 
 
 def _names(url: URL, schema: str | None) -> list[str]:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
-from connectors import Target
+from connectors import Target, connect
 from deploy import differences
 from deploy.checks import clashes, ddl, tables
 from deploy.checks.findings import Findings
+from deploy.drafts import creation
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.mapping import Mapping, build
@@ -130,3 +133,24 @@ def test_a_plan_says_what_becomes_stale(url: str) -> None:
     new = deployment(url, mapping(history=True))
     found = differences.between(old.to_payload(), new.to_payload())
     assert {each.what for each in found if each.is_destructive} >= {"rest", "deleted_at", "history"}
+
+
+def test_tables_that_init_makes_have_the_columns_that_functions_add(url: str) -> None:
+    def made(mapping: Mapping) -> sa.Table:
+        columns: list[Any] = [
+            sa.Column("id", sa.BigInteger, primary_key=True),
+            sa.Column("name", sa.String(20)),
+        ]
+        return ddl.with_additions(sa.Table(mapping.table, sa.MetaData(), *columns), [mapping])
+
+    options: dict[str, Any] = {
+        "rest": "others",
+        "constants": {"tenant": "eu", "level": 3, "share": 0.5, "live": True},
+        "computed": {"label": "{name}", "at": "{@time}"},
+    }
+    soft = mapping(table="soft", on_delete="mark", **options)
+    history = mapping(table="news", history=True, **options)
+    creation.create(connect(make_url(url)), [made(soft), made(history)])
+    findings = Findings()
+    tables.check(deployment(url, soft, history), "functions.py", findings)
+    assert (findings.mistakes, findings.warnings) == ([], [])

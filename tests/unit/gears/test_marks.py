@@ -90,7 +90,7 @@ def captured(commands: list[tuple[str, str, Any]]) -> list[Change]:
     return found
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(COMMANDS, max_size=14), st.lists(st.integers(1, 6), min_size=14, max_size=14))
 def test_batches_make_no_difference(persons: Any, commands: Any, sizes: list[int]) -> None:
     one, many = persons

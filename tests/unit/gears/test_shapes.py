@@ -334,7 +334,9 @@ def test_behind_a_transform_they_see_what_it_returned() -> None:
 
 def test_the_shard_on_both_hosts() -> None:
     assert Origin("people", STREAM).shard == "0123456789ab"
-    assert Origin("people", "gearsync:lane:people:reporting:{0}:0123456789ab").shard == "0123456789ab"
+    for kind in ("lane", "through"):
+        name = f"gearsync:{kind}:people:reporting:{{0}}:0123456789ab"
+        assert Origin("people", name).shard == "0123456789ab"
 
 
 # -- Histories ---------------------------------------------------------------------------------------------
