@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-from connectors import marks, portable, reflection
+from connectors import marks, members, portable, reflection
 from connectors.checkpoint import Checkpoint
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.groups import Groups
@@ -403,6 +403,8 @@ class Connector(Reading, Groups):
             self._delete(connection, table, [row.key for row in group.rows])
         elif group.kind == "mark":
             marks.mark(connection, self.schema, table, group)
+        elif group.kind == "replace":
+            members.replace(connection, table, group, self._found, self._delete, self._upsert)
         else:
             if group.resets:
                 defaults = [(name, self._default(table.columns[name])) for name in group.resets]

@@ -22,7 +22,7 @@ def in_order(groups: Sequence[Group], table: Callable[[str], Table]) -> list[Gro
     depths = {name: _depth(name, parents, frozenset()) for name in parents}
 
     def rank(group: Group) -> tuple[int, int]:
-        if group.kind in ("upsert", "mark"):
+        if group.kind in ("upsert", "mark", "replace"):
             return 1, depths[group.table]
         return (2 if group.table in referred else 0), -depths[group.table]
 

@@ -33,15 +33,18 @@ class Moves(NamedTuple):
 class RowOp:
     """One operation on one row, its values already converted by the columns.
 
-    ``kind`` is ``upsert``, ``delete`` (by ``key``), ``mark`` or ``clear`` (all rows of the table). ``key``:
-    the values of the primary key, in the table's order. For an upsert, ``columns`` are all columns written,
-    the primary key first, and ``values`` theirs; when the row exists already, ``nulls`` become NULL (the
-    column's default where it is NOT NULL and has one), and ``defaults`` the column's default. ``origin`` is
-    the caller's own.
+    ``kind`` is ``upsert``, ``delete`` (by ``key``), ``mark``, ``replace`` or ``clear`` (all rows of the
+    table). ``key``: the values of the primary key, in the table's order. For an upsert, ``columns`` are
+    all columns written, the primary key first, and ``values`` theirs; when the row exists already,
+    ``nulls`` become NULL (the column's default where it is NOT NULL and has one), and ``defaults`` the
+    column's default. ``origin`` is the caller's own.
 
     ``mark`` names the column in which a row is marked as deleted. A row operation of that kind writes the one
     value there if the row exists and is not marked. Of an upsert, ``resets`` become the column's default
     where the row exists and is marked.
+
+    ``replace``: the rows that begin with ``key``, values of the first ``columns``, become ``members``, each a
+    value for each of them.
     """
 
     __slots__ = (
@@ -50,6 +53,7 @@ class RowOp:
         "key",
         "kind",
         "mark",
+        "members",
         "nulls",
         "origin",
         "resets",
@@ -69,6 +73,7 @@ class RowOp:
         origin: object = None,
         mark: str = "",
         resets: tuple[str, ...] = (),
+        members: tuple[tuple[Any, ...], ...] = (),
     ) -> None:
         self.table = table
         self.kind = kind
@@ -80,6 +85,7 @@ class RowOp:
         self.origin = origin
         self.mark = mark
         self.resets = resets
+        self.members = members
 
     def __repr__(self) -> str:
         return f"RowOp({self.table!r}, {self.kind!r}, {self.key!r}, {self.columns!r})"

@@ -48,7 +48,7 @@ class Difference:
 _LOSSES = {
     "kind": "What clients were promised of this function's keys changes with it.",
     "keys": "Rows of keys that it no longer covers stay in the table as they are, and go stale.",
-    "type": "Rows of keys of the old type stay as they are, and changes of it that wait are dead letters.",
+    "type": "Rows of keys of the old type stay in the table as they are, and go stale.",
     "db": "Rows of keys of the other database stay in the table as they are, and go stale.",
     "table": "The rows of the old table stay there as they are, and go stale.",
     "target": "The rows in the old database stay there as they are, and go stale.",

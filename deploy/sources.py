@@ -102,7 +102,9 @@ def _chosen(deployment: Deployment, name: str | None) -> Function:
     if name is not None:
         raise CommandError(f"there is no function {name} with columns.", f"one of {names}." if names else "")
     if not loadable:
-        raise CommandError("no function of hashes has columns, so that there is nothing to make hashes of.")
+        raise CommandError(
+            "no function of hashes has columns; keys of other types are neither loaded nor verified."
+        )
     raise CommandError("several functions could be meant.", f"say which, by --function: {names}.")
 
 

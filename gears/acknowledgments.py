@@ -58,5 +58,7 @@ def of_changes(asking: Iterable[Change], refused: Mapping[str, str]) -> list[Ack
 
 
 def _ticket(change: Change) -> bytes:
+    if change.op == changes.UNREAD:
+        return b""
     # Of what begins with no operation, all is kept, for the dead letter.
     return change.ticket[1:] if change.op == changes.REJECTED else change.ticket

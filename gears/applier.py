@@ -37,7 +37,8 @@ class Applier:
     """Applies the batches of one lane, one after another, for as long as nobody else claims it.
 
     ``bury`` stores dead letters, before the transaction that leaves them out commits. ``earlier``: the rules
-    of versions before, which captured the first of what waits.
+    of versions before, which captured the first of what waits. ``fill`` reads the members for the marks
+    among changes; None: there can be none.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Applier:
         report: TargetReport,
         bury: Callable[[Sequence[Letter]], None],
         earlier: Sequence[Rules] = (),
+        fill: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Change]] | None = None,
     ) -> None:
         self._connector = connector
         self._deployment = deployment.name
@@ -57,6 +59,7 @@ class Applier:
         self._earlier = list(earlier)
         self._report = report
         self._bury = bury
+        self._fill = fill
         self._converters: list[Converter] = []
         # With their converters; replaced as a whole, because another thread prepares batches.
         self._before: list[tuple[Rules, list[Converter]]] = []
@@ -89,7 +92,8 @@ class Applier:
 
     def prepare(self, changes: Sequence[Change]) -> Batch:
         """Prepare a batch of one of ``parts`` with the columns as they are known now."""
-        return Batch(changes, self.converters_at(changes[0].position))
+        converters = self.converters_at(changes[0].position)
+        return Batch(changes if self._fill is None else self._fill(changes, converters), converters)
 
     def parts(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
         """Cut changes to batches: keys that came from another shard, and other versions, begin one."""

@@ -15,6 +15,8 @@ TAKEN = b"t"
 GONE = (DELETED, EXPIRED, EVICTED, TAKEN)
 LEFT, CAME = b"m", b"i"
 """Marks, no changes: a resharding took the key to another shard, or brought it from one."""
+UNREAD = b"!"
+"""In no entry, made by the worker of a mark whose members it can't take; behind the colon stands why."""
 REJECTED = b"q"
 """A write whose field ``#`` holds no operation: for the dead letters, the row does not change."""
 EMPTIED = b"E"

@@ -9,6 +9,7 @@ from gears.conversion import NOWHERE, Converter
 from gears.documents import DocumentConverter
 from gears.functions import Function, Transform
 from gears.history import HistoryConverter
+from gears.members import MembersConverter
 
 
 def converter_for(
@@ -19,4 +20,6 @@ def converter_for(
         return DocumentConverter(function, transform, connector, origin)
     if function.mapping.additions.history:
         return HistoryConverter(function, transform, connector, origin)
+    if kinds.has_members(function.mapping.type):
+        return MembersConverter(function, transform, connector, origin)
     return Converter(function, transform, connector, origin)

@@ -9,7 +9,7 @@ from gears import paths
 from gears.additions import MARKING
 
 HASH, JSON, SET, LIST, ZSET = "hash", "json", "set", "list", "zset"
-TYPES = (HASH, JSON)
+TYPES = (HASH, JSON, SET, LIST, ZSET)
 
 FIELDS = {SET: ("member",), LIST: ("index", "value"), ZSET: ("member", "score")}
 """What ``columns`` may name for keys of many members. The first tells the row: it is in the primary key."""

@@ -18,6 +18,7 @@ from gears.conversion import Converter, RowFault
 from gears.deadletters import Fault, Letter
 
 NOTHING = b""
+NO_STATES = (changes.LEFT, changes.CAME, changes.REJECTED, changes.UNREAD)
 NOWHERE = -1
 SHOWN_BYTES = 100
 """How much of a field ``#`` that is no operation a reason repeats."""
@@ -172,6 +173,9 @@ class Batch:
         if op == changes.REJECTED:
             self._reject(change)
             return
+        if op == changes.UNREAD:
+            self._refuse(change, change.ticket.decode())
+            return
         slots = self._slots.get(change.key)
         if slots is None:
             slots = self._slots[change.key] = self._match(change.key)
@@ -195,7 +199,9 @@ class Batch:
     def _reject(self, change: Change) -> None:
         """The client meant something with the field ``#`` that nobody knows: nothing is guessed."""
         held = change.ticket[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
-        reason = f"the field # holds {held!r}, which begins with none of the operations = + - ~"
+        self._refuse(change, f"the field # holds {held!r}, which begins with none of the operations = + - ~")
+
+    def _refuse(self, change: Change, reason: str) -> None:
         matching = [each for each in self.converters if each.match(change.key) is not None]
         self.faults += [(change, each.fault(reason)) for each in matching]
         self.skipped += not matching
@@ -263,7 +269,7 @@ class Batch:
         cleared = self._cleared.get(converter.mapping.table, NOWHERE)
         for at in self._places(last.key):
             change = self.changes[at]
-            if at < cleared or change.op in (changes.LEFT, changes.CAME, changes.REJECTED):
+            if at < cleared or change.op in NO_STATES:
                 continue
             if change.op in changes.GONE and converter.keeps(change.op):
                 continue

@@ -30,6 +30,7 @@ from gears.earlier import Earlier
 from gears.functions import Transform
 from gears.lanes import Lane, Reading
 from gears.logs import event
+from gears.memberstates import Members
 from gears.moves import Handover
 from gears.pipeline import Batch
 from gears.report import TargetReport
@@ -169,9 +170,10 @@ class LaneRunner:
         shared, lane = self._shared, self._lane
         connector = shared.open_connector(lane.target)
         client = lanes.connect(shared.url)
+        members = Members(shared.url, lane.stream)
         reading: ReadingThread | None = None
         try:
-            applier = self._applier(connector, client)
+            applier = self._applier(connector, client, members)
             applier.open(lane.stream, self._epoch, shared.owner)
             reading = ReadingThread(self, applier)
             reading.start()
@@ -179,10 +181,11 @@ class LaneRunner:
         finally:
             if reading is not None:
                 reading.end()
+            members.close()
             client.close()
             connector.close()
 
-    def _applier(self, connector: Connector, client: redis.Redis) -> Applier:
+    def _applier(self, connector: Connector, client: redis.Redis, members: Members | None = None) -> Applier:
         shared, lane = self._shared, self._lane
 
         def bury(letters: Sequence[Letter]) -> None:
@@ -190,7 +193,7 @@ class LaneRunner:
 
         earlier = shared.earlier.of_lane(client, lane.stream, lane.target)
         words = connector, shared.deployment, lane.target, shared.transforms, self._report, bury
-        return Applier(*words, earlier)
+        return Applier(*words, earlier, None if members is None else members.fill)
 
     def _apply_all(self, applier: Applier, client: redis.Redis, reading: ReadingThread) -> bool:
         while not self._over:

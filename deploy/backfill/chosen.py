@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from deploy.output import CommandError
 from deploy.sources import load
+from gears import kinds
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.template import Template
 
 OWN_KEYS = b"gearsync:"
-KEY_TYPE = "hash"
+KEY_TYPES = {kinds.HASH: "hash", kinds.JSON: None, kinds.SET: "set", kinds.LIST: "list", kinds.ZSET: "zset"}
+"""What SCAN is to find; None: documents are of two types, and those of Redis' own have a longer name."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Scan:
     db: int
     pattern: bytes
     templates: tuple[Template, ...]
+    type: str | None = "hash"
 
     def covers(self, key: bytes) -> bool:
         """Whether one of the functions covers a key; none covers gearsync's own."""
@@ -43,11 +46,14 @@ class Chosen:
     @property
     def scans(self) -> list[Scan]:
         """Return the scans, one for all templates that look alike."""
-        found: dict[tuple[int, bytes], list[Template]] = {}
+        found: dict[tuple[int, bytes, str], list[Template]] = {}
         for function in self.functions:
-            keys = function.mapping.keys
-            found.setdefault((function.mapping.db, keys.glob()), []).append(keys)
-        return [Scan(db, pattern, tuple(found[db, pattern])) for db, pattern in sorted(found)]
+            mapping = function.mapping
+            found.setdefault((mapping.db, mapping.keys.glob(), mapping.type), []).append(mapping.keys)
+        return [
+            Scan(db, pattern, tuple(found[db, pattern, kind]), KEY_TYPES[kind])
+            for db, pattern, kind in sorted(found)
+        ]
 
     def scope(self) -> str:
         """Return what tells this backfill from others of the deployment."""
@@ -68,13 +74,13 @@ def choose(file: str, name: str | None, wanted: Sequence[str]) -> Chosen:
         if not capturing:
             raise CommandError("no function brings writes to SQL, so that there is nothing to backfill.")
         return Chosen(deployment, tuple(capturing.values()))
-    kinds = {each.name: each.kind for each in deployment.functions}
+    known = {each.name: each.kind for each in deployment.functions}
     for each in wanted:
-        if each not in kinds:
-            raise CommandError(f"there is no function {each}.", f"one of {', '.join(kinds)}.")
+        if each not in known:
+            raise CommandError(f"there is no function {each}.", f"one of {', '.join(known)}.")
         if each not in capturing:
             raise CommandError(
-                f"the function {each} is {kinds[each]}: it brings nothing from Redis to SQL.",
+                f"the function {each} is {known[each]}: it brings nothing from Redis to SQL.",
                 f"one of {', '.join(capturing)}." if capturing else "",
             )
     return Chosen(deployment, tuple(capturing[each] for each in dict.fromkeys(wanted)))

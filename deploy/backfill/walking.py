@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from deploy.backfill.capturing import Capturer
-from deploy.backfill.chosen import KEY_TYPE, Scan
+from deploy.backfill.chosen import Scan
 from deploy.backfill.limits import Backlog, Pace, Stop, Stopped
 from deploy.backfill.place import Counts, Place, Progress
 from deploy.shards import Shard, ShardError, Shards, errors_of, same_server
@@ -76,7 +76,7 @@ class Walk:
     def _page(self, client: redis.Redis, scan: Scan) -> tuple[int, list[bytes]]:
         """Return some keys and where to go on, by the very process to which the cursor belongs."""
         with errors_of(self._shard.address), client.pipeline(transaction=False) as pipe:
-            pipe.scan(self._progress.cursor, scan.pattern, self._pace.page(PAGE), KEY_TYPE)
+            pipe.scan(self._progress.cursor, scan.pattern, self._pace.page(PAGE), scan.type)
             pipe.info("server")
             (cursor, keys), server = pipe.execute()
         if str(server["run_id"]) != self._run_id:

@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy import output
 from deploy.plan import Plan
+from gears import kinds
 from gears.deployment import Deployment
 from gears.errors import Mistake
 
@@ -17,7 +18,8 @@ def function_rows(deployment: Deployment) -> list[tuple[object, ...]]:
         mapping = function.mapping
         keys = mapping.keys.text if mapping.db == 0 else f"{mapping.keys.text} (db {mapping.db})"
         columns = ", ".join(mapping.written)
-        rows.append((function.name, function.kind, keys, function.target_name, mapping.table, columns))
+        kind = function.kind if mapping.type == kinds.HASH else f"{function.kind} ({mapping.type})"
+        rows.append((function.name, kind, keys, function.target_name, mapping.table, columns))
     return rows
 
 
@@ -67,6 +69,7 @@ def function_documents(deployment: Deployment) -> list[dict[str, Any]]:
         {
             "name": function.name,
             "kind": function.kind,
+            "type": function.mapping.type,
             "keys": function.mapping.keys.text,
             "db": function.mapping.db,
             "target": function.target_name,

@@ -1,12 +1,20 @@
-/* GEARSYNC.BACKFILL: hashes that were there before anybody captured them come to SQL, through the lanes like any change. */
+/* GEARSYNC.BACKFILL: keys that were there before anybody captured them come to SQL, through the lanes like any change. */
 #include "gearsync.h"
 
 enum { IS_NO_HASH = -1, IS_BEING_WRITTEN = -2 };
 
-/* Looking also makes a key whose time is over go, as an expiry like any other. */
-static bool is_hash(RedisModuleCtx *ctx, RedisModuleString *name) {
+/* Whether it is a hash, or what a mapping that covers it takes. Looking also makes a key whose time is over go, as an expiry like any other. */
+static bool is_held(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
     bool found = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
+    for (int i = 0; key != NULL && !found && i < shard.nrules; i++) {
+        const Rule *rule = shard.rules[i];
+        RedisModuleString *document = NULL;
+        if (rule->kind == KIND_HASH || rule->db != db || !template_matches(&rule->template, string_slice(name)))
+            continue;
+        found = kind_holds(ctx, rule->kind, key, name, &document);
+        if (document != NULL) RedisModule_FreeString(NULL, document);
+    }
     if (key != NULL) RedisModule_CloseKey(key);
     return found;
 }
@@ -17,10 +25,10 @@ static bool is_hash(RedisModuleCtx *ctx, RedisModuleString *name) {
 static int backfill(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     RedisModule_SelectDb(ctx, db);
     if (turns_holder(db, string_slice(name)) != NULL) return IS_BEING_WRITTEN;
-    return is_hash(ctx, name) ? capture_again(ctx, db, name) : IS_NO_HASH;
+    return is_held(ctx, db, name) ? capture_again(ctx, db, name) : IS_NO_HASH;
 }
 
-/* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for no hash, -2 for one that a client writes. */
+/* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for none that is captured, -2 for one that a client writes. */
 int backfill_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");

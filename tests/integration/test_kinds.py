@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 
@@ -30,63 +30,152 @@ USERS = (
 )
 
 
-@pytest.fixture(params=["module sqlite", "module postgres", "module mariadb", "redisgears sqlite"])
-def place(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """What the functions run on, and the URL of a fresh database."""
-    host, database = request.param.split()
+MEMBERS = (
+    'WriteBehind(keys="tags:{id}", table="tags", type="set", columns={"member": "tag"}, target=first,\n'
+    "    members=3)\n"
+    'WriteBehind(keys="queue:{id}", table="queue", type="list", target=first,\n'
+    '    columns={"index": "place", "value": "item"})\n'
+    'WriteBehind(keys="board:{game}:{id}", table="board", type="zset", target=first, db=1,\n'
+    '    columns={"member": "player", "score": "points"}, on_expire="keep")\n'
+)
+TABLES = (
+    "CREATE TABLE tags (id INTEGER, tag VARCHAR(10), note VARCHAR(10) DEFAULT 'new', PRIMARY KEY (id, tag))",
+    "CREATE TABLE queue (place INTEGER, id INTEGER, item INTEGER, PRIMARY KEY (id, place))",
+    "CREATE TABLE board (game VARCHAR(10), id INTEGER, player VARCHAR(10), points DOUBLE PRECISION, "
+    "PRIMARY KEY (game, id, player))",
+)
+URL = "FIRST_DB_URL"
+
+
+@pytest.fixture(
+    scope="module", params=["module sqlite", "module postgres", "module mariadb", "redisgears sqlite"]
+)
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """All these functions at work, with the tables in each database; on RedisGears those of documents."""
+    host, kind = request.param.split()
     if host == "redisgears" and gears12.home() is None:
         pytest.skip(gears12.ABSENT)
-    return host, request.getfixturevalue(f"{database}_url")
+    folder = tmp_path_factory.mktemp("kinds")
+    database = None if kind == "sqlite" else request.getfixturevalue(kind)
+    url = f"sqlite:///{folder / 'target.db'}" if database is None else database.create_database()
+    for statement in (USERS, *TABLES):
+        run_sql(url, statement)
+    made = System(folder, DOCUMENTS + (MEMBERS if host == "module" else ""), {URL: url}, host=host)
+    with made:
+        yield made
+    if database is not None:
+        database.drop_database(url)
 
 
-def test_documents_become_rows(place: tuple[str, str], tmp_path: Path) -> None:
-    host, database_url = place
-    run_sql(database_url, USERS)
-    system = System(tmp_path, DOCUMENTS, {"FIRST_DB_URL": database_url}, host=host)
+def test_documents_become_rows(system: System) -> None:
+    host, database_url, client = system.host, system.variables[URL], system.client
     document = {"name": "Ada", "address": {"city": "Rome"}, "good": True, "tags": ["x", {"y": 1}]}
     score = 1234567890123 if database_url.startswith("sqlite") else Decimal("12345678901234567890.0123456789")
     text = json.dumps(document)[:-1] + f', "score": {score}}}'
-    with system as client:
-        client.set("user:1", text)
-        client.set("user:2", '{"name": "Eve", "address": {}}')
-        client.execute_command("SETEX", "user:3", 100, "{}")
-        client.set("user:4", "[1, 2]")
-        client.set("user:5", "no JSON")
-        client.append("user:2", " ")
-        client.rename("user:3", "user:6")
+    client.set("user:1", text)
+    client.set("user:2", '{"name": "Eve", "address": {}}')
+    client.execute_command("SETEX", "user:3", 100, "{}")
+    client.set("user:4", "[1, 2]")
+    client.set("user:5", "no JSON")
+    client.append("user:2", " ")
+    client.rename("user:3", "user:6")
+    system.wait()
+    found = rows(database_url, "SELECT id, name, city, score, good FROM users ORDER BY id")
+    assert found == [
+        (1, "Ada", "Rome", score, 1),
+        (2, "Eve", None, None, None),
+        (4, None, None, None, None),
+        (6, None, None, None, None),
+    ]
+    ((tags, whole),) = rows(database_url, "SELECT tags, document FROM users WHERE id = 1")
+    assert [each if isinstance(each, list) else json.loads(each) for each in (tags,)] == [["x", {"y": 1}]]
+    assert (whole if isinstance(whole, dict) else json.loads(whole))["address"] == {"city": "Rome"}
+    (letter,) = system.letters()
+    assert letter["key"] == "user:5"
+    assert "the key holds no JSON document" in letter["reason"]
+    client.set("user:1", '{"name": "Bob"}')
+    client.set("user:5", '{"name": "Joe"}')
+    client.delete("user:2")
+    client.getdel("user:4") if host == "module" else client.delete("user:4")
+    system.wait()
+    assert rows(database_url, "SELECT id, name, city FROM users ORDER BY id") == [
+        (1, "Bob", None),
+        (5, "Joe", None),
+        (6, None, None),
+    ]
+    client.pexpire("user:6", 20)
+    eventually(lambda: [row[0] for row in rows(database_url, "SELECT id FROM users ORDER BY id")] == [1, 5])
+    client.execute_command("SET", "user:1", "{")
+    system.wait()
+    client.execute_command("SET", "user:1", '{"name": "Zoe"}')
+    done = gearsync("deadletters", "retry", "--all", "--redis", system.server.url)
+    assert done.returncode == 0, done.stderr
+    system.wait()
+    assert rows(database_url, "SELECT name FROM users WHERE id = 1") == [("Zoe",)]
+    assert system.letters() == []
+
+
+def test_members_become_rows(system: System) -> None:
+    if system.host != "module":
+        pytest.skip("RedisGears has no such functions")
+    members_url, client = system.variables[URL], system.client
+
+    def tags() -> list[tuple[object, ...]]:
+        return rows(members_url, "SELECT id, tag, note FROM tags ORDER BY id, tag")
+
+    def queue() -> list[tuple[object, ...]]:
+        return rows(members_url, "SELECT id, place, item FROM queue ORDER BY id, place")
+
+    def board() -> list[tuple[object, ...]]:
+        return rows(members_url, "SELECT game, id, player, points FROM board ORDER BY game, id, player")
+
+    with system.server.client(db=1) as other:
+        client.sadd("tags:1", "red", "blue")
+        client.sadd("tags:2", "red")
+        client.rpush("queue:1", 10, 20, 20)
+        other.zadd("board:chess:1", {"ann": 1.5, "bob": -2})
         system.wait()
-        found = rows(database_url, "SELECT id, name, city, score, good FROM users ORDER BY id")
-        assert found == [
-            (1, "Ada", "Rome", score, 1),
-            (2, "Eve", None, None, None),
-            (4, None, None, None, None),
-            (6, None, None, None, None),
+        assert tags() == [(1, "blue", "new"), (1, "red", "new"), (2, "red", "new")]
+        assert queue() == [(1, 0, 10), (1, 1, 20), (1, 2, 20)]
+        assert board() == [("chess", 1, "ann", 1.5), ("chess", 1, "bob", -2)]
+        run_sql(members_url, "UPDATE tags SET note = 'kept'")
+        client.sadd("tags:1", "green")
+        client.srem("tags:1", "red")
+        client.rename("tags:2", "tags:3")
+        client.lpop("queue:1")
+        client.copy("queue:1", "queue:2")
+        other.zincrby("board:chess:1", 2, "bob")
+        other.pexpire("board:chess:1", 1)
+        eventually(lambda: not other.exists("board:chess:1"))
+        system.wait()
+        assert tags() == [(1, "blue", "kept"), (1, "green", "new"), (3, "red", "new")]
+        assert queue() == [(1, 0, 20), (1, 1, 20), (2, 0, 20), (2, 1, 20)]
+        assert {row[:3] for row in board()} == {("chess", 1, "ann"), ("chess", 1, "bob")}
+        gone = [
+            each for each in system.letters() if "was gone before its members were read" in each["reason"]
         ]
-        ((tags, whole),) = rows(database_url, "SELECT tags, document FROM users WHERE id = 1")
-        assert [each if isinstance(each, list) else json.loads(each) for each in (tags,)] == [["x", {"y": 1}]]
-        assert (whole if isinstance(whole, dict) else json.loads(whole))["address"] == {"city": "Rome"}
-        (letter,) = system.letters()
-        assert letter["key"] == "user:5"
-        assert "the key holds no JSON document" in letter["reason"]
-        client.set("user:1", '{"name": "Bob"}')
-        client.set("user:5", '{"name": "Joe"}')
-        client.delete("user:2")
-        client.getdel("user:4") if host == "module" else client.delete("user:4")
+        assert board()[1][3] == 0 or gone, "the last state is in SQL, or a dead letter says that it is not"
+        client.sadd("tags:1", "a", "b")
+        client.rpush("queue:1", "no number")
+        client.sadd("tags:4", "much longer than ten")
+        client.delete("queue:2", "tags:3")
         system.wait()
-        assert rows(database_url, "SELECT id, name, city FROM users ORDER BY id") == [
-            (1, "Bob", None),
-            (5, "Joe", None),
-            (6, None, None),
-        ]
-        client.pexpire("user:6", 20)
-        eventually(
-            lambda: [row[0] for row in rows(database_url, "SELECT id FROM users ORDER BY id")] == [1, 5]
-        )
-        client.execute_command("SET", "user:1", "{")
+        reasons = {str(each["key"]): each["reason"] for each in system.letters()}
+        assert "the set has 4 members, and members=3 is the most" in reasons["tags:1"]
+        assert "column item: the value is no whole number" in reasons["queue:1"]
+        assert "column tag" in reasons["tags:4"]
+        assert tags() == [(1, "blue", "kept"), (1, "green", "new")]
+        assert queue() == [(1, 0, 20), (1, 1, 20)]
+        client.sadd("tags:5", "A", "a")
+        client.srem("tags:1", "a", "b", "blue")
+        client.rpop("queue:1")
         system.wait()
-        client.execute_command("SET", "user:1", '{"name": "Zoe"}')
-        done = gearsync("deadletters", "retry", "--all", "--redis", system.server.url)
-        assert done.returncode == 0, done.stderr
-        system.wait()
-        assert rows(database_url, "SELECT name FROM users WHERE id = 1") == [("Zoe",)]
-        assert system.letters() == []
+        if members_url.startswith("mysql"):
+            assert (
+                "two members are one row"
+                in {each["key"]: each["reason"] for each in system.letters()}["tags:5"]
+            )
+            assert tags() == [(1, "green", "new")]
+        else:
+            assert [row[1] for row in tags()] == ["green", "A", "a"]
+        assert queue() == [(1, 0, 20), (1, 1, 20)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -13,11 +15,13 @@ from tests.integration.module.driving import (
     changes,
     connect,
     deploy,
+    entries,
     lanes,
     module_server,
 )
 from tests.servers import RedisServer
 
+VECTORS = Path(__file__).parents[2] / "vectors.json"
 Seen = list[tuple[str, str, dict[str, str]]]
 KINDS = [
     Function("doc:{id}", type="JSON"),
@@ -102,6 +106,10 @@ CASES: dict[str, tuple[list[str], Seen]] = {
         ["GEARSYNC.RECAPTURE doc:1 set:1 doc:2 list:2"],
         [doc("[1]"), mark("set:1"), mark("doc:2", "d"), mark("list:2", "d")],
     ),
+    "backfill": (
+        ["GEARSYNC.BACKFILL doc:1 set:1 doc:2 other:set list:2"],
+        [doc("[1]"), mark("set:1")],
+    ),
     "flushed": (["FLUSHALL"], []),
 }
 
@@ -137,6 +145,18 @@ def drop(client: redis.Redis) -> None:
 
 def seen(client: redis.Redis) -> Seen:
     return [(each.op, each.key, each.image) for each in changes(client)]
+
+
+def test_entries_are_those_of_the_vectors(client: redis.Redis) -> None:
+    client.set("doc:1", '{"a": 1}')
+    client.sadd("set:1", "c")
+    vectors = {each["id"]: each for each in json.loads(VECTORS.read_text())["changes"]}
+    (lane,) = lanes(client)
+    for (_, pairs), vector in zip(entries(client, lane), (vectors["5-0"], vectors["5-1"])):
+        expected = [bytes.fromhex(each) for each in vector["pairs_hex"]]
+        # The epoch is this server's own.
+        assert pairs[3][:1] == expected[3][:1]
+        assert pairs[:3] + pairs[4:] == expected[:3] + expected[4:]
 
 
 @pytest.mark.parametrize("case", CASES)

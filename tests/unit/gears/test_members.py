@@ -1,0 +1,198 @@
+"""From marks of changed members to rows, with a Redis that is a dict and without a database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+import redis
+import sqlalchemy as sa
+
+from connectors import Connector, types
+from connectors.tables import Column, Table
+from gears.change import Change
+from gears.conversion import Converter
+from gears.converters import converter_for
+from gears.functions import Function
+from gears.mapping import build
+from gears.memberstates import Members
+from gears.pipeline import Batch
+from tests.unit.gears.batches import _ids
+
+COLUMNS = {
+    "set": {"member": "tag"},
+    "list": {"index": "place", "value": "tag"},
+    "zset": {"member": "tag", "score": "points"},
+}
+TABLES = {"set": ("tag", "id"), "list": ("id", "place"), "zset": ("id", "tag")}
+
+
+class Tables:
+    def table(self, name: str) -> Table:
+        columns = {
+            "id": Column("id", sa.Integer(), "INTEGER", types.integer(0, 99), nullable=False),
+            "tag": Column("tag", sa.String(5), "VARCHAR(5)", types.text(5), nullable=False),
+            "place": Column("place", sa.Integer(), "INTEGER", types.integer(0, 99), nullable=False),
+            "points": Column("points", sa.Float(), "REAL", types.real(infinity=True)),
+        }
+        return Table(name, columns, TABLES[name], [])
+
+
+def converter(kind: str = "set", **options: Any) -> Converter:
+    wanted = {"keys": "k:{id}", "table": kind, "columns": COLUMNS[kind], "type": kind, **options}
+    mapping, problems = build(wanted, False)
+    assert mapping is not None, problems
+    return converter_for(Function(kind, mapping, "reporting"), None, cast("Connector", Tables()))
+
+
+class Redis(Members):
+    """Answers as a server that holds ``keys``; ``later`` stands in the lane behind the batch."""
+
+    def __init__(self, keys: dict[bytes, Any], later: Sequence[Change] = ()) -> None:
+        super().__init__("redis://unused", "lane")
+        self.keys = keys
+        self.later = later
+        self.asked: list[tuple[Any, ...]] = []
+
+    def _send(self, words: Sequence[tuple[Any, ...]]) -> list[Any]:
+        self.asked += words
+        return [self._reply(*each) for each in words]
+
+    def _reply(self, name: str, *arguments: Any) -> Any:
+        if name == "XRANGE":
+            entries = [(each.entry_id, [b"k", each.key, b"m", each.meta]) for each in self.later]
+            return [each for each in entries if each[0] > arguments[1][1:]]
+        if name == "SELECT":
+            return b"OK"
+        held = self.keys.get(arguments[0])
+        if held is None or isinstance(held, redis.ResponseError):
+            return None
+        return len(held) // (2 if name == "ZCARD" else 1) if name.endswith(("CARD", "LEN")) else held
+
+
+def mark(op: str = "r", key: str = "k:1") -> Change:
+    return Change(b"%05d-0" % next(_ids), key.encode(), f"{op}1".encode(), (), [])
+
+
+def rows_of(made: Batch) -> list[tuple[Any, ...]]:
+    return [(row.kind, row.key, row.members) for row in made.rows]
+
+
+def batch(server: Members, *changes: Change, by: Converter | None = None) -> Batch:
+    converters = [by or converter()]
+    return Batch(server.fill(changes, converters), converters)
+
+
+@pytest.mark.parametrize(
+    ("kind", "held", "members"),
+    [
+        ("set", [b"b", b"a"], ((1, "b"), (1, "a"))),
+        ("list", [b"b", b"b"], ((1, 0, "b"), (1, 1, "b"))),
+        ("zset", [b"a", b"1.5", b"b", b"-inf"], ((1, "a", 1.5), (1, "b", float("-inf")))),
+    ],
+)
+def test_the_members_that_there_are_become_the_rows(kind: str, held: list[bytes], members: Any) -> None:
+    made = batch(Redis({b"k:1": held}), mark(), mark(), by=converter(kind))
+    assert rows_of(made) == [("replace", (1,), members)]
+    assert made.rows[0].columns == ("id", *COLUMNS[kind].values())
+
+
+def test_one_read_stands_for_all_marks_of_a_key() -> None:
+    server = Redis({b"k:1": [b"a"], b"k:2": [b"b"]})
+    made = batch(server, mark(), mark("r", "k:2"), mark("n"))
+    assert sorted(rows_of(made)) == [("replace", (1,), ((1, "a"),)), ("replace", (2,), ((2, "b"),))]
+    assert len([each for each in server.asked if each[0] == "SMEMBERS"]) == 2
+    assert not made.faults
+
+
+def test_a_deleted_key_has_no_rows() -> None:
+    assert rows_of(batch(Redis({}), mark(), mark("d"))) == [("replace", (1,), ())]
+    assert rows_of(batch(Redis({b"k:1": [b"a"]}), mark("d"), mark())) == [("replace", (1,), ((1, "a"),))]
+
+
+@pytest.mark.parametrize(
+    ("later", "explained"),
+    [
+        (["d"], True),
+        (["x"], True),
+        (["m"], True),
+        (["r"], True),
+        (["v"], False),
+        ([], False),
+        (["i", "d"], True),
+    ],
+)
+@pytest.mark.parametrize("in_batch", [True, False])
+def test_a_key_that_is_gone_unread_is_explained_or_a_dead_letter(
+    later: list[str], explained: bool, in_batch: bool
+) -> None:
+    first = mark()
+    others = [mark("r", "k:2"), *(mark(op) for op in later)]
+    # A later mark is read as well, and is gone too.
+    end = [mark("d")] if later == ["r"] else []
+    server = Redis({b"k:2": [b"z"]}, () if in_batch else [*others, *end])
+    made = batch(server, first, *(others + end if in_batch else ()))
+    assert [fault.reason[:40] for _, fault in made.faults] == (
+        [] if explained else ["the key was gone before its members were"]
+    )
+    assert not any(row.members for row in made.rows if row.key == (1,))
+
+
+@pytest.mark.parametrize(
+    ("held", "words"),
+    [
+        ([b"a", b"b", b"c", b"d"], "the set has 4 members, and members=3 is the most"),
+        ([b"much too long"], "column tag: the text has 13 characters, 5 fit"),
+    ],
+)
+def test_what_does_not_fit_is_a_dead_letter_of_the_whole_key(held: list[bytes], words: str) -> None:
+    last = mark()
+    made = batch(Redis({b"k:1": held}), mark(), last, by=converter(members=3))
+    assert made.rows == []
+    ((change, fault),) = made.faults
+    assert change.id == last.id
+    assert change.epoch == 1
+    assert words in fault.reason
+
+
+def test_members_that_the_column_takes_for_one_are_a_dead_letter() -> None:
+    made = batch(
+        Redis({b"k:1": [b"1", b"01"]}), mark(), by=converter(columns={"member": "place"}, table="list")
+    )
+    assert "two members are the same value there" in made.faults[0][1].reason
+
+
+def test_another_database_is_selected_and_left() -> None:
+    server = Redis({b"k:1": [b"a"]})
+    batch(server, mark(), by=converter(db=3))
+    assert [each[:2] for each in server.asked][:3] == [("SELECT", 3), ("SCARD", b"k:1"), ("SELECT", 0)]
+
+
+def test_a_value_of_another_type_is_no_member() -> None:
+    class Other(Redis):
+        def _connected(self) -> Any:
+            return self
+
+        def pack_commands(self, words: Sequence[Any]) -> Any:
+            return words
+
+        def send_packed_command(self, words: Any) -> None:
+            self.left = list(words)
+
+        def read_response(self) -> Any:
+            raise redis.ResponseError(self.error)
+
+        _send = Members._send
+        error = "WRONGTYPE Operation against a key"
+
+    server = Other({})
+    assert server._send([("SCARD", b"k:1")]) == [None]
+    server.error = "NOPERM this user has no permissions"
+    with pytest.raises(redis.ResponseError, match="NOPERM"):
+        server._send([("SCARD", b"k:1")])
+
+
+def test_a_batch_without_such_functions_is_left_alone() -> None:
+    changes = [mark()]
+    assert Redis({}).fill(changes, []) is changes
