@@ -16,6 +16,7 @@ from tests import redisgears as gears12
 from tests.borrowed import ContainerServer, GivenServer
 from tests.borrowed_redisgears import ContainerRedisGears, GivenRedisGears
 from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
+from tests.form import DATABASES, left_to_the_long_form
 from tests.hosts import HOSTS
 from tests.redisgears import RedisGears
 from tests.sanitizers import module_path
@@ -37,6 +38,13 @@ def pytest_report_header() -> list[str]:
     databases = [_database_line("postgres"), _database_line("mariadb")]
     sqlite = f"sqlite: {sqlite3.sqlite_version} (Python's own)"
     return [_redis_line(), *databases, sqlite, _redisgears_line()]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only the long form runs."""
+    left = [item for item in items if left_to_the_long_form(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in set(left)]
 
 
 def _redis_line() -> str:
@@ -122,7 +130,7 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'database.sqlite'}"
 
 
-@pytest.fixture(params=["postgres", "mariadb", "sqlite"])
+@pytest.fixture(params=DATABASES)
 def database_url(request: pytest.FixtureRequest) -> str:
     """The SQLAlchemy URL of a fresh database, once for each kind of database."""
     url: str = request.getfixturevalue(f"{request.param}_url")

@@ -6,7 +6,6 @@ The short form lets some ten thousand changes wait; ``make soak`` (GEARSYNC_SOAK
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +16,12 @@ import pytest
 import redis
 
 from tests.chaos.world import until
+from tests.form import SOAK
 from tests.integration.module.driving import debug_options
 from tests.integration.system import System
 from tests.sanitizers import module_path
 from tests.servers import DatabaseServer, RedisServer, run_sql
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 CHANGES = 1_000_000 if SOAK else 30_000
 PEOPLE = CHANGES // 10
 PIPELINE = 1000

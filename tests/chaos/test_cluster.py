@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from tests.chaos import clustered
 from tests.chaos.clustered import Load, check, deployment, until_worker_runs
 from tests.chaos.world import until
 from tests.cluster import Cluster
+from tests.form import SOAK
 from tests.integration.deploying import gearsync_json
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 ROUNDS = 10 if SOAK else 1
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]

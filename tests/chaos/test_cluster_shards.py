@@ -16,8 +16,9 @@ from redis.crc import key_slot
 
 from tests.chaos import clustered
 from tests.chaos.clustered import PEOPLE, Load, check, command, deployment, key_of
-from tests.chaos.test_cluster import ROUNDS, SOAK, database
+from tests.chaos.test_cluster import ROUNDS, database
 from tests.cluster import Cluster
+from tests.form import SOAK
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
 __all__ = ["database"]

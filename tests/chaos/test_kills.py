@@ -17,8 +17,8 @@ import pytest
 import redis
 
 from tests.chaos.world import World, running, until
+from tests.form import SOAK
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 ROUNDS = 20 if SOAK else 2
 WRITES = 50_000 if SOAK else 6_000
 #: Kills of one round at least; they go on while the clients write.

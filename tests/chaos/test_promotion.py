@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +18,14 @@ from sqlalchemy.engine import make_url
 
 from tests.chaos.pair import Difference, SentinelServer, compare, functions_file, pair
 from tests.chaos.world import FUNCTIONS, TABLES, URL_VARIABLE, until
+from tests.form import SOAK
 from tests.integration.deploying import ROOT, gearsync
 from tests.servers import RedisServer, run_sql
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 ROUNDS = 20 if SOAK else 2
 SAME = Difference(set(), set(), set())
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.one_database, pytest.mark.timeout(3600 if SOAK else 240)]
 Servers = tuple[RedisServer, RedisServer]
 
 

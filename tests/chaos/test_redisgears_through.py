@@ -16,11 +16,11 @@ import redis
 
 from tests.chaos.waiting import WaitingWorld, dying
 from tests.chaos.world import running
+from tests.form import SOAK
 from tests.redisgears import skip_without_redisgears
 
 skip_without_redisgears()
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 KILLS = 200 if SOAK else 6
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]

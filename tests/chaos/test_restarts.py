@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.world import World, running, until
+from tests.form import SOAK
 from tests.integration.module.driving import debug_options
 from tests.sanitizers import module_path
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 ROUNDS = 20 if SOAK else 2
 WRITES = 50_000 if SOAK else 4_000
 ACTS = 6 if SOAK else 3
 #: Paths of servers, from older to newer, with a colon between them.
 SERVERS = [path for path in os.environ.get("GEARSYNC_TEST_REDIS_SERVERS", "").split(os.pathsep) if path]
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.one_database, pytest.mark.timeout(3600 if SOAK else 240)]
 
 
 def act_in_load(world: World, act: Callable[[], object], after: Callable[[], object]) -> None:

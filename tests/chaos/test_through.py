@@ -15,8 +15,8 @@ import redis
 
 from tests.chaos.waiting import WaitingWorld, dying
 from tests.chaos.world import running
+from tests.form import SOAK
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 KILLS = 200 if SOAK else 6
 #: The steps between which a write is in SQL alone.
 WORST = ("in-sql", "after-commit")
@@ -32,6 +32,7 @@ def _kill_worker(world: WaitingWorld) -> None:
 
 
 @pytest.mark.parametrize("fsync", ["always", "everysec"])
+@pytest.mark.one_database
 def test_random_kills(fsync: str, database_url: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """Redis, the worker or the database dies at a random moment, again and again."""
     kind = str(request.node.callspec.params["database_url"])

@@ -17,17 +17,17 @@ import redis
 import sqlalchemy as sa
 
 from tests import hosts
+from tests.form import SOAK
 from tests.integration.deploying import eventually, rows
 from tests.integration.system import System
 from tests.integration.test_write_around import BEHIND, PERSONS, REFRESH, begun, prepare
 from tests.servers import run_sql
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 SECONDS = 300.0 if SOAK else 8.0
 #: Rows of SQL writers and of clients of Redis: the middle third belongs to both.
 SQL_KEYS, REDIS_KEYS = range(200), range(100, 300)
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(SECONDS * 2 + 240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.one_database, pytest.mark.timeout(SECONDS * 2 + 240)]
 
 
 class Writers:

@@ -76,6 +76,7 @@ def server(host: str, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield running
 
 
+@pytest.mark.one_database
 def test_three_upgrades_under_load_lose_no_write(
     server: RedisServer, database_url: str, tmp_path: Path
 ) -> None:

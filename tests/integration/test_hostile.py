@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.form import SOAK
 from tests.integration.deploying import eventually
 from tests.integration.hostile.cases import TYPED_TABLE, Case
 from tests.integration.hostile.kinds import EVERYWHERE
 from tests.integration.hostile.world import Rows, World, wrong_letters, wrong_rows
 
-SOAK = os.environ.get("GEARSYNC_SOAK") == "1"
 CASES = 3_400 if SOAK else 500
 SEED = int(os.environ.get("GEARSYNC_SEED", "1"))
 

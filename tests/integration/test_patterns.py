@@ -6,6 +6,7 @@ import concurrent.futures
 import random
 from pathlib import Path
 
+import pytest
 import redis
 
 from tests.integration.deploying import eventually, rows
@@ -52,6 +53,7 @@ def test_read_through_with_write_through(database_url: str, tmp_path: Path) -> N
         assert client.hgetall("person:1") == {}
 
 
+@pytest.mark.one_database
 def test_the_races_between_them(database_url: str, tmp_path: Path) -> None:
     """Clients count while keys expire under their hands: no count is lost, and no old row comes back."""
     run_sql(database_url, PERSONS)
@@ -91,6 +93,7 @@ def test_cache_aside(database_url: str, tmp_path: Path) -> None:
         assert rows(database_url, "SELECT * FROM persons") == [(1, "Ada", 36)]
 
 
+@pytest.mark.one_database
 def test_write_around_by_time(database_url: str, tmp_path: Path) -> None:
     """What somebody changes in SQL is seen when the loaded hash has ended."""
     run_sql(database_url, PERSONS)

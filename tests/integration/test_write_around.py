@@ -210,6 +210,7 @@ def test_an_undeployed_follower_leaves_the_outbox(database_url: str, tmp_path: P
         assert client.keys("gearsync:*:followed:*") == []
 
 
+@pytest.mark.one_database
 def test_a_new_version_goes_on_where_the_old_one_was(database_url: str, tmp_path: Path) -> None:
     system = following(tmp_path, database_url, INVALIDATE)
     with system as client:
@@ -228,6 +229,7 @@ def test_a_new_version_goes_on_where_the_old_one_was(database_url: str, tmp_path
         assert rows(database_url, "SELECT count(*) FROM gearsync_follower") == [(1,)]
 
 
+@pytest.mark.one_database
 def test_what_is_read_through_is_never_older_than_what_was_followed(
     database_url: str, tmp_path: Path
 ) -> None:

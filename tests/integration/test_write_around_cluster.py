@@ -19,6 +19,7 @@ from tests.integration.test_write_around import PERSONS, REFRESH, prepare
 from tests.servers import run_sql
 
 
+@pytest.mark.one_database
 def test_each_key_reaches_its_shard_also_when_its_slot_moves_meanwhile(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
