@@ -58,9 +58,12 @@ def comparable(file: str, name: str | None, function: str | None) -> list[Source
     there are none, all that have columns. Raises CommandError.
     """
     deployment = load(file, name)
-    # What a history has is no state of Redis.
-    states = [each for each in deployment.functions if not each.mapping.additions.history]
-    chosen = [each for each in states if each.mapping.written]
+    # What a history has is no state of Redis, and keys of other types are not read here.
+    chosen = [
+        each
+        for each in deployment.functions
+        if each.mapping.written and each.mapping.type == kinds.HASH and not each.mapping.additions.history
+    ]
     if function is not None:
         names = ", ".join(each.name for each in chosen)
         chosen = [each for each in chosen if each.name == function]
@@ -70,7 +73,7 @@ def comparable(file: str, name: str | None, function: str | None) -> list[Source
     else:
         chosen = [each for each in chosen if each.captures] or chosen
     if not chosen:
-        raise CommandError("no function has columns, so that there is nothing to compare.")
+        raise CommandError("no function of hashes has columns, so that there is nothing to compare.")
     return [_source(deployment, each) for each in chosen]
 
 
