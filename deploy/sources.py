@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from connectors import Target, TargetError
+from deploy import output
 from deploy.output import CommandError
 from deploy.shards import Shards, errors_of
 from gears import config, kinds
@@ -72,6 +73,9 @@ def comparable(file: str, name: str | None, function: str | None) -> list[Source
             raise CommandError(f"there is no function {function} with columns that hashes fill.", hint)
     else:
         chosen = [each for each in chosen if each.captures] or chosen
+        others = [each.name for each in deployment.functions if each.mapping.type != kinds.HASH]
+        if others:
+            output.warning(f"Not compared, since only hashes are: {', '.join(others)}.")
     if not chosen:
         raise CommandError("no function of hashes has columns, so that there is nothing to compare.")
     return [_source(deployment, each) for each in chosen]

@@ -28,6 +28,7 @@ from tests.servers import RedisServer
 TAG = next(f"red{number}" for number in range(100) if key_slot(f"red{number}".encode()) < 8192)
 SLOT = key_slot(TAG.encode())
 FUNCTION = Function("team:{{" + TAG + "}}:{id}")
+MEMBERS = Function("members:{{" + TAG + "}}:{id}", type="SET")
 
 
 def key(number: int) -> str:
@@ -44,7 +45,7 @@ def cluster() -> Iterator[Cluster]:
     """Two shards, and a node without a slot, all with the deployment."""
     with Cluster(node, primaries=2, spare=1) as found:
         for client in found.clients:
-            deploy(client, FUNCTION)
+            deploy(client, FUNCTION, MEMBERS)
         yield found
 
 
@@ -69,6 +70,7 @@ def test_a_node_without_a_slot_captures_from_its_first_write_on(cluster: Cluster
     assert (tag(new), lanes(new)) == ("", [])
     with cluster.client() as client:
         client.hset(key(1), "first", "old")
+        client.sadd(f"members:{{{TAG}}}:1", "a")
         cluster.open_slot(SLOT, 0, 2)
         write_asking(new, 2, "there")
         cluster.move_keys(SLOT, 0, 2)
@@ -79,7 +81,10 @@ def test_a_node_without_a_slot_captures_from_its_first_write_on(cluster: Cluster
         client.hset(key(1), "first", "settled")
     eventually(lambda: key_slot(tag(new).encode()) == SLOT)
     found = [(each.op, each.key, each.image.get("first")) for each in key_changes(new)]
-    assert found == [
+    # The old shard's worker can't read members any more, so that they are marked here.
+    members = [(op, name) for op, name, _ in found if name.startswith("members:")]
+    assert members == [(op, f"members:{{{TAG}}}:1") for op in "ir"]
+    assert [each for each in found if not each[1].startswith("members:")] == [
         ("u", key(2), "there"),
         ("i", key(1), None),
         ("u", key(1), "moved"),
