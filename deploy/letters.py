@@ -1,4 +1,4 @@
-"""Dead letters over all shards: read, retry, drop (docs/design.md, "A dead letter")."""
+"""Dead letters over all shards: read, export, retry, drop (docs/design.md, "A dead letter")."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ class Letter:
             "shard": self.shard.address,
         }
 
+    def whole(self) -> dict[str, Any]:
+        """Return ``document`` with the id and the epoch of its change, and its own stream."""
+        return {
+            **self.document(),
+            "change": self._text("change") or self.id,
+            "epoch": int(self._text("epoch") or 0),
+            "stream": self.stream,
+        }
+
     def _text(self, name: str) -> str:
         return self.fields.get(name, b"").decode("utf-8", "replace")
 
@@ -87,13 +96,16 @@ class Choice:
 
 def read(shards: Shards, choice: Choice) -> list[Letter]:
     """Return the chosen letters of all shards, by shard, lane and id."""
-    found = {
-        (letter.stream, letter.id): letter
-        for shard, document in zip(shards.shards, status.fetch(shards))
-        for letter in _of_shard(shards, shard, document)
-        if choice.covers(letter)
-    }
-    return list(found.values())
+    return list(each(shards, choice))
+
+
+def each(shards: Shards, choice: Choice) -> Iterator[Letter]:
+    """Yield the chosen letters in the order of ``read``, a page of a lane in memory at a time."""
+    streams: set[str] = set()
+    for shard, document in zip(shards.shards, status.fetch(shards)):
+        for letter in _of_shard(shards, shard, document, streams):
+            if choice.covers(letter):
+                yield letter
 
 
 def drop(shards: Shards, letters: Iterable[Letter]) -> int:
@@ -162,11 +174,14 @@ def _databases(shard: Shard) -> dict[tuple[str, str], int]:
     }
 
 
-def _of_shard(shards: Shards, shard: Shard, document: dict[str, Any]) -> Iterator[Letter]:
+def _of_shard(shards: Shards, shard: Shard, document: dict[str, Any], streams: set[str]) -> Iterator[Letter]:
+    """Yield the letters of one shard but for those of ``streams``, and add its own streams to these."""
     for deployment in document["deployments"]:
         for target in deployment["targets"]:
             for lane in target["lanes"]:
-                if lane["dead_letters"]:
+                # While slots move, two shards may tell of one stream.
+                if lane["dead_letters"] and lane["dead_stream"] not in streams:
+                    streams.add(lane["dead_stream"])
                     for entry_id, fields in _entries(shards, shard, lane["dead_stream"]):
                         yield Letter(
                             shard, lane["dead_stream"], deployment["name"], target["name"], entry_id, fields

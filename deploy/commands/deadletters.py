@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deploy import letters, options, output, shards
+from deploy import letter_export, letter_shown, letters, options, output, shards
 from deploy.letters import Choice, Letter
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -20,10 +20,15 @@ def _scope(function: Function) -> Function:
 
 
 def _names(function: Function) -> Function:
-    """Add the options that name letters."""
+    """Add the options that name letters, or all."""
     function = click.option(
         "every", "--all", is_flag=True, help="All of them (within --deployment and --target)."
     )(function)
+    return _some(function)
+
+
+def _some(function: Function) -> Function:
+    """Add the options that name letters."""
     function = click.option(
         "keys", "--key", multiple=True, metavar="KEY", help="Those of a key; may be repeated."
     )(function)
@@ -65,6 +70,60 @@ def list_letters(url: str, as_json: bool, deployment: str | None, target: str | 
         output.line("gearsync deadletters retry")
     else:
         output.line("There are no dead letters.")
+
+
+@command.command()
+@click.argument("id_", metavar="ID")
+@options.redis_option
+@options.json_option
+@_scope
+def show(id_: str, url: str, as_json: bool, deployment: str | None, target: str | None) -> None:
+    """Print all of one dead letter: the change, why it was refused, and the row it would have been.
+
+    The row is told by the deployment as it is now: each column with what the hash had for it, before it is
+    converted. The JSON is an object as in `list`, with change, epoch, stream, version (of the deployment
+    that is there now; null if it is gone) and rows, a list of objects with function, table, columns and note.
+    """
+    with shards.connect(url) as found:
+        chosen = letters.read(found, Choice((id_,), (), deployment, target))
+        letters.require_single(chosen, (id_,))
+        document = letter_shown.document(chosen[0])
+    if as_json:
+        output.as_json(document)
+    else:
+        letter_shown.print_letter(document)
+
+
+@command.command()
+@options.redis_option
+@click.option(
+    "--output",
+    "path",
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    help="A new file for them, which only its owner may read; without it they go to standard output.",
+)
+@_some
+@_scope
+def export(
+    url: str,
+    path: str | None,
+    ids: tuple[str, ...],
+    keys: tuple[str, ...],
+    deployment: str | None,
+    target: str | None,
+) -> None:
+    """Write dead letters as JSON lines, one object a line: all of them, or those that are named.
+
+    Each object is as in `list`, with change, epoch and stream. Lines are ASCII. A key or a value of the image
+    that is no UTF-8 is {"base64": "..."}; in a field's name, each byte that is no UTF-8 is one of \\udc80 to
+    \\udcff.
+    Letters stay where they are; those that come meanwhile may be among them.
+    """
+    with shards.connect(url) as found:
+        chosen = letters.each(found, Choice(ids, keys, deployment, target))
+        written = letter_export.write(chosen, path)
+    output.status(f"{output.counted(written, 'dead letter')} exported.")
 
 
 @command.command()

@@ -1,9 +1,11 @@
-"""gearsync deadletters list, retry and drop, as processes."""
+"""gearsync deadletters list, show, export, retry and drop, as processes."""
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +175,57 @@ def test_scope_by_deployment_and_target(server: RedisServer, client: redis.Redis
     done = gearsync("deadletters", "drop", "--redis", server.url, "--all", "--yes", "--deployment", "orders")
     assert done.stdout == "1 dead letter dropped.\n"
     assert [each["key"] for each in listed(server)] == ["person:1"]
+
+
+def test_show_prints_all_of_one_letter_and_its_row(server: RedisServer, client: redis.Redis) -> None:
+    image = {"name": "Ada\x1b[31m", "photo": {"base64": "/w=="}}
+    letter_id = deployed.bury(client, "person:1", "invalid integer: 'x'", image)
+    deployed.bury(client, "person:2", "no", {})
+
+    done = gearsync("deadletters", "show", letter_id, "--redis", server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    for text in ("person:1", "invalid integer: 'x'", "u (written)", "base64 /w==", "Ada\\x1b[31m"):
+        assert text in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "person:2" not in done.stdout
+
+    document = json.loads(gearsync("deadletters", "show", letter_id, "--redis", server.url, "--json").stdout)
+    assert (document["id"], document["change"], document["epoch"]) == (letter_id, letter_id, 1)
+    assert document["version"] == 1
+    columns = {"id": "1", "name": "Ada\x1b[31m"}
+    assert document["rows"] == [{"function": "persons", "table": "persons", "columns": columns, "note": ""}]
+
+    missing = gearsync("deadletters", "show", "5-0", "--redis", server.url)
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "there is no dead letter 5-0" in missing.stderr
+
+
+def test_export_writes_each_letter_as_a_line(
+    server: RedisServer, client: redis.Redis, tmp_path: Path
+) -> None:
+    """More than a page, with bytes that are no UTF-8, to standard output and to a new file."""
+    _, stream = deployed.lanes(client)[0]
+    with client.pipeline() as pipeline:
+        for number in range(1500):
+            pipeline.xadd(stream, {"key": b"person:%d\xff" % number, "reason": "caf\N{LATIN SMALL LETTER E}"})
+        pipeline.execute()
+    deployed.bury(client, "person:x", "no", {"a\udcff": "\u2028"})
+    piped = gearsync("deadletters", "export", "--redis", server.url)
+    assert (piped.returncode, piped.stderr) == (0, "1,501 dead letters exported.\n")
+    lines = [json.loads(line) for line in piped.stdout.split("\n")[:-1]]
+    assert [base64.b64decode(each["key"]["base64"]) for each in lines[:-1]] == [
+        b"person:%d\xff" % number for number in range(1500)
+    ]
+    assert lines[-1]["image"] == {"a\udcff": "\u2028"}
+    assert {each["stream"] for each in lines} == {stream}
+
+    file = tmp_path / "letters.jsonl"
+    wanted = ["deadletters", "export", "--redis", server.url, "--output", str(file), "--key", "person:x"]
+    done = gearsync(*wanted)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert [json.loads(line) for line in file.read_text("ascii").splitlines()] == lines[-1:]
+    assert file.stat().st_mode & 0o077 == 0
+    again = gearsync(*wanted)
+    assert again.returncode == 1
+    assert "is there already" in again.stderr
