@@ -19,6 +19,7 @@ from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
+from deploy import tls
 from deploy.hosts.base import Host
 from deploy.hosts.module import ModuleHost
 from deploy.hosts.redisgears import RedisGearsHost
@@ -202,9 +203,14 @@ def errors_of(address: str) -> Iterator[None]:
             "see whether it runs and whether the network lets you through.",
         ) from error
     except redis.exceptions.ConnectionError as error:
+        trouble = tls.trouble(error, address)
+        if trouble is not None:
+            raise ShardError(f"Redis at {address} {trouble.what}.", trouble.hint) from error
+        cause = _cause(error)
         raise ShardError(
-            f"Redis at {address} can't be reached: {_cause(error)}.",
-            "start it (gearsync server), or correct --redis.",
+            f"Redis at {address} can't be reached: {cause}.",
+            "start it (gearsync server), or correct --redis"
+            + (" (a port of TLS needs rediss://)." if "reset" in cause or "closed" in cause else "."),
         ) from error
     except redis.exceptions.NoPermissionError as error:
         raise ShardError(
@@ -235,14 +241,7 @@ def _client(connection_class: type[redis.Connection], options: dict[str, Any]) -
 
 
 def _by_url(url: str, options: dict[str, Any]) -> Shards:
-    try:
-        pool = redis.ConnectionPool.from_url(url, **options)
-    except ValueError as error:
-        # The error's own text may quote the URL, and with it a password.
-        raise ShardError("the Redis URL can't be read.", _URL_HINT) from error.with_traceback(None)
-    # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
-    pool.connection_kwargs["db"] = 0
-    client = redis.Redis.from_pool(pool)
+    client = redis.Redis.from_pool(_pool(url, options))
     address = _address(client)
     with errors_of(address):
         info = client.execute_command("INFO", "cluster")
@@ -252,6 +251,19 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
         return Shards("cluster", _of_cluster(client, address, url), url)
     finally:
         client.close()
+
+
+def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
+    try:
+        pool = redis.ConnectionPool.from_url(url, **options)
+        # Options that are none of redis-py's are refused when a connection is made.
+        pool.make_connection()
+    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
+        # The error's own text may quote the URL, and with it a password.
+        raise ShardError("the Redis URL can't be read.", _URL_HINT) from error.with_traceback(None)
+    # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
+    pool.connection_kwargs["db"] = 0
+    return pool
 
 
 def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
@@ -329,23 +341,31 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
         raise ShardError("the Redis URL names no sentinel or no service.", _URL_HINT)
     sentinels = [_host_and_port(place) for place in places.split(",")]
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    own = {**options, "ssl": True} if parts.scheme.startswith("rediss") else dict(options)
+    # Of one sentinel, for the options of TLS alone: its login is apart.
+    pool = _pool(_direct_url(url, places.split(",")[0]), options)
+    by_tls = {name: value for name, value in pool.connection_kwargs.items() if name.startswith("ssl_")}
     sentinel_options = {
-        **own,
+        **options,
+        **by_tls,
+        "ssl": parts.scheme.startswith("rediss"),
         "username": query.get("sentinel_username"),
         "password": query.get("sentinel_password"),
     }
-    if parts.password is not None:
-        own.update(username=unquote(parts.username or "") or None, password=unquote(parts.password))
     try:
         host, port = Sentinel(sentinels, sentinel_kwargs=sentinel_options).discover_master(service)
     except MasterNotFoundError as error:
+        if parts.scheme.startswith("rediss"):
+            # Where no session comes about, that is the reason, and not the name.
+            for place in places.split(","):
+                with errors_of(f"sentinel {place}"):
+                    _pool(_direct_url(url, place), options).get_connection().disconnect()
         raise ShardError(
             f"none of the sentinels {places} knows a reachable primary called {service}.",
             "see redis-cli -p 26379 SENTINEL MASTERS for the names they watch.",
         ) from error
-    client = redis.Redis(host=_text(host), port=int(port), **own)
-    shard = Shard(_address(client), client, _direct_url(url, _address(client)))
+    direct = _direct_url(url, f"[{_text(host)}]:{port}" if ":" in _text(host) else f"{_text(host)}:{port}")
+    client = redis.Redis.from_pool(_pool(direct, options))
+    shard = Shard(_address(client), client, direct)
     return Shards("sentinel", [shard], url)
 
 

@@ -28,7 +28,7 @@ import redis
 
 import connectors
 from connectors import Connector, ConnectorError, TargetError
-from gears import lanes, logs, requirements
+from gears import address, lanes, logs, requirements
 from gears.backoff import Backoff
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
@@ -469,6 +469,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         greeting = _read_greeting()
         url = greeting["url"]
         work_dir = Path(greeting["work_dir"]) / "gearsync-requirements"
+    try:
+        url = address.resolve(url)
+    except address.AddressError as error:
+        log.error("%s", error, extra=event("url_refused"))
+        return EXIT_FAILED
     try:
         lanes.connect(url).close()
     except ValueError:

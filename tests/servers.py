@@ -177,6 +177,14 @@ class Server:
         """Return the environment of the server; None: that of the tests."""
         return None
 
+    def give(self, source: Path, to: Path) -> None:
+        """Copy a file such that the server alone may read it."""
+        shutil.copyfile(source, to)
+        to.chmod(0o600)
+        account = self._account()
+        if account is not None:
+            os.chown(to, account.pw_uid, account.pw_gid)
+
     def _account(self) -> pwd.struct_passwd | None:
         if os.geteuid() != 0 or self.system_user is None:
             return None

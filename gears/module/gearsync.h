@@ -527,6 +527,12 @@ void flush_expect_reload(bool expected);
 void flush_reload_done(void);
 bool flush_is_pending(void);
 
+/* -- reaching.c ----------------------------------------------------------------------------------------------- */
+
+char *reaching_config(RedisModuleCtx *ctx, const char *name); /* to be freed; empty: no such setting, or no CONFIG */
+Text reaching_url(RedisModuleCtx *ctx);                       /* may hold a password, or env:NAME, file:PATH */
+bool reaching_is_known(RedisModuleCtx *ctx);
+
 /* -- workers.c ------------------------------------------------------------------------------------------------ */
 void worker_init(Worker *worker);
 void worker_retry_now(Worker *worker); /* a new version may mend what made it fail */

@@ -54,81 +54,13 @@ const char *worker_state_name(WorkerState state) {
     return names[state];
 }
 
-/* -- What a worker needs to know to reach this server -------------------------------------------------------------- */
-
-/* A setting's value, to be freed; empty when there is no such setting, or no CONFIG (renamed). */
-static char *config_get(RedisModuleCtx *ctx, const char *name) {
-    char *value = NULL;
-    RedisModuleCallReply *reply = RedisModule_Call(ctx, "CONFIG", "cc", "GET", name);
-    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY &&
-        RedisModule_CallReplyLength(reply) > 1) {
-        Slice slice;
-        slice.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(reply, 1), &slice.len);
-        if (slice.bytes != NULL) value = slice_copy(slice);
-    }
-    if (reply != NULL) RedisModule_FreeCallReply(reply);
-    return value != NULL ? value : slice_copy((Slice){"", 0});
-}
-
-/* A slash ends the password in a URL, but not a path. */
-static void add_escaped(Text *url, const char *text, bool is_path) {
-    for (; *text != '\0'; text++) {
-        unsigned char c = (unsigned char)*text;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-                     c == '-' || c == '_' || (c == '/' && is_path);
-        text_printf(url, plain ? "%c" : "%%%02X", c);
-    }
-}
-
-/* The first address that the server is bound to, as a worker on this machine reaches it. */
-static void add_host(RedisModuleCtx *ctx, Text *url) {
-    char *bind = config_get(ctx, "bind");
-    char *host = bind[0] == '-' ? bind + 1 : bind;
-    host[strcspn(host, " ")] = '\0';
-    bool any = host[0] == '\0' || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-    text_printf(url, !any && strchr(host, ':') != NULL ? "[%s]" : "%s", any ? "127.0.0.1" : host);
-    RedisModule_Free(bind);
-}
-
-static Text server_url(RedisModuleCtx *ctx) {
-    Text url = {0};
-    if (shard.worker_url != NULL) {
-        text_add(&url, shard.worker_url, strlen(shard.worker_url));
-        return url;
-    }
-    char *socket = config_get(ctx, "unixsocket"), *password = config_get(ctx, "requirepass");
-    char *port = config_get(ctx, "port"), *tls_port = config_get(ctx, "tls-port");
-    bool tls = strcmp(port, "0") == 0;
-    text_printf(&url, "%s", socket[0] != '\0' ? "unix://" : tls ? "rediss://" : "redis://");
-    if (password[0] != '\0') {
-        text_printf(&url, ":");
-        add_escaped(&url, password, false);
-        text_printf(&url, "@");
-    }
-    if (socket[0] != '\0') {
-        if (socket[0] != '/') {
-            char *dir = config_get(ctx, "dir");
-            add_escaped(&url, dir, true);
-            text_printf(&url, "/");
-            RedisModule_Free(dir);
-        }
-        add_escaped(&url, socket, true);
-    } else {
-        add_host(ctx, &url);
-        text_printf(&url, ":%s", tls ? tls_port : port);
-    }
-    RedisModule_Free(socket);
-    RedisModule_Free(password);
-    RedisModule_Free(port);
-    RedisModule_Free(tls_port);
-    return url;
-}
+/* -- Starting and ending --------------------------------------------------------------------------------------------- */
 
 /* The first line a worker reads: how to reach this server. It goes through the pipe, so that a password is in no
  * process list and no environment. */
 static bool send_greeting(RedisModuleCtx *ctx, int fd, const Deployment *deployment) {
-    Text line = {0}, url = server_url(ctx);
-    char *dir = config_get(ctx, "dir");
+    Text line = {0}, url = reaching_url(ctx);
+    char *dir = reaching_config(ctx, "dir");
     text_printf(&line, "{\"url\": ");
     text_json(&line, url.bytes, url.len);
     text_printf(&line, ", \"version\": %lld, \"work_dir\": ", deployment->version);
@@ -140,8 +72,6 @@ static bool send_greeting(RedisModuleCtx *ctx, int fd, const Deployment *deploym
     text_free(&line);
     return sent;
 }
-
-/* -- Starting and ending --------------------------------------------------------------------------------------------- */
 
 /* Servers open some files without O_CLOEXEC, the AOF among them: a worker must not be able to write to it. */
 static void keep_descriptors_here(void) {
@@ -205,20 +135,11 @@ static void start_failed(RedisModuleCtx *ctx, Deployment *deployment, const char
     back_off(worker, now);
 }
 
-/* Without CONFIG nothing tells the port and the password. */
-static bool is_reachable(RedisModuleCtx *ctx) {
-    if (shard.worker_url != NULL) return true;
-    char *port = config_get(ctx, "port");
-    bool known = port[0] != '\0';
-    RedisModule_Free(port);
-    return known;
-}
-
 static void start(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
     Worker *worker = &deployment->worker;
     char why[sizeof(worker->last_exit)];
     int ends[2];
-    if (!is_reachable(ctx)) {
+    if (!reaching_is_known(ctx)) {
         start_failed(ctx, deployment,
                      "can't be started: the command CONFIG is renamed, so that this server's address is unknown; load "
                      "gearsync with URL redis://host:port",
