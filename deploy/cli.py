@@ -14,6 +14,7 @@ COMMANDS = (
     "init",
     "migrate",
     "check",
+    "doctor",
     "triggers",
     "deploy",
     "rollback",

@@ -19,14 +19,14 @@ def check(deployment: Deployment, place: str, findings: Findings) -> None:
     """Look at the table of each function in its database; ``place`` is the file of the declarations."""
     for name, target in deployment.targets.items():
         functions = [each for each in deployment.functions if each.target_name == name]
-        url = _resolve(target, place, findings)
+        url = resolve(target, place, findings)
         if url is None:
             continue
         connector: Connector | None = None
         try:
             connector = connect(url, target.schema)
             for function in functions:
-                _check_function(connector, function, place, findings)
+                check_function(connector, function, place, findings)
         except ConnectorError as error:
             findings.mistake(f"the database can't be asked: {error}", option=f"target {name}", place=place)
         finally:
@@ -34,7 +34,8 @@ def check(deployment: Deployment, place: str, findings: Findings) -> None:
                 connector.close()
 
 
-def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
+def resolve(target: Target, place: str, findings: Findings) -> URL | None:
+    """Return where a target's reference leads; None, with a mistake, where no worker gets there."""
     option = f"target {target.name}"
     try:
         url = target.resolve()
@@ -58,7 +59,8 @@ def _resolve(target: Target, place: str, findings: Findings) -> URL | None:
     return url
 
 
-def _check_function(connector: Connector, function: Function, place: str, findings: Findings) -> None:
+def check_function(connector: Connector, function: Function, place: str, findings: Findings) -> None:
+    """Look at the table of one function; ``place`` is the file of the declarations."""
     name = function.mapping.table
     try:
         table = connector.table(name)

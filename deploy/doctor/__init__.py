@@ -1,0 +1,1 @@
+"""What endangers the data that passes through gearsync: one module for each area that is looked at."""

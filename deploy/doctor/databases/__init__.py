@@ -1,0 +1,1 @@
+"""The databases: what all have in common, and what each kind can be asked."""

@@ -1,0 +1,131 @@
+"""What is asked of every database, whatever its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from connectors import Connector, SchemaMismatch
+from connectors.checkpoint import TABLE_NAME as CHECKPOINT
+from deploy.doctor.findings import Place
+from gears.functions import Function
+
+#: From so many of its connections in use on, a database has few to spare.
+NEARLY_FULL = 0.8
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One database, a connection to it as the worker's are, and whose functions write there."""
+
+    connector: Connector
+    connection: Connection
+    functions: Sequence[Function]
+    place: Place
+
+    def rows(self, statement: str, *values: Any) -> list[Any]:
+        """Return the rows of a statement with the driver's own placeholders."""
+        return list(self.connection.exec_driver_sql(statement, values or None))
+
+    def value(self, statement: str, *values: Any) -> Any:
+        """Return the only value of the only row; None when there is none."""
+        rows = self.rows(statement, *values)
+        return rows[0][0] if rows else None
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables of the functions that are there, each once, in their order."""
+        names = dict.fromkeys(each.mapping.table for each in self.functions)
+        return [name for name in names if self.connector.has_table(self.connection, name)]
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether the worker's own table is there already."""
+        return self.connector.has_table(self.connection, CHECKPOINT)
+
+
+def add_read_only(asked: Asked, todo: str) -> None:
+    """Add that nothing can be written."""
+    asked.place.error(
+        "read-only",
+        "The database takes no writes: it is read-only, or a replica.",
+        "No change gets in.",
+        todo,
+    )
+
+
+def add_lossy_commit(asked: Asked, setting: str, is_fatal: bool, todo: str) -> None:
+    """Add a setting by which a commit may be lost that the database has confirmed.
+
+    ``is_fatal``: by a crash of the database alone; else it takes one of the machine.
+    """
+    add = asked.place.error if is_fatal else asked.place.warn
+    add(
+        "durability",
+        f"{setting}.",
+        f"A crash of the {'database' if is_fatal else 'machine'} loses confirmed commits, and Redis has "
+        "dropped their changes by then: SQL lacks them until their keys are written again.",
+        todo,
+    )
+
+
+def check_room(asked: Asked, used: int, most: int) -> None:
+    """Look at how many connections are in use."""
+    if most and used >= most * NEARLY_FULL:
+        asked.place.warn(
+            "connections",
+            f"{used} of {most} connections are in use.",
+            "A worker that gets none waits, and its changes with it.",
+            "Raise max_connections, or put a pooler before the other clients.",
+        )
+
+
+def add_privileges(asked: Asked, table: str, missing: Sequence[str], grant: str) -> None:
+    """Add the rights that this user lacks on a table."""
+    asked.place.error(
+        "privileges",
+        f"This user may not {', '.join(missing)} on {table}.",
+        "The worker's statements are refused there, and it waits.",
+        grant,
+    )
+
+
+def add_triggers(asked: Asked, table: str, names: Sequence[str]) -> None:
+    """Add triggers of others on a table."""
+    asked.place.note(
+        "triggers",
+        f"{table} has triggers that are not gearsync's: {', '.join(sorted(names))}.",
+        "They run for each row of a batch; what they refuse is a dead letter, and what they change in the "
+        "row, gearsync verify finds.",
+    )
+
+
+def add_merging(asked: Asked, table: str, column: str, how: str) -> None:
+    """Add a primary-key column to which different keys are the same."""
+    asked.place.warn(
+        "collation",
+        f"The primary-key column {column} of {table} {how}.",
+        "Texts that differ, such as A and a, are one row there: two Redis keys overwrite each other's, "
+        "and the deletion of one deletes both's.",
+        "Give the column a collation that tells them apart, or write keys in one case only.",
+    )
+
+
+def check_unique(asked: Asked) -> None:
+    """Look for unique indexes beside the primary key."""
+    for name in asked.tables:
+        try:
+            sets = asked.connector.table(name).unique_sets
+        except SchemaMismatch:
+            # The check of the functions tells of it.
+            continue
+        if sets:
+            shown = ", ".join(f"({', '.join(each)})" for each in sets)
+            asked.place.note(
+                "unique",
+                f"{name} has unique indexes beside its primary key: {shown}.",
+                "A key whose value another row has is a dead letter; Redis itself does not know of it.",
+            )

@@ -1,0 +1,127 @@
+"""PostgreSQL."""
+
+from __future__ import annotations
+
+from deploy.doctor.databases import common
+from deploy.doctor.databases.common import Asked
+
+_SETTINGS = """
+SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit',
+  'max_connections', 'superuser_reserved_connections', 'transaction_read_only', 'transaction_isolation',
+  'server_encoding')
+"""
+_TABLE = """
+SELECT c.relpersistence, c.relrowsecurity, has_table_privilege(c.oid, 'SELECT'),
+  has_table_privilege(c.oid, 'INSERT'), has_table_privilege(c.oid, 'UPDATE'),
+  has_table_privilege(c.oid, 'DELETE')
+FROM pg_class c WHERE c.oid = to_regclass(%s)
+"""
+_KEY_COLUMNS = """
+SELECT a.attname, t.typname, COALESCE(l.collisdeterministic, true)
+FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation
+WHERE i.indrelid = to_regclass(%s) AND i.indisprimary
+"""
+_TRIGGERS = """
+SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal
+  AND tgname NOT LIKE 'gearsync%%'
+"""
+
+
+def check(asked: Asked) -> None:
+    """Look at a server, and at the tables that functions write there."""
+    settings = {str(name): str(value) for name, value in asked.rows(_SETTINGS)}
+    _check_session(asked, settings)
+    _check_durability(asked, settings)
+    used = asked.value("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+    reserved = int(settings.get("superuser_reserved_connections", 0))
+    common.check_room(asked, int(used), int(settings.get("max_connections", 0)) - reserved)
+    if settings.get("server_encoding") != "UTF8":
+        asked.place.warn(
+            "charset",
+            f"The database is encoded in {settings.get('server_encoding')}.",
+            "A value with a character that this lacks is a dead letter.",
+            "Create the database with ENCODING 'UTF8'.",
+        )
+    for table in asked.tables:
+        _check_table(asked, table)
+    if not asked.has_checkpoint and not asked.value(_MAY_CREATE, asked.connector.schema):
+        common.add_privileges(
+            asked, "the schema of gearsync_checkpoint", ["CREATE"], "GRANT CREATE ON SCHEMA … TO this user."
+        )
+
+
+_MAY_CREATE = "SELECT has_schema_privilege(COALESCE(%s, current_schema()), 'CREATE')"
+
+
+def _check_session(asked: Asked, settings: dict[str, str]) -> None:
+    # A session that reads says so of itself, so the server is asked.
+    if asked.value("SELECT pg_is_in_recovery()") or asked.value(
+        "SELECT current_setting('default_transaction_read_only') = 'on'"
+    ):
+        common.add_read_only(
+            asked,
+            "Have the URL lead to the primary, and see the user's default_transaction_read_only.",
+        )
+    level = settings.get("transaction_isolation", "read committed")
+    if level != "read committed":
+        asked.place.warn(
+            "isolation",
+            f"The session's isolation level is {level}, though gearsync sets READ COMMITTED.",
+            "Batches may fail because of other programs' writes, and are tried again.",
+            "Let the pooler before the database pass it on.",
+        )
+    if asked.value("SELECT current_setting('gearsync.own', true)") != "1":
+        asked.place.warn(
+            "pooler",
+            "The session lacks the settings that gearsync gives it at its start.",
+            "A pooler drops them: locks are waited for without end, and WriteAround takes gearsync's own "
+            "writes for others'.",
+            "In PgBouncer, take options out of ignore_startup_parameters.",
+        )
+
+
+def _check_durability(asked: Asked, settings: dict[str, str]) -> None:
+    if settings.get("fsync") == "off":
+        common.add_lossy_commit(asked, "fsync is off", True, "ALTER SYSTEM SET fsync = on, then reload.")
+    if settings.get("synchronous_commit") == "off":
+        todo = "ALTER ROLE … SET synchronous_commit = on, or ALTER SYSTEM, for the worker's user."
+        common.add_lossy_commit(asked, "synchronous_commit is off", True, todo)
+    if settings.get("full_page_writes") == "off":
+        asked.place.warn(
+            "durability",
+            "full_page_writes is off.",
+            "A crash of the machine in the middle of a page leaves a table that can't be read.",
+            "ALTER SYSTEM SET full_page_writes = on, unless its file system writes pages whole.",
+        )
+
+
+def _check_table(asked: Asked, table: str) -> None:
+    quoted = asked.connector.quoted_table(table)
+    for persistence, row_security, *rights in asked.rows(_TABLE, quoted):
+        if persistence == "u":
+            asked.place.error(
+                "unlogged",
+                f"The table {table} is UNLOGGED.",
+                "A crash of PostgreSQL empties it, and the checkpoint says that its changes are there.",
+                f"ALTER TABLE {quoted} SET LOGGED, then gearsync backfill.",
+            )
+        if row_security:
+            asked.place.warn(
+                "row-security",
+                f"{table} has row security.",
+                "Rows that the policies hide from the worker's user are not updated or deleted.",
+                "Give the worker a user with BYPASSRLS, or a policy for all rows.",
+            )
+        names = ("SELECT", "INSERT", "UPDATE", "DELETE")
+        missing = [name for name, has in zip(names, rights) if not has]
+        if missing:
+            grant = f"GRANT {', '.join(missing)} ON {quoted} TO this user."
+            common.add_privileges(asked, table, missing, grant)
+    for column, type_name, is_deterministic in asked.rows(_KEY_COLUMNS, quoted):
+        if type_name == "citext" or not is_deterministic:
+            how = "is a citext" if type_name == "citext" else "has a collation that is not deterministic"
+            common.add_merging(asked, table, column, how)
+    others = [str(name) for (name,) in asked.rows(_TRIGGERS, quoted)]
+    if others:
+        common.add_triggers(asked, table, others)

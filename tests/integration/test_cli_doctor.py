@@ -1,0 +1,265 @@
+"""gearsync doctor: each finding on a real server that is set so that it appears, and none on a good one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import redis
+from sqlalchemy.engine import make_url
+
+from connectors import Target
+from deploy.doctor import shards, targets
+from deploy.doctor.findings import Diagnosis
+from gears.deployment import Deployment
+from gears.functions import Function
+from gears.mapping import Mapping
+from gears.template import Template
+from tests.integration import deployed
+from tests.integration.command import gearsync
+from tests.servers import RedisServer, run_sql
+
+GOOD = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "8gb")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with deployed.server(*GOOD) as running:
+        with running.client() as client:
+            deployed.deploy(client)
+        yield running
+
+
+@pytest.fixture
+def client(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as connected:
+        deployed.beat(connected)
+        yield connected
+
+
+def of_redis(url: str) -> set[tuple[str, str]]:
+    """Return the severity and the name of each finding about Redis."""
+    diagnosis = Diagnosis()
+    shards.check(url, diagnosis)
+    return {(each.severity, each.check) for each in diagnosis.findings}
+
+
+def of_database(url: str, table: str = "persons") -> dict[tuple[str, str], str]:
+    """Return the severity and the name of each finding about a database, with what it says."""
+    mapping = Mapping(Template("person:{id}"), table, {"name": "name"})
+    # A target holds no password.
+    reporting = Target("env:DOCTORED_DB_URL", name="reporting")
+    deployment = Deployment(
+        "people", functions=[Function("persons", mapping, "reporting")], targets={"reporting": reporting}
+    )
+    diagnosis = Diagnosis()
+    with mock.patch.dict(os.environ, {"DOCTORED_DB_URL": url} if url else {}):
+        targets.check(deployment, "functions.py", diagnosis)
+    return {(each.severity, each.check): each.what for each in diagnosis.findings}
+
+
+# -- Redis -------------------------------------------------------------------------------------------------
+
+
+def test_a_good_server_has_nothing_but_notes(server: RedisServer, client: redis.Redis) -> None:
+    assert of_redis(server.url) == {("note", "replicas")}
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"appendfsync": "no"}, {("warning", "appendfsync")}),
+        ({"appendfsync": "everysec"}, {("note", "appendfsync")}),
+        ({"no-appendfsync-on-rewrite": "yes"}, {("warning", "no-appendfsync-on-rewrite")}),
+        ({"appendonly": "no", "save": ""}, {("error", "appendonly")}),
+        ({"appendonly": "no", "save": "60 1"}, {("warning", "appendonly")}),
+        (
+            {"appendonly": "no", "save": "60 1", "stop-writes-on-bgsave-error": "no"},
+            {("warning", "appendonly"), ("warning", "stop-writes-on-bgsave-error")},
+        ),
+        ({"maxmemory-policy": "allkeys-lru"}, {("error", "maxmemory-policy")}),
+        (
+            {"maxmemory-policy": "allkeys-lru", "maxmemory": "0"},
+            {("warning", "maxmemory-policy"), ("note", "memory-bound")},
+        ),
+        ({"maxmemory-policy": "volatile-lru"}, {("note", "maxmemory-policy")}),
+        ({"protected-mode": "no", "bind": "0.0.0.0"}, {("warning", "default-user")}),
+    ],
+)
+def test_settings_of_redis(
+    server: RedisServer,
+    client: redis.Redis,
+    settings: dict[str, str],
+    expected: set[tuple[str, str]],
+) -> None:
+    before = {name: str(client.config_get(name)[name]) for name in settings}
+    try:
+        for name, value in settings.items():
+            client.config_set(name, value)
+        assert of_redis(server.url) == {*expected, ("note", "replicas")}
+    finally:
+        for name, value in before.items():
+            client.config_set(name, value)
+
+
+def test_memory_that_is_nearly_full(server: RedisServer, client: redis.Redis) -> None:
+    used = int(client.info("memory")["used_memory"])
+    try:
+        client.config_set("maxmemory", int(used * 1.05))
+        assert ("warning", "memory-used") in of_redis(server.url)
+    finally:
+        client.config_set("maxmemory", "8gb")
+
+
+def test_what_may_not_be_asked_is_a_note(server: RedisServer, client: redis.Redis) -> None:
+    client.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+@all")
+    client.execute_command("ACL", "SETUSER", "poor", "-config", "-acl|getuser", "-time", "-gearsync.status")
+    found = of_redis(f"redis://poor:pw@127.0.0.1:{server.port}")
+    assert found == {("note", "not-looked-at"), ("note", "replicas")}
+
+
+def test_the_command_prints_and_ends_as_it_says(
+    server: RedisServer, client: redis.Redis, tmp_path: Path
+) -> None:
+    """A dead letter warns, a worker that is away is an error; the file's database is asked."""
+    letter_id = deployed.bury(client, "person:1", "no", {})
+    path = tmp_path / "reporting.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE persons (id TEXT PRIMARY KEY, name TEXT)")
+    file = tmp_path / "gearsync.toml"
+    file.write_text(
+        f'[targets.reporting]\nurl = "sqlite:///{path}"\n'
+        '[[functions]]\nkind = "write-behind"\nkeys = "person:{id}"\ntable = "persons"\n'
+        'columns = ["name"]\ntarget = "reporting"\n'
+    )
+    try:
+        done = gearsync("doctor", str(file), "--redis", server.url)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert max(len(line) for line in done.stdout.splitlines()) <= 80
+        assert "1 dead letter of target reporting" in " ".join(done.stdout.split())
+        assert "gearsync, target reporting (sqlite)" in done.stdout
+        deployed.beat(client)
+        strict = gearsync("doctor", str(file), "--redis", server.url, "--strict", "--json")
+        assert strict.returncode == 1
+        document = json.loads(strict.stdout)
+        assert document["ok"] is True
+        assert [each["severity"] for each in document["findings"]] == ["warning", "note"]
+    finally:
+        client.xdel(deployed.lanes(client)[0][1], letter_id)
+    deployed.beat(client, error="the driver is gone", state="failed")
+    assert ("error", "deployment") in of_redis(server.url)
+
+
+def test_a_server_without_a_host_or_none_at_all() -> None:
+    with RedisServer() as bare:
+        found = of_redis(bare.url)
+        url = bare.url
+    assert {("error", "host"), ("error", "appendonly")} <= found
+    assert of_redis(url) == {("error", "redis-away")}
+
+
+# -- Databases ---------------------------------------------------------------------------------------------
+
+
+def test_sqlite(tmp_path: Path) -> None:
+    path = tmp_path / "reporting.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE persons (id TEXT PRIMARY KEY, name TEXT);"
+            "CREATE TABLE merged (id TEXT COLLATE NOCASE PRIMARY KEY, name TEXT UNIQUE);"
+            "CREATE TRIGGER t AFTER INSERT ON merged BEGIN SELECT 1; END;"
+            "CREATE TABLE keyless (id TEXT, name TEXT);"
+        )
+    url = f"sqlite:///{path}"
+    assert of_database(url) == {}
+    assert set(of_database(url, "merged")) == {
+        ("warning", "collation"),
+        ("note", "unique"),
+        ("note", "triggers"),
+    }
+    assert set(of_database(url, "keyless")) == {("error", "table")}
+    assert set(of_database(url, "missing")) == {("error", "table")}
+    assert set(of_database("")) == {("note", "not-looked-at")}
+
+
+def test_mariadb(mariadb_url: str) -> None:
+    run_sql(
+        mariadb_url,
+        "CREATE TABLE persons (id VARCHAR(64) COLLATE utf8mb4_bin PRIMARY KEY, name VARCHAR(64)) "
+        "CHARACTER SET utf8mb4",
+    )
+    run_sql(mariadb_url, "CREATE TABLE old (id VARCHAR(64) PRIMARY KEY, name VARCHAR(64)) CHARACTER SET utf8")
+    assert {each for each in of_database(mariadb_url) if each[0] != "note"} == set()
+    merged = of_database(mariadb_url, "old")
+    assert ("warning", "charset") in merged
+    assert "some different texts are equal" in merged["warning", "table"]
+    names = ("innodb_flush_log_at_trx_commit", "max_allowed_packet", "sql_mode", "read_only")
+    before = run_sql(mariadb_url, f"SELECT {', '.join('@@GLOBAL.' + name for name in names)}")[0]
+    try:
+        run_sql(
+            mariadb_url, "SET GLOBAL innodb_flush_log_at_trx_commit = 2, GLOBAL max_allowed_packet = 1048576"
+        )
+        run_sql(mariadb_url, "SET GLOBAL sql_mode = '', GLOBAL read_only = ON")
+        found = set(of_database(mariadb_url))
+        run_sql(mariadb_url, "SET GLOBAL innodb_flush_log_at_trx_commit = 0")
+        assert ("error", "durability") in of_database(mariadb_url)
+    finally:
+        for name, value in zip(names, before):
+            run_sql(mariadb_url, f"SET GLOBAL {name} = {value!r}")
+    assert found >= {("warning", "durability"), ("warning", "max_allowed_packet"), ("note", "sql_mode")}
+    assert ("error", "read-only") in found
+
+
+def test_mariadb_rights(mariadb_url: str) -> None:
+    run_sql(
+        mariadb_url,
+        "CREATE TABLE persons (id VARCHAR(64) COLLATE utf8mb4_bin PRIMARY KEY, name VARCHAR(64))",
+    )
+    url = make_url(mariadb_url)
+    run_sql(mariadb_url, "CREATE USER doctored@'%' IDENTIFIED BY 'pw'")
+    try:
+        run_sql(mariadb_url, f"GRANT SELECT, INSERT ON {url.database}.persons TO doctored@'%'")
+        poor = url.set(username="doctored", password="pw").render_as_string(hide_password=False)
+        found = of_database(poor)
+    finally:
+        run_sql(mariadb_url, "DROP USER doctored@'%'")
+    assert ("error", "privileges") in found
+
+
+def test_postgres(postgres_url: str) -> None:
+    name = make_url(postgres_url).database
+    run_sql(postgres_url, "CREATE TABLE persons (id text PRIMARY KEY, name text)")
+    assert of_database(postgres_url) == {}
+    run_sql(postgres_url, "CREATE UNLOGGED TABLE lost (id text PRIMARY KEY, name text)")
+    run_sql(
+        postgres_url,
+        "CREATE COLLATION folded (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    )
+    run_sql(postgres_url, "CREATE TABLE merged (id text COLLATE folded PRIMARY KEY, name text)")
+    run_sql(postgres_url, "ALTER TABLE merged ENABLE ROW LEVEL SECURITY")
+    assert set(of_database(postgres_url, "lost")) == {("error", "unlogged")}
+    assert set(of_database(postgres_url, "merged")) == {("warning", "collation"), ("warning", "row-security")}
+    run_sql(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
+    run_sql(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert set(of_database(postgres_url)) == {("error", "durability"), ("error", "read-only")}
+
+
+def test_postgres_rights(postgres_url: str) -> None:
+    url = make_url(postgres_url)
+    run_sql(postgres_url, "CREATE TABLE persons (id text PRIMARY KEY, name text)")
+    role = f"doctored_{url.database}"
+    run_sql(postgres_url, f"CREATE ROLE {role} LOGIN PASSWORD 'pw'")
+    try:
+        run_sql(postgres_url, f"GRANT SELECT ON persons TO {role}")
+        poor = url.set(username=role, password="pw").render_as_string(hide_password=False)
+        found = of_database(poor)
+    finally:
+        run_sql(postgres_url, f"DROP OWNED BY {role}")
+        run_sql(postgres_url, f"DROP ROLE {role}")
+    assert ("error", "privileges") in found
