@@ -236,6 +236,8 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+# Behind an escaped backslash the same letters are a text of their own.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 # Numbers are only looked at, not read: reading very long ones is slow or refused.
 _JSON = json.JSONDecoder(parse_constant=_no_constant, parse_int=len, parse_float=len)
 
@@ -259,7 +261,7 @@ def json_text(nul: bool = True) -> Convert:
                 raise ConversionError("the value is no JSON document") from None
             except RecursionError:
                 raise ConversionError("the JSON document is nested too deeply") from None
-        if not nul and "\\u0000" in document:
+        if not nul and "\\u0000" in document and _NUL.search(document):
             raise ConversionError("the JSON document holds a NUL character, which the database can't store")
         return document
 

@@ -28,8 +28,11 @@ class DocumentConverter(Converter):
         wanted = [*function.mapping.columns, *(function.mapping.fields or ())]
         if transform is not None and function.mapping.fields is None:
             wanted.append(paths.DOCUMENT)
+        self._is_whole = paths.DOCUMENT in wanted
         self._paths = [
-            (text.encode(), paths.parse(text), self._writer(text)) for text in dict.fromkeys(wanted)
+            (text.encode(), paths.parse(text), self._writer(text))
+            for text in dict.fromkeys(wanted)
+            if text != paths.DOCUMENT
         ]
 
     def _writer(self, text: str) -> Callable[[Any], bytes | None]:
@@ -61,9 +64,9 @@ class DocumentConverter(Converter):
             raise RowFault(self.fault("the JSON document is nested too deeply")) from None
         except ValueError as error:
             raise RowFault(self.fault(f"the key holds no JSON document: {_said(error)}")) from None
-        if DOCUMENT in fields:
+        if self._is_whole:
             # As it was written, and not as it was read.
-            values[fields.index(DOCUMENT)] = change.values[0]
+            fields, values = (DOCUMENT, *fields), [change.values[0], *values]
         return change._replace(fields=fields, values=values)
 
     def _fields_of(self, document: Any) -> tuple[tuple[bytes, ...], list[Any]]:

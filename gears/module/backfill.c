@@ -3,18 +3,20 @@
 
 enum { IS_NO_HASH = -1, IS_BEING_WRITTEN = -2 };
 
-/* Whether it is a hash, or what a mapping that covers it takes. Looking also makes a key whose time is over go, as an expiry like any other. */
+/* Whether a mapping that covers it takes what it holds; without one, whether it is a hash. Looking also makes a key whose
+ * time is over go, as an expiry like any other. */
 static bool is_held(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-    bool found = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
+    bool covered = false, found = false;
     for (int i = 0; key != NULL && !found && i < shard.nrules; i++) {
         const Rule *rule = shard.rules[i];
         RedisModuleString *document = NULL;
-        if (rule->kind == KIND_HASH || rule->db != db || !template_matches(&rule->template, string_slice(name)))
-            continue;
+        if (rule->db != db || !template_matches(&rule->template, string_slice(name))) continue;
+        covered = true;
         found = kind_holds(ctx, rule->kind, key, name, &document);
         if (document != NULL) RedisModule_FreeString(NULL, document);
     }
+    if (!covered) found = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH;
     if (key != NULL) RedisModule_CloseKey(key);
     return found;
 }
@@ -25,7 +27,7 @@ static bool is_held(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
 static int backfill(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     RedisModule_SelectDb(ctx, db);
     if (turns_holder(db, string_slice(name)) != NULL) return IS_BEING_WRITTEN;
-    return is_held(ctx, db, name) ? capture_again(ctx, db, name) : IS_NO_HASH;
+    return is_held(ctx, db, name) ? capture_again(ctx, db, name, true) : IS_NO_HASH;
 }
 
 /* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for none that is captured, -2 for one that a client writes. */

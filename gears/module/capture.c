@@ -30,7 +30,8 @@ enum {
     CAUSE_KIND = 1 << 14,          /* … << Kind, as CAUSE_HASH, for kinds that are no hashes; the highest bits */
     CAUSES_OF_KINDS = CAUSE_HASH | CAUSE_KIND << KIND_JSON | CAUSE_KIND << KIND_SET | CAUSE_KIND << KIND_LIST |
         CAUSE_KIND << KIND_ZSET,
-    CAUSES_OF_ALL = CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED | CAUSE_ASKED | CAUSE_OVER,
+    CAUSE_FILL = 1 << 19, /* GEARSYNC.BACKFILL: what is there is captured, and nothing of what is not */
+    CAUSES_OF_ALL = CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED | CAUSE_ASKED | CAUSE_OVER | CAUSE_FILL,
 };
 
 typedef struct {
@@ -176,6 +177,17 @@ static char op_beside_operation(const Operation *operation, int cause, bool is_h
     return is_hash ? op_for_hash(cause) : op_for_cause(cause);
 }
 
+/* The operation where no field # says it. forced: captured anew; 0: nothing is. */
+static char op_for_state(int cause, char forced, bool is_there, int db, Slice key) {
+    if (is_there) return forced ? forced : op_for_hash(cause);
+    /* Of a backfill: why the rows of this rule have no such key, its own event said, and that decides about them. */
+    if ((cause & CAUSE_FILL) && !(cause & CAUSE_ASKED)) return op_for_cause(cause);
+    return forced ? 'd' : op_for_gone(cause, db, key);
+}
+
+/* What captures a key anew, whatever happened to it. */
+static char forced_by(int cause) { return cause & (CAUSE_ASKED | CAUSE_FILL) ? 'r' : 0; }
+
 static int cause_of_kind(Kind kind) { return kind == KIND_HASH ? CAUSE_HASH : CAUSE_KIND << kind; }
 
 /* Whether what happened can matter to a rule: SADD is nothing to one of hashes. */
@@ -280,7 +292,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
             bool is_there = kind_holds(ctx, kind, key, name, &document);
             int why = cause_for(kind, cause, is_there);
             bool obeys = operation->kind != 0 && obey(matched, count);
-            char op = is_there ? (forced ? forced : op_for_hash(why)) : (forced ? 'd' : op_for_gone(why, db, text));
+            char op = op_for_state(why, forced, is_there, db, text);
             if (operation->kind != 0)
                 op = obeys ? op_for_operation(operation, why, is_there) : op_beside_operation(operation, why, is_there);
             if (op != 0) {
@@ -361,7 +373,7 @@ static void take_others(Pending *event) {
         if (pending[i].db != event->db || other.len != key.len || memcmp(other.bytes, key.bytes, key.len) != 0 ||
             (pending[i].cause & (CAUSE_DONE | CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
             continue;
-        event->cause |= pending[i].cause & ~CAUSE_ASKED;
+        event->cause |= pending[i].cause & ~(CAUSE_ASKED | CAUSE_FILL);
         event->writes += pending[i].writes;
         pending[i].cause |= CAUSE_DONE;
     }
@@ -375,7 +387,7 @@ static void run_with_operations(RedisModuleCtx *ctx, Pending event) {
     /* A hash that comes whole brings its fields, not a client's wish. */
     if (operation.kind != 0 && event.writes == 0) operation.kind = '=';
     operation.plain = event.writes > 1 || (event.cause & CAUSE_REPLACED);
-    capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0, &operation);
+    capture_key(ctx, event.db, event.key, event.cause, forced_by(event.cause), &operation);
     if (operation_deletes(&operation)) operation_delete(ctx, event.db, event.key);
     operation_free(&operation);
 }
@@ -387,7 +399,7 @@ static void run_one(RedisModuleCtx *ctx, Pending event) {
     else if (shard.operations)
         run_with_operations(ctx, event);
     else
-        capture_key(ctx, event.db, event.key, event.cause, event.cause & CAUSE_ASKED ? 'r' : 0, &no_operation);
+        capture_key(ctx, event.db, event.key, event.cause, forced_by(event.cause), &no_operation);
 }
 
 static void run_pending(RedisModuleCtx *ctx, void *pd) {
@@ -511,11 +523,11 @@ static int count_targets(int db, Slice key) {
     return targets;
 }
 
-int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
-    if (!shard.has_jobs) return capture_key(ctx, db, key, 0, 'r', &no_operation);
+int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, bool if_there) {
+    if (!shard.has_jobs) return capture_key(ctx, db, key, if_there ? CAUSE_FILL : 0, 'r', &no_operation);
     /* At the end of the unit: inside a command with keys, Redis 7.4 takes every key for one of their slot. */
     int targets = count_targets(db, string_slice(key));
-    if (targets > 0) note(ctx, db, key, CAUSE_ASKED, false);
+    if (targets > 0) note(ctx, db, key, if_there ? CAUSE_FILL : CAUSE_ASKED, false);
     return targets;
 }
 

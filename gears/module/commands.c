@@ -120,7 +120,7 @@ static int recapture(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return reply_replica(ctx);
     int db = RedisModule_GetSelectedDb(ctx), appended = 0;
-    for (int i = 1; i < argc; i++) appended += capture_again(ctx, db, argv[i]);
+    for (int i = 1; i < argc; i++) appended += capture_again(ctx, db, argv[i], false);
     RedisModule_SelectDb(ctx, db);
     return RedisModule_ReplyWithLongLong(ctx, appended);
 }

@@ -308,7 +308,8 @@ void kinds_free(void);
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
 /* False: it is too large for a stream entry; errno says how. */
 bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image);
-int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* its present state; changes appended */
+int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key,
+                  bool if_there); /* its present state; changes appended */
 /* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
 void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
                   const char *node);

@@ -18,7 +18,7 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
     if (write->told) { /* Committed all the same: SQL goes back to what Redis has. */
         int count;
         RedisModuleString **keys = write_keys(write, &count);
-        for (int i = 0; i < count; i++) capture_again(ctx, write->db, keys[i]);
+        for (int i = 0; i < count; i++) capture_again(ctx, write->db, keys[i], false);
         write_finish(write, (Text){0});
         return;
     }

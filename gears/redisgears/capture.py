@@ -172,10 +172,10 @@ class Capture:
         """Return the operation after an event that leaves a hash."""
         return _OPS.get(event, changes.UPSERT)
 
-    @staticmethod
-    def is_hash(name: bytes) -> bool:
-        """Whether a key is a hash now."""
-        return as_bytes(execute("TYPE", name)) == b"hash"
+    def is_held(self, name: bytes) -> bool:
+        """Whether a key is what its functions take: a hash, or a document."""
+        wanted = b"string" if any(group.holds_document(name) for group in self._groups) else b"hash"
+        return as_bytes(execute("TYPE", name)) == wanted
 
     def again(self, name: bytes) -> int:
         """Capture the present state of a key; return for how many targets."""

@@ -84,12 +84,12 @@ class Runtime:
         raise ValueError(f"gearsync knows no {asked}; it knows status, deployment, recapture and backfill")
 
     def _backfill(self, key: bytes) -> int:
-        """Capture a key that is a hash; return for how many targets, -1: it is none, -2: it is being
-        written.
+        """Capture a key that its functions take; return for how many targets, -1: they do not, -2: it is
+        being written.
         """
         if self.deployment.is_through and self.through.is_writing(key):
             return -2
-        return self.capture.again(key) if self.capture.is_hash(key) else -1
+        return self.capture.again(key) if self.capture.is_held(key) else -1
 
     def on_hook(self, arguments: list[Any], hook: Callable[[list[Any]], Any]) -> Any:
         """Of CommandReader, for a client's command; or, after a MULTI that was discarded, for a trigger."""

@@ -67,6 +67,19 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         database.drop_database(url)
 
 
+def test_documents_are_backfilled(system: System) -> None:
+    database_url, client = system.variables[URL], system.client
+    client.set("user:90", '{"name": "Ada"}')
+    system.wait()
+    run_sql(database_url, "DELETE FROM users WHERE id = 90")
+    with system.environment():
+        done = gearsync("backfill", system.functions, "--redis", system.server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rows(database_url, "SELECT name FROM users WHERE id = 90") == [("Ada",)]
+    client.delete("user:90")
+    system.wait()
+
+
 def test_documents_become_rows(system: System) -> None:
     host, database_url, client = system.host, system.variables[URL], system.client
     document = {"name": "Ada", "address": {"city": "Rome"}, "good": True, "tags": ["x", {"y": 1}]}

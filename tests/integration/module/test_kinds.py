@@ -110,6 +110,11 @@ CASES: dict[str, tuple[list[str], Seen]] = {
         ["GEARSYNC.BACKFILL doc:1 set:1 doc:2 other:set list:2"],
         [doc("[1]"), mark("set:1")],
     ),
+    # What a mapping does not take is not there for it; why that is so its own event said.
+    "backfill of another type": (
+        ["HSET doc:2 f v", "HSET set:2 f v", "SADD hash:2 x", "GEARSYNC.BACKFILL doc:2 set:2 hash:2"],
+        [],
+    ),
     "flushed": (["FLUSHALL"], []),
 }
 
@@ -157,6 +162,14 @@ def test_entries_are_those_of_the_vectors(client: redis.Redis) -> None:
         # The epoch is this server's own.
         assert pairs[3][:1] == expected[3][:1]
         assert pairs[:3] + pairs[4:] == expected[:3] + expected[4:]
+
+
+def test_a_backfill_is_of_the_functions_that_take_the_key(client: redis.Redis) -> None:
+    deploy(client, Function("hash:{id}", type="SET"), name="beside")
+    client.execute_command("GEARSYNC.BACKFILL", "hash:1")
+    assert seen(client) == [("r", "hash:1", {"name": "x"})]
+    assert changes(client, "beside") == []
+    client.execute_command("GEARSYNC.UNDEPLOY", "beside")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -79,6 +79,9 @@ def test_the_document_itself_is_kept_as_it_was_written() -> None:
     text = '{ "a":1.0, "a" : 2 }'
     (row,) = batch(doc(text), columns={"$": "rest"}).rows
     assert row.values == (1, text)
+    # Half of a pair is in no path's value; the text of the whole has it escaped.
+    (row,) = batch(doc('"\\ud800"'), columns={"$": "rest"}).rows
+    assert row.values == (1, '"\\ud800"')
 
 
 @pytest.mark.parametrize(
