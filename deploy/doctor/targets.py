@@ -56,7 +56,6 @@ def _check_target(target: Target, functions: list[Function], origin: str, place:
             for function in functions:
                 tables.check_function(connector, function, origin, findings)
             _ask(connector, functions, place)
-            place.diagnosis.looked_at.append(f"{place.name} ({connector.backend})")
     except ConnectorError as error:
         place.error(
             "database-away",
@@ -75,6 +74,8 @@ def _check_target(target: Target, functions: list[Function], origin: str, place:
 def _ask(connector: Connector, functions: list[Function], place: Place) -> None:
     with connector.transaction(reads=True) as connection:
         asked = Asked(connector, connection, functions, place)
+        version = ".".join(map(str, connection.dialect.server_version_info or ()))
+        place.diagnosis.looked_at.append(f"{place.name} ({connector.backend} {version})")
         statement = _TIMES.get(connector.backend)
         if statement is not None:
             clocks.check(place, lambda: _seconds(asked.value(statement)))

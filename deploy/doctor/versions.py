@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
@@ -10,6 +11,8 @@ from deploy.hosts.base import Host
 from deploy.hosts.redisgears import RedisGearsHost
 
 OLDEST = (6, 2)
+#: From here on a write and its change are one unit.
+ONE_UNIT = (7, 0)
 #: RedisGears itself was tried and tested up to this server.
 NEWEST_WITH_REDISGEARS = (8, 0)
 #: From here on a cluster can move slots in a way that takes no changes along.
@@ -23,6 +26,7 @@ def check(server: Redis, host: Host | None, status: dict[str, Any]) -> None:
     if isinstance(host, RedisGearsHost):
         _check_redisgears(server)
     elif host is not None:
+        _check_units(server, server.place.note, "the module compares them after a crash")
         _check_module(server, str(status.get("module", "")))
 
 
@@ -37,19 +41,22 @@ def _check_server(server: Redis) -> None:
             "gearsync needs Redis 6.2 or newer, or Valkey.",
             "Upgrade the server.",
         )
-    elif not server.is_valkey and version < (7, 0):
-        place.note(
-            "server-version",
-            f"The server is {server.title}.",
-            "A write and its change are two units in the AOF there; the module compares them after a crash.",
-            "Redis 7.0 or newer has them in one.",
-        )
     if server.is_cluster and not server.is_valkey and version >= ATOMIC_MIGRATION:
         place.warn(
             "slot-migration",
             f"This cluster of {server.title} knows CLUSTER MIGRATION.",
             "Keys that it moves are not captured, and their waiting changes stay behind.",
             "Move slots by CLUSTER SETSLOT and MIGRATE, as redis-cli --cluster reshard does.",
+        )
+
+
+def _check_units(server: Redis, add: Callable[[str, str, str, str], None], then: str) -> None:
+    if OLDEST <= server.version < ONE_UNIT and not server.is_valkey:
+        add(
+            "aof-units",
+            f"The server is {server.title}.",
+            f"A write and its change are two units in the AOF and for replicas there; {then}.",
+            "Redis 7.0 or newer has them in one.",
         )
 
 
@@ -66,6 +73,7 @@ def _check_module(server: Redis, module: str) -> None:
 
 def _check_redisgears(server: Redis) -> None:
     place, version = server.place, server.version
+    _check_units(server, place.warn, "after a crash the one may be there without the other")
     if server.is_cluster and not server.is_valkey and version >= NO_LANES_IN_CLUSTERS:
         place.error(
             "redisgears-cluster",

@@ -44,7 +44,8 @@ def found(diagnosis: Diagnosis) -> set[tuple[str, str]]:
     [
         ({}, ModuleHost, set()),
         ({"redis_version": "6.0.9"}, ModuleHost, {("error", "server-version")}),
-        ({"redis_version": "6.2.16"}, ModuleHost, {("note", "server-version")}),
+        ({"redis_version": "6.2.16"}, ModuleHost, {("note", "aof-units")}),
+        ({"redis_version": "6.2.16"}, RedisGearsHost, {("warning", "aof-units")}),
         ({"redis_version": "8.4.0", "cluster_enabled": 1}, ModuleHost, {("warning", "slot-migration")}),
         ({"redis_version": "7.2.4", "valkey_version": "9.0.0", "cluster_enabled": 1}, ModuleHost, set()),
         ({"redis_version": "7.4.1", "cluster_enabled": 1}, RedisGearsHost, {("error", "redisgears-cluster")}),
