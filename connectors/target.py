@@ -28,11 +28,14 @@ _DRIVERS = {
 class Target:
     """A database that functions write to.
 
-    ``url`` is ``env:NAME`` (an environment variable where the worker runs), ``file:PATH`` (a file there that
-    holds the URL and nothing else), or a URL itself when it holds no password: ``sqlite:////var/data.sqlite``.
-    ``name`` (letters, digits, ``_`` and ``-``) is the variable's name in lower case, the file's name without
-    its ending, or the kind of database, unless given. ``schema`` is where its tables are; None: the
-    connection's default.
+    url
+        ``env:NAME`` (an environment variable where the worker runs), ``file:PATH`` (a file there that holds
+        the URL and nothing else), or a URL itself when it holds no password: ``sqlite:////var/data.sqlite``.
+    name
+        Letters, digits, ``_`` and ``-``. Unless given: the variable's name in lower case, the file's name
+        without its ending, or the kind of database.
+    schema
+        Where its tables are; the connection's default unless given.
 
     Raises TargetError for a reference or name that is wrong, or that holds a password.
     """

@@ -21,20 +21,20 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TARGET_OPTIONS = ("url", "schema")
+TARGET_OPTIONS = ("url", "schema")
 _SHAPES = ("rest", "rest_bytes", "deleted_at")
 _MAPPING_OPTIONS = ("kind", "name", "keys", "table", "target", "columns", "db", *_SHAPES)
 _WRITE_OPTIONS = (
     *_MAPPING_OPTIONS, "fields", "transform", "constants", "computed", "history", *POLICIES
 )  # fmt: skip
 _KIND_OPTIONS = ("type", "members")
-_FUNCTION_OPTIONS = {
+FUNCTION_OPTIONS = {
     Behind.kind: (*_WRITE_OPTIONS, "operations", *_KIND_OPTIONS),
     Through.kind: (*_WRITE_OPTIONS, *options_of(Through.kind)),
     Reading.kind: (*_MAPPING_OPTIONS, *options_of(Reading.kind)),
     Around.kind: (*_MAPPING_OPTIONS, *options_of(Around.kind)),
 }
-_TOP_LEVEL = (
+TOP_LEVEL = (
     "name", "lanes", "batch", "interval_ms", "backlog", "worker", "requirements",
     "source", "targets", "functions",
 )  # fmt: skip
@@ -161,12 +161,12 @@ def _read_toml(draft: _Draft, text: str) -> None:
         draft.add_mistake(f"this is not TOML: {error}")
         return
     for key in document:
-        if key not in _TOP_LEVEL:
-            draft.add_mistake(unknown_option(key, _TOP_LEVEL), option=key)
+        if key not in TOP_LEVEL:
+            draft.add_mistake(unknown_option(key, TOP_LEVEL), option=key)
     draft.settings = {
         key: value
         for key, value in document.items()
-        if key in _TOP_LEVEL and key not in ("source", "targets", "functions")
+        if key in TOP_LEVEL and key not in ("source", "targets", "functions")
     }
     _read_targets(draft, document.get("targets", {}))
     places = [text.count("\n", 0, found.end()) + 1 for found in _FUNCTION_HEADER.finditer(text)]
@@ -192,8 +192,8 @@ def _read_targets(draft: _Draft, targets: Any) -> None:
         option = f"targets.{name}"
         known = options if isinstance(options, dict) else {}
         for key in known:
-            if key not in _TARGET_OPTIONS:
-                draft.add_mistake(unknown_option(key, _TARGET_OPTIONS), "", f"{option}.{key}")
+            if key not in TARGET_OPTIONS:
+                draft.add_mistake(unknown_option(key, TARGET_OPTIONS), "", f"{option}.{key}")
         if not isinstance(known.get("url"), str):
             message = 'a target needs url = "env:NAME", "file:PATH" or a URL without password'
             draft.add_mistake(message, "", option)
@@ -216,8 +216,8 @@ def _read_function(draft: _Draft, options: dict[str, Any], place: str) -> None:
         if key in _KIND_OPTIONS and kind != Behind.kind:
             message = f"{kind} is for hashes alone; only write-behind has other types of keys"
             draft.add_mistake(message, shown, key, place)
-        elif key not in _FUNCTION_OPTIONS[kind]:
-            draft.add_mistake(unknown_option(key, _FUNCTION_OPTIONS[kind]), shown, key, place)
+        elif key not in FUNCTION_OPTIONS[kind]:
+            draft.add_mistake(unknown_option(key, FUNCTION_OPTIONS[kind]), shown, key, place)
     target = options.get("target")
     if not isinstance(target, str) or target not in draft.target_names:
         message = f"there is no target {target!r}; the targets are {', '.join(draft.target_names) or 'none'}"

@@ -31,13 +31,31 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Deployment:
     """What ``gearsync deploy`` brings to every shard under one name.
 
-    ``lanes``: how many streams (and so workers' threads) a target's changes are split over, on each shard.
-    ``batch``: the most changes in one SQL transaction. ``interval_ms``: the longest time that a change
-    waits for others to join its batch. ``backlog_entries`` and ``backlog_bytes`` bound the changes that
-    wait on one shard (0: no bound); at the bound covered writes are refused, or with ``on_full="grow"``
-    still captured. ``worker``: ``"supervised"`` (the module runs it) or ``"external"`` (you do).
-    ``requirements``: what pip takes; ``wheels``: the names of uploaded wheels. ``source``: the text of the
-    Python file, only when a function has a transform.
+    name
+        What the deployment is called; the name of its file unless given.
+    lanes
+        How many streams (and so workers' threads) a target's changes are split over, on each shard. Changes
+        of one key are in one lane.
+    batch
+        The most changes in one SQL transaction.
+    interval_ms
+        The longest time, in milliseconds, that a change waits for others to join its batch.
+    backlog_entries
+        How many changes may wait on one shard; 0: no bound.
+    backlog_bytes
+        How much memory the changes that wait may take on one shard; 0: no bound.
+    on_full
+        What becomes of covered writes at the bound: ``"refuse"``, an error before they run, or ``"grow"``:
+        they are captured all the same.
+    worker
+        ``"supervised"``: the module runs it; ``"external"``: you do, by ``gearsync worker``.
+    requirements
+        What pip takes: packages for the transforms of this deployment alone, or paths of wheels beside the
+        file.
+    wheels
+        The names of uploaded wheels.
+    source
+        The text of the Python file, only when a function has a transform.
     """
 
     name: str
@@ -235,7 +253,7 @@ def _function_from_document(document: dict[str, Any]) -> Function:
 
 # -- The settings, as both forms of declaration write them -------------------------------------------------
 
-_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
+SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (
         lambda v: isinstance(v, str) and _NAME.fullmatch(v) is not None,
         "1 to 64 of the characters A-Z a-z 0-9 _ -",
@@ -250,7 +268,7 @@ _SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of texts, as pip takes them",
     ),
 }
-_BACKLOG: dict[str, tuple[Callable[[Any], bool], str]] = {
+BACKLOG: dict[str, tuple[Callable[[Any], bool], str]] = {
     "entries": (lambda v: _whole(v, 0, MAX_BACKLOG), "a whole number of changes, 0 for no limit"),
     "bytes": (lambda v: _whole(v, 0, MAX_BACKLOG), "a whole number of bytes, 0 for no limit"),
     "on_full": (lambda v: v in ("refuse", "grow"), '"refuse" or "grow"'),
@@ -263,8 +281,8 @@ def _whole(value: Any, low: int, high: int) -> bool:
 
 def settings_arguments(settings: dict[str, Any], place: str) -> tuple[dict[str, Any], list[Mistake]]:
     """Check deployment-wide settings; return them as arguments of Deployment, and every mistake."""
-    arguments, mistakes = _checked(settings, _SETTINGS, place, "")
-    backlog, more = _checked(arguments.pop("backlog", {}), _BACKLOG, place, "backlog.")
+    arguments, mistakes = _checked(settings, SETTINGS, place, "")
+    backlog, more = _checked(arguments.pop("backlog", {}), BACKLOG, place, "backlog.")
     names = {"entries": "backlog_entries", "bytes": "backlog_bytes", "on_full": "on_full"}
     arguments.update((names[key], value) for key, value in backlog.items())
     if "requirements" in arguments:

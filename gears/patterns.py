@@ -64,14 +64,14 @@ class Around:
 Pattern = Union[Behind, Through, Reading, Around]
 PATTERNS: dict[str, type[Pattern]] = {each.kind: each for each in (Behind, Through, Reading, Around)}
 
-_RANGES = {
+RANGES = {
     "timeout_ms": (1, MAX_MS, "a whole number of milliseconds from 1 to 3600000"),
     "missing_ms": (0, MAX_MS, "a whole number of milliseconds up to 3600000, 0 to remember nothing"),
     "poll_ms": (1, MAX_MS, "a whole number of milliseconds from 1 to 3600000"),
     "ttl": (0, MAX_SECONDS, "a whole number of seconds, 0 for no end"),
     "refresh_ahead": (0, MAX_SECONDS, "a whole number of seconds, 0 for never"),
 }
-_CHOICES = {"on_failure": ("error", "miss"), "on_change": ("invalidate", "refresh")}
+CHOICES = {"on_failure": ("error", "miss"), "on_change": ("invalidate", "refresh")}
 
 
 def options_of(kind: str) -> tuple[str, ...]:
@@ -98,9 +98,9 @@ def document(pattern: Pattern) -> dict[str, Any]:
 
 
 def _wrong(name: str, value: Any) -> list[str]:
-    if name in _CHOICES:
-        choices = " or ".join(f'"{each}"' for each in _CHOICES[name])
-        return [] if value in _CHOICES[name] else [f"{value!r} is neither; write {choices}"]
-    low, high, words = _RANGES[name]
+    if name in CHOICES:
+        choices = " or ".join(f'"{each}"' for each in CHOICES[name])
+        return [] if value in CHOICES[name] else [f"{value!r} is neither; write {choices}"]
+    low, high, words = RANGES[name]
     whole = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
     return [] if whole else [f"{value!r} is not {words}"]
