@@ -93,13 +93,18 @@ def _holders(shards: Shards, name: str) -> tuple[list[Shard], set[str]]:
 def wait_until_still(
     shards: Shards, name: str, seconds: float, progress: Callable[[str], None]
 ) -> dict[str, str]:
-    """Wait until each worker has ended its last batch; return what is still at work, by address."""
-    deadline = time.monotonic() + seconds
+    """Wait until each worker has ended its last batch; return what is still at work, by address.
+
+    Only what a worker reports after this call counts: before it could have been paused for another time.
+    """
+    began = time.monotonic()
+    deadline = began + seconds
     while True:
         busy = {}
+        passed_ms = (time.monotonic() - began) * 1000
         for document in status.fetch(shards):
             entry = workers.entry_of(document, name)
-            if entry is not None and _is_at_work(entry):
+            if entry is not None and _is_at_work(entry, passed_ms):
                 busy[str(document["address"])] = str((entry["worker"]["report"] or {}).get("state", ""))
         if not busy or time.monotonic() >= deadline:
             return busy
@@ -107,10 +112,13 @@ def wait_until_still(
         time.sleep(workers.POLL_SECONDS)
 
 
-def _is_at_work(entry: dict[str, Any]) -> bool:
+def _is_at_work(entry: dict[str, Any], passed_ms: float) -> bool:
+    """``passed_ms``: a report that is older tells nothing of this pause."""
     worker = entry["worker"]
-    fresh = 0 <= worker["heartbeat_age_ms"] < workers.HEARTBEAT_FRESH_MS
-    return fresh and (worker["report"] or {}).get("state") in ("running", "waiting", "starting")
+    age = worker["heartbeat_age_ms"]
+    if not 0 <= age < workers.HEARTBEAT_FRESH_MS:
+        return False
+    return age >= passed_ms or (worker["report"] or {}).get("state") in ("running", "waiting", "starting")
 
 
 def on_any(documents: Sequence[dict[str, Any]], name: str) -> Pause | None:

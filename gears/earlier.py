@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from connectors import Position
+from gears import lanes
 from gears.change import Change
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
@@ -64,8 +65,9 @@ def _cut_one(whole: Sequence[Change], rules: Rules) -> list[Sequence[Change]]:
 class Earlier:
     """The versions before a deployment's, asked for in each session: what is in SQL counts no more."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, transforms: Mapping[str, Transform]) -> None:
         self._deployment = deployment
+        self._transforms = transforms
         self._parsed: dict[bytes, tuple[Deployment, Mapping[str, Transform]] | None] = {}
 
     def of_lane(self, client: redis.Redis, stream: str, target: str) -> list[Rules]:
@@ -74,13 +76,11 @@ class Earlier:
         """
         present = _signature(self._deployment, target)
         found: list[Rules] = []
-        reply: Any = client.execute_command("GEARSYNC.VERSIONS", self._deployment.name)
-        for version, payload, marks in reply:
+        for version, payload, marks in lanes.fetch_versions(client, self._deployment.name):
             upto = next(((ms, seq) for name, ms, seq in marks if name.decode() == stream), None)
-            known = self._read(version, payload) if upto is not None else None
-            if known is None:
+            if upto is None:
                 continue
-            deployment, transforms = known
+            deployment, transforms = self._read(version, payload) or (self._deployment, self._transforms)
             functions, signature = of_target(deployment, target), _signature(deployment, target)
             found.append(Rules(version, upto, functions, transforms, signature))
         # What the last ones would do differs in nothing from what is done without them.

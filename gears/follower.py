@@ -14,7 +14,7 @@ from connectors.outbox import Followers
 from gears import lanes
 from gears.backoff import Backoff
 from gears.following import LABEL, Following
-from gears.logs import event
+from gears.logs import FAULT, event
 from gears.place import Address, Place
 from gears.report import TargetReport
 from gears.runner import Shared
@@ -80,7 +80,7 @@ class Follower:
                     "%s: %s",
                     LABEL,
                     trace,
-                    extra=event("fault", target=self._target, error=type(error).__name__),
+                    extra=event(FAULT, target=self._target, error=type(error).__name__),
                 )
                 self._wait(f"unexpected {type(error).__name__}: {error}")
 

@@ -87,6 +87,20 @@ def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
     return Lanes(int(epoch), state.decode(), int(version), lanes)
 
 
+def fetch_versions(client: redis.Redis, name: str) -> list[Any]:
+    """Return ``[version, payload, marks]`` of each version that was replaced, oldest first; a mark is
+    ``[stream, ms, seq]``. A module that is older than this worker keeps none.
+    """
+    try:
+        reply: Any = client.execute_command("GEARSYNC.VERSIONS", name)
+    except redis.ResponseError as error:
+        # A package is upgraded before the server that has the module loaded is started anew.
+        if not str(error).lower().startswith("unknown command"):
+            raise
+        return []
+    return list(reply)
+
+
 def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pulse:
     """Tell the module that this worker lives; return what the module wants of it."""
     epoch, version, state = client.execute_command("GEARSYNC.HEARTBEAT", name, worker_id, report)

@@ -14,7 +14,7 @@ from connectors import Connector, ConnectorError, SchemaMismatch
 from gears import lanes
 from gears.backoff import Backoff
 from gears.images import RowReader
-from gears.logs import event
+from gears.logs import FAULT, event
 from gears.misses import Fields, Miss, Misses, Replaced
 from gears.patterns import Reading
 from gears.report import TargetReport
@@ -71,7 +71,7 @@ class Loader:
                     # A fault of ours. A thread that has ended would leave its clients to their timeouts.
                     trace = "".join(traceback.format_tb(error.__traceback__))
                     log.error(
-                        "%s", trace, extra=event("fault", target=self._target, error=type(error).__name__)
+                        "%s", trace, extra=event(FAULT, target=self._target, error=type(error).__name__)
                     )
                     self._wait(f"unexpected {type(error).__name__}: {error}")
         finally:

@@ -24,6 +24,8 @@ REPEAT_SECONDS = 60.0
 MOST_KEYS = 1000
 """How many different warnings are remembered; texts with values in them must not fill the memory."""
 UNNAMED = "note"
+FAULT = "fault"
+"""The event of an exception that nobody foresaw; its text is where it was."""
 
 
 def event(name: str, **fields: Any) -> dict[str, Any]:
@@ -122,7 +124,10 @@ def _key(record: logging.LogRecord) -> tuple[Any, ...]:
     fields = getattr(record, "fields", None)
     if fields is None:
         return record.msg, str(record.args)
-    return getattr(record, "event", UNNAMED), *(fields.get(each) for each in ("lane", "target", "error"))
+    name = getattr(record, "event", UNNAMED)
+    # Two faults of one type are told apart by where they were, and only the text says that.
+    text = str(record.args) if name == FAULT else ""
+    return name, text, *(fields.get(each) for each in ("lane", "target", "error"))
 
 
 def _repeated(record: logging.LogRecord, times: int) -> logging.LogRecord:

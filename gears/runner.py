@@ -29,7 +29,7 @@ from gears.deployment import Deployment
 from gears.earlier import Earlier
 from gears.functions import Transform
 from gears.lanes import Lane, Reading
-from gears.logs import event
+from gears.logs import FAULT, event
 from gears.memberstates import Members
 from gears.moves import Handover
 from gears.pipeline import Batch
@@ -67,7 +67,7 @@ class Shared:
         self.owner = owner
         self.open_connector = open_connector
         self.transforms = transforms
-        self.earlier = Earlier(deployment)
+        self.earlier = Earlier(deployment, transforms)
         self.stop = threading.Event()
         self.fenced: str = ""
 
@@ -134,7 +134,7 @@ class LaneRunner:
                     "%s: %s",
                     self._lane.stream,
                     trace,
-                    extra=event("fault", lane=self._lane.stream, error=type(error).__name__),
+                    extra=event(FAULT, lane=self._lane.stream, error=type(error).__name__),
                 )
                 self._wait(f"unexpected {type(error).__name__}: {error}")
 

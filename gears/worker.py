@@ -285,6 +285,9 @@ class Worker:
 
     def _work(self, shared: Shared) -> None:
         while not self._stop.is_set() and not shared.stop.is_set():
+            if self._report.state != "running":
+                # From the look at the lanes on, nobody may take this worker for one that does nothing.
+                self._report.set_state("starting")
             known = self._patiently(self._fetch_lanes)
             if known is None:
                 return

@@ -79,6 +79,8 @@ def _choose(shards: Shards, name: str, wanted: int | None) -> Deployed:
         present = found if present is None or found.version > present.version else present
     if present is None:
         raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
+    # A newer one was taken back, because a shard refused it.
+    kept = {version: each for version, each in kept.items() if version < present.version}
     others = [each for each in kept.values() if _rules(each) != _rules(present)]
     if not kept:
         raise CommandError(

@@ -127,6 +127,13 @@ def test_what_is_said_of_itself_is_never_held_back(console: Log) -> None:
     assert len(console.lines) == 3
 
 
+def test_faults_of_one_type_are_told_apart_by_where_they_were(console: Log) -> None:
+    for trace in ("in convert", "in apply", "in apply"):
+        told = event(logs.FAULT, lane="a", error="TypeError")
+        console.log.error("%s: %s", "a", trace, extra=told)
+    assert [line.endswith("in convert") for line in console.lines] == [True, False]
+
+
 def test_many_different_errors_do_not_fill_the_memory(console: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "MOST_KEYS", 10)
     for number in range(100):

@@ -1,0 +1,35 @@
+"""A pause is over its last batch only when a worker says so that knows of it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from deploy import pausing, status, workers
+from deploy.shards import Shards
+
+
+def heard(state: str, age_ms: int) -> list[dict[str, Any]]:
+    """The status of one shard, with a worker that reported so long ago."""
+    worker = {"heartbeat_age_ms": age_ms, "report": {"state": state}}
+    return [{"address": "a", "deployments": [{"name": "people", "worker": worker}]}]
+
+
+def rounds(monkeypatch: pytest.MonkeyPatch, *documents: list[dict[str, Any]]) -> tuple[dict[str, str], int]:
+    """Return what is still at work, and how many of the answers it took to know that."""
+    left = list(documents)
+    monkeypatch.setattr(status, "fetch", lambda _: left.pop(0))
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.001)
+    busy = pausing.wait_until_still(cast(Shards, None), "people", 20, lambda _: None)
+    return busy, len(documents) - len(left)
+
+
+def test_a_report_from_before_the_pause_tells_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, after = heard("paused", 700), heard("paused", 0)
+    assert rounds(monkeypatch, before, heard("running", 0), after) == ({}, 3)
+
+
+def test_a_worker_that_is_not_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rounds(monkeypatch, heard("running", -1)) == ({}, 1)
+    assert rounds(monkeypatch, heard("running", workers.HEARTBEAT_FRESH_MS)) == ({}, 1)
