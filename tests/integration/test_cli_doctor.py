@@ -199,6 +199,9 @@ def test_mariadb(mariadb_url: str) -> None:
     )
     run_sql(mariadb_url, "CREATE TABLE old (id VARCHAR(64) PRIMARY KEY, name VARCHAR(64)) CHARACTER SET utf8")
     assert {each for each in of_database(mariadb_url) if each[0] != "note"} == set()
+    with mock.patch("connectors.mysql._SQL_MODE", ""):
+        # As where a proxy keeps from the session what the connector sets.
+        assert ("error", "sql_mode") in of_database(mariadb_url)
     merged = of_database(mariadb_url, "old")
     assert ("warning", "charset") in merged
     assert "some different texts are equal" in merged["warning", "table"]

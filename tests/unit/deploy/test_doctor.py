@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from deploy.doctor import clocks, cluster, durability, memory, replication, versions
+from deploy.doctor import clocks, cluster, deployments, durability, memory, replication, versions
 from deploy.doctor.asking import Redis
+from deploy.doctor.databases.common import Asked, check_room
 from deploy.doctor.findings import Diagnosis
 from deploy.hosts.module import ModuleHost
 from deploy.hosts.redisgears import RedisGearsHost
@@ -152,3 +153,28 @@ def test_a_command_that_is_renamed_is_a_note() -> None:
     diagnosis = Diagnosis()
     clocks.check_redis(server(diagnosis, {}))
     assert found(diagnosis) == {("note", "not-looked-at")}
+
+
+def test_keys_that_fit_no_template_warn_and_a_worker_that_is_away_is_an_error() -> None:
+    def of(**changes: Any) -> set[tuple[str, str]]:
+        worker = {"state": "running", "mode": "external", "heartbeat_age_ms": 1, "report": None}
+        backlog = {"entries": 0, "bytes": 0, "limit_entries": 10, "limit_bytes": 0, "full": False}
+        document = {"name": "people", "state": "active", "worker": worker, "backlog": backlog, "targets": []}
+        diagnosis = Diagnosis()
+        deployments.check([{"address": "h:1", "deployments": [{**document, **changes}]}], diagnosis)
+        return found(diagnosis)
+
+    assert of() == set()
+    assert of(missed=1, missed_key="person:") == {("warning", "deployment")}
+    nearly = {"entries": 9, "bytes": 0, "limit_entries": 10, "limit_bytes": 0, "full": False}
+    assert of(backlog=nearly) == {("warning", "deployment")}
+    stopped = {"state": "stopped", "mode": "external", "heartbeat_age_ms": -1, "report": None}
+    assert of(worker=stopped) == {("error", "deployment")}
+
+
+@pytest.mark.parametrize(("used", "expected"), [(79, set()), (80, {("warning", "connections")})])
+def test_a_database_with_few_connections_to_spare(used: int, expected: set[tuple[str, str]]) -> None:
+    diagnosis = Diagnosis()
+    nothing: Any = None
+    check_room(Asked(nothing, nothing, (), diagnosis.at("people, target reporting")), used, 100)
+    assert found(diagnosis) == expected
