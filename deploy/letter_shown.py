@@ -39,6 +39,7 @@ _OPERATIONS = {
     "f": "f (flushed)",
     "t": "t (deleted by the operation ~)",
     "q": "q (a field # that is no operation)",
+    "!": "! (members that were not read)",
 }
 _ABSENT = {
     "u": "untouched in an existing row",
