@@ -55,6 +55,21 @@ static bool has_waiting(RedisModuleCtx *ctx, const struct Earlier *earlier) {
     return false;
 }
 
+/* The lane goes. One of its name may be made anew, whose ids are lower if the clock was set back meanwhile. */
+void earlier_forget_lane(Deployment *deployment, const Lane *lane) {
+    Slice gone = string_slice(lane->stream), stream;
+    RedisModuleStreamID id;
+    for (int i = 0; i < deployment->nearlier; i++) {
+        struct Earlier *each = &deployment->earlier[i];
+        Text kept = {0};
+        for (size_t at = 0, start = 0; next_mark(each, &at, &stream, &id); start = at)
+            if (stream.len != gone.len || memcmp(stream.bytes, gone.bytes, gone.len) != 0)
+                text_add(&kept, each->marks.bytes + start, at - start);
+        text_free(&each->marks);
+        each->marks = kept;
+    }
+}
+
 static void drop_oldest(RedisModuleCtx *ctx, Deployment *deployment) {
     int over = deployment->nearlier - KEPT, kept = 0;
     for (int i = 0; i < deployment->nearlier; i++) {

@@ -199,6 +199,7 @@ extern Shard shard;
 
 void earlier_free(Deployment *deployment);
 void earlier_inherit(Deployment *deployment, Deployment *old);
+void earlier_forget_lane(Deployment *deployment, const Lane *lane);
 void earlier_keep(RedisModuleCtx *ctx, Deployment *deployment,
                   Deployment *old);                                       /* old is replaced, and has its lanes yet */
 RedisModuleString *earlier_text(const Deployment *deployment, int index); /* for the registry, */

@@ -307,6 +307,7 @@ static void drop_empty_retired(RedisModuleCtx *ctx, Deployment *deployment) {
             shard.writing_registry = true;
             delete_key(ctx, lane->stream);
             shard.writing_registry = false;
+            earlier_forget_lane(deployment, lane);
             lane_free(lane);
             shard.registry_dirty = true;
         } else {

@@ -15,6 +15,7 @@ from tests.integration.module.driving import (
     entries,
     lanes,
     module_server,
+    wait_for,
 )
 
 
@@ -50,3 +51,21 @@ def test_what_waits_is_marked_and_five_versions_are_kept() -> None:
         client.execute_command("GEARSYNC.UNDEPLOY", "people", "DISCARD")
         deploy(client, Function())
         assert versions(client) == []
+
+
+def test_a_lane_that_is_made_anew_has_no_marks_of_before() -> None:
+    """Its ids can be lower, when the clock was set back."""
+    with module_server(*ALWAYS) as server, connect(server) as client:
+        deploy(client, Function(), lanes=2)
+        later = (client.time()[0] + 10_000) * 1000
+        for stream in lanes(client):
+            client.execute_command("XADD", stream, f"{later}-0", "k", "person:1", "m", "d1")
+        server.restart()
+        deploy(client, Function(), version=2, lanes=1)
+        assert [len(marks) for _, _, marks in versions(client)] == [2]
+        acknowledge(client)
+        wait_for(lambda: len(lanes(client)) == 1, "the old lanes to go")
+        deploy(client, Function(), version=3, lanes=2)
+        for number in range(8):
+            client.hset(f"person:{number}", "first", "of 3")
+        assert not any(marks for _, _, marks in versions(client))
