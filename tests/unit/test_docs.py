@@ -109,6 +109,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+    assert "--target [sqlite|postgres|mysql]" in (tmp_path / "cli" / "index.html").read_text("utf-8")
     assert {each.stem for each in PAGES[1:]} - {"index"} < {each.name for each in tmp_path.iterdir()}
 
 
