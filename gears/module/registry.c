@@ -106,7 +106,9 @@ static Lane *take_lane(Deployment *old, Lane *like) {
     return NULL;
 }
 
-static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) {
+/* Whether a lane was made that old has not. */
+static bool give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) {
+    bool made = false;
     /* A node without a slot names its lanes when it gets one. */
     int ntargets = shard.tag[0] != '\0' ? deployment->ntargets : 0;
     for (int t = 0; t < ntargets; t++) {
@@ -119,6 +121,7 @@ static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *
                 lane->retired = false;
             } else {
                 lane_refresh(ctx, lane);
+                made = true;
             }
             deployment_add_lane(deployment, lane);
         }
@@ -133,6 +136,7 @@ static void give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *
             lane_free(lane);
     }
     if (old != NULL) old->lane_count = 0;
+    return made;
 }
 
 static void inherit_counts(Deployment *deployment, const Deployment *old) {
@@ -234,7 +238,8 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
         earlier_keep(ctx, deployment, old);
         take_out(old);
     }
-    give_lanes(ctx, deployment, old);
+    /* A lane of that name that was emptied and dropped before has a checkpoint, which is ahead if the clock was set back. */
+    if (give_lanes(ctx, deployment, old) && old != NULL) registry_raise_epoch(shard.epoch + 1);
     put(deployment);
     rebuild_rules();
     backlog_update(deployment);

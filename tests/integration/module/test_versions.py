@@ -10,6 +10,7 @@ from tests.integration.module.driving import (
     ALWAYS,
     Function,
     acknowledge,
+    changes,
     connect,
     deploy,
     entries,
@@ -53,8 +54,8 @@ def test_what_waits_is_marked_and_five_versions_are_kept() -> None:
         assert versions(client) == []
 
 
-def test_a_lane_that_is_made_anew_has_no_marks_of_before() -> None:
-    """Its ids can be lower, when the clock was set back."""
+def test_a_lane_that_is_made_anew_has_no_marks_of_before_and_is_above_its_checkpoint() -> None:
+    """Its ids can be lower, when the clock was set back: only a higher epoch tells what is later."""
     with module_server(*ALWAYS) as server, connect(server) as client:
         deploy(client, Function(), lanes=2)
         later = (client.time()[0] + 10_000) * 1000
@@ -65,7 +66,9 @@ def test_a_lane_that_is_made_anew_has_no_marks_of_before() -> None:
         assert [len(marks) for _, _, marks in versions(client)] == [2]
         acknowledge(client)
         wait_for(lambda: len(lanes(client)) == 1, "the old lanes to go")
+        before = client.execute_command("GEARSYNC.LANES", "people")[0]
         deploy(client, Function(), version=3, lanes=2)
         for number in range(8):
             client.hset(f"person:{number}", "first", "of 3")
         assert not any(marks for _, _, marks in versions(client))
+        assert {change.epoch for change in changes(client)} == {before + 1}
