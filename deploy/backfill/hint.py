@@ -47,4 +47,4 @@ def tell(keys: int, file: str) -> None:
         output.line()
         are = output.counted(keys, "key is", "keys are")
         output.line(f"About {are} in Redis that new functions cover. Those from before come to SQL by:")
-        output.line(f"gearsync backfill {file}")
+        output.line(f"gearsync backfill {file}, with the same --redis.")
