@@ -152,7 +152,7 @@ def _mapped(function: Function) -> dict[str, Any]:
         "keys": mapping.keys.text,
         "table": mapping.table,
         "columns": dict(mapping.columns),
-        "rest": (mapping.additions.rest, mapping.additions.rest_bytes),
+        "rest": [mapping.additions.rest, mapping.additions.rest_bytes],
         "deleted_at": mapping.additions.deleted_at,
         "db": mapping.db,
     }

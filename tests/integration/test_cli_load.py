@@ -436,7 +436,7 @@ def test_functions_that_are_not_deployed_so(world: World, tmp_path: Path, client
         (BEHIND, ("--function", "nobody"), "no function nobody with columns. Try: one of persons"),
         (TWO, (), "by --function: persons, two"),
         (BEHIND.replace("target=", "transform=lambda change: change, target="), (), "has a transform"),
-        (AROUND, (), "nothing"),
+        (AROUND, (), "no function of hashes has columns"),
     ],
 )
 def test_which_function_is_meant(world: World, text: str, options: tuple[str, ...], said: str) -> None:

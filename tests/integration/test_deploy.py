@@ -283,14 +283,16 @@ def test_wheels_are_uploaded_installed_and_replaced(
     path = write(tmp_path, louder_functions(WITH_WHEEL))
     run = gearsync("deploy", path, "--redis", server.url, "--wheels", str(folder))
     assert run.returncode == 0, run.stderr
-    assert wheels_of(server) == {one.name: one.read_bytes()}
+    former = {one.name: one.read_bytes()}
+    assert wheels_of(server) == former
     with server.client() as client:
         client.hset("person:1", "first_name", "ada")
         eventually(lambda: rows(database, "SELECT first FROM persons") == [("ADA",)])
         one.unlink()
         two = make_wheel(folder, "gearsync_loud", "1.1", "def loud(text):\n    return text + '!'\n")
         assert gearsync("deploy", path, "--redis", server.url, "--wheels", str(folder)).returncode == 0
-        assert wheels_of(server) == {two.name: two.read_bytes()}
+        # The old one's stays for a rollback, and for what waits under its version.
+        assert wheels_of(server) == {**former, two.name: two.read_bytes()}
         client.hset("person:1", "first_name", "eve")
         eventually(lambda: rows(database, "SELECT first FROM persons") == [("eve!",)])
 
