@@ -240,6 +240,7 @@ class Connector(Reading, Groups):
                 isolation.run(rows)
                 count(connection, isolation.applied)
                 if isolation.refusals:
+                    self._look_again_for_columns(isolation.refusals)
                     on_refused([self._with_column(connection, each) for each in isolation.refusals])
             return Applied(isolation.applied, len(isolation.refusals))
         except Refused as error:
@@ -334,6 +335,11 @@ class Connector(Reading, Groups):
 
     def _quoted_table(self, name: str) -> str:
         return f"{self._quote(self.schema)}.{self._quote(name)}" if self.schema else self._quote(name)
+
+    def _look_again_for_columns(self, refusals: Sequence[Refusal]) -> None:
+        """Forget the tables if the database names a column that they lack: it may have come since."""
+        if any(each.column and each.column not in self.table(each.row.table).columns for each in refusals):
+            self.forget_tables()
 
     def _with_column(self, connection: Connection, refusal: Refusal) -> Refusal:
         table = self.table(refusal.row.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,10 +144,9 @@ def test_a_column_that_must_have_a_value_is_added(system: System, database_url: 
         system.client.hset(f"person:{person}", mapping={"name": "Eve", "age": 3})
     system.wait()
     letters = system.letters()
-    assert [(letter["key"], letter["column"]) for letter in letters] == [
-        ("person:1", "city"),
-        ("person:2", "city"),
-    ]
+    assert [letter["key"] for letter in letters] == ["person:1", "person:2"]
+    # If the worker had read the table before, only the database's own sentence may have the name.
+    assert all("city" in (letter["column"], *re.findall(r"\w+", letter["reason"])) for letter in letters)
     assert ages(database_url) == {1: 1}
     change_table(database_url, f"{BEFORE}, city VARCHAR(9) DEFAULT 'Oslo' NOT NULL", "id, name, age, city")
     retried = gearsync("deadletters", "retry", "--all", "--redis", system.server.url)
