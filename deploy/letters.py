@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
-import redis
-
 from deploy import status
+from deploy.clients import Clients
 from deploy.output import CommandError
-from deploy.shards import Shard, Shards, errors_of, same_server
+from deploy.shards import Shard, Shards, errors_of
 from gears.deadletters import readable
 from gears.deployment import Deployment
 
@@ -126,40 +124,21 @@ def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Let
     holders = {letter.shard.address: letter.shard for letter in letters}
     databases = {address: _databases(shard) for address, shard in holders.items()}
     retried, uncovered = [], []
-    with _Clients(shards) as clients:
+    with Clients() as clients:
         for letter in letters:
             numbers = {
                 databases[letter.shard.address].get((letter.deployment, name), 0)
                 for name in letter.functions or [""]
             }
-            # The key may have moved to another shard since.
-            owner = shards.of_key(letter.key)
-            if sum(clients.recapture(owner, number, letter) for number in sorted(numbers)):
+            # On the shard of the key by now, to which it may have moved since.
+            if sum(
+                clients.recapture(shards, number, letter.deployment, letter.key) for number in sorted(numbers)
+            ):
                 drop(shards, [letter])
                 retried.append(letter)
             else:
                 uncovered.append(letter)
     return retried, uncovered
-
-
-class _Clients(contextlib.ExitStack):
-    """One client for each Redis database of each shard, closed at the end."""
-
-    def __init__(self, shards: Shards) -> None:
-        super().__init__()
-        self._shards = shards
-        self._clients: dict[tuple[str, int], redis.Redis] = {}
-
-    def recapture(self, shard: Shard, database: int, letter: Letter) -> int:
-        """Capture the present state of a letter's key anew; return the number of changes."""
-        client = self._clients.get((shard.address, database))
-        if client is None:
-            client = same_server(shard.client, db=database)
-            self._clients[shard.address, database] = client
-            self.callback(client.close)
-        with errors_of(shard.address):
-            command = shard.host.recapture(letter.deployment, letter.key)
-            return shard.host.captured(self._shards.on_key(client, *command))
 
 
 def _databases(shard: Shard) -> dict[tuple[str, str], int]:

@@ -43,3 +43,28 @@ metrics_option = click.option(
     callback=place,
     help="Where Prometheus may ask for metrics; there is no login.",
 )
+
+_DEPLOYING = (
+    click.option(
+        "--timeout",
+        metavar="S",
+        type=click.FloatRange(min=0),
+        default=120,
+        show_default=True,
+        help="How many seconds the workers may take until they run.",
+    ),
+    click.option(
+        "--accept-eviction", is_flag=True, help="Accept a maxmemory-policy that can evict waiting changes."
+    ),
+    click.option("--offline", is_flag=True, help="Do not look at the tables in their databases first."),
+    click.option("--plan", "only_plan", is_flag=True, help="Show what would change, and change nothing."),
+    click.option("--yes", is_flag=True, help="Agree to what is destructive, as a script has to."),
+    json_option,
+)
+
+
+def deploying_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options by which a version is deployed, whether it is of a file or one that was kept."""
+    for option in reversed(_DEPLOYING):
+        command = option(command)
+    return command

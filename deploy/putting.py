@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import redis
 
+from deploy.clients import Clients
 from deploy.hosts.base import Row
-from deploy.shards import Shard, Shards, errors_of, same_server
+from deploy.shards import Shard, Shards, errors_of
 from gears.images import RowReader
 
 PAUSE_SECONDS = 0.05
@@ -60,8 +60,7 @@ class Putter:
         self._ttl_ms = ttl_ms
         self._db = reader.function.mapping.db
         self._patience = WAIT_SECONDS
-        self._clients: dict[str, redis.Redis] = {}
-        self._stack = ExitStack()
+        self._clients = Clients()
 
     def __enter__(self) -> Putter:
         return self
@@ -69,7 +68,7 @@ class Putter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._clients.close()
 
     def mark(self) -> Marks:
         """Return what tells ``put`` when rows were read; to be asked for before. Raises ShardError."""
@@ -153,15 +152,8 @@ class Putter:
         if left.error is not None and time.monotonic() > deadline:
             with errors_of(", ".join(self.shards.addresses)):
                 raise left.error
-        self.shards = self.shards.again()
-        self._stack.callback(self.shards.close)
-        self._clients.clear()
+        self.shards = self._clients.again(self.shards)
 
     def _client(self, shard: Shard) -> redis.Redis:
         """Return a client to the function's database on a shard."""
-        client = self._clients.get(shard.address)
-        if client is None:
-            client = same_server(shard.client, db=self._db)
-            self._clients[shard.address] = client
-            self._stack.callback(client.close)
-        return client
+        return self._clients.of(shard, self._db)

@@ -9,7 +9,7 @@ import click
 from deploy import output, plan, status, upgrade, upload, workers
 from deploy.backfill import hint
 from deploy.checks import report
-from deploy.options import json_option, redis_option
+from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
 from deploy.plan import Plan
 from deploy.progress import Progress
@@ -26,21 +26,7 @@ from gears.deployment import Deployment
 @click.option(
     "--wheels", metavar="DIR", type=click.Path(), help="Upload the wheels in this folder; no index is asked."
 )
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(min=0),
-    default=120,
-    show_default=True,
-    help="How many seconds the workers may take until they run.",
-)
-@click.option(
-    "--accept-eviction", is_flag=True, help="Accept a maxmemory-policy that can evict waiting changes."
-)
-@click.option("--offline", is_flag=True, help="Do not look at the tables in their databases first.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--yes", is_flag=True, help="Agree to what is destructive, as a script has to.")
-@json_option
+@deploying_options
 def command(
     file: str,
     url: str,

@@ -11,7 +11,7 @@ from deploy import plan
 from deploy import shards as shard
 from deploy.commands.deploy import carry_out
 from deploy.hosts.base import Deployed
-from deploy.options import json_option, redis_option
+from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
 from deploy.shards import Shards, errors_of
 from gears.deployment import Deployment
@@ -24,21 +24,7 @@ from gears.errors import PayloadError
 @click.option(
     "--to", "wanted", metavar="VERSION", type=click.IntRange(min=1), help="Which; else the last that differs."
 )
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(min=0),
-    default=120,
-    show_default=True,
-    help="How many seconds the workers may take until they run.",
-)
-@click.option(
-    "--accept-eviction", is_flag=True, help="Accept a maxmemory-policy that can evict waiting changes."
-)
-@click.option("--offline", is_flag=True, help="Do not look at the tables in their databases first.")
-@click.option("--plan", "only_plan", is_flag=True, help="Show what would change, and change nothing.")
-@click.option("--yes", is_flag=True, help="Agree to what is destructive, as a script has to.")
-@json_option
+@deploying_options
 def command(
     name: str,
     url: str,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
 
 import redis
 
-from deploy.shards import Shard, Shards, errors_of, same_server
+from deploy.clients import Clients
+from deploy.shards import Shard, Shards, errors_of
 from deploy.verifying.expected import Expecter, Image
 
 SCAN_KEYS = 1000
@@ -23,8 +23,7 @@ class Hashes:
         self.shards = shards
         self._expecter = expecter
         self._db = expecter.function.mapping.db
-        self._clients: dict[str, redis.Redis] = {}
-        self._stack = ExitStack()
+        self._clients = Clients()
 
     def __enter__(self) -> Hashes:
         return self
@@ -32,7 +31,7 @@ class Hashes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._clients.close()
 
     @property
     def tells_waiting(self) -> bool:
@@ -121,29 +120,16 @@ class Hashes:
 
     def recapture(self, deployment: str, keys: Sequence[bytes]) -> int:
         """Have the present state of keys captured anew; return the number of changes that makes."""
-        made = 0
-        for key in keys:
-            # One by one: their slots differ, and may be on their way.
-            shard = self.shards.of_key(key)
-            with errors_of(shard.address):
-                command = shard.host.recapture(deployment, key)
-                made += shard.host.captured(self.shards.on_key(self.client(shard), *command))
-        return made
+        # One by one: their slots differ, and may be on their way.
+        return sum(self._clients.recapture(self.shards, self._db, deployment, key) for key in keys)
 
     def refresh(self) -> None:
         """Find the shards as they are now."""
-        self.shards = self.shards.again()
-        self._stack.callback(self.shards.close)
-        self._clients.clear()
+        self.shards = self._clients.again(self.shards)
 
     def client(self, shard: Shard) -> redis.Redis:
         """Return a client to the function's database on a shard."""
-        client = self._clients.get(shard.address)
-        if client is None:
-            client = same_server(shard.client, db=self._db)
-            self._clients[shard.address] = client
-            self._stack.callback(client.close)
-        return client
+        return self._clients.of(shard, self._db)
 
     def _by_shard(self, keys: Sequence[bytes]) -> Iterator[tuple[Shard, list[bytes]]]:
         if self.shards.kind != "cluster":

@@ -1,0 +1,43 @@
+"""Clients to one Redis database of each shard, whatever database the shards themselves are talked to in."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import redis
+
+from deploy.shards import Shard, Shards, errors_of, same_server
+
+
+class Clients(ExitStack):
+    """One client for each Redis database of each shard, made when it is asked for, closed at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._clients: dict[tuple[str, int], redis.Redis] = {}
+
+    def of(self, shard: Shard, db: int) -> redis.Redis:
+        """Return the client to a database of a shard."""
+        client = self._clients.get((shard.address, db))
+        if client is None:
+            client = same_server(shard.client, db=db)
+            self._clients[shard.address, db] = client
+            self.callback(client.close)
+        return client
+
+    def again(self, shards: Shards) -> Shards:
+        """Return the shards as they are now, to be closed at the end as well."""
+        found = shards.again()
+        self.callback(found.close)
+        self._clients.clear()
+        return found
+
+    def recapture(self, shards: Shards, db: int, deployment: str, key: bytes) -> int:
+        """Have the present state of a key captured anew by a deployment; return the number of changes.
+
+        The shard is that of the key by now. Raises ShardError.
+        """
+        shard = shards.of_key(key)
+        with errors_of(shard.address):
+            command = shard.host.recapture(deployment, key)
+            return shard.host.captured(shards.on_key(self.of(shard, db), *command))
