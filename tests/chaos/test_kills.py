@@ -24,7 +24,7 @@ WRITES = 50_000 if SOAK else 6_000
 #: Kills of one round at least; they go on while the clients write.
 KILLS = 6 if SOAK else 3
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(3600 if SOAK else 240)]
+pytestmark = [pytest.mark.chaos, pytest.mark.one_database, pytest.mark.timeout(3600 if SOAK else 240)]
 
 
 def _kill_in_load(world: World, kill: Callable[[], object]) -> None:

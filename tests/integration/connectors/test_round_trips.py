@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors import ConversionError, RowOp, connect
+from tests.form import SOAK
 from tests.integration.connectors.conftest import Database
 
 UTC = datetime.timezone.utc
@@ -305,7 +306,10 @@ def _clock(value: datetime.timedelta) -> str:
 
 PAIRS = [(name, database) for name, case in CASES.items() for database in case.declared]
 QUICK = settings(
-    max_examples=10, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100 if SOAK else 6,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 #: Bytes of every kind, and such that nearly fit.
 HOSTILE = st.one_of(
