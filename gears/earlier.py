@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from connectors import Position
-from gears import lanes
 from gears.change import Change
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
@@ -74,6 +73,9 @@ class Earlier:
         """Return the rules for what waits in a lane, oldest first; only those that differ from the present
         ones. Raises RedisError.
         """
+        # Inside RedisGears, which knows no earlier versions, there is no such module.
+        from gears import lanes
+
         present = _signature(self._deployment, target)
         found: list[Rules] = []
         for version, payload, marks in lanes.fetch_versions(client, self._deployment.name):

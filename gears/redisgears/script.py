@@ -36,7 +36,19 @@ LEFT_OUT = frozenset(
     for name in (
         *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
         *("listening", "logs", "metrics", "serving"),
-        *("through", "loader", "misses", "bringing", "place", "follower", "following", "sweep", "progress"),
+        *(
+            "memberstates",
+            "ownslots",
+            "through",
+            "loader",
+            "misses",
+            "bringing",
+            "place",
+            "follower",
+            "following",
+            "sweep",
+            "progress",
+        ),
         *("redisgears.script", "redisgears.bootstrap"),
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 import pytest
 
@@ -49,6 +50,28 @@ def test_what_runs_beside_redis_only_stays_there() -> None:
     names = set(script.sources())
     assert {"gears.applier", "gears.redisgears.child", "connectors.postgres"} <= names
     assert not names & {"gears.worker", "gears.runner", "gears.redisgears.script"}
+
+
+def imported(text: str) -> Iterator[str]:
+    """Yield the modules of ours that a module imports when it is imported itself."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Import):
+            yield from (each.name for each in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module in ("gears", "connectors"):
+            yield from (f"{node.module}.{each.name}" for each in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield str(node.module)
+
+
+def test_what_is_uploaded_imports_nothing_that_is_not() -> None:
+    names = script.sources()
+    left_out = {
+        (name, each)
+        for name, (_, text) in names.items()
+        for each in imported(text)
+        if any(each == other or each.startswith(other + ".") for other in script.LEFT_OUT)
+    }
+    assert left_out == set()
 
 
 @pytest.mark.parametrize(
