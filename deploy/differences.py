@@ -154,15 +154,25 @@ def _database(target: dict[str, Any]) -> str:
 
 
 def _settings(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
-    for name in ("batch", "interval_ms", "backlog", "worker", "requirements", "wheels"):
+    for name in ("batch", "interval_ms", "backlog", "worker", "requirements"):
         if old.get(name) != new.get(name):
             yield Difference(CHANGED, "", name, _shown(old.get(name)), _shown(new.get(name)))
+    former, wheels = (_wheels(each.get("wheels", {})) for each in (old, new))
+    if former != wheels:
+        yield Difference(CHANGED, "", "wheels", _shown(former), _shown(wheels))
     if old["lanes"] != new["lanes"]:
         note = "Changes that wait in the old lanes go to SQL first, and the new ones wait for that."
         yield Difference(CHANGED, "", "lanes", str(old["lanes"]), str(new["lanes"]), note=note)
     if old["source"] != new["source"]:
         before, after = (_digest(each["source"]) for each in (old, new))
         yield Difference(CHANGED, "", "source", before, after, note=_OF_TRANSFORM)
+
+
+def _wheels(wheels: Any) -> list[str]:
+    """Names and sums, as much of these as tells them apart; versions before there were sums have a list."""
+    if isinstance(wheels, dict):
+        return [f"{name} sha256 {digest[:12]}" for name, digest in sorted(wheels.items())]
+    return sorted(wheels)
 
 
 def _digest(source: str) -> str:

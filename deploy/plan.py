@@ -12,7 +12,7 @@ from deploy.checks.findings import Findings
 from deploy.hosts.base import Deployed
 from deploy.shards import ShardError, Shards, connect, errors_of
 from gears import config
-from gears.deployment import Deployment
+from gears.deployment import Deployment, wheel_field
 from gears.errors import DeclarationError, Mistake
 
 
@@ -77,7 +77,8 @@ def make_again(deployment: Deployment, *, url: str, accept_eviction: bool, offli
     for shard in plan.shards.shards:
         with errors_of(shard.address):
             there = shard.host.wheels(deployment.name)
-        if lacking := sorted(set(deployment.wheels) - there):
+        wheels = deployment.wheels.items()
+        if lacking := sorted(name for name, digest in wheels if wheel_field(name, digest) not in there):
             message = (
                 f"{shard.address} no longer has {', '.join(lacking)}; deploy the older file, with its wheels"
             )

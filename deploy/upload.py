@@ -14,7 +14,7 @@ from deploy import pausing, status
 from deploy.hosts.base import Deployed, Pause
 from deploy.plan import Plan
 from deploy.shards import Shard, ShardError, errors_of
-from gears.deployment import Deployment
+from gears.deployment import Deployment, wheel_field, wheel_fields
 from gears.errors import PayloadError
 
 
@@ -79,7 +79,10 @@ def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) ->
     if not site.tag:
         return True
     key = site.wheels_key(deployment.name)
-    return all(site.client.hget(key, name) == path.read_bytes() for name, path in wheels.items())
+    return all(
+        site.client.hget(key, wheel_field(name, deployment.wheels[name])) == path.read_bytes()
+        for name, path in wheels.items()
+    )
 
 
 def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
@@ -149,7 +152,7 @@ def _upload_wheels(
     site.wheels_before = reply
     for name, path in wheels.items():
         progress(f"Uploading {name} to {site.address}")
-        site.client.hset(key, name, path.read_bytes())
+        site.client.hset(key, wheel_field(name, deployment.wheels[name]), path.read_bytes())
 
 
 def _drop_stale_wheels(site: _Site, deployment: Deployment) -> None:
@@ -158,10 +161,10 @@ def _drop_stale_wheels(site: _Site, deployment: Deployment) -> None:
     """
     key = site.wheels_key(deployment.name)
     names: Any = site.client.hkeys(key)
-    kept = set(deployment.wheels)
+    kept = wheel_fields(deployment.to_payload())
     for each in site.shard.host.versions(deployment.name):
         # To go back to them.
-        kept.update(json.loads(each.payload)["wheels"])
+        kept |= wheel_fields(each.payload)
     stale = [name for name in names if name.decode() not in kept]
     if stale:
         site.client.hdel(key, *stale)

@@ -53,7 +53,7 @@ class Deployment:
         What pip takes: packages for the transforms of this deployment alone, or paths of wheels beside the
         file.
     wheels
-        The names of uploaded wheels.
+        The names of uploaded wheels, each with the SHA-256 of its content in hex digits.
     source
         The text of the Python file, only when a function has a transform.
     """
@@ -70,7 +70,7 @@ class Deployment:
     on_full: str = "refuse"
     worker: str = "supervised"
     requirements: list[str] = field(default_factory=list)
-    wheels: list[str] = field(default_factory=list)
+    wheels: dict[str, str] = field(default_factory=dict)
     source: str = ""
     source_name: str = ""
 
@@ -111,7 +111,8 @@ class Deployment:
             },
             "worker": self.worker,
             "requirements": self.requirements,
-            "wheels": self.wheels,
+            # Without wheels a payload is what it was before they had sums.
+            "wheels": self.wheels or [],
             "source": self.source,
             "source_name": self.source_name,
         }
@@ -233,10 +234,27 @@ def _from_document(document: dict[str, Any]) -> Deployment:
         on_full=backlog["on_full"],
         worker=document["worker"],
         requirements=list(document["requirements"]),
-        wheels=list(document["wheels"]),
+        wheels=_wheels(document["wheels"]),
         source=document["source"],
         source_name=document["source_name"],
     )
+
+
+def _wheels(value: Any) -> dict[str, str]:
+    # Versions before there were sums have a list of names.
+    return dict(value) if isinstance(value, dict) else dict.fromkeys(value, "")
+
+
+def wheel_field(name: str, digest: str) -> str:
+    """Return the field of the shard's hash of wheels where one is: versions whose wheels have the same name
+    and another content are kept side by side.
+    """
+    return f"{digest}/{name}" if digest else name
+
+
+def wheel_fields(payload: str) -> set[str]:
+    """Return the fields of all wheels of a deployment, by its payload."""
+    return {wheel_field(*each) for each in _wheels(json.loads(payload)["wheels"]).items()}
 
 
 def _function_from_document(document: dict[str, Any]) -> Function:

@@ -128,6 +128,11 @@ def _primaries(client: redis.Redis) -> Iterator[tuple[str, redis.Redis]]:
     options.pop("path", None)
     for host, port in sorted({(each[2][0] or own_host, int(each[2][1])) for each in found}, key=str):
         name = host.decode() if isinstance(host, bytes) else str(host)
+        if port == 0:
+            # What a server without a plain port tells who came by its unix socket.
+            raise redis.ConnectionError(
+                f"{name} is reached by TLS alone; start this worker with a rediss:// URL"
+            )
         pool = redis.ConnectionPool(
             connection_class=_connection_class(client), **{**options, "host": name, "port": port}
         )

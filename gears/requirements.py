@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from gears.deployment import Deployment
+from gears.deployment import Deployment, wheel_field
 
 PIP_TIMEOUT_SECONDS = 900
 POLL_SECONDS = 0.2
@@ -38,17 +38,19 @@ def install(
 ) -> Path | None:
     """Install what the deployment requires below ``directory``; return the folder for ``sys.path``.
 
-    None: it requires nothing. Wheels that were uploaded with the deployment are used instead of an index. A
-    folder that is there already is used as it is. Ends pip when ``is_stopped``. Raises RequirementsError.
+    None: it requires nothing. Wheels that were uploaded with the deployment are used instead of an index:
+    ``fetch_wheel`` gives that of a field (``wheel_field``). A folder that is there already is used as it is.
+    Ends pip when ``is_stopped``. Raises RequirementsError.
     """
     if not deployment.requirements and not deployment.wheels:
         return None
-    wheels = {name: fetch_wheel(name) for name in deployment.wheels}
+    wheels = {name: _fetched(name, digest, fetch_wheel) for name, digest in deployment.wheels.items()}
     folder = directory / deployment.name / _fingerprint(deployment, wheels)
-    if folder.is_dir():
-        return folder
     try:
+        # First of all: who can write there could have put a folder of that name there.
         _make_own(directory)
+        if folder.is_dir():
+            return folder
         folder.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="installing-", dir=folder.parent) as unfinished:
             _run_pip(deployment, wheels, Path(unfinished), is_stopped)
@@ -60,11 +62,23 @@ def install(
     return folder
 
 
+def _fetched(name: str, digest: str, fetch_wheel: FetchWheel) -> bytes:
+    """Return a wheel that is just what was deployed."""
+    content = fetch_wheel(wheel_field(name, digest))
+    if digest and hashlib.sha256(content).hexdigest() != digest:
+        raise RequirementsError(
+            f"the wheel {name} in Redis is not the one that was deployed: its SHA-256 differs; find out who "
+            "replaced it, and deploy again with --wheels"
+        )
+    return content
+
+
 def _make_own(directory: Path) -> None:
     """Make the folder, which nobody else may write to: what is in it is run."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     about = directory.stat()
-    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+    # A link could be turned to another place by who made it.
+    if {about.st_uid, directory.lstat().st_uid} != {os.getuid()} or about.st_mode & 0o022:
         raise RequirementsError(f"{directory} belongs to somebody else, or others may write to it; remove it")
 
 

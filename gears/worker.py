@@ -261,13 +261,14 @@ class Worker:
         self._report.set_state("failed", error)
         self._stop.wait(seconds)
 
-    def _fetch_wheel(self, name: str) -> bytes:
+    def _fetch_wheel(self, field: str) -> bytes:
         with lanes.connect(self._url) as client:
             status = json.loads(client.execute_command("GEARSYNC.STATUS"))
             if not status["tag"]:
                 raise RequirementsError("this shard has no slot yet; deploy again with --wheels once it has")
-            content: Any = client.hget(f"gearsync:{{{status['tag']}}}:wheels:{self._name}", name)
+            content: Any = client.hget(f"gearsync:{{{status['tag']}}}:wheels:{self._name}", field)
         if content is None:
+            name = field.rpartition("/")[2]
             raise RequirementsError(f"the wheel {name} was not uploaded; deploy again with --wheels")
         return bytes(content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 from pathlib import Path
@@ -37,7 +38,9 @@ def check(
         wheels.update(_wheels_in(wheels_folder, findings))
         _check_wheels_suffice(requirements, wheels, declared_in, findings)
     deployment.requirements = requirements
-    deployment.wheels = sorted(wheels)
+    deployment.wheels = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(wheels.items())
+    }
     return wheels
 
 

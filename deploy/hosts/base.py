@@ -101,7 +101,7 @@ class Host(abc.ABC):
 
     @abc.abstractmethod
     def wheels(self, name: str) -> set[str]:
-        """Return the names of the wheels that were uploaded for a deployment."""
+        """Return the fields (``wheel_field``) of the wheels that were uploaded for a deployment."""
 
     @property
     def pause_refusal(self) -> str:

@@ -85,13 +85,15 @@ Text reaching_url(RedisModuleCtx *ctx) {
     char *socket = reaching_config(ctx, "unixsocket"), *password = reaching_config(ctx, "requirepass");
     char *port = reaching_config(ctx, "port"), *tls_port = reaching_config(ctx, "tls-port");
     bool tls = strcmp(port, "0") == 0;
-    text_printf(&url, "%s", socket[0] != '\0' ? "unix://" : tls ? "rediss://" : "redis://");
+    /* Who comes by the socket is told the other shards' plain ports, of which such a cluster has none. */
+    bool by_socket = socket[0] != '\0' && !(tls && shard.cluster);
+    text_printf(&url, "%s", by_socket ? "unix://" : tls ? "rediss://" : "redis://");
     if (password[0] != '\0') {
         text_printf(&url, ":");
         add_escaped(&url, password, false);
         text_printf(&url, "@");
     }
-    if (socket[0] != '\0') {
+    if (by_socket) {
         if (socket[0] != '/') {
             char *dir = reaching_config(ctx, "dir");
             add_escaped(&url, dir, true);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -275,6 +276,11 @@ def wheels_of(server: RedisServer) -> dict[str, bytes]:
     return {name.decode(): content for name, content in stored.items()}
 
 
+def field_of(wheel: Path) -> str:
+    """Return where a wheel is in that hash."""
+    return f"{hashlib.sha256(wheel.read_bytes()).hexdigest()}/{wheel.name}"
+
+
 def test_wheels_are_uploaded_installed_and_replaced(
     server: RedisServer, database: str, tmp_path: Path
 ) -> None:
@@ -283,7 +289,7 @@ def test_wheels_are_uploaded_installed_and_replaced(
     path = write(tmp_path, louder_functions(WITH_WHEEL))
     run = gearsync("deploy", path, "--redis", server.url, "--wheels", str(folder))
     assert run.returncode == 0, run.stderr
-    former = {one.name: one.read_bytes()}
+    former = {field_of(one): one.read_bytes()}
     assert wheels_of(server) == former
     with server.client() as client:
         client.hset("person:1", "first_name", "ada")
@@ -292,7 +298,7 @@ def test_wheels_are_uploaded_installed_and_replaced(
         two = make_wheel(folder, "gearsync_loud", "1.1", "def loud(text):\n    return text + '!'\n")
         assert gearsync("deploy", path, "--redis", server.url, "--wheels", str(folder)).returncode == 0
         # The old one's stays for a rollback, and for what waits under its version.
-        assert wheels_of(server) == {**former, two.name: two.read_bytes()}
+        assert wheels_of(server) == {**former, field_of(two): two.read_bytes()}
         client.hset("person:1", "first_name", "eve")
         eventually(lambda: rows(database, "SELECT first FROM persons") == [("eve!",)])
 
@@ -310,4 +316,8 @@ def test_a_wheel_of_the_same_name_but_other_content_is_a_new_version(
     assert gearsync_json(*arguments)["version"] == 2
     with server.client() as client:
         client.hset("person:1", "first_name", "eve")
-    eventually(lambda: rows(database, "SELECT first FROM persons") == [("eve?",)])
+        eventually(lambda: rows(database, "SELECT first FROM persons") == [("eve?",)])
+        # What a version had under that name is still there for it.
+        assert gearsync("rollback", "people", "--redis", server.url).returncode == 0
+        client.hset("person:1", "first_name", "ada")
+        eventually(lambda: rows(database, "SELECT first FROM persons") == [("ADA",)])

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import psutil
 import pytest
 import redis
 
+from gears.change import Change
+from gears.moves import where_left
 from tests.integration.module.driving import (
     ALWAYS,
     acknowledge,
@@ -23,8 +26,9 @@ from tests.integration.module.driving import (
 )
 from tests.integration.module.preloading import build
 from tests.integration.module.supervising import Script, descriptors, has_ended, is_gone, started, worker
-from tests.sanitizers import are_asked_for
-from tests.servers import RedisServer
+from tests.sanitizers import are_asked_for, module_path
+from tests.servers import RedisServer, ServerError
+from tests.tls import NO_TLS, Certificates, TlsRedis
 
 #: Loads modules as Valkey does from 8.1 on: the names in them are their own libraries' before the server's.
 DEEPLY = """
@@ -114,6 +118,29 @@ def test_the_greeting_leads_to_a_unix_socket(script: Script, tmp_path: Path, soc
             assert url.startswith("unix://")
             with redis.Redis.from_url(url) as reached:
                 assert reached.ping()
+
+
+def test_where_a_cluster_has_tls_alone_the_greeting_leads_there(script: Script, tmp_path: Path) -> None:
+    """By the socket the other shards' plain ports are told, which are 0; by TLS their TLS ports."""
+    own = Certificates(tmp_path)
+    path = str(tmp_path / "redis.sock")
+    options = ("--cluster-enabled", "yes", "--unixsocket", path)
+    server = TlsRedis(own, *options, module=module_path(), module_arguments=["PYTHON", str(script.path)])
+    try:
+        server.start()
+    except ServerError as error:
+        if any(sign in str(error) for sign in NO_TLS):
+            pytest.skip("this Redis was built without TLS")
+        raise
+    with closing(server.client()) as client:
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        started(client)
+        url = script.greeting()["url"]
+    mark = Change(b"0-0", b"key", b"i1", (b"n",), [b"0" * 40])
+    try:
+        assert where_left(url, "people", "t1", mark) == ""
+    finally:
+        server.stop()
 
 
 def test_without_config_it_is_told_what_to_do(script: Script) -> None:

@@ -141,7 +141,7 @@ def test_a_fenced_one_says_so_and_comes_back(client: redis.Redis, database: str,
 def test_requirements_are_installed_in_the_servers_folder(client: redis.Redis, tmp_path: Path) -> None:
     """The module tells the worker the server's folder, whatever its name is."""
     client.hset("gearsync:{0}:wheels:people", "broken-1.0-py3-none-any.whl", "no wheel")
-    deploy(client, tmp_path, version=2, wheels=["broken-1.0-py3-none-any.whl"])
+    deploy(client, tmp_path, version=2, wheels={"broken-1.0-py3-none-any.whl": ""})
     wait_for(lambda: (worker(client)["report"] or {}).get("state") == "failed", "the failure", 30)
     assert "pip could not install the requirements" in worker(client)["report"]["error"]
     assert (tmp_path / FOLDER / "gearsync-requirements" / "people").is_dir()

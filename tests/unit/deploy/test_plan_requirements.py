@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def test_a_wheel_beside_the_file_becomes_its_exact_version(tmp_path: Path) -> No
     deployment, findings, wheels = check(tmp_path, ["dist/my_helpers-1.2-py3-none-any.whl"])
     assert findings.mistakes == []
     assert deployment.requirements == ["my-helpers==1.2"]
-    assert deployment.wheels == [path.name]
+    assert deployment.wheels == {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
     assert wheels == {path.name: path}
 
 
@@ -79,7 +80,7 @@ def test_all_wheels_of_a_folder_go(tmp_path: Path) -> None:
         wheel(folder, name)
     deployment, findings, wheels = check(tmp_path, ["A.b>=1", "never; python_version < '3'"], folder)
     assert findings.mistakes == []
-    assert (deployment.wheels, sorted(wheels)) == (names, names)
+    assert (list(deployment.wheels), sorted(wheels)) == (names, names)
 
 
 def test_a_folder_of_wheels_must_hold_what_is_required(tmp_path: Path) -> None:

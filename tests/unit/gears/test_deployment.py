@@ -37,7 +37,7 @@ def test_a_payload_gives_the_same_deployment_again() -> None:
         on_full="grow",
         worker="external",
         requirements=["a==1"],
-        wheels=["a-1-py3-none-any.whl"],
+        wheels={"a-1-py3-none-any.whl": "0" * 64},
         source="x = 1",
         source_name="functions.py",
     )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from gears.requirements import RequirementsError
 def folder_of(directory: Path, wheels: dict[str, bytes] | None = None, **settings: Any) -> str:
     """Return the name of the folder where a deployment's requirements would be; nothing is installed."""
     wheels = wheels or {}
-    deployment = Deployment("people", functions=[], targets={}, wheels=list(wheels), **settings)
+    deployment = Deployment("people", functions=[], targets={}, wheels=dict.fromkeys(wheels, ""), **settings)
     return requirements._fingerprint(deployment, wheels)
 
 
@@ -53,13 +56,38 @@ def test_a_folder_that_is_there_is_used_as_it_is(tmp_path: Path, monkeypatch: py
     assert requirements.install(deployment, tmp_path, lambda name: b"") == there
 
 
-def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("planted", [False, True], ids=["empty", "with a folder of the right name"])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path: Path, planted: bool) -> None:
+    """What is in it would be run: also what looks installed already."""
     shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(0o777)
     deployment = Deployment("people", functions=[], targets={}, requirements=["x"])
+    there = shared / "people" / requirements._fingerprint(deployment, {})
+    (there if planted else shared).mkdir(parents=True)
+    shared.chmod(0o777)
     with pytest.raises(RequirementsError, match=r"others may write to it; remove it"):
         requirements.install(deployment, shared, lambda name: b"")
+
+
+def test_a_link_that_somebody_else_made_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path / "mine"
+    real.mkdir(mode=0o700)
+    link = tmp_path / "gearsync-1000"
+    link.symlink_to(real)
+    mine = real.stat()
+    stranger = SimpleNamespace(st_uid=mine.st_uid + 1, st_mode=0o120777)
+    monkeypatch.setattr(Path, "lstat", lambda self: stranger if self == link else os.lstat(self))
+    deployment = Deployment("people", functions=[], targets={}, requirements=["x"])
+    with pytest.raises(RequirementsError, match=r"belongs to somebody else"):
+        requirements.install(deployment, link, lambda name: b"")
+
+
+def test_a_wheel_that_was_replaced_in_redis_is_refused(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"what was deployed").hexdigest()
+    stored = {f"{digest}/a.whl": b"another"}
+    deployment = Deployment("people", functions=[], targets={}, wheels={"a.whl": digest})
+    with pytest.raises(RequirementsError, match=r"a\.whl in Redis is not the one that was deployed"):
+        requirements.install(deployment, tmp_path / "work", stored.__getitem__)
+    assert not (tmp_path / "work").exists()
 
 
 def test_a_new_folder_is_the_workers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
