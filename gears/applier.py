@@ -207,7 +207,9 @@ class Applier:
             # Before SQL, because the connector asks only about what the database itself refuses.
             store([])
         failpoints.reach("before-sql")
-        applied = self._connector.apply(self.claimed, batch.position, batch.rows, store, batch.earlier, moves)
+        # A restored Redis can have an earlier epoch than SQL, whose position has to grow all the same.
+        position = batch.position._replace(epoch=max(batch.position.epoch, self.position.epoch))
+        applied = self._connector.apply(self.claimed, position, batch.rows, store, batch.earlier, moves)
         self.count(applied.rows, batch.changes[0].position.ms, batch.position.ms)
         self._count_changes(batch)
         self._report.count(skipped=batch.skipped)

@@ -94,6 +94,16 @@ class Change(NamedTuple):
         return dict(zip(self.fields, self.values))
 
 
+def is_applied(change: Change, upto: Position) -> bool:
+    """Say whether SQL, which is at ``upto``, has a change.
+
+    Ids and epochs both grow along a lane. Where an epoch is lower and the id is not, Redis was restored from
+    a backup, and its epoch is of earlier days: SQL can't have it.
+    """
+    own = change.position
+    return own <= upto and (own.ms, own.seq) <= (upto.ms, upto.seq)
+
+
 def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
     """Read entries of a lane, each its id and its pairs, flat; those that are no changes come apart."""
     new = tuple.__new__

@@ -23,7 +23,7 @@ from connectors import (
 from gears import acknowledgments, deadletters, failpoints, lanes
 from gears.applier import Applier
 from gears.backoff import MOST_SECONDS, Backoff
-from gears.change import Change, Malformed
+from gears.change import Change, Malformed, is_applied
 from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.earlier import Earlier
@@ -266,7 +266,7 @@ class LaneRunner:
                 self._wait(str(error))
                 self._patiently(lambda: applier.claim(self._lane.stream, self._epoch, self._shared.owner))
                 # Only the checkpoint knows whether the batch is in, or what another worker applied of it.
-                left = [change for change in batch.changes if change.position > applier.position]
+                left = [change for change in batch.changes if not is_applied(change, applier.position)]
                 if not left:
                     return None
                 if len(left) < len(batch.changes):
@@ -429,7 +429,7 @@ class ReadingThread:
         if self._past:
             return changes
         first = 0
-        while first < len(changes) and changes[first].position <= self._position:
+        while first < len(changes) and is_applied(changes[first], self._position):
             first += 1
         self._past = first < len(changes)
         return changes[first:]

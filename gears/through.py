@@ -12,7 +12,7 @@ from connectors import Connector, Position, SchemaMismatch, Unavailable
 from connectors.errors import Refused
 from gears import deadletters, failpoints, lanes
 from gears.applier import Applier
-from gears.change import Change
+from gears.change import Change, is_applied
 from gears.groups import Groups
 from gears.intents import (
     Intent,
@@ -97,7 +97,7 @@ class ThroughRunner(LaneRunner):
 
     def _apply_plain(self, client: redis.Redis, applier: Applier, run: list[Change]) -> None:
         """Expiry, and what else changes such keys without a client that waits."""
-        new = [change for change in run if change.position > applier.position]
+        new = [change for change in run if not is_applied(change, applier.position)]
         for part in applier.parts(new) if new else []:
             self._apply(applier, applier.prepare(part))
         lanes.acknowledge(client, self._lane.stream, run[-1].id)

@@ -277,6 +277,8 @@ static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
     take_out(deployment);
     rebuild_rules();
     deployment_free(deployment);
+    /* Lanes of its name may be made again, and SQL remembers how far the old ones were: ahead, if the clock is set back. */
+    registry_raise_epoch(shard.epoch + 1);
     registry_write(ctx, true);
     barrier_check();
 }

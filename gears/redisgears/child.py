@@ -21,7 +21,7 @@ from gears import change as changes
 from gears import deadletters, failpoints
 from gears.acknowledgments import asked_for, of_changes
 from gears.applier import Applier
-from gears.change import Change, Malformed
+from gears.change import Change, Malformed, is_applied
 from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.pipeline import Batch
@@ -207,9 +207,9 @@ def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
 
 
 def _without_applied(applier: Applier, found: list[Change]) -> list[Change]:
-    if not found or found[0].position > applier.position:
+    if not found or not is_applied(found[0], applier.position):
         return found
-    return [change for change in found if change.position > applier.position]
+    return [change for change in found if not is_applied(change, applier.position)]
 
 
 def main(requests: IO[bytes]) -> None:

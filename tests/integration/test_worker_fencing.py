@@ -163,3 +163,28 @@ def test_a_worker_ends_in_order_under_load(world: World, client: redis.Redis) ->
     with world.worker():
         client.execute_command("GEARSYNC.WAIT", 30000)
     assert world.rows("SELECT count(*), count(DISTINCT id) FROM history") == [(5000, 5000)]
+
+
+def test_what_a_restored_redis_captures_before_its_epoch_is_raised_is_not_skipped(
+    world: World, client: redis.Redis
+) -> None:
+    """Redis as of a backup: its epoch is lower than the one SQL knows, until an operator raises it."""
+    with world.worker() as worker:
+        write(client, range(2), "before")
+        client.execute_command("GEARSYNC.WAIT", 9000)
+        worker.terminate()
+        worker.wait()
+    with sqlite3.connect(world.database) as connection:
+        connection.execute("UPDATE gearsync_checkpoint SET owner_epoch = 7, epoch = 7")
+    connection.close()
+    write(client, range(1, 3), "since")
+    with world.worker() as worker:
+        assert worker.wait(30) == 3
+    client.execute_command("GEARSYNC.EPOCH", 1000)
+    with world.worker():
+        assert client.execute_command("GEARSYNC.WAIT", 20_000) == b"OK"
+        write(client, range(3, 4), "later")
+        assert client.execute_command("GEARSYNC.WAIT", 20_000) == b"OK"
+    rows = [(0, "before"), (1, "since"), (2, "since"), (3, "later")]
+    assert world.rows("SELECT id, name FROM persons ORDER BY id") == rows
+    assert world.rows("SELECT epoch FROM gearsync_checkpoint") == [(1000,)]

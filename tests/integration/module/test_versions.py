@@ -54,6 +54,23 @@ def test_what_waits_is_marked_and_five_versions_are_kept() -> None:
         assert versions(client) == []
 
 
+def test_a_deployment_that_is_made_anew_is_above_its_checkpoint() -> None:
+    """Also when the clock was set back: its lanes have the names that SQL knows of before."""
+    with module_server(*ALWAYS) as server, connect(server) as client:
+        epochs, named = [], []
+        for words in (["DISCARD"], [], []):
+            deploy(client, Function())
+            client.hset("person:1", "first", "Ada")
+            epochs.append(changes(client)[-1].epoch)
+            named.append(list(lanes(client)))
+            client.execute_command("GEARSYNC.UNDEPLOY", "people", *words)
+            if not words:
+                acknowledge(client)
+            wait_for(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"), "its end")
+        assert named[0] == named[1] == named[2]
+        assert epochs == sorted(set(epochs))
+
+
 def test_a_lane_that_is_made_anew_has_no_marks_of_before_and_is_above_its_checkpoint() -> None:
     """Its ids can be lower, when the clock was set back: only a higher epoch tells what is later."""
     with module_server(*ALWAYS) as server, connect(server) as client:

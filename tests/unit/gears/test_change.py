@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import Position
-from gears.change import decode
+from gears.change import Change, decode, is_applied
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())[
     "changes"
@@ -43,6 +43,22 @@ def test_an_entry_is_what_the_vectors_say(vector: dict[str, Any]) -> None:
     assert change.position == Position(vector["epoch"], int(ms), int(seq))
     assert change.id == vector["id"]
     assert change.ticket.hex() == vector.get("ticket_hex", "")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "entry_id", "applied"),
+    [
+        (7, b"50-1", True),
+        (7, b"50-2", True),
+        (7, b"50-3", False),
+        (8, b"50-1", False),  # after a failover ids may fall back
+        (3, b"49-9", True),
+        (3, b"50-3", False),  # Redis was restored from a backup, and writes since
+    ],
+)
+def test_what_sql_has_is_told_by_epoch_and_id(epoch: int, entry_id: bytes, applied: bool) -> None:
+    change = Change(entry_id, b"k", b"u%x" % epoch, (), [])
+    assert is_applied(change, Position(7, 50, 2)) is applied
 
 
 def test_one_malformed_entry_leaves_the_others() -> None:
