@@ -27,6 +27,8 @@ from connectors.reading import READS, Reading
 from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp, groups, waves
 from connectors.tables import Column, Convert, Table
 from connectors.texts import PLAIN, Text
+from connectors.units import Unit
+from connectors.whole import WholeIsolation
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,11 @@ LOCK_SECONDS = 10
 SILENT_SECONDS = 60
 
 NO_MOVES = Moves()
+
+
+def no_units() -> Sequence[Unit] | None:
+    """Rows are on their own."""
+    return None
 
 
 class Connector(Reading, Groups):
@@ -173,6 +180,7 @@ class Connector(Reading, Groups):
         on_refused: Callable[[list[Refusal]], None],
         earlier: Callable[[RowOp], Sequence[RowOp]],
         moves: Moves = NO_MOVES,
+        units: Callable[[], Sequence[Unit] | None] = no_units,
     ) -> Applied:
         """Apply ``rows`` and move the checkpoint to ``position``, in one transaction.
 
@@ -180,6 +188,9 @@ class Connector(Reading, Groups):
         a refused row, ``earlier`` gives the older states of it to apply instead, oldest first. ``on_refused``
         gets all refusals before the commit; if it raises, nothing is committed. ``moves``: what the batch
         says of keys that change their shard.
+
+        ``units`` is asked once something is refused. What it gives is applied in the place of ``rows``, each
+        unit whole or not at all, and ``on_refused`` is called in any case. None: rows are on their own.
 
         Raises Unavailable (claim the stream again, then retry), Fenced, NotHandedOver or SchemaMismatch;
         nothing is committed then, except that after an Unavailable in COMMIT only the next claim can tell.
@@ -196,7 +207,7 @@ class Connector(Reading, Groups):
         def count(connection: Connection, applied: int) -> None:
             self._checkpoint.count(connection, claim, applied)
 
-        return self._commit(rows, on_refused, earlier, begin, count)
+        return self._commit(rows, on_refused, earlier, begin, count, units)
 
     def write(
         self,
@@ -218,6 +229,7 @@ class Connector(Reading, Groups):
         earlier: Callable[[RowOp], Sequence[RowOp]],
         begin: Callable[[Connection, int], None],
         count: Callable[[Connection, int], None],
+        units: Callable[[], Sequence[Unit] | None] = no_units,
     ) -> Applied:
         """Write rows in one transaction, in a second one with isolation if the database refuses some.
 
@@ -233,18 +245,36 @@ class Connector(Reading, Groups):
             return Applied(len(rows), 0)
         except Refused as error:
             log.debug("a batch of %d rows is isolated: %s", len(rows), error)
+        parted = units()
         try:
             with self._transaction() as connection:
                 begin(connection, 0)
-                isolation = Isolation(lambda part: self._try(connection, part), earlier)
-                isolation.run(rows)
+                isolation = self._isolate(connection, rows, earlier, parted)
                 count(connection, isolation.applied)
-                if isolation.refusals:
+                if isolation.refusals or parted is not None:
                     self._look_again_for_columns(isolation.refusals)
                     on_refused([self._with_column(connection, each) for each in isolation.refusals])
             return Applied(isolation.applied, len(isolation.refusals))
         except Refused as error:
             raise SchemaMismatch(f"the database refuses at COMMIT what it took before: {error}") from error
+
+    def _isolate(
+        self,
+        connection: Connection,
+        rows: Sequence[RowOp],
+        earlier: Callable[[RowOp], Sequence[RowOp]],
+        units: Sequence[Unit] | None,
+    ) -> Isolation | WholeIsolation:
+        def attempt(part: Sequence[RowOp]) -> None:
+            self._try(connection, part)
+
+        if units is None:
+            isolation = Isolation(attempt, earlier)
+            isolation.run(rows)
+            return isolation
+        whole = WholeIsolation(attempt, connection.begin_nested)
+        whole.run(units)
+        return whole
 
     def _hand_over(self, connection: Connection, moves: Moves) -> None:
         for token in moves.taken:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from gears.deployment import APART
+
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
 
 
@@ -163,6 +165,9 @@ def _settings(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
     if old["lanes"] != new["lanes"]:
         note = "Changes that wait in the old lanes go to SQL first, and the new ones wait for that."
         yield Difference(CHANGED, "", "lanes", str(old["lanes"]), str(new["lanes"]), note=note)
+    before, after = (each.get("transactions", APART) for each in (old, new))
+    if before != after:
+        yield Difference(CHANGED, "", "transactions", before, after)
     if old["source"] != new["source"]:
         before, after = (_digest(each["source"]) for each in (old, new))
         yield Difference(CHANGED, "", "source", before, after, note=_OF_TRANSFORM)

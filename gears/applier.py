@@ -19,8 +19,9 @@ from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.earlier import Rules, cut, of_target
 from gears.functions import Transform
-from gears.pipeline import Batch, faults_of, letters_of, parts_of
+from gears.pipeline import Batch, parts_of
 from gears.report import TargetReport
+from gears.whole import Outcome
 
 log = logging.getLogger("gearsync.worker")
 
@@ -194,11 +195,12 @@ class Applier:
 
     def _attempt(self, batch: Batch, moves: Moves, fresh: bool) -> None:
         """Commit a batch; ``fresh``: it was prepared by the columns as they are."""
+        outcome = Outcome(batch)
 
         def store(refusals: list[Refusal]) -> None:
-            if (refusals or batch.faults) and not fresh:
+            letters = outcome.letters(refusals)
+            if letters and not fresh:
                 raise Unexpected
-            letters = letters_of(batch.faults + faults_of(refusals))
             self._bury(letters)
             batch.letters = letters
             batch.refused = {letter.id: letter.fields["reason"].decode() for letter in letters}
@@ -209,7 +211,8 @@ class Applier:
         failpoints.reach("before-sql")
         # A restored Redis can have an earlier epoch than SQL, whose position has to grow all the same.
         position = batch.position._replace(epoch=max(batch.position.epoch, self.position.epoch))
-        applied = self._connector.apply(self.claimed, position, batch.rows, store, batch.earlier, moves)
+        words = self.claimed, position, outcome.rows, store, batch.earlier, moves
+        applied = self._connector.apply(*words, outcome.units)
         self.count(applied.rows, batch.changes[0].position.ms, batch.position.ms)
         self._count_changes(batch)
         self._report.count(skipped=batch.skipped)

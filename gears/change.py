@@ -24,7 +24,12 @@ EMPTIED = b"E"
 INTENTS = {b"U": UPSERT, b"R": REMOVED, b"D": DELETED}
 """Writes of waiting clients that are to be committed, and the operation that each is for SQL."""
 
-_META = re.compile(rb"(?:[urndxvtfmiq][0-9a-f]{1,16}(?::.*)?|[URD][0-9a-f]{1,16}:.*)\Z", re.DOTALL)
+_META = re.compile(rb"(?:[urndxvtfmiq][0-9a-f]{1,16}\+?(?::.*)?|[URD][0-9a-f]{1,16}:.*)\Z", re.DOTALL)
+
+
+def goes_on(meta: bytes) -> bool:
+    """Return whether a change with that meta belongs to the transaction of the entry before it."""
+    return meta[:18].partition(b":")[0].endswith(b"+")
 
 
 class Malformed(NamedTuple):
@@ -42,8 +47,9 @@ class Malformed(NamedTuple):
 
 class Change(NamedTuple):
     """One change, as its entry has it. ``fields`` and ``values`` are the image, side by side; both are empty
-    when the key is gone. ``meta`` is the operation and the epoch, and after a colon what follows the
-    operation in the field ``#``, if the hash had one.
+    when the key is gone. ``meta`` is the operation and the epoch, a plus if the change belongs to the
+    transaction of the entry before it, and after a colon what follows the operation in the field ``#``, if
+    the hash had one.
     """
 
     entry_id: bytes
@@ -60,7 +66,12 @@ class Change(NamedTuple):
     @property
     def epoch(self) -> int:
         """The epoch in which it was captured."""
-        return int(self.meta[1:18].partition(b":")[0], 16)
+        return int(self.meta[1:18].partition(b":")[0].rstrip(b"+"), 16)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it belongs to the transaction of the entry before it."""
+        return goes_on(self.meta)
 
     @property
     def ticket(self) -> bytes:

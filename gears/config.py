@@ -35,7 +35,7 @@ FUNCTION_OPTIONS = {
     Around.kind: (*_MAPPING_OPTIONS, *options_of(Around.kind)),
 }
 TOP_LEVEL = (
-    "name", "lanes", "batch", "interval_ms", "backlog", "worker", "requirements",
+    "name", "lanes", "batch", "interval_ms", "backlog", "worker", "transactions", "requirements",
     "source", "targets", "functions",
 )  # fmt: skip
 _FUNCTION_HEADER = re.compile(r"^[ \t]*\[\[[ \t]*functions[ \t]*\]\]", re.MULTILINE)

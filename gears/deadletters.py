@@ -42,8 +42,11 @@ def readable(value: bytes) -> Any:
         return {"base64": base64.b64encode(value).decode("ascii")}
 
 
-def of_change(change: Change, faults: Sequence[Fault]) -> Letter:
-    """Return the letter of a change and all that is wrong with it (at least one fault)."""
+def of_change(change: Change, faults: Sequence[Fault], transaction: str = "") -> Letter:
+    """Return the letter of a change and all that is wrong with it (at least one fault).
+
+    ``transaction``: the id of the first change of a transaction that is refused whole.
+    """
     functions = list(dict.fromkeys(fault.function for fault in faults))
     # Each byte that is no UTF-8 is half of a surrogate pair in JSON, so that two names never become one.
     image = {name.decode("utf-8", "surrogateescape"): value for name, value in change.image.items()}
@@ -56,6 +59,8 @@ def of_change(change: Change, faults: Sequence[Fault]) -> Letter:
         "table": ", ".join(dict.fromkeys(fault.table for fault in faults)),
         "column": ", ".join(dict.fromkeys(fault.column for fault in faults if fault.column)),
     }
+    if transaction:
+        document["transaction"] = transaction
     return _letter(change.id, change.key, frozenset(functions), document)
 
 

@@ -15,8 +15,12 @@ from gears.functions import Function, Transform, build, transforms_of
 from gears.mapping import is_text
 from gears.patterns import PATTERNS, Reading, Through, document
 
-FORMAT, FORMAT_ADDED = 1, 2
-"""Of a payload. What knows FORMAT alone would pass over the columns that functions add, and say nothing."""
+FORMAT, FORMAT_ADDED, FORMAT_WHOLE = 1, 2, 3
+"""Of a payload. What knows FORMAT alone would pass over the columns that functions add, and say nothing; what
+does not know FORMAT_WHOLE can't read the changes of transactions that stay whole.
+"""
+APART, WHOLE = "apart", "whole"
+"""What becomes of transactions."""
 MAX_LANES = 64
 #: Of all targets of a deployment together; the module searches them one by one.
 MAX_ALL_LANES = 1024
@@ -49,6 +53,9 @@ class Deployment:
         they are captured all the same.
     worker
         ``"supervised"``: the module runs it; ``"external"``: you do, by ``gearsync worker``.
+    transactions
+        ``"apart"``: a batch may end within what one transaction in Redis changed; ``"whole"``: all that one
+        MULTI/EXEC, script or function changed is in one SQL transaction, or none of it.
     requirements
         What pip takes: packages for the transforms of this deployment alone, or paths of wheels beside the
         file.
@@ -69,6 +76,7 @@ class Deployment:
     backlog_bytes: int = 0
     on_full: str = "refuse"
     worker: str = "supervised"
+    transactions: str = APART
     requirements: list[str] = field(default_factory=list)
     wheels: dict[str, str] = field(default_factory=dict)
     source: str = ""
@@ -89,11 +97,16 @@ class Deployment:
         """Whether clients wait for their writes to be in SQL."""
         return any(function.kind == Through.kind for function in self.functions)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether transactions stay whole."""
+        return self.transactions == WHOLE
+
     def to_payload(self) -> str:
         """Return the JSON text that stands in Redis, from which the worker makes this deployment again."""
         adds = any(each.mapping.additions.document() for each in self.functions)
         document = {
-            "format": FORMAT_ADDED if adds else FORMAT,
+            "format": FORMAT_WHOLE if self.is_whole else FORMAT_ADDED if adds else FORMAT,
             "name": self.name,
             "version": self.version,
             "functions": [_function_document(function) for function in self.functions],
@@ -116,6 +129,8 @@ class Deployment:
             "source": self.source,
             "source_name": self.source_name,
         }
+        if self.is_whole:
+            document["transactions"] = self.transactions
         return json.dumps(document)
 
     @classmethod
@@ -125,10 +140,10 @@ class Deployment:
         """
         try:
             document = json.loads(text)
-            if document["format"] not in (FORMAT, FORMAT_ADDED):
+            if document["format"] not in (FORMAT, FORMAT_ADDED, FORMAT_WHOLE):
                 raise PayloadError(
                     f"the payload has format {document['format']!r}, and this gearsync reads formats up to "
-                    f"{FORMAT_ADDED}; install the newer gearsync here"
+                    f"{FORMAT_WHOLE}; install the newer gearsync here"
                 )
             return _from_document(document)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -140,7 +155,9 @@ class Deployment:
         """
         arguments: list[object] = [self.name, self.version, "LANES", self.lanes]
         arguments += ["BACKLOG", self.backlog_entries, self.backlog_bytes, self.on_full.upper()]
-        arguments += ["WORKER", self.worker.upper(), "PAYLOAD", self.to_payload()]
+        arguments += ["WORKER", self.worker.upper()]
+        arguments += ["TRANSACTIONS", "WHOLE"] if self.is_whole else []
+        arguments += ["PAYLOAD", self.to_payload()]
         arguments += ["TARGETS", len(self.targets), *self.targets]
         arguments += ["FUNCTIONS", len(self.capturing)]
         for function in self.capturing:
@@ -233,6 +250,7 @@ def _from_document(document: dict[str, Any]) -> Deployment:
         backlog_bytes=int(backlog["bytes"]),
         on_full=backlog["on_full"],
         worker=document["worker"],
+        transactions=document.get("transactions", APART),
         requirements=list(document["requirements"]),
         wheels=_wheels(document["wheels"]),
         source=document["source"],
@@ -281,6 +299,7 @@ SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "interval_ms": (lambda v: _whole(v, 0, MAX_INTERVAL_MS), f"a whole number from 0 to {MAX_INTERVAL_MS}"),
     "backlog": (lambda v: isinstance(v, dict), "a table of entries, bytes and on_full"),
     "worker": (lambda v: v in ("supervised", "external"), '"supervised" or "external"'),
+    "transactions": (lambda v: v in (APART, WHOLE), '"apart" or "whole"'),
     "requirements": (
         lambda v: isinstance(v, (list, tuple)) and all(is_text(each) for each in v),
         "a list of texts, as pip takes them",

@@ -417,7 +417,7 @@ def deployment_settings(**settings: Any) -> None:
     ``gears.deployment.Deployment``.
 
     name, lanes, batch (changes), interval_ms, backlog (a dict of ``entries``, ``bytes``, ``on_full``),
-    worker, and requirements (a list of what pip takes, or paths of wheels beside this file).
+    worker, transactions, and requirements (a list of what pip takes, or paths of wheels beside this file).
     """
     collector = _collector.get()
     if collector is None:

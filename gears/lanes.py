@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from connectors import Position
 from gears.acknowledgments import Acknowledgment
-from gears.change import Change, Malformed, decode
+from gears.change import Change, Malformed, decode, goes_on
 from gears.commands import Commands
 from gears.deployment import Deployment
 
@@ -189,6 +189,11 @@ class Reading:
         self.last_id = entries[-1][0].decode("ascii")
 
 
+def _goes_on(entry: tuple[bytes, list[bytes]]) -> bool:
+    pairs = entry[1]
+    return bool(pairs) and len(pairs) > 3 and pairs[2] == b"m" and goes_on(pairs[3])
+
+
 class Reader:
     """Reads one lane from its head, on a connection of its own."""
 
@@ -197,21 +202,46 @@ class Reader:
         self._connection = self._client.connection_pool.get_connection()
         self._stream = stream
         self._after = LANE_HEAD
+        # What was read while looking for the end of a transaction, and belongs to the next one.
+        self._ahead: list[tuple[bytes, list[bytes]]] = []
+        self._is_cut = False
 
     def read_into(self, reading: Reading, most: int, block_ms: int) -> int:
         """Add the next entries, at most ``most``; wait up to ``block_ms`` for the first. Returns how many."""
-        arguments: list[Any] = ["XREAD", "COUNT", min(most, CHUNK)]
+        entries = self._ahead[:most] or self._read(min(most, CHUNK), block_ms)
+        self._ahead = self._ahead[most:]
+        if entries:
+            reading.add(entries)
+        return len(entries)
+
+    def end_transaction(self, reading: Reading) -> None:
+        """Add what else belongs to the transaction of the last entry, which ``most`` may have cut.
+
+        A transaction is in the lane whole, or not yet; so where a read found the lane's end, one ends too.
+        """
+        while self._ahead or self._is_cut:
+            self._ahead = self._ahead or self._read(CHUNK, 0)
+            if not self._ahead:
+                return
+            more = next((at for at, each in enumerate(self._ahead) if not _goes_on(each)), len(self._ahead))
+            if more:
+                reading.add(self._ahead[:more])
+                self._ahead = self._ahead[more:]
+            if self._ahead:
+                return
+
+    def _read(self, count: int, block_ms: int) -> list[tuple[bytes, list[bytes]]]:
+        arguments: list[Any] = ["XREAD", "COUNT", count]
         if block_ms > 0:
             arguments += ["BLOCK", block_ms]
         # The plain connection: redis-py's own XREAD makes a dict of each entry, which costs most.
         self._connection.send_command(*arguments, "STREAMS", self._stream, self._after)
         answer = self._connection.read_response()
-        if not answer:
-            return 0
-        entries = answer[0][1]
-        self._after = entries[-1][0]
-        reading.add(entries)
-        return len(entries)
+        entries: list[tuple[bytes, list[bytes]]] = answer[0][1] if answer else []
+        self._is_cut = len(entries) == count
+        if entries:
+            self._after = entries[-1][0]
+        return entries
 
     def version(self, name: str) -> int:
         """Return the deployment's version by now: what was read before is of this version or older."""

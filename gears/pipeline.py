@@ -8,7 +8,7 @@ turn it to another row; so do histories, of which each change is a row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from connectors import Position, Refusal, RowOp
 from gears import change as changes
@@ -18,6 +18,7 @@ from gears.conversion import Converter, RowFault
 from gears.deadletters import Fault, Letter
 
 NOTHING = b""
+NO_TRANSACTIONS: Mapping[bytes, str] = {}
 NO_STATES = (changes.LEFT, changes.CAME, changes.REJECTED, changes.UNREAD)
 NOWHERE = -1
 SHOWN_BYTES = 100
@@ -327,10 +328,18 @@ def faults_of(refusals: Sequence[Refusal]) -> list[tuple[Change, Fault]]:
     return found
 
 
-def letters_of(faults: Sequence[tuple[Change, Fault]]) -> list[Letter]:
-    """Gather faults by change; returns their letters in the order of the ids, as a stream wants them."""
+def letters_of(
+    faults: Sequence[tuple[Change, Fault]], transactions: Mapping[bytes, str] = NO_TRANSACTIONS
+) -> list[Letter]:
+    """Gather faults by change; returns their letters in the order of the ids, as a stream wants them.
+
+    ``transactions``: the ids of those that are refused whole, by entry id of their changes.
+    """
     by_position: dict[Position, tuple[Change, list[Fault]]] = {}
     for change, fault in faults:
         by_position.setdefault(change.position, (change, []))[1].append(fault)
     ordered = sorted(by_position, key=lambda position: (position.ms, position.seq, position.epoch))
-    return [deadletters.of_change(*by_position[position]) for position in ordered]
+    return [
+        deadletters.of_change(change, found, transactions.get(change.entry_id, ""))
+        for change, found in (by_position[position] for position in ordered)
+    ]

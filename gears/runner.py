@@ -413,6 +413,7 @@ class ReadingThread:
             if left <= 0:
                 break
             time.sleep(min(left, 0.002))
+        reader.end_transaction(read)
         if reader.version(self._runner.deployment.name) != self._runner.deployment.version:
             raise Replaced
         new = self._without_applied(read.changes)

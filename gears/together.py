@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gears import kinds
 from gears.deployment import MAX_ALL_LANES, Deployment
 from gears.errors import Mistake
 from gears.functions import Function
@@ -20,6 +21,7 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
         problem = message.format(len(deployment.targets), deployment.lanes, MAX_ALL_LANES)
         mistakes.append(Mistake(place, "", "lanes", problem))
     mistakes += _through_mistakes(deployment, place)
+    mistakes += _whole_mistakes(deployment, place)
     mistakes += _expiry_mistakes(deployment, place)
     mistakes += _mark_mistakes(deployment, place)
     places: dict[str, str] = {}
@@ -61,6 +63,34 @@ def _through_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
         if function.target_name != first.target_name:
             problem = f"{first.name} writes to {first.target_name}: one transaction can't be in two databases"
             mistakes.append(Mistake(function.place or place, function.name, "target", problem))
+    return mistakes
+
+
+def _whole_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
+    """What transactions that stay whole ask for: one order, and all that they changed in their changes."""
+    mistakes: list[Mistake] = []
+    if not deployment.is_whole:
+        return mistakes
+    if deployment.lanes > 1:
+        problem = (
+            "transactions stay whole only with one lane: what one of them changed would be in several, "
+            "each with SQL transactions of its own; leave lanes out"
+        )
+        mistakes.append(Mistake(place, "", "transactions", problem))
+    for function in deployment.capturing:
+        where = function.place or place
+        if function.kind == Through.kind:
+            problem = (
+                "write-through commits each write before the next, and none in a MULTI or script; leave out "
+                'transactions="whole"'
+            )
+            mistakes.append(Mistake(where, function.name, "transactions", problem))
+        elif kinds.has_members(function.mapping.type):
+            problem = (
+                f"the members of a {function.mapping.type} are read when its change goes to SQL, and may be "
+                'of a later transaction then; transactions="whole" is for hashes and JSON documents'
+            )
+            mistakes.append(Mistake(where, function.name, "transactions", problem))
     return mistakes
 
 

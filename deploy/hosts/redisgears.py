@@ -102,6 +102,11 @@ class RedisGearsHost(Host):
                 problems.append(f"{function.name}: RedisGears works in database 0 alone, not in db")
             if function.mapping.on_flush == "delete":
                 problems.append(f'{function.name}: RedisGears sees no flush; use on_flush="keep"')
+        if deployment.is_whole:
+            problems.append(
+                'transactions="whole" needs the module; RedisGears tells of each key by itself, and not '
+                "where a transaction ends"
+            )
         if deployment.worker == "external":
             problems.append('RedisGears brings the changes to SQL itself; leave out worker="external"')
         if deployment.wheels:

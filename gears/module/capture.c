@@ -114,7 +114,10 @@ bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Ima
 
 static bool append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
     bool appended = capture_append(ctx, deployment, lane, image);
-    if (!appended) append_failed(ctx, lane, deployment, image->argv[1], errno);
+    if (appended)
+        lane->unit = unit_now();
+    else
+        append_failed(ctx, lane, deployment, image->argv[1], errno);
     return appended;
 }
 
@@ -243,6 +246,7 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
     image_add(&image, RedisModule_CreateString(NULL, "n", 1), RedisModule_CreateString(NULL, node, NODE_ID_BYTES));
     append(ctx, deployment, lane, &image);
     image_end(&image);
+    lane->unit = 0;
 }
 
 /* That the members of a key have changed. */
@@ -298,7 +302,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
             if (op != 0) {
                 Image image;
                 image_start(&image, name, op);
-                RedisModuleString *meta = obeys ? image_ticket(&image, op, operation_ticket(operation)) : NULL;
+                if (unit_goes_on(ctx, deployment, lane_of_key(deployment, target, name))) image_go_on(&image, op);
+                RedisModuleString *meta = obeys ? image_ticket(&image, operation_ticket(operation)) : NULL;
                 if (is_there && memchr("urnq", op, 4) != NULL) {
                     if (kind == KIND_HASH) image_read(&image, key, matched, count);
                     kind_read(&image, &document);
@@ -394,16 +399,26 @@ static void run_with_operations(RedisModuleCtx *ctx, Pending event) {
 
 static void run_one(RedisModuleCtx *ctx, Pending event) {
     if (event.cause & CAUSE_DONE) return;
+    /* Keys that are brought along together have nothing to do with each other. */
+    if (event.cause & CAUSE_FILL) unit_end();
     if (event.cause & CAUSE_ADOPTED)
         registry_adopt(ctx, event.key);
     else if (shard.operations)
         run_with_operations(ctx, event);
     else
         capture_key(ctx, event.db, event.key, event.cause, forced_by(event.cause), &no_operation);
+    if (event.cause & CAUSE_FILL) unit_end();
+}
+
+/* What must stand before keys of slots that are on their way here does not part a transaction. */
+static void put_marks_first(RedisModuleCtx *ctx) {
+    for (int i = 0; i < pending_count && shard.primary && shard.tag[0] != '\0'; i++)
+        slots_before_capture(ctx, string_slice(pending[i].key));
 }
 
 static void run_pending(RedisModuleCtx *ctx, void *pd) {
     (void)pd;
+    if (shard.cluster && shard.whole) put_marks_first(ctx);
     /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
     for (pending_running = 0; pending_running < pending_count; pending_running++) {
         Pending event = pending[pending_running];
@@ -411,6 +426,7 @@ static void run_pending(RedisModuleCtx *ctx, void *pd) {
         RedisModule_FreeString(NULL, event.key);
     }
     pending_count = pending_running = 0;
+    unit_end();
 }
 
 /* What one unit wrote and then flushes (db -1: every database) is captured while it is there: at the end of the unit it
@@ -534,6 +550,10 @@ int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, bool if_t
 /* A flush has no events of keys; the change 'f' stands for all of them where a mapping wants its rows deleted. */
 void capture_flush(RedisModuleCtx *ctx, int db) {
     if (shard.tag[0] == '\0') return; /* no slot, so no keys */
+    /* What the unit writes afterwards belongs to the flush, and what comes after the unit does not. */
+    if (shard.whole && shard.has_jobs && pending_count == 0 &&
+        RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) != REDISMODULE_OK)
+        unit_end();
     RedisModuleString *none = RedisModule_CreateString(NULL, "", 0);
     for (int i = 0; i < shard.nrules; i++) {
         Rule *rule = shard.rules[i];
@@ -544,7 +564,9 @@ void capture_flush(RedisModuleCtx *ctx, int db) {
         if (done || !rule->delete_on_flush || (db >= 0 && rule->db != db)) continue;
         Image image;
         image_start(&image, none, 'f');
-        append(ctx, rule->deployment, rule->deployment->lanes[rule->target * rule->deployment->nlanes], &image);
+        Lane *lane = rule->deployment->lanes[rule->target * rule->deployment->nlanes];
+        if (unit_goes_on(ctx, rule->deployment, lane)) image_go_on(&image, 'f');
+        append(ctx, rule->deployment, lane, &image);
         image_end(&image);
     }
     RedisModule_FreeString(NULL, none);

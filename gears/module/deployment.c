@@ -151,6 +151,8 @@ static void read_rule(Reader *reader, Deployment *deployment, Rule *rule) {
         rule->name = slice_copy(next(reader, "a function's name"));
     }
     read_kind(reader, rule);
+    if (deployment->whole && (rule->timeout_ms > 0 || kind_is_members(rule->kind)))
+        fail(reader, "transactions can't stay whole with write-through, nor with keys whose members are read later");
     if (rule->operations && rule->db != 0) fail(reader, "operations are for keys of database 0 alone");
     read_fields(reader, rule);
 }
@@ -177,6 +179,13 @@ static void read_settings(Reader *reader, Deployment *deployment) {
     deployment->refuse_when_full = next_choice(reader, "REFUSE", "GROW");
     expect(reader, "WORKER");
     deployment->external_worker = !next_choice(reader, "SUPERVISED", "EXTERNAL");
+    if (reader->at < reader->count && slice_is(reader->arguments[reader->at], "TRANSACTIONS")) {
+        reader->at++;
+        expect(reader, "WHOLE");
+        deployment->whole = true;
+    }
+    if (deployment->whole && deployment->nlanes > 1)
+        fail(reader, "transactions stay whole only with one lane: lanes have no order among each other");
     expect(reader, "PAYLOAD");
     Slice payload = next(reader, "the payload");
     deployment->payload = slice_copy(payload);

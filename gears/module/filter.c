@@ -65,6 +65,7 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
     if (shard.cluster) see_move(filter, name, argc);
+    if (shard.whole) unit_see_command();
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
     if (shard.through) inner_see_command(name);
     flush_expect_reload(reloads(filter, name, argc));

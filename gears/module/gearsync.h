@@ -77,6 +77,7 @@ typedef struct {
     uint64_t shape;             /* tells which fields the last change has */
     struct Buckets *buckets;    /* the last changes of keys, once somebody asks */
     RedisModuleStreamID marked; /* what SQL had at the mark that was read last */
+    uint64_t unit;              /* of the last change; 0: none that could go on */
 } Lane;
 
 typedef enum { WORKER_STOPPED, WORKER_STARTING, WORKER_RUNNING, WORKER_BACKOFF, WORKER_FENCED } WorkerState;
@@ -129,6 +130,7 @@ typedef struct Deployment {
     int nlanes;
     unsigned long long limit_entries, limit_bytes;
     bool refuse_when_full, external_worker;
+    bool whole;     /* what one unit did lands in one SQL transaction */
     Text arguments; /* of its GEARSYNC.DEPLOY, as a RESP array */
     char *payload;
     size_t payload_len;
@@ -176,6 +178,7 @@ typedef struct {
     bool operations;       /* a rule has them; only where there are post-notification jobs */
     bool operating;        /* as writing_registry, of what we do to users' keys and is no change for SQL */
     bool through;          /* a rule has clients that wait for SQL */
+    bool whole;            /* a deployment's transactions stay whole */
     bool applying;         /* a write that SQL has committed */
     unsigned kinds;        /* of all active rules, as bits 1 << Kind */
     int server_version;
@@ -289,7 +292,9 @@ void image_add(Image *image, RedisModuleString *field, RedisModuleString *value)
 /* What the rules of one target map; the whole hash when those are too many. */
 void image_read(Image *image, RedisModuleKey *key, Rule **rules, int count);
 /* Puts a text behind the epoch; what is returned is to be freed after the image. */
-RedisModuleString *image_ticket(Image *image, char op, Slice ticket);
+RedisModuleString *image_ticket(Image *image, Slice ticket);
+/* Says that the change belongs to the one before it in its lane; before a ticket is put there. */
+void image_go_on(Image *image, char op);
 void image_end(Image *image);
 void image_forget_metas(void); /* after the epoch changed */
 void image_free_shared(void);
@@ -321,6 +326,13 @@ bool capture_is_noted(int db, Slice key); /* an event of the key is still to be 
 void capture_count(Deployment *deployment, int target, Rule **rules, int count); /* one change for these rules */
 bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
 void capture_free(void);
+
+/* -- units.c -------------------------------------------------------------------------------------------------- */
+uint64_t unit_now(void);
+void unit_end(void);
+void unit_see_command(void); /* it passes the filter */
+/* Whether the next change in a lane belongs to the last one there. */
+bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane);
 
 /* -- operations.c --------------------------------------------------------------------------------------------- */
 typedef struct {

@@ -4,12 +4,13 @@
 #include <string.h>
 
 static RedisModuleString *label_key, *label_meta;
-static RedisModuleString *metas[128]; /* by operation byte: "<op><epoch>" */
+static RedisModuleString *metas[2][128]; /* by operation byte: "<op><epoch>", and "<op><epoch>+" */
 
 void image_forget_metas(void) {
-    for (int i = 0; i < 128; i++) {
-        if (metas[i] != NULL) RedisModule_FreeString(NULL, metas[i]);
-        metas[i] = NULL;
+    for (int i = 0; i < 256; i++) {
+        RedisModuleString **meta = &metas[i / 128][i % 128];
+        if (*meta != NULL) RedisModule_FreeString(NULL, *meta);
+        *meta = NULL;
     }
 }
 
@@ -20,9 +21,11 @@ void image_free_shared(void) {
     label_key = label_meta = NULL;
 }
 
-static RedisModuleString *meta_for(char op) {
-    RedisModuleString **meta = &metas[(int)op];
-    if (*meta == NULL) *meta = RedisModule_CreateStringPrintf(NULL, "%c%llx", op, (unsigned long long)shard.epoch);
+static RedisModuleString *meta_for(char op, bool goes_on) {
+    RedisModuleString **meta = &metas[goes_on][(int)op];
+    if (*meta == NULL)
+        *meta =
+            RedisModule_CreateStringPrintf(NULL, goes_on ? "%c%llx+" : "%c%llx", op, (unsigned long long)shard.epoch);
     return *meta;
 }
 
@@ -50,7 +53,7 @@ void image_start(Image *image, RedisModuleString *key, char op) {
     image_push(image, label_key);
     image_push(image, key);
     image_push(image, label_meta);
-    image_push(image, meta_for(op));
+    image_push(image, meta_for(op, false));
     image->owned_from = image->count;
     image->bytes = string_slice(key).len + 24;
     image->names = 6;
@@ -58,16 +61,20 @@ void image_start(Image *image, RedisModuleString *key, char op) {
 }
 
 /* Puts an operation's ticket behind the epoch; what is returned is to be freed after the image. */
-RedisModuleString *image_ticket(Image *image, char op, Slice ticket) {
+RedisModuleString *image_ticket(Image *image, Slice ticket) {
     if (ticket.len == 0) return NULL;
     Text meta = {0};
-    text_printf(&meta, "%c%llx:", op, (unsigned long long)shard.epoch);
+    Slice before = string_slice(image->argv[3]);
+    text_add(&meta, before.bytes, before.len);
+    text_add(&meta, ":", 1);
     text_add(&meta, ticket.bytes, ticket.len);
     image->argv[3] = RedisModule_CreateString(NULL, meta.bytes, meta.len);
     image->bytes += ticket.len + 1;
     text_free(&meta);
     return image->argv[3];
 }
+
+void image_go_on(Image *image, char op) { image->argv[3] = meta_for(op, true); }
 
 void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
     image_push(image, field);

@@ -64,11 +64,12 @@ static void rebuild_rules(void) {
     for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
     shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
     shard.nrules = 0;
-    shard.operations = shard.through = false;
+    shard.operations = shard.through = shard.whole = false;
     shard.kinds = 0;
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         if (deployment->draining) continue;
+        shard.whole = shard.whole || deployment->whole;
         for (int j = 0; j < deployment->nrules; j++) {
             shard.rules[shard.nrules++] = &deployment->rules[j];
             shard.kinds |= 1u << deployment->rules[j].kind;

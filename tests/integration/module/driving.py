@@ -32,6 +32,8 @@ class Change(NamedTuple):
     key: str
     image: dict[str, str]
     ticket: str = ""
+    goes_on: bool = False
+    """It belongs to the transaction of the entry before it."""
 
 
 class Function(NamedTuple):
@@ -108,10 +110,12 @@ def deploy_arguments(
     payload: str = "{}",
     check: bool = False,
     reads: Sequence[Read] = (),
+    whole: bool = False,
 ) -> list[str | int]:
     """Return all arguments of one GEARSYNC.DEPLOY."""
     head: list[str | int] = [name, version, *(["CHECK"] if check else [])]
-    head += ["LANES", lanes, "BACKLOG", *backlog, on_full, "WORKER", worker, "PAYLOAD", payload]
+    head += ["LANES", lanes, "BACKLOG", *backlog, on_full, "WORKER", worker]
+    head += [*(["TRANSACTIONS", "WHOLE"] if whole else []), "PAYLOAD", payload]
     head += ["TARGETS", len(targets), *targets, "FUNCTIONS", len(functions)]
     found = head + [each for function in functions for each in function.arguments()]
     if reads:
@@ -138,7 +142,10 @@ def decode(pairs: Sequence[bytes]) -> Change:
     assert (pairs[0], pairs[2]) == (b"k", b"m")
     text = [part.decode("latin-1") for part in pairs]
     epoch, _, ticket = text[3][1:].partition(":")
-    return Change(text[3][0], int(epoch, 16), text[1], dict(zip(text[4::2], text[5::2])), ticket)
+    number, plus, _ = epoch.partition("+")
+    return Change(
+        text[3][0], int(number, 16), text[1], dict(zip(text[4::2], text[5::2])), ticket, plus == "+"
+    )
 
 
 def lanes(client: redis.Redis, name: str = "people", target: str = "t1") -> list[str]:

@@ -43,6 +43,7 @@ def test_an_entry_is_what_the_vectors_say(vector: dict[str, Any]) -> None:
     assert change.position == Position(vector["epoch"], int(ms), int(seq))
     assert change.id == vector["id"]
     assert change.ticket.hex() == vector.get("ticket_hex", "")
+    assert change.goes_on == vector.get("goes_on", False)
 
 
 @pytest.mark.parametrize(

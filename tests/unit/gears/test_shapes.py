@@ -171,7 +171,7 @@ def test_an_older_gearsync_does_not_pass_over_what_it_does_not_know(tmp_path: An
     payload = json.loads(load(tmp_path, "functions.py", PYTHON).to_payload())
     assert payload["format"] == 2
     with pytest.raises(PayloadError, match="install the newer gearsync"):
-        Deployment.from_payload(json.dumps({**payload, "format": 3}))
+        Deployment.from_payload(json.dumps({**payload, "format": 4}))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""Transactions that stay whole: read to their end, told apart, and refused where they can't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gears import lanes
+from gears.config import load
+from gears.deployment import Deployment
+from gears.errors import DeclarationError
+from gears.whole import transactions_of
+from tests.unit.gears.batches import change
+
+Entry = tuple[bytes, list[bytes]]
+
+
+class Stream:
+    """A lane as XREAD shows it; what stands in ``later`` comes with the reads after the first."""
+
+    def __init__(self, *transactions: int) -> None:
+        self.entries: list[Entry] = []
+        self.later: list[int] = []
+        self.reads = 0
+        self.add(*transactions)
+
+    def add(self, *transactions: int) -> None:
+        for size in transactions:
+            for at in range(size):
+                number = len(self.entries) + 1
+                meta = b"u1+" if at else b"u1"
+                self.entries.append((b"%d-0" % number, [b"k", b"person:1", b"m", meta]))
+
+    def send_command(self, *words: Any) -> None:
+        self.words = words
+        if self.reads and self.later:
+            self.add(self.later.pop(0))
+        self.reads += 1
+
+    def read_response(self) -> Any:
+        after, count = int(self.words[-1].partition(b"-")[0]), self.words[2]
+        found = self.entries[after : after + count]
+        return [[b"lane", found]] if found else None
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def made(stream: Stream) -> lanes.Reader:
+        pool = SimpleNamespace(get_connection=lambda: stream)
+        monkeypatch.setattr(lanes, "connect", lambda url: SimpleNamespace(connection_pool=pool))
+        return lanes.Reader("redis://", "lane")
+
+    return made
+
+
+def batches(found: lanes.Reader, most: int) -> list[int]:
+    """Read as the worker does, until there is nothing more; return how many changes each batch has."""
+    sizes: list[int] = []
+    while True:
+        reading = lanes.Reading()
+        while len(reading) < most and found.read_into(reading, most - len(reading), 0):
+            continue
+        if not len(reading):
+            return sizes
+        found.end_transaction(reading)
+        assert not reading.changes[0].goes_on
+        assert reading.last_id == reading.changes[-1].id
+        sizes.append(len(reading))
+
+
+@pytest.mark.parametrize(
+    ("transactions", "most", "sizes"),
+    [
+        ([1, 1, 1, 1, 1], 2, [2, 2, 1]),
+        ([3, 2, 1, 4], 2, [3, 2, 5]),
+        ([5], 1, [5]),
+        ([1, 5, 1, 1], 1, [1, 5, 1, 1]),
+        ([2500, 1, 1999, 1500], 2000, [2500, 2000, 1500]),
+        ([999, 2, 999], 1000, [1001, 999]),
+        ([1000, 1000], 1000, [1000, 1000]),
+    ],
+)
+def test_a_batch_ends_where_a_transaction_does(
+    reader: Any, transactions: list[int], most: int, sizes: list[int]
+) -> None:
+    """One that is larger than a batch is a batch of its own."""
+    assert batches(reader(Stream(*transactions)), most) == sizes
+
+
+def test_what_comes_meanwhile_is_of_the_next_batch(reader: Any) -> None:
+    stream = Stream(2)
+    stream.later = [3, 1, 2]
+    assert batches(reader(stream), 2) == [2, 3, 3]
+
+
+def test_nothing_more_is_read_where_the_lane_ends(reader: Any) -> None:
+    stream = Stream(3)
+    found, reading = reader(stream), lanes.Reading()
+    assert found.read_into(reading, 100, 0) == 3
+    found.end_transaction(reading)
+    assert stream.reads == 1
+
+
+def test_changes_are_told_apart_by_their_entries() -> None:
+    """What begins in the middle of one, since its head is no more, is one of its own."""
+    epochs = [("u", "1+"), ("u", "1"), ("d", "2+"), ("u", "3+"), ("u", "1")]
+    found = [change(op, epoch=epoch) for op, epoch in epochs]
+    assert [len(each) for each in transactions_of(found)] == [1, 3, 1]
+    assert transactions_of([]) == []
+    assert found[2].epoch == 2
+
+
+SETTINGS = 'from gears import *\nfrom connectors import Target\nt = Target("env:A", name="a")\n'
+BEHIND = 'WriteBehind(keys="s:{id}", table="s", columns=["a"], target=t)\n'
+
+
+def loaded(folder: Path, settings: str, function: str = BEHIND) -> Deployment:
+    path = folder / "functions.py"
+    path.write_text(f"{SETTINGS}deployment_settings({settings})\n{function}")
+    return load(str(path))
+
+
+def test_the_option_is_in_the_payload_only_where_it_is_set(tmp_path: Path) -> None:
+    whole, plain = loaded(tmp_path, 'transactions="whole"'), loaded(tmp_path, 'transactions="apart"')
+    assert b"TRANSACTIONS" in whole.deploy_arguments() and b"TRANSACTIONS" not in plain.deploy_arguments()
+    assert "transactions" not in plain.to_payload() and '"format": 1' in plain.to_payload()
+    assert Deployment.from_payload(whole.to_payload()).is_whole
+    assert '"format": 3' in whole.to_payload()
+
+
+@pytest.mark.parametrize(
+    ("settings", "function", "sentence"),
+    [
+        ('transactions="all"', BEHIND, '\'all\' is not "apart" or "whole"'),
+        ('transactions="whole", lanes=2', BEHIND, "only with one lane"),
+        ('transactions="whole"', BEHIND.replace("Behind", "Through"), "commits each write before the next"),
+        (
+            'transactions="whole"',
+            'WriteBehind(keys="s:{id}", table="s", columns={"member": "m"}, type="set", target=t)',
+            "the members of a set are read when",
+        ),
+    ],
+)
+def test_what_can_not_stay_whole_is_said(tmp_path: Path, settings: str, function: str, sentence: str) -> None:
+    with pytest.raises(DeclarationError, match=sentence) as found:
+        loaded(tmp_path, settings, function)
+    assert [each.option for each in found.value.mistakes] == ["transactions"]
