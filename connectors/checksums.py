@@ -39,19 +39,10 @@ class Checksums:
 
     def local(self, keys: Keys, images: Images) -> str | None:
         """Return the checksum of rows with these values (None: NULL); None: they have none."""
-        pieces: list[Iterable[bytes]] = []
-        for form, values in zip(self.forms, zip(*self.arranged(keys, images))):
-            made = values if form.fold is None else list(map(_folded(form.fold), values))
-            if form.sized:
-                sizes = [b"" if value is None else b"%d" % len(value) for value in made]
-                pieces += [sizes, itertools.repeat(b":"), [value or b"" for value in made]]
-                continue
-            plain = [value or b"" for value in made]
-            if b"" in made or b"," in b"".join(plain):
-                # No number, and it would read like NULL, or like two.
-                return None
-            pieces += [plain, itertools.repeat(b",")]
-        return hashlib.md5(b"".join(itertools.chain.from_iterable(zip(*pieces)))).hexdigest()
+        made = texts_of(self.forms, self.arranged(keys, images))
+        return (
+            None if made is None else hashlib.md5(b"".join(itertools.chain.from_iterable(made))).hexdigest()
+        )
 
     def arranged(self, keys: Keys, images: Images) -> Images:
         """Return ``images`` in the order in which the database takes the rows of ``keys``."""
@@ -60,6 +51,23 @@ class Checksums:
     def remote(self, keys: Keys) -> str:
         """Return the checksum of the rows of ``keys``. Raises Unavailable, SchemaMismatch or Refused."""
         raise NotImplementedError
+
+
+def texts_of(forms: Sequence[Form], images: Images) -> Iterable[tuple[bytes, ...]] | None:
+    """Return of each row what goes into a checksum, in pieces; None: it would read like that of others."""
+    pieces: list[Iterable[bytes]] = []
+    for form, values in zip(forms, zip(*images)):
+        made = values if form.fold is None else list(map(_folded(form.fold), values))
+        if form.sized:
+            sizes = [b"" if value is None else b"%d" % len(value) for value in made]
+            pieces += [sizes, itertools.repeat(b":"), [value or b"" for value in made]]
+            continue
+        plain = [value or b"" for value in made]
+        if b"" in made or b"," in b"".join(plain):
+            # No number, and it would read like NULL, or like two.
+            return None
+        pieces += [plain, itertools.repeat(b",")]
+    return zip(*pieces)
 
 
 def _folded(fold: Fold) -> Callable[[bytes | None], bytes | None]:

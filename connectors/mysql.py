@@ -16,10 +16,11 @@ from sqlalchemy.engine import URL, Connection
 
 from connectors import reflection, times, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.intents import TABLE_NAME as INTENTS
 from connectors.mariadb_groups import NOT_MOVED, compound
-from connectors.mysql_checksums import MySQLChecksums, of_table
+from connectors.mysql_checksums import MySQLChecksums, of_children, of_table
 from connectors.mysql_literals import parts, row_texts
 from connectors.mysql_texts import text_of
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
@@ -178,6 +179,7 @@ class MySQLConnector(Connector):
             for (column,) in connection.exec_driver_sql(_JSON_QUERY, place):
                 if column in columns and columns[column].type_text == "longtext":
                     columns[column].convert = types.json_text()
+                    columns[column].type_text = "json"
         return notes
 
     @staticmethod
@@ -287,6 +289,9 @@ class MySQLConnector(Connector):
     def checksums(self, name: str, columns: Sequence[str]) -> MySQLChecksums | None:
         table = self.table(name)
         return of_table(self, table, [table.columns[column] for column in columns])
+
+    def child_checksums(self, name: str, parents: Sequence[str], columns: Sequence[str]) -> ChildChecksums:
+        return of_children(self, self.table(name), parents, columns)
 
     def checksum(self, head: str, keys: Sequence[tuple[Any, ...]]) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, which stand behind ``head``."""

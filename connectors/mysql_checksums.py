@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 from connectors.checksums import Checksums, Form, Images, Keys, form_of
+from connectors.children import ChildChecksums
 from connectors.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -39,6 +40,20 @@ class MySQLChecksums(Checksums):
 
     def remote(self, keys: Keys) -> str:
         return self._connector.checksum(self._head, keys)
+
+
+def of_children(
+    connector: MySQLConnector, table: Table, parents: Sequence[str], columns: Sequence[str]
+) -> ChildChecksums:
+    """Return the checksums of ``columns`` of all rows whose columns ``parents`` have given values."""
+    forms = [form_of(table.columns[name], _kind(table.columns[name]), _NUMBERS) for name in columns]
+    row = ", ".join(_piece(form, connector.quoted_column(name)) for form, name in zip(forms, columns))
+    key = ", ".join(map(connector.quoted_column, parents))
+    head = (
+        f"SELECT MD5(GROUP_CONCAT(CONCAT({row}) ORDER BY CAST(CONCAT({row}) AS BINARY) SEPARATOR '')) "
+        f"FROM {connector.quoted_table(table.name)} WHERE ({key}) IN ("
+    )
+    return ChildChecksums(forms, lambda keys: connector.checksum(head, keys))
 
 
 def _kind(column: Column) -> str:

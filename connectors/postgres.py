@@ -16,8 +16,9 @@ from sqlalchemy.engine import URL, Connection
 
 from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
-from connectors.postgres_checksums import PostgresChecksums
+from connectors.postgres_checksums import PostgresChecksums, of_children
 from connectors.postgres_groups import CONDITION, Part, parameters_of, text_of
 from connectors.postgres_texts import as_stored
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
@@ -231,11 +232,19 @@ class PostgresConnector(Connector):
         for row in self._send(connection, statement, arrays, table.primary_key):
             yield row[0], row[1:]
 
+    def _found(
+        self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
+    ) -> Sequence[Sequence[Any]]:
+        return [row for _, row in self._select(connection, table, keys, columns)]
+
     def as_stored(self, column: Column, value: Any) -> bytes | None:
         return as_stored(self, column, _element(value))
 
     def checksums(self, name: str, columns: Sequence[str]) -> PostgresChecksums:
         return PostgresChecksums(self, self.table(name), columns)
+
+    def child_checksums(self, name: str, parents: Sequence[str], columns: Sequence[str]) -> ChildChecksums:
+        return of_children(self, self.table(name), parents, columns)
 
     def checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, a SELECT in its middle."""

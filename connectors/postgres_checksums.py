@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Iterator, Sequence
 
 from connectors.checksums import Checksums, Form, Keys, form_of, hexadecimal
+from connectors.children import ChildChecksums
 from connectors.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -33,6 +34,23 @@ class PostgresChecksums(Checksums):
 
     def remote(self, keys: Keys) -> str:
         return self._connector.checksum(self._head, self._table, keys, self._tail)
+
+
+def of_children(
+    connector: PostgresConnector, table: Table, parents: Sequence[str], columns: Sequence[str]
+) -> ChildChecksums:
+    """Return the checksums of ``columns`` of all rows whose columns ``parents`` have given values."""
+    forms = [_form(table.columns[name]) for name in columns]
+    pieces = ", ".join(_pieces(forms, list(map(connector.quoted_column, columns))))
+    match = " AND ".join(f"t.{connector.quoted_column(name)} = k.c{at}" for at, name in enumerate(parents))
+    head = (
+        "SELECT md5(string_agg(s.x, CAST('' AS bytea) ORDER BY s.x)) "
+        f"FROM (SELECT convert_to(concat({pieces}), 'UTF8') AS x FROM ("
+    )
+    place = connector.quoted_table(table.name)
+    tail = f") k CROSS JOIN LATERAL (SELECT * FROM {place} t WHERE {match} OFFSET 0) t) s"
+    keyed = Table(table.name, table.columns, tuple(parents), [])
+    return ChildChecksums(forms, lambda keys: connector.checksum(head, keyed, keys, tail))
 
 
 def _form(column: Column) -> Form:

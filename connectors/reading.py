@@ -13,7 +13,9 @@ from sqlalchemy.engine import Connection, Engine
 
 from connectors import texts, wheres
 from connectors.checksums import Checksums
+from connectors.children import ChildChecksums
 from connectors.errors import ConversionError, Refused, SchemaMismatch
+from connectors.members import KEYS_AT_ONCE
 from connectors.tables import Column, Table
 from connectors.texts import Encode
 
@@ -119,6 +121,40 @@ class Reading:
 
     def checksums(self, name: str, columns: Sequence[str]) -> Checksums | None:
         """Return what makes checksums of many rows of a table; None: the database does not."""
+        return None
+
+    def children(
+        self, name: str, parents: Sequence[str], keys: Sequence[Key], columns: Sequence[str]
+    ) -> list[Row]:
+        """Return all rows whose columns ``parents`` have one of the values ``keys``, in any order: the texts
+        of ``parents``, and those of ``columns``. A key that the database takes for none of its type has none.
+
+        Raises Unavailable, or SchemaMismatch.
+        """
+        table = self.table(name)
+        wanted = _columns_of(table, [*parents, *columns])
+        keyed = Table(table.name, table.columns, tuple(parents), [])
+        rows: list[Row] = []
+        try:
+            with self._reading() as connection:
+                for start in range(0, len(keys), KEYS_AT_ONCE):
+                    part = keys[start : start + KEYS_AT_ONCE]
+                    rows += _all_encoded(wanted, self._found(connection, keyed, part, wanted))
+        except Refused as error:
+            if len(keys) > 1:
+                half = len(keys) // 2
+                parts = [self.children(name, parents, part, columns) for part in (keys[:half], keys[half:])]
+                return parts[0] + parts[1]
+            self._require_key_refused(keyed, keys, error)
+            return []
+        return rows
+
+    def child_checksums(
+        self, name: str, parents: Sequence[str], columns: Sequence[str]
+    ) -> ChildChecksums | None:
+        """Return what makes checksums of all rows of many keys of Redis, which are the columns ``parents``;
+        None: the database does not.
+        """
         return None
 
     def as_stored(self, column: Column, value: Any) -> bytes | None:

@@ -18,6 +18,8 @@ from gears.errors import DeclarationError
 from gears.functions import Function
 from gears.patterns import Around, Reading
 
+HISTORY = "the rows of a history say what was, and Redis only knows what is"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -59,25 +61,25 @@ def comparable(file: str, name: str | None, function: str | None) -> list[Source
     there are none, all that have columns. Raises CommandError.
     """
     deployment = load(file, name)
-    # What a history has is no state of Redis, and keys of other types are not read here.
     chosen = [
-        each
-        for each in deployment.functions
-        if each.mapping.written and each.mapping.type == kinds.HASH and not each.mapping.additions.history
+        each for each in deployment.functions if each.mapping.written and not each.mapping.additions.history
     ]
     if function is not None:
+        named = [each for each in deployment.functions if each.name == function]
+        if named and named[0].mapping.additions.history:
+            raise CommandError(f"{function} is a history, and is not compared: {HISTORY}.")
         names = ", ".join(each.name for each in chosen)
         chosen = [each for each in chosen if each.name == function]
         if not chosen:
             hint = f"one of {names}." if names else ""
-            raise CommandError(f"there is no function {function} with columns that hashes fill.", hint)
+            raise CommandError(f"there is no function {function} with columns.", hint)
     else:
         chosen = [each for each in chosen if each.captures] or chosen
-        others = [each.name for each in deployment.functions if each.mapping.type != kinds.HASH]
+        others = [each.name for each in deployment.functions if each.mapping.additions.history]
         if others:
-            output.warning(f"Not compared, since only hashes are: {', '.join(others)}.")
+            output.warning(f"Not compared, being histories: {', '.join(others)}. {HISTORY.capitalize()}.")
     if not chosen:
-        raise CommandError("no function of hashes has columns, so that there is nothing to compare.")
+        raise CommandError("no function has columns, so that there is nothing to compare.")
     return [_source(deployment, each) for each in chosen]
 
 
@@ -136,13 +138,19 @@ def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence
         payload = Deployment.from_payload(deployed.payload)
         there = {each.name: each for each in payload.functions}
         for function in functions:
-            same = function.name in there and _mapped(there[function.name]) == _mapped(function)
+            same = function.name in there and _makes_alike(there[function.name], function)
             if not same or (function.transform_name is not None and payload.source != deployment.source):
                 raise CommandError(
                     f"{shard.address} has version {deployed.version} of {name}, in which {function.name} is "
                     "not what the file says.",
                     "deploy the file first: gearsync deploy FILE.",
                 )
+
+
+def _makes_alike(one: Function, other: Function) -> bool:
+    """Whether two functions make the same rows of the same keys."""
+    kinds_of = [(each.mapping.type, each.mapping.members, each.mapping.additions) for each in (one, other)]
+    return _mapped(one) == _mapped(other) and kinds_of[0] == kinds_of[1]
 
 
 def _mapped(function: Function) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gears import change as changes
 from gears import kinds, lanes
 from gears.change import Change, decode
 from gears.conversion import Converter
+from gears.mapping import Mapping
 from gears.members import MembersConverter, with_members
 
 AT_ONCE = 100
@@ -25,8 +26,9 @@ PAGE = 1000
 PAGES = 10
 """How far the lane is searched for why a key is gone."""
 
-_COUNTS = {kinds.SET: "SCARD", kinds.LIST: "LLEN", kinds.ZSET: "ZCARD"}
-_READS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+#: The command that counts the members of a key, and the one that reads them with what follows the key.
+COUNTS = {kinds.SET: "SCARD", kinds.LIST: "LLEN", kinds.ZSET: "ZCARD"}
+READS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     kinds.SET: ("SMEMBERS", ()),
     kinds.LIST: ("LRANGE", (0, -1)),
     kinds.ZSET: ("ZRANGE", (0, -1, "WITHSCORES")),
@@ -102,23 +104,25 @@ class Members:
 
     def _read_some(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Image | str]]:
         counts = self._ask(
-            [(each, (_COUNTS[each.converter.mapping.type], each.change.key)) for each in wanted]
+            [(each, (COUNTS[each.converter.mapping.type], each.change.key)) for each in wanted]
         )
         found: list[tuple[Wanted, Image | str]] = []
         small = []
         for each, count in zip(wanted, counts):
             if count is not None and count > each.converter.mapping.members:
-                found.append((each, _too_many(each, count)))
+                found.append((each, too_many(each.converter.mapping, count)))
             elif count:
                 small.append(each)
             else:
                 found.append((each, None))
         commands = []
         for each in small:
-            name, more = _READS[each.converter.mapping.type]
+            name, more = READS[each.converter.mapping.type]
             commands.append((each, (name, each.change.key, *more)))
         replies = self._ask(commands)
-        return found + [(each, _image(each, reply)) for each, reply in zip(small, replies)]
+        return found + [
+            (each, image_of(each.converter.mapping, reply)) for each, reply in zip(small, replies)
+        ]
 
     def _ask(self, commands: Sequence[tuple[Wanted, tuple[Any, ...]]]) -> list[Any]:
         """Send commands in one go, each in its mapping's database; None: the key is not here, or another."""
@@ -209,13 +213,13 @@ def _unread(change: Change, reason: str) -> Change:
     return change._replace(meta=meta, fields=(), values=[])
 
 
-def _too_many(wanted: Wanted, count: int) -> str:
-    mapping = wanted.converter.mapping
+def too_many(mapping: Mapping, count: int) -> str:
+    """Say that a key has more members than a mapping takes."""
     return f"the {mapping.type} has {count} members, and members={mapping.members} is the most that are taken"
 
 
-def _image(wanted: Wanted, reply: Any) -> Image | str:
-    mapping = wanted.converter.mapping
+def image_of(mapping: Mapping, reply: Any) -> Image | str:
+    """Return the members of a key as its image, of what ``READS`` replied; a text: they can't be taken."""
     if reply is None:
         return None
     if mapping.type == kinds.ZSET:
@@ -224,7 +228,7 @@ def _image(wanted: Wanted, reply: Any) -> Image | str:
         pairs = [(b"%d" % index, value) for index, value in enumerate(reply)]
     else:
         pairs = [(member, b"") for member in reply]
-    return pairs if len(pairs) <= mapping.members else _too_many(wanted, len(pairs))
+    return pairs if len(pairs) <= mapping.members else too_many(mapping, len(pairs))
 
 
 def _means_not_here(error: redis.ResponseError) -> bool:

@@ -33,14 +33,14 @@ class Wish:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @options.redis_option
 @click.option("--name", metavar="NAME", help="The deployment's name, in place of the one in FILE.")
-@click.option("--function", metavar="NAME", help="Compare the hashes of this function only.")
+@click.option("--function", metavar="NAME", help="Compare the keys of this function only.")
 @click.option(
     "--repair", is_flag=True, help="Capture anew the keys that differ, so that SQL gets what Redis has."
 )
 @click.option(
     "--delete-extra",
     is_flag=True,
-    help="With --repair: delete also rows without a hash that a policy has kept.",
+    help="With --repair: delete also rows without a key that a policy has kept.",
 )
 @click.option(
     "--sample",
@@ -80,10 +80,10 @@ def command(
 ) -> None:
     """Compare Redis with SQL, while both are written.
 
-    FILE is what was deployed. Each hash is compared with its row, as the worker would write it, and each row
-    is looked up in Redis. What differs is looked at again behind the changes that are on their way: only
-    what still differs with nothing waiting is reported. A row that may be there without a hash, because a
-    policy of the function keeps it, is counted apart.
+    FILE is what was deployed. Each key, of whatever type, is compared with its row or rows, as the worker
+    would write them, and each row is looked up in Redis. What differs is looked at again behind the changes
+    that are on their way: only what still differs with nothing waiting is reported. A row that may be there
+    without its key, because a policy of the function keeps it, is counted apart.
 
     --repair brings the keys that differ to SQL by the change stream, in their order with all other writes,
     and compares them once more. Exit code 1: differences are left.
@@ -152,6 +152,6 @@ def _notes(source: Source, run: Verification) -> list[str]:
         notes.append("Its hashes are made of rows: those that are in Redis were compared, and no others.")
     elif run.moves_rows:
         notes.append(
-            "Its transform gives rows other keys than their hashes', so extra rows were not looked for."
+            "Its transform gives rows other keys than those of Redis, so extra rows were not looked for."
         )
     return notes

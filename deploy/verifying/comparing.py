@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from connectors import Connector, ConversionError
-from connectors.checksums import Checksums
-from connectors.errors import Refused
+from deploy.shards import Shard
+from deploy.verifying.aliases import Aliases
 from deploy.verifying.expected import Expected, Expecter, Image, Row
+from deploy.verifying.hashes import Hashes
+from deploy.verifying.trying import Trying
 
-MOST_ALIASES = 1_000_000
-"""How many keys are remembered that are not written as their rows' own keys are."""
-TRIES = 5
-"""After so many chunks whose checksums all differ, rows are read at once, but for one in some."""
-NOW_AND_THEN = 16
+Portion = tuple[Sequence[bytes], Sequence[Image]]
+
 MOST_DIGITS = 18
 ZERO = ord("0")
 
 
 class Comparer:
-    """Compares hashes of one function with their rows. Several threads may share it."""
+    """Compares keys of one function, a row each, with their rows. Several threads may share it."""
 
     def __init__(self, expecter: Expecter, connector: Connector) -> None:
         self.expecter = expecter
         self._connector = connector
         self._table = expecter.function.mapping.table
         self._template = expecter.function.mapping.keys
-        names = expecter.function.mapping.primary_key
-        self._key_texts = [expecter.table.columns[name].text.encode for name in names]
-        self._part_order = [expecter.table.primary_key.index(name) for name in names]
-        self._sums = connector.checksums(self._table, expecter.columns) if expecter.is_plain else None
-        self._width = len(expecter.columns)
-        self._in_vain = 0
+        self._sums = connector.checksums(self._table, expecter.columns)
+        self._trying = Trying()
         #: Keys as rows would have them, of which there are hashes by another name: ``7`` for ``007``.
-        self.aliases: set[bytes] = set()
+        self.aliases = Aliases(expecter.function, expecter.table, [at for at, _ in expecter.key_order])
+
+    def portions(self, shard: Shard, hashes: Hashes, keys: Sequence[bytes]) -> Iterator[Portion]:
+        """Yield keys of a shard with what they hold, so many at a time as go into memory."""
+        yield keys, hashes.images(shard, keys)
 
     def differing(self, keys: Sequence[bytes], images: Sequence[Image]) -> list[bytes]:
-        """Return the keys whose rows are not what is expected; all keys have hashes."""
+        """Return the keys whose rows are not what is expected; all keys are there."""
         if not self.expecter.is_plain:
             return self.differing_one_by_one(keys, images)
         try:
@@ -45,7 +44,7 @@ class Comparer:
         except ConversionError:
             return self.differing_one_by_one(keys, images)
         # A function without transform captures just the fields of its columns.
-        if self._sums is not None and self._agree(self._sums, places, images):
+        if self._agree(places, images):
             return []
         rows = self.rows(places)
         return [
@@ -57,9 +56,32 @@ class Comparer:
     def differing_one_by_one(self, keys: Sequence[bytes], images: Sequence[Image]) -> list[bytes]:
         """Do as ``differing`` where a key may have no row, or another one than its name says."""
         wanted = [self.expecter.expect(key, image) for key, image in zip(keys, images)]
+        self._note_aliases(keys, wanted)
+        known = [each for each in wanted if each.is_row]
+        texts = [
+            [self._text(name, each.values.get(name)) for name in self.expecter.columns] for each in known
+        ]
+        if known and self._agree([each.place or () for each in known], texts):
+            # Those that have no row of their own are left.
+            pairs = [(key, each) for key, each in zip(keys, wanted) if not each.is_row]
+            keys, wanted = [key for key, _ in pairs], [each for _, each in pairs]
         rows = self.rows_of(wanted)
         difference = self.expecter.difference
         return [key for key, each, row in zip(keys, wanted, rows) if difference(each, row) is not None]
+
+    def _text(self, name: str, value: Any) -> bytes | None:
+        """Return the bytes of a field that would be a value."""
+        if value is None or type(value) is bytes:
+            return value
+        return self.expecter.table.columns[name].text.encode(value)
+
+    def _note_aliases(self, keys: Sequence[bytes], wanted: Sequence[Expected]) -> None:
+        if self.expecter.moves_rows:
+            return
+        for key, each in zip(keys, wanted):
+            parts = self._template.match(key)
+            if parts is not None and each.place is not None:
+                self.aliases.note(parts, each.place)
 
     def rows_of(self, wanted: Sequence[Expected]) -> list[Row]:
         """Return the row of each; None: there is none, or none can be."""
@@ -74,19 +96,11 @@ class Comparer:
         expected = Expected(place, dict(zip(self.expecter.columns, image or ())))
         return self.expecter.difference(expected, row) is not None
 
-    def _agree(self, sums: Checksums, places: list[tuple[Any, ...]], images: Sequence[Image]) -> bool:
-        if self._in_vain >= TRIES and self._in_vain % NOW_AND_THEN:
-            self._in_vain += 1
+    def _agree(self, places: Sequence[tuple[Any, ...]], images: Sequence[Sequence[bytes | None]]) -> bool:
+        sums = self._sums
+        if sums is None:
             return False
-        known = [image or () for image in images]
-        ours = sums.local(places, known)
-        try:
-            agree = ours is not None and ours == sums.remote(places)
-        except Refused:
-            # A key is none of the type: reading tells which.
-            agree = False
-        self._in_vain = 0 if agree else self._in_vain + 1
-        return agree
+        return self._trying.agree(lambda: sums.local(places, images), lambda: sums.remote(places))
 
     def _places(self, keys: Sequence[bytes]) -> list[tuple[Any, ...]]:
         """Return which row is each key's by its name, and note names that are not the row's own."""
@@ -100,19 +114,8 @@ class Comparer:
             _are_plain(texts[at], values) for (at, _), values in zip(self.expecter.key_order, columns)
         ):
             for each, place in zip(parts, places):
-                self._note(each, place)
+                self.aliases.note(each, place)
         return places
-
-    def _note(self, parts: tuple[bytes, ...], place: tuple[Any, ...]) -> None:
-        for part, at, encode in zip(parts, self._part_order, self._key_texts):
-            value = place[at]
-            if type(value) is not str and (b"%d" % value if type(value) is int else encode(value)) != part:
-                break
-        else:
-            return
-        if len(self.aliases) < MOST_ALIASES:
-            texts = [encode(place[at]) for at, encode in zip(self._part_order, self._key_texts)]
-            self.aliases.add(self._template.format(texts))
 
 
 def _converted(convert: Callable[[object], Any], texts: Sequence[bytes]) -> Sequence[Any]:
@@ -130,4 +133,5 @@ def _are_plain(texts: Sequence[bytes], values: Sequence[Any]) -> bool:
     kinds = set(map(type, values))
     if kinds == {int}:
         return b"".join(texts).isdigit() and not any(text[0] == ZERO and len(text) > 1 for text in texts)
-    return kinds == {str}
+    # Another text than the key's: of a UUID in capitals, say.
+    return kinds == {str} and [value.encode() for value in values] == list(texts)

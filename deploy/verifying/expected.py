@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from connectors import Column, Connector, ConversionError
 from connectors.rows import RowOp
 from connectors.values import refusal, same, stands_for_absent
 from gears import change as changes
+from gears import kinds, paths
 from gears.added import Origin
 from gears.change import Change
-from gears.conversion import Converter, RowFault
+from gears.conversion import RowFault
+from gears.converters import converter_for
 from gears.expressions import VALUE, Expression, Name
 from gears.functions import Function, Transform
 from gears.tables import table_of
 
-Image = Optional[Sequence[Optional[bytes]]]
-"""The captured fields of a hash, each value or None; of a function that sees whole hashes pairs, flat. None:
-there is no hash."""
-Row = Optional[Sequence[Optional[bytes]]]
-"""The texts of the mapped columns of a row; None: there is no row."""
+Image = Any
+"""What a key holds. Of a hash the captured fields, each value or None; of a function that sees whole hashes
+pairs, flat. Of a document its text alone; of a key of members see ``members.py``. None: it is not there."""
+Row = Any
+"""The texts of the mapped columns of a row; of a key of members see ``members.py``. None: there is none."""
 
 SOME_ID = b"1700000000000-0"
 """Of a change that there is not: what is made of it is not compared."""
@@ -34,23 +36,33 @@ MISSING, EXTRA, DIFFERS = "missing", "extra", "differs"
 class Expected:
     """``place``: None when no row can be the key's, for ``reason``. ``values``: of each mapped column; None:
     absent. ``gone``: there should be no row. ``open``: a transform has dropped it, so that any row will do.
+    ``fault``: what the key holds fits no row, for ``reason``, so that whatever row there is differs.
     """
 
     place: tuple[Any, ...] | None
-    values: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[Any, Any] = field(default_factory=dict)
     gone: bool = False
     open: bool = False
+    fault: bool = False
     reason: str = ""
     column: str = ""
+
+    @property
+    def is_row(self) -> bool:
+        """Whether it is just one row with these values."""
+        return self.place is not None and not (self.gone or self.open or self.fault)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """``kind``: ``missing``, ``extra`` or ``differs``; ``columns`` are those that differ."""
+    """``kind``: ``missing``, ``extra`` or ``differs``; ``columns`` are those that differ. ``rows``: of a key
+    of members, how many of its rows do so, by kind.
+    """
 
     kind: str
     columns: tuple[str, ...] = ()
     reason: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
 
 
 class Expecter:
@@ -69,14 +81,16 @@ class Expecter:
         )
         self.match = function.mapping.keys.match
         #: Whether rows are the fields of hashes as they are.
-        self.is_plain = transform is None and not additions.columns
+        self.is_plain = transform is None and not additions.columns and function.mapping.type == kinds.HASH
+        #: Whether keys alone tell their rows: a transform may give another one.
+        self.key_tells = transform is None
         #: Whether the transform has given a row another key than its hash's.
         self.moves_rows = False
         self.table = table_of(function, connector)
         self._connector = connector
         self._known: dict[tuple[str, Any], bytes | None] = {}
-        self._converter = Converter(function, transform, connector, Origin(deployment))
-        captured = function.captured_fields()
+        self._converter = converter_for(function, transform, connector, Origin(deployment))
+        captured = [paths.DOCUMENT] if function.mapping.type == kinds.JSON else function.captured_fields()
         #: The fields to ask for; None: the whole hash.
         self.fields = None if captured is None else [each.encode() for each in captured]
         names = function.mapping.primary_key
@@ -111,10 +125,10 @@ class Expecter:
             return Difference(EXTRA)
         if row is None:
             return Difference(MISSING, reason=expected.reason or self._refusal(expected, self.columns))
+        if expected.fault:
+            return Difference(DIFFERS, (expected.column,) if expected.column else (), expected.reason)
         wrong = tuple(
-            name
-            for name, stored in zip(self.columns, row)
-            if not self._agrees(name, expected.values.get(name), stored)
+            name for name, stored in zip(self.columns, row) if not self._agrees(name, expected.values, stored)
         )
         return Difference(DIFFERS, wrong, self._refusal(expected, wrong)) if wrong else None
 
@@ -123,10 +137,15 @@ class Expecter:
         mark = self.function.mapping.additions.deleted_at
         return bool(mark) and row[self.columns.index(mark)] is not None
 
-    def _agrees(self, name: str, given: Any, stored: bytes | None) -> bool:
-        column = self.table.columns[name]
+    def _agrees(self, name: str, values: Mapping[Any, Any], stored: bytes | None) -> bool:
+        column, given = self.table.columns[name], values.get(name)
         if given is None:
-            return stands_for_absent(column, stored)
+            # What is written as NULL is no default.
+            is_written = name in values and not self.is_plain
+            return stored is None if is_written else stands_for_absent(column, stored)
+        return self._is_same(column, given, stored)
+
+    def _is_same(self, column: Column, given: Any, stored: bytes | None) -> bool:
         if stored is None or same(column, given, stored):
             return stored is not None
         return self._written(column, given) == stored
@@ -149,7 +168,7 @@ class Expecter:
                 return f"column {name}: {said}"
         return ""
 
-    # -- With a transform, or columns that no single field fills ------------------------------------------
+    # -- With a transform, columns that no single field fills, or of a document ----------------------------
 
     def _converted(self, key: bytes, image: Image) -> Expected:
         parts = self.match(key)
@@ -160,8 +179,10 @@ class Expecter:
         try:
             row = self._converter.row(Change(SOME_ID, key, op + b"0", fields, values), op, parts)
         except RowFault as error:
-            return Expected(None, reason=error.fault.reason, column=error.fault.column)
+            place = self._own_place(parts) if self._converter.transform is None else None
+            return Expected(place, fault=True, reason=error.fault.reason, column=error.fault.column)
         if row is None:
+            # A transform has dropped it; else no column takes the key, which is gone.
             return Expected(None, open=True)
         self.moves_rows = self.moves_rows or row.key != self._own_place(parts)
         return self._of_row(row)

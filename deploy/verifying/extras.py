@@ -1,4 +1,4 @@
-"""Rows of which there is no hash: the table is read by its primary key, and Redis is asked for the keys."""
+"""Rows of which there is no key: the table is read by its primary key, and Redis is asked for the keys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KeyMaker:
 
     def __init__(self, function: Function, table: Table) -> None:
         self._template = function.mapping.keys
-        self._order = [table.primary_key.index(name) for name in function.mapping.primary_key]
+        self._order = [table.primary_key.index(name) for name in function.mapping.keys.names]
 
     def keys(self, rows: Sequence[Texts]) -> Sequence[bytes | None]:
         """Return the keys of many rows."""
@@ -66,7 +66,7 @@ class Pages:
 
 
 class Looker:
-    """Tells which rows have no hash. ``others``: functions that write rows of the table, too."""
+    """Tells of which rows there is no key. ``others``: functions that write rows of the table, too."""
 
     def __init__(
         self, maker: KeyMaker, hashes: Hashes, aliases: set[bytes], others: Sequence[tuple[KeyMaker, Hashes]]
@@ -77,9 +77,10 @@ class Looker:
         self._others = others
 
     def without(self, rows: Sequence[Texts]) -> tuple[list[bytes], list[Texts]]:
-        """Return the keys of those rows that have no hash, and the rows that no key can have."""
+        """Return the keys of those rows whose key is not there, and the rows that no key can have."""
         keys = self._maker.keys(rows)
-        asked = [key for key in keys if key is not None]
+        # Keys of members have many rows.
+        asked = list(dict.fromkeys(key for key in keys if key is not None))
         there = dict(zip(asked, self._hashes.there(asked))) if asked else {}
         alone = [at for at, key in enumerate(keys) if key is None or not (there[key] or key in self._aliases)]
         for maker, hashes in self._others:
@@ -90,6 +91,6 @@ class Looker:
     def _not_of(self, maker: KeyMaker, hashes: Hashes, rows: Sequence[Texts], alone: list[int]) -> list[int]:
         """Leave out those that are another function's."""
         keys = {at: maker.key(rows[at]) for at in alone}
-        asked = [key for key in keys.values() if key is not None]
+        asked = list(dict.fromkeys(key for key in keys.values() if key is not None))
         there = dict(zip(asked, hashes.there(asked))) if asked else {}
         return [at for at, key in keys.items() if key is None or not there[key]]

@@ -1,4 +1,4 @@
-"""The hashes of one function over all shards: found, read, and whether a change of theirs is on its way."""
+"""The keys of one function over all shards: found, read, and whether a change of theirs is on its way."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ import redis
 from deploy.clients import Clients
 from deploy.shards import Shard, Shards, errors_of
 from deploy.verifying.expected import Expecter, Image
+from deploy.verifying.states import states_of
+from gears import kinds
 
 SCAN_KEYS = 1000
 """How many keys one step of a SCAN looks at, about."""
 
 
 class Hashes:
-    """The keys of one function, and their hashes. ``shards`` are as they are now."""
+    """The keys of one function, and what these hold, of any type. ``shards`` are as they are now."""
 
     def __init__(self, shards: Shards, expecter: Expecter) -> None:
         self.shards = shards
         self._expecter = expecter
         self._db = expecter.function.mapping.db
+        self._is_of_hashes = expecter.function.mapping.type == kinds.HASH
+        self._states = states_of(expecter, shards.kind == "cluster")
         self._clients = Clients()
 
     def __enter__(self) -> Hashes:
@@ -69,17 +73,22 @@ class Hashes:
         return total
 
     def images(self, shard: Shard, keys: Sequence[bytes]) -> list[Image]:
-        """Return the hashes of keys as one shard has them, in their order."""
+        """Return what keys hold as one shard has them, in their order."""
         with errors_of(shard.address):
-            return list(shard.host.images(self.client(shard), self._db, self._expecter.fields, keys))
+            return self._states.read(shard.host, self.client(shard), keys)
+
+    def sizes(self, shard: Shard, keys: Sequence[bytes]) -> list[int]:
+        """Return how many members keys have, as one shard has them."""
+        with errors_of(shard.address):
+            return self._states.sizes(self.client(shard), keys)
 
     def there(self, keys: Sequence[bytes]) -> list[bool]:
-        """Return whether there is a hash of each key, where its slot is."""
+        """Return whether each key is there, and of the function's type, where its slot is."""
         found: dict[bytes, bool] = {}
         for shard, part in self._by_shard(keys):
             with errors_of(shard.address):
-                seen = shard.host.images(self.client(shard), self._db, [], part)
-            found.update((key, image is not None) for key, image in zip(part, seen))
+                seen = self._states.there(shard.host, self.client(shard), part)
+            found.update(zip(part, seen))
         return [found[key] for key in keys]
 
     def mark(self) -> dict[str, bytes]:
@@ -93,11 +102,13 @@ class Hashes:
     def looked(
         self, keys: Sequence[bytes], marks: Mapping[str, bytes]
     ) -> tuple[dict[bytes, Image], set[bytes]]:
-        """Return the hashes of keys, and those keys whose rows may have been older when they were read after
+        """Return what keys hold, and those keys whose rows may have been older when they were read after
         ``marks``. Every shard is asked: a key may be on its way from one to another.
         """
-        images: dict[bytes, Image] = dict.fromkeys(keys)
+        # What is read before it is asked what waits was the same all the time, if nothing does.
+        images: dict[bytes, Image] = dict.fromkeys(keys) if self._is_of_hashes else self.now(keys)
         unsettled: set[bytes] = set()
+        fields = self._expecter.fields if self._is_of_hashes else []
         for shard in self.shards.shards:
             mark = marks.get(shard.address)
             if mark is None:
@@ -105,13 +116,14 @@ class Hashes:
                 continue
             with errors_of(shard.address):
                 client = self.client(shard)
-                seen, late = shard.host.images_since(client, self._db, self._expecter.fields, keys, mark)
+                seen, late = shard.host.images_since(client, self._db, fields, keys, mark)
             unsettled.update(keys[at] for at in late)
-            images.update((key, image) for key, image in zip(keys, seen) if image is not None)
+            if self._is_of_hashes:
+                images.update((key, image) for key, image in zip(keys, seen) if image is not None)
         return images, unsettled
 
     def now(self, keys: Sequence[bytes]) -> dict[bytes, Image]:
-        """Return the hashes of keys, wherever they are."""
+        """Return what keys hold, wherever they are."""
         images: dict[bytes, Image] = dict.fromkeys(keys)
         for shard in self.shards.shards:
             seen = self.images(shard, keys)

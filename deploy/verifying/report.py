@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,9 @@ NAMED = 20
 
 @dataclass
 class Named:
-    """A difference with its key; None: a row that no key can have, with its primary key in ``row``."""
+    """A difference with its key; None: a row that no key can have, with its primary key in ``row``. ``rows``:
+    of a key of members, how many rows are missing, extra, or differ.
+    """
 
     key: bytes | None
     kind: str
@@ -22,18 +25,22 @@ class Named:
     reason: str = ""
     row: dict[str, Any] = field(default_factory=dict)
     repaired: bool = False
+    rows: Mapping[str, int] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON can hold it; keys that are no UTF-8 are ``{"base64": …}``."""
         made: dict[str, Any] = {"key": None if self.key is None else readable(self.key), "kind": self.kind}
         made.update(columns=list(self.columns), reason=self.reason, repaired=self.repaired)
+        if self.rows:
+            made["rows"] = dict(self.rows)
         return {**made, "row": self.row} if self.row else made
 
 
 @dataclass
 class Counts:
-    """``hashes``: compared with their rows; ``rows``: looked up in Redis. ``missing``, ``extra`` and
-    ``differs``: what differs with nothing on its way; ``repaired``: of those, now as they should be.
+    """``hashes``: keys, of whatever type, compared with their rows; ``rows``: looked up in Redis.
+    ``missing``, ``extra`` and ``differs``: what differs with nothing on its way; ``repaired``: of those, as
+    they should be now.
     ``kept``: rows without a hash that a policy keeps. ``lagged``: differences that were gone at a second
     look. ``undecided``: keys of which changes still waited when the time was over. ``unkeyed``: rows that no
     key can have, counted as extra, too.
@@ -64,7 +71,7 @@ class Counts:
     def add(self, key: bytes, difference: Difference, most: int) -> Named:
         """Count a difference, and name it if ``most`` are not named yet."""
         setattr(self, difference.kind, getattr(self, difference.kind) + 1)
-        made = Named(key, difference.kind, difference.columns, difference.reason)
+        made = Named(key, difference.kind, difference.columns, difference.reason, rows=difference.rows)
         if len(self.named) < most:
             self.named.append(made)
         return made

@@ -1,4 +1,4 @@
-"""One comparison of a function: its hashes with their rows, then the rows with their hashes."""
+"""One comparison of a function: its keys with their rows, then the rows with their keys."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from deploy.loading import Total
 from deploy.progress import Count
 from deploy.shards import Shard, Shards
 from deploy.sources import Source
-from deploy.verifying.comparing import Comparer
-from deploy.verifying.expected import EXTRA, Difference, Expecter
+from deploy.verifying import nouns
+from deploy.verifying.comparing import Comparer, Portion
+from deploy.verifying.expected import EXTRA, Difference, Expecter, Image
 from deploy.verifying.extras import KeyMaker, Looker, Pages, Texts
 from deploy.verifying.hashes import Hashes
+from deploy.verifying.members import AT_ONCE, MembersComparer, MembersExpecter
 from deploy.verifying.report import Counts, Named
 from deploy.verifying.settling import Settings, Settler
+from gears import kinds
 from gears.deadletters import readable
-from gears.functions import Transform
+from gears.functions import Function, Transform
 from gears.images import RowReader
+from gears.template import Template
 
 CHUNK = 2000
 """How many keys are compared at once."""
 THREADS = 3
 SUSPECTS = 5000
 """How many keys that seem to differ are kept before they are looked at more closely."""
+COUNT_AFTER_SECONDS = 2.0
 TRIES = 50
 """How many random keys are looked at for each one of the function's that a sample wants."""
 
@@ -66,8 +71,13 @@ class Verification:
         self._connector = connector
         self._settings = settings
         self._scope = scope
-        self._expecter = Expecter(source.function, transform, connector, source.deployment.name)
-        self._comparer = Comparer(self._expecter, connector)
+        self._comparer = _comparer(source.function, transform, connector, source.deployment.name)
+        self._expecter = self._comparer.expecter
+        self._is_plural = isinstance(self._comparer, MembersComparer)
+        self._most_suspects = AT_ONCE if self._is_plural else SUSPECTS
+        self._named: set[bytes] = set()
+        self._begin = 0.0
+        self._rows: Total | None = None
         self._maker = KeyMaker(source.function, self._expecter.table)
 
     @property
@@ -77,7 +87,7 @@ class Verification:
 
     def run(self) -> None:
         """Compare all, or a sample. Raises ShardError and ConnectorError."""
-        start = time.monotonic()
+        self._begin = time.monotonic()
         with ExitStack() as stack:
             hashes = stack.enter_context(Hashes(self._shards, self._expecter))
             pool = stack.enter_context(ThreadPoolExecutor(THREADS))
@@ -89,7 +99,7 @@ class Verification:
                     for each in self._siblings()
                 ]
                 self._look_for_extras(hashes, settler, pool, others)
-        self.seconds = time.monotonic() - start
+        self.seconds = time.monotonic() - self._begin
 
     # -- Hashes with their rows --------------------------------------------------------------------------
 
@@ -99,22 +109,22 @@ class Verification:
             parts = self._source.function.mapping.keys.match_all(keys)
             if None in parts:
                 keys = [key for key, each in zip(keys, parts) if each is not None]
-            images = hashes.images(shard, keys)
-            if None in images:
-                keys = [key for key, image in zip(keys, images) if image is not None]
-                images = [image for image in images if image is not None]
-            return len(keys), self._comparer.differing(keys, images) if keys else []
+            count, differing = 0, list[bytes]()
+            for portion in self._comparer.portions(shard, hashes, keys):
+                some, images = _of_those_there(*portion)
+                count += len(some)
+                differing += self._comparer.differing(some, images) if some else []
+            return count, differing
 
         suspects: list[bytes] = []
-        total = self._total()
-        with Count(f"Comparing {self._source.function.name}", "hashes") as shown:
+        with Count(f"Comparing {self._source.function.name}", nouns.of(self._source.function)[1]) as shown:
             for count, differing in spread(pool, work, self._chunks(hashes)):
                 self.counts.hashes += count
                 suspects += differing
-                if len(suspects) >= SUSPECTS:
+                if len(suspects) >= self._most_suspects:
                     settler.settle(suspects)
                     suspects.clear()
-                shown.show(self.counts.hashes, total())
+                shown.show(self.counts.hashes, self._total())
         settler.settle(suspects)
 
     def _chunks(self, hashes: Hashes) -> Iterator[tuple[Shard, Sequence[bytes]]]:
@@ -159,7 +169,6 @@ class Verification:
         pages = Pages(self._connector, self._expecter.table, mark)
         sample = self._scope.sample
         rows: Iterable[list[Texts]] = parts(pages.random(sample), CHUNK) if sample else pages
-        total = self._total()
         suspects: list[bytes] = []
 
         def work(page: list[Texts]) -> tuple[int, list[bytes], list[Texts]]:
@@ -169,15 +178,22 @@ class Verification:
             for count, keys, unkeyed in spread(pool, work, rows):
                 self.counts.rows += count
                 self._count_unkeyed(unkeyed)
-                suspects += keys
                 if self._settings.kept:
-                    self.counts.kept += len(suspects)
-                    suspects.clear()
-                if len(suspects) >= SUSPECTS:
+                    self.counts.kept += len(keys)
+                else:
+                    suspects += self._first_seen(keys)
+                if len(suspects) >= self._most_suspects:
                     settler.settle(suspects)
                     suspects.clear()
-                shown.show(self.counts.rows, total())
+                shown.show(self.counts.rows, self._total())
         settler.settle(suspects)
+
+    def _first_seen(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Leave out keys of members that other rows have named."""
+        if self._is_plural:
+            keys = [key for key in dict.fromkeys(keys) if key not in self._named]
+            self._named.update(keys)
+        return keys
 
     def _count_unkeyed(self, rows: Sequence[Texts]) -> None:
         names = self._expecter.table.primary_key
@@ -196,14 +212,35 @@ class Verification:
             place = each.target_name, each.mapping.table
             if each is function or place != (function.target_name, function.mapping.table):
                 continue
-            if (each.mapping.keys, each.mapping.db) != (function.mapping.keys, function.mapping.db):
-                yield Expecter(each, None, self._connector, self._source.deployment.name)
+            if _keys_of(each) != _keys_of(function):
+                yield _comparer(each, None, self._connector, self._source.deployment.name).expecter
 
-    def _total(self) -> Callable[[], int | None]:
-        if self._scope.sample:
-            return lambda: self._scope.sample
-        total = Total(RowReader(self._source.function, self._connector), "")
-        return lambda: total.rows
+    def _total(self) -> int | None:
+        """Return how many there are, as far as that is known; it is asked for once this takes some time."""
+        if self._scope.sample or self._is_plural:
+            return self._scope.sample or None
+        if self._rows is None and time.monotonic() > self._begin + COUNT_AFTER_SECONDS:
+            self._rows = Total(RowReader(self._source.function, self._connector), "")
+        return None if self._rows is None else self._rows.rows
+
+
+def _comparer(
+    function: Function, transform: Transform | None, connector: Connector, deployment: str
+) -> Comparer | MembersComparer:
+    if kinds.has_members(function.mapping.type):
+        return MembersComparer(MembersExpecter(function, connector, deployment), connector)
+    return Comparer(Expecter(function, transform, connector, deployment), connector)
+
+
+def _of_those_there(keys: Sequence[bytes], images: Sequence[Image]) -> Portion:
+    if None not in images:
+        return keys, images
+    there = [(key, image) for key, image in zip(keys, images) if image is not None]
+    return [key for key, _ in there], [image for _, image in there]
+
+
+def _keys_of(function: Function) -> tuple[Template, int, str]:
+    return function.mapping.keys, function.mapping.db, function.mapping.type
 
 
 def spread(

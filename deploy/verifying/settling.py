@@ -15,6 +15,7 @@ from deploy import barrier
 from deploy.verifying.comparing import Comparer
 from deploy.verifying.expected import EXTRA, Difference, Image, Row
 from deploy.verifying.hashes import Hashes
+from deploy.verifying.members import MembersComparer
 from deploy.verifying.report import Counts
 
 BARRIER_SECONDS = 5.0
@@ -51,7 +52,9 @@ class _Seen(NamedTuple):
 class Settler:
     """Settles what seems to differ, and repairs it through the change stream if that is wanted."""
 
-    def __init__(self, hashes: Hashes, comparer: Comparer, counts: Counts, settings: Settings) -> None:
+    def __init__(
+        self, hashes: Hashes, comparer: Comparer | MembersComparer, counts: Counts, settings: Settings
+    ) -> None:
         self._hashes = hashes
         self._comparer = comparer
         self._counts = counts
@@ -133,8 +136,8 @@ class Settler:
             self._hashes.refresh()
         tells = self._hashes.tells_waiting
         marks = self._hashes.mark() if tells else {}
-        # A transform tells a row by the hash; else the key does.
-        first = dict.fromkeys(keys) if tells and expecter.is_plain else self._hashes.now(keys)
+        # A transform tells a row by what the key holds; else the key does.
+        first = dict.fromkeys(keys) if tells and expecter.key_tells else self._hashes.now(keys)
         wanted = [expecter.expect(key, first[key]) for key in keys]
         rows = self._comparer.rows_of(wanted)
         images, unsettled = (

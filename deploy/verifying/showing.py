@@ -7,8 +7,10 @@ from typing import Any
 
 from deploy import letters, output
 from deploy.sources import Source
+from deploy.verifying import nouns
 from deploy.verifying.report import Counts, Named
 from deploy.verifying.sampling import CONFIDENCE, most_that_differ
+from gears import kinds
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
     made: dict[str, Any] = {
         "deployment": source.deployment.name,
         "function": source.function.name,
+        "type": source.function.mapping.type,
         "table": source.function.mapping.table,
         **counts.numbers(),
         "left": counts.left,
@@ -64,11 +67,9 @@ def show(outcome: Outcome) -> None:
     output.heading(
         f"{source.function.name}: {source.function.mapping.keys.text} and {source.function.mapping.table}"
     )
+    compared = output.counted(counts.hashes, *nouns.of(source.function))
     looked = f", {output.counted(counts.rows, 'row')} looked up" if counts.rows else ""
-    output.line(
-        f"  {output.counted(counts.hashes, 'hash', 'hashes')} compared{looked}, in {outcome.seconds:,.1f} s "
-        f"({outcome.rate:,.0f}/s)"
-    )
+    output.line(f"  {compared} compared{looked}, in {outcome.seconds:,.1f} s ({outcome.rate:,.0f}/s)")
     for line in _lines(outcome):
         output.line(f"  {line}")
     if counts.named:
@@ -80,23 +81,37 @@ def show(outcome: Outcome) -> None:
 
 def _lines(outcome: Outcome) -> list[str]:
     counts = outcome.counts
+    one, many = nouns.of(outcome.source.function)
     lines = [
-        f"{output.counted(count, one, many)} {text}"
-        for count, one, many, text in (
-            (counts.missing, "row is", "rows are", "missing"),
-            (counts.extra, "row is", "rows are", "extra, without a hash"),
-            (counts.differs, "row differs", "rows differ", "from the hash"),
+        f"{output.counted(count, *words)} {text}"
+        for count, *words, text in (
+            *_found(outcome, one, many),
             (counts.repaired, "difference", "differences", "repaired"),
-            (counts.lagged, "row", "rows", "only behind, and equal by now"),
+            (counts.lagged, "key was", "keys were", "only behind, and equal by now"),
             (counts.undecided, "key", "keys", "not known: changes of them were on their way to the end"),
         )
         if count
     ]
     if counts.kept:
-        lines.append(f"{output.counted(counts.kept, 'row')} without a hash, kept by policy: {outcome.kept}")
+        lines.append(f"{output.counted(counts.kept, 'row')} without a {one}, kept by policy: {outcome.kept}")
     if outcome.sample:
         lines += _sampled(outcome)
     return lines
+
+
+def _found(outcome: Outcome, one: str, many: str) -> list[tuple[int, str, str, str]]:
+    counts = outcome.counts
+    if kinds.has_members(outcome.source.function.mapping.type):
+        return [
+            (counts.missing, f"{one} has", f"{many} have", "no rows"),
+            (counts.extra, f"key that is no {one} has", f"keys that are no {many} have", "rows"),
+            (counts.differs, f"{one} has", f"{many} have", "other members than rows"),
+        ]
+    return [
+        (counts.missing, "row is", "rows are", "missing"),
+        (counts.extra, "row is", "rows are", f"extra, without a {one}"),
+        (counts.differs, "row differs", "rows differ", f"from the {one}"),
+    ]
 
 
 def _sampled(outcome: Outcome) -> list[str]:
@@ -104,7 +119,7 @@ def _sampled(outcome: Outcome) -> list[str]:
     counts = outcome.counts
     lines = [
         f"with {CONFIDENCE:.0%} confidence no more than {shares['keys_that_differ_at_most']:.3%} of all "
-        "hashes differ"
+        f"{nouns.of(outcome.source.function)[1]} differ"
     ]
     if counts.rows:
         lines.append(f"and no more than {shares['extra_rows_at_most']:.3%} of all rows are extra")
@@ -116,7 +131,7 @@ def _table(named: list[Named], found: int) -> None:
     rows = [
         (
             _name(each),
-            each.kind + (", repaired" if each.repaired else ""),
+            _what(each),
             ", ".join(each.columns),
             each.reason,
         )
@@ -126,6 +141,11 @@ def _table(named: list[Named], found: int) -> None:
     if found > len(named):
         output.line(f"  and {found - len(named):,} more")
     output.line()
+
+
+def _what(each: Named) -> str:
+    rows = ", ".join(f"{output.counted(count, 'row')} {kind}" for kind, count in each.rows.items())
+    return each.kind + (f": {rows}" if rows else "") + (", repaired" if each.repaired else "")
 
 
 def _name(each: Named) -> str:

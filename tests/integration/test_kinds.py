@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from tests import redisgears as gears12
+from tests.integration.comparing import drop_letters, named, verify
 from tests.integration.deploying import eventually, gearsync, rows
 from tests.integration.system import System
 from tests.servers import run_sql
@@ -23,6 +24,15 @@ DOCUMENTS = HEAD + (
     'WriteBehind(keys="user:{id}", table="users", type="json", target=first, columns={"$.name": "name",\n'
     '    "$.address.city": "city", "$.score": "score", "$.good": "good", "$.tags": "tags",\n'
     '    "$": "document"})\n'
+)
+ADDED = (
+    'WriteBehind(keys="doc:{id}", table="docs", columns=["name", "born"], target=first, rest="others",\n'
+    '    constants={"tenant": "eu", "level": 3}, computed={"label": "{name} of {id}", "at": "{@time}"},\n'
+    '    on_delete="mark")\n'
+)
+DOCS = (
+    "CREATE TABLE docs (id INTEGER PRIMARY KEY, name VARCHAR(20), born DATE, others JSON, tenant VARCHAR(9), "
+    "level INTEGER, label VARCHAR(40) DEFAULT 'none', at BIGINT, deleted_at BIGINT)"
 )
 USERS = (
     "CREATE TABLE users (id INTEGER PRIMARY KEY, name VARCHAR(20), city VARCHAR(20) DEFAULT 'none', "
@@ -58,13 +68,178 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("kinds")
     database = None if kind == "sqlite" else request.getfixturevalue(kind)
     url = f"sqlite:///{folder / 'target.db'}" if database is None else database.create_database()
-    for statement in (USERS, *TABLES):
+    for statement in (USERS, DOCS, *TABLES):
         run_sql(url, statement)
-    made = System(folder, DOCUMENTS + (MEMBERS if host == "module" else ""), {URL: url}, host=host)
+    made = System(folder, DOCUMENTS + ADDED + (MEMBERS if host == "module" else ""), {URL: url}, host=host)
     with made:
         yield made
     if database is not None:
         database.drop_database(url)
+
+
+def plant_in_documents(system: System) -> None:
+    """Make rows of documents differ in each way."""
+    for statement in (
+        "DELETE FROM users WHERE id = 1",
+        "UPDATE users SET name = 'Eve', score = 1 WHERE id = 2",
+        # What a document lacks is NULL, and not the default.
+        "UPDATE users SET city = 'none' WHERE id = 3",
+        """UPDATE users SET tags = '["x", {"y": 2}]' WHERE id = 4""",
+        # The same document, and another writing of it.
+        """UPDATE users SET tags = '[ "x",{"y":1}]' WHERE id = 5""",
+        "INSERT INTO users (id, name) VALUES (70, 'x')",
+        "INSERT INTO users (id, name) VALUES (60, 'x')",
+    ):
+        run_sql(system.variables[URL], statement)
+
+
+def test_documents_are_compared(system: System) -> None:
+    client, numbers = system.client, range(1, 21)
+    for number in numbers:
+        client.set(
+            f"user:{number}", f'{{"name": "é{number}", "score": {number}.50, "tags": ["x", {{"y": 1}}]}}'
+        )
+    client.set("user:007", '{"name": "another name of 7"}')
+    client.hset("user:60", "name", "of another type")
+    client.set("user:61", "no JSON")
+    system.wait()
+    client.delete("user:007")
+    client.set("user:7", '{"good": true}')
+    equal = verify(system, "--function", "users", code=1)["users"]
+    assert named(equal) == {"user:61": ("missing", [])}
+    assert equal["differences"][0]["reason"].startswith("dead letter: the key holds no JSON document")
+    client.delete("user:61")
+    plant_in_documents(system)
+    found = verify(system, "--function", "users", code=1)["users"]
+    assert named(found) == {
+        "user:1": ("missing", []),
+        "user:2": ("differs", ["name", "score"]),
+        "user:3": ("differs", ["city"]),
+        "user:4": ("differs", ["tags"]),
+        "user:60": ("extra", []),
+        "user:70": ("extra", []),
+    }
+    repaired = verify(system, "--function", "users", "--repair")["users"]
+    assert (repaired["hashes"], repaired["repaired"], repaired["left"]) == (20, 6, 0)
+    client.delete("user:60", *(f"user:{number}" for number in numbers))
+    system.wait()
+    drop_letters(system)
+
+
+def test_rows_with_more_than_fields_are_compared(system: System) -> None:
+    client, url = system.client, system.variables[URL]
+    for number in range(1, 31):
+        client.hset(f"doc:{number}", mapping={"name": f"é{number}", "born": "2024-01-31", "b": "2", "a": "ä"})
+    # The row of this key is that of doc:31.
+    client.hset("doc:031", mapping={"born": "2024-01-31", "c": "x"})
+    client.delete("doc:30")
+    system.wait()
+    options = "--function", "docs"
+    equal = verify(system, *options)["docs"]
+    assert (equal["hashes"], equal["rows"]) == (30, 30)
+    for statement in (
+        "DELETE FROM docs WHERE id = 1",
+        "UPDATE docs SET born = '2024-02-01', name = NULL WHERE id = 2",
+        """UPDATE docs SET others = '{"b":"2"}' WHERE id = 3""",
+        # The same, written otherwise.
+        """UPDATE docs SET others = '{"b": "2", "a": "ä"}' WHERE id = 4""",
+        "UPDATE docs SET tenant = 'us', level = 4 WHERE id = 5",
+        "UPDATE docs SET label = 'other' WHERE id = 6",
+        "UPDATE docs SET deleted_at = 1 WHERE id = 7",
+        # Of a deleted key, and as if it were there.
+        "UPDATE docs SET deleted_at = NULL WHERE id = 30",
+        # What is computed and has nothing is NULL; the time is no state.
+        "UPDATE docs SET label = 'none' WHERE id = 31",
+        "UPDATE docs SET at = 1 WHERE id = 8",
+    ):
+        run_sql(url, statement)
+    found = verify(system, *options, code=1)["docs"]
+    assert named(found) == {
+        "doc:1": ("missing", []),
+        "doc:2": ("differs", ["name", "born"]),
+        "doc:3": ("differs", ["others"]),
+        "doc:5": ("differs", ["tenant", "level"]),
+        "doc:6": ("differs", ["label"]),
+        "doc:7": ("differs", ["deleted_at"]),
+        "doc:30": ("extra", []),
+        "doc:031": ("differs", ["label"]),
+    }
+    repaired = verify(system, *options, "--repair")["docs"]
+    assert (repaired["repaired"], repaired["left"]) == (8, 0)
+
+
+def plant_in_members(system: System) -> None:
+    """Make rows of sets, lists and sorted sets differ in each way."""
+    for statement in (
+        "DELETE FROM tags WHERE id = 11",
+        "DELETE FROM tags WHERE id = 12 AND tag = 'é'",
+        "INSERT INTO tags (id, tag) VALUES (13, 'more')",
+        "INSERT INTO tags (id, tag) VALUES (90, 'a')",
+        "INSERT INTO tags (id, tag) VALUES (90, 'b')",
+        # A key of this name is there, and no set.
+        "INSERT INTO tags (id, tag) VALUES (91, 'a')",
+        # What no mapping writes.
+        "UPDATE tags SET note = 'other' WHERE id = 14",
+        "UPDATE queue SET item = 9 WHERE id = 11 AND place = 1",
+        "DELETE FROM queue WHERE id = 12 AND place = 2",
+        "UPDATE board SET points = 3 WHERE player = 'p11'",
+        "INSERT INTO board VALUES ('go', 1, 'x', 1)",
+    ):
+        run_sql(system.variables[URL], statement)
+
+
+def test_members_are_compared(system: System) -> None:
+    if system.host == "redisgears":
+        pytest.skip("RedisGears brings no members")
+    client, numbers = system.client, range(11, 31)
+    with system.server.client(db=1) as other:
+        for number in numbers:
+            client.sadd(f"tags:{number}", "é", f"b{number}")
+            client.rpush(f"queue:{number}", 10, 20, 30)
+            other.zadd(f"board:go:{number}", {"ann": 0.1, f"p{number}": number})
+        client.set("tags:91", "no set")
+        client.sadd("tags:92", "a", "b", "c", "d")
+        system.wait()
+        equal = verify(system, "--repair", code=1)
+        assert {table: report["left"] for table, report in equal.items()} == {
+            "users": 0,
+            "docs": 0,
+            "tags": 1,
+            "queue": 0,
+            "board": 0,
+        }
+        assert "the set has 4 members, and members=3 is the most" in equal["tags"]["differences"][0]["reason"]
+        client.delete("tags:92")
+        plant_in_members(system)
+        found = verify(system, code=1)
+        assert named(found["tags"]) == {
+            "tags:11": ("missing", [], {"missing": 2}),
+            "tags:12": ("differs", ["tag"], {"missing": 1}),
+            "tags:13": ("differs", ["tag"], {"extra": 1}),
+            "tags:90": ("extra", [], {"extra": 2}),
+            "tags:91": ("extra", [], {"extra": 1}),
+        }
+        assert named(found["queue"]) == {
+            "queue:11": ("differs", ["item"], {"differs": 1}),
+            "queue:12": ("differs", ["place"], {"missing": 1}),
+        }
+        assert named(found["board"]) == {"board:go:11": ("differs", ["points"], {"differs": 1})}
+        # The sets' two rows each, and those that no key has, less those that are gone.
+        assert (found["tags"]["type"], found["tags"]["rows"], found["board"]["kept"]) == ("set", 41, 1)
+        repaired = verify(system, "--repair", "--delete-extra")
+        assert {table: report["repaired"] for table, report in repaired.items()} == {
+            "users": 0,
+            "docs": 0,
+            "tags": 5,
+            "queue": 2,
+            "board": 2,
+        }
+        for number in numbers:
+            client.delete(f"tags:{number}", f"queue:{number}")
+            other.delete(f"board:go:{number}")
+        client.delete("tags:91")
+        system.wait()
+        drop_letters(system)
 
 
 def test_documents_are_backfilled(system: System) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests.integration.comparing import named, verify
 from tests.integration.deploying import eventually, gearsync, gearsync_json, rows, write
 from tests.integration.system import System
 from tests.servers import run_sql
@@ -113,6 +114,26 @@ def test_several_tables_of_one_key(shapes: Shapes) -> None:
     shapes.client.delete("order:1", "order:2")
     assert shapes.rows("SELECT 1 FROM orders UNION ALL SELECT 1 FROM lines") == []
     assert len([each for each in shapes.system.letters() if each["key"].startswith("order")]) == 1
+
+
+def test_several_tables_of_one_key_are_compared(shapes: Shapes) -> None:
+    shapes.client.hset("order:8", mapping={"state": "open", "total": 7})
+    shapes.client.hset("order:9", mapping={"state": "open", "total": 7})
+    shapes.system.wait()
+    run_sql(shapes.url, "UPDATE orders SET state = 'sent' WHERE id = 8")
+    run_sql(shapes.url, "DELETE FROM lines WHERE id = 9")
+    found = verify(shapes.system, code=1)
+    assert named(found["orders"])["order:8"] == ("differs", ["state"])
+    assert named(found["lines"])["order:9"] == ("missing", [])
+    assert "order:9" not in named(found["orders"])
+    assert "history" not in found
+    verify(shapes.system, "--repair", code=None)
+    repaired = verify(shapes.system, code=None)
+    assert not {"order:8", "order:9"} & {*named(repaired["orders"]), *named(repaired["lines"])}
+    shapes.client.delete("order:8", "order:9")
+    with shapes.system.environment():
+        refused = gearsync("verify", shapes.system.functions, "--function", "history")
+    assert (refused.returncode, "history is a history, and is not compared" in refused.stderr) == (1, True)
 
 
 def test_rows_that_are_marked_and_their_history(shapes: Shapes) -> None:

@@ -70,6 +70,38 @@ def test_the_database_makes_the_same_checksum(kind: str, request: pytest.Fixture
         connector.close()
 
 
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_the_database_makes_the_same_checksum_of_all_rows_of_some_keys(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    run_sql(
+        url,
+        "CREATE TABLE scores (player VARCHAR(9), game VARCHAR(9), id INT, points DOUBLE PRECISION, "
+        "PRIMARY KEY (player, id, game))",
+    )
+    run_sql(
+        url,
+        "INSERT INTO scores VALUES ('b', 'go', 1, 2), ('a', 'go', 1, 0.5), ('\u00e9', 'go', 2, -3), "
+        "('B', 'chess', 1, 1), ('a', 'go', 3, 9)",
+    )
+    connector = connect(url)
+    try:
+        columns = ["game", "id", "player", "points"]
+        sums = connector.child_checksums("scores", columns[:2], columns)
+        assert sums is not None
+        texts = (b"go 1 a 0.5", b"chess 1 B 1", "go 2 \u00e9 -3".encode(), b"go 1 b 2")
+        mine = [text.split() for text in texts]
+        keys = [("go", 1), ("go", 2), ("chess", 1), ("nothing", 5)]
+        assert sums.local(mine) == sums.remote(keys)
+        found = connector.children("scores", columns[:2], keys, columns[2:])
+        assert sorted(row[:3] for row in found) == sorted(tuple(row[:3]) for row in mine)
+        run_sql(url, "INSERT INTO scores VALUES ('c', 'go', 1, 2)")
+        assert sums.local(mine) != sums.remote(keys)
+    finally:
+        connector.close()
+
+
 WRITTEN = {
     "tags": (b"{1, 2}", b"{1, 3}"),
     "host": (b"10.0.0.1/32", b"10.0.0.2"),

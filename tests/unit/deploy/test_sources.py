@@ -20,16 +20,21 @@ OTHERS = """
 WriteBehind(keys="b:{id}", table="b", type="json", columns=["x"], target=shop)
 WriteBehind(keys="c:{id}", table="c", type="set", columns={"member": "x"}, target=shop)
 """
+HISTORY = 'WriteBehind(keys="a:{id}", table="d", columns=["x"], target=shop, history=True)\n'
 
 
-def test_only_hashes_are_compared_and_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_but_histories_are_compared_and_it_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "functions.py"
-    file.write_text(HASHES)
-    assert [each.function.name for each in sources.comparable(str(file), None, None)] == ["a"]
-    assert capsys.readouterr().err == ""
     file.write_text(HASHES + OTHERS)
-    assert [each.function.name for each in sources.comparable(str(file), None, None)] == ["a"]
-    assert "Not compared, since only hashes are: b, c." in capsys.readouterr().err
-    for name in "bc":
-        with pytest.raises(CommandError, match=f"there is no function {name} with columns that hashes fill"):
-            sources.comparable(str(file), None, name)
+    assert [each.function.name for each in sources.comparable(str(file), None, None)] == ["a", "b", "c"]
+    assert capsys.readouterr().err == ""
+    file.write_text(HASHES + OTHERS + HISTORY)
+    assert [each.function.name for each in sources.comparable(str(file), None, None)] == ["a", "b", "c"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Not compared, being histories: d. The rows of a history say what was" in said
+    with pytest.raises(CommandError, match="d is a history, and is not compared"):
+        sources.comparable(str(file), None, "d")
+    with pytest.raises(CommandError, match="there is no function e with columns"):
+        sources.comparable(str(file), None, "e")
