@@ -105,26 +105,24 @@ class Groups:
 
     @contextlib.contextmanager
     def _single(self) -> Iterator[Any]:
-        """A cursor for statements that commit by themselves; what breaks the connection may be committed."""
-        cursor = self._open_single()
+        """The driver's connection, whose statements commit by themselves; what breaks it may be committed."""
+        connection = self._open_single()
         try:
-            yield cursor
+            yield connection
         except self._engine.dialect.loaded_dbapi.Error as error:
-            broken = self._engine.dialect.is_disconnect(error, cursor.connection, cursor)
+            broken = self._engine.dialect.is_disconnect(error, connection, None)
             explained = self._explain(_as_sqlalchemy(error, self._engine, broken))
             if isinstance(explained, Unavailable):
                 explained.in_commit = broken
                 self._close_single()
             raise explained from error
-        finally:
-            cursor.close()
 
     def _open_single(self) -> Any:
-        with self._translated():
-            if self._group_connection is None:
+        if self._group_connection is None:
+            with self._translated():
                 fresh = self._engine.connect()
                 self._group_connection = fresh.execution_options(isolation_level="AUTOCOMMIT")
-            return self._group_connection.connection.cursor()
+        return self._group_connection.connection.driver_connection
 
     def _close_single(self) -> None:
         if self._group_connection is not None:

@@ -249,7 +249,7 @@ class MySQLConnector(Connector):
         if len(text) * 4 >= self._packet:
             return False
         try:
-            with self._single() as cursor:
+            with self._single() as connection, connection.cursor() as cursor:
                 cursor.execute(text)
         except Unavailable as error:
             if NOT_MOVED in str(error):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from typing import Any, ClassVar, Iterable, Sequence
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import URL, Connection
@@ -19,7 +18,7 @@ from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.postgres_checksums import PostgresChecksums, of_children
-from connectors.postgres_groups import CONDITION, Part, parameters_of, text_of
+from connectors.postgres_groups import CONDITION, Part, Statements, parameters_of, text_of
 from connectors.postgres_texts import as_stored
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
@@ -72,7 +71,7 @@ class PostgresConnector(Connector):
                 "gearsync reaches PostgreSQL by psycopg: write postgresql:// or postgresql+psycopg://"
             )
         super().__init__(url, schema, **options)
-        self._prepares = True
+        self._statements = Statements()
         self._group_texts: dict[Any, str] = {}
 
     def _engine_options(self) -> dict[str, Any]:
@@ -191,30 +190,34 @@ class PostgresConnector(Connector):
         place = self._quoted_table(table.name)
         return f"DELETE FROM {place} t USING ({source} {condition}) k WHERE {match}", arrays
 
+    def forget_tables(self) -> None:
+        super().forget_tables()
+        self._group_texts.clear()
+
     def _commit_at_once(
         self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
     ) -> bool:
-        parts = [self._part(group) for group in found]
         shape = tuple(group[:5] for group in found)
         text = self._group_texts.get(shape)
         if text is None:
             prefix = f"{self._quote(self.schema)}." if self.schema else ""
-            text = self._group_texts[shape] = text_of(prefix, parts)
-        parameters = parameters_of(claim, sum(len(group.rows) for group in found), kept, parts)
-        with self._single() as cursor:
-            try:
-                cursor.execute(text, parameters, prepare=self._prepares)
-            except (psycopg.errors.InvalidSqlStatementName, psycopg.errors.DuplicatePreparedStatement):
-                # A pooler between us and the server gives each statement another session.
-                self._prepares = False
-                cursor.execute(text, parameters, prepare=False)
-            return bool(cursor.fetchone()[0])
+            text = self._group_texts[shape] = text_of(prefix, [self._part(group) for group in found])
+        with self._single() as connection:
+            encoding = connection.info.encoding
+            columns = [column for group in found for column in zip(*_values(group))]
+            arrays = [
+                array_text(column).encode("utf-8" if encoding == "ascii" else encoding) for column in columns
+            ]
+            rows = sum(len(group.rows) for group in found)
+            return self._statements.run(connection, text, parameters_of(claim, rows, kept, arrays)) > 0
 
     def _part(self, group: Group) -> Part:
         table = self.table(group.table)
         if group.kind == "delete":
-            return self._delete_of(table, [row.key for row in group.rows], CONDITION)
-        return self._upsert_of(table, group.rows, self._absent(table, group), CONDITION)
+            statement, arrays = self._delete_of(table, _values(group), CONDITION)
+        else:
+            statement, arrays = self._upsert_of(table, group.rows, self._absent(table, group), CONDITION)
+        return statement, len(arrays)
 
     def _select(
         self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
@@ -317,6 +320,11 @@ class PostgresConnector(Connector):
         if state in _REFUSED_CODES or state[:2] in _REFUSED_CLASSES:
             return Refused(sentence, getattr(diagnostics, "column_name", None) or "")
         return Unavailable(sentence)
+
+
+def _values(group: Group) -> list[tuple[Any, ...]]:
+    """Return what a group's rows give to its statement: the values, or of those that go, the keys."""
+    return [row.key if group.kind == "delete" else row.values for row in group.rows]
 
 
 def _percent(text: str) -> str:

@@ -16,6 +16,10 @@ FOLLOWS = b"+"
 """Stands in place of the command in the entries of an intent after its first."""
 
 
+WORTH_COMPRESSING = 1024
+"""Bytes of a record."""
+
+
 class Intent(NamedTuple):
     """One write: an entry of the lane for each key of it."""
 
@@ -91,16 +95,17 @@ def refusal_of(key: bytes, error: RowFault | None, reason: str) -> str:
 
 def record_of(outcomes: Sequence[Outcome]) -> bytes:
     """Return the text that SQL keeps of one transaction."""
-    text = json.dumps([[each.id, each.command.decode("latin-1"), each.reason] for each in outcomes])
-    # Writes of one kind are much alike; a fifth of the bytes is what the database has to log.
-    return zlib.compress(text.encode(), 1)
+    said = [[each.id, each.command.decode("latin-1"), each.reason] for each in outcomes]
+    text = json.dumps(said).encode()
+    # Writes of one kind are much alike; a fifth of the bytes is what the database has to log. Of a few it
+    # would take the client's time for nothing.
+    return text if len(text) < WORTH_COMPRESSING else zlib.compress(text, 1)
 
 
 def outcomes_of(record: bytes) -> list[Outcome]:
     """Return what ``record_of`` wrote."""
-    return [
-        Outcome(each[0], each[1].encode("latin-1"), each[2]) for each in json.loads(zlib.decompress(record))
-    ]
+    text = record if record.startswith(b"[") else zlib.decompress(record)
+    return [Outcome(each[0], each[1].encode("latin-1"), each[2]) for each in json.loads(text)]
 
 
 def settled(intents: Sequence[Intent], reasons: Mapping[int, str]) -> list[Outcome]:
