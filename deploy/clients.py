@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import redis
@@ -41,3 +42,21 @@ class Clients(ExitStack):
         with errors_of(shard.address):
             command = shard.host.recapture(deployment, key)
             return shard.host.captured(shards.on_key(self.of(shard, db), *command))
+
+    def recapture_together(
+        self, shards: Shards, deployment: str, places: Sequence[tuple[int, bytes]]
+    ) -> dict[tuple[int, bytes], int]:
+        """As ``recapture``, of several keys in one transaction: each the number of a database, and a key.
+
+        All are on the shard of the first one. Raises ShardError.
+        """
+        shard = shards.of_key(places[0][1])
+        first = places[0][0]
+        with errors_of(shard.address), self.of(shard, first).pipeline(transaction=True) as pipe:
+            for db, key in places:
+                pipe.execute_command("SELECT", db)
+                pipe.execute_command(*shard.host.recapture(deployment, key))
+            # As it was: the connection is used again.
+            pipe.execute_command("SELECT", first)
+            replies = pipe.execute()
+        return {place: shard.host.captured(count) for place, count in zip(places, replies[1::2])}

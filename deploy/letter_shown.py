@@ -20,6 +20,7 @@ _LINES = (
     ("reason", "reason"),
     ("column", "column"),
     ("change", "change"),
+    ("transaction", "transaction"),
     ("op", "operation"),
     ("at", "refused at"),
     ("deployment", "deployment"),
@@ -133,6 +134,8 @@ def _pairs(pairs: dict[str, Any], none: str) -> None:
 def _text(name: str, value: Any) -> str:
     if name == "functions":
         return ", ".join(map(str, value))
+    if name == "transaction":
+        return f"{value}, refused whole" if value else ""
     if name == "op":
         return _OPERATIONS.get(value, str(value))
     if name == "version" and value is None:

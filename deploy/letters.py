@@ -9,11 +9,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from deploy import status
-from deploy.clients import Clients
 from deploy.output import CommandError
 from deploy.shards import Shard, Shards, errors_of
 from gears.deadletters import readable
-from gears.deployment import Deployment
 
 PAGE = 1000
 
@@ -37,6 +35,11 @@ class Letter:
     def functions(self) -> list[str]:
         return [str(name) for name in self._json("functions", [])]
 
+    @property
+    def transaction(self) -> str:
+        """The id of the first change of the transaction that was refused whole; empty: there was none."""
+        return self._text("transaction")
+
     def document(self) -> dict[str, Any]:
         """Return the letter for people and for JSON; what is not UTF-8 is ``{"base64": …}``."""
         return {
@@ -55,11 +58,14 @@ class Letter:
         }
 
     def whole(self) -> dict[str, Any]:
-        """Return ``document`` with the id and the epoch of its change, and its own stream."""
+        """Return ``document`` with the id and the epoch of its change, its transaction's id (None: it was
+        refused by itself), and its own stream.
+        """
         return {
             **self.document(),
             "change": self._text("change") or self.id,
             "epoch": int(self._text("epoch") or 0),
+            "transaction": self.transaction or None,
             "stream": self.stream,
         }
 
@@ -113,44 +119,6 @@ def drop(shards: Shards, letters: Iterable[Letter]) -> int:
         with errors_of(letter.shard.address):
             dropped += int(shards.on_key(letter.shard.client, "XDEL", letter.stream, letter.id))
     return dropped
-
-
-def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Letter]]:
-    """Capture the present state of each letter's key anew, then delete the letter.
-
-    In this order, so that a crash between loses nothing. Returns (retried, not covered): the latter are of
-    keys that no deployment captures any more, and they stay.
-    """
-    holders = {letter.shard.address: letter.shard for letter in letters}
-    databases = {address: _databases(shard) for address, shard in holders.items()}
-    retried, uncovered = [], []
-    with Clients() as clients:
-        for letter in letters:
-            numbers = {
-                databases[letter.shard.address].get((letter.deployment, name), 0)
-                for name in letter.functions or [""]
-            }
-            # On the shard of the key by now, to which it may have moved since.
-            if sum(
-                clients.recapture(shards, number, letter.deployment, letter.key) for number in sorted(numbers)
-            ):
-                drop(shards, [letter])
-                retried.append(letter)
-            else:
-                uncovered.append(letter)
-    return retried, uncovered
-
-
-def _databases(shard: Shard) -> dict[tuple[str, str], int]:
-    """Return the number of the Redis database of each (deployment, function) on a shard."""
-    with errors_of(shard.address):
-        deployments = shard.host.deployments().values()
-    return {
-        (each.name, function.name): function.mapping.db
-        for each in deployments
-        if each.payload
-        for function in Deployment.from_payload(each.payload).functions
-    }
 
 
 def _of_shard(shards: Shards, shard: Shard, document: dict[str, Any], streams: set[str]) -> Iterator[Letter]:

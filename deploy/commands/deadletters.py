@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deploy import letter_export, letter_shown, letters, options, output, shards
+from deploy import letter_export, letter_retry, letter_shown, letters, options, output, shards
 from deploy.letters import Choice, Letter
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -81,7 +81,8 @@ def show(id_: str, url: str, as_json: bool, deployment: str | None, target: str 
     """Print all of one dead letter: the change, why it was refused, and the row it would have been.
 
     The row is told by the deployment as it is now: each column with what the hash had for it, before it is
-    converted. The JSON is an object as in `list`, with change, epoch, stream, version (of the deployment
+    converted. The JSON is an object as in `list`, with change, epoch, transaction (the id of its first
+    change, if one was refused whole; else null), stream, version (of the deployment
     that is there now; null if it is gone) and rows, a list of objects with function, table, columns and note.
     """
     with shards.connect(url) as found:
@@ -115,9 +116,9 @@ def export(
 ) -> None:
     """Write dead letters as JSON lines, one object a line: all of them, or those that are named.
 
-    Each object is as in `list`, with change, epoch and stream. Lines are ASCII. A key or a value of the image
-    that is no UTF-8 is {"base64": "..."}; in a field's name, each byte that is no UTF-8 is one of \\udc80 to
-    \\udcff.
+    Each object is as in `list`, with change, epoch, transaction and stream. Lines are ASCII. A key or a value
+    of the image that is no UTF-8 is {"base64": "..."}; in a field's name, each byte that is no UTF-8 is one
+    of \\udc80 to \\udcff.
     Letters stay where they are; those that come meanwhile may be among them.
     """
     with shards.connect(url) as found:
@@ -141,11 +142,12 @@ def retry(
     """Try again: capture the present state of the keys anew.
 
     What goes to SQL is the hash as it is now, not as it was: an old image never overwrites a newer one. The
-    letter is deleted once its key is captured; if the database refuses it again, a new letter comes.
+    letter is deleted once its key is captured; if the database refuses it again, a new letter comes. Letters
+    of one transaction that stays whole are tried together, whichever of them is named.
     """
     with shards.connect(url) as found:
         chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
-        retried, uncovered = letters.retry(found, chosen)
+        retried, uncovered = letter_retry.retry(found, chosen)
     output.line(f"{output.counted(len(retried), 'dead letter')} retried.")
     if uncovered:
         names = ", ".join(letters.named(letter.key) for letter in uncovered[:5])

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deploy import letter_pages, letters
+from deploy import letter_pages, letter_retry, letters
 from deploy.dashboard import board
 from deploy.dashboard.board import Board
 from deploy.dashboard.guard import Changes, Guard, Hosts
@@ -134,7 +134,7 @@ def _change(
 
 
 def _retry(shards: Shards, chosen: list[Letter]) -> dict[str, Any]:
-    retried, uncovered = letters.retry(shards, chosen)
+    retried, uncovered = letter_retry.retry(shards, chosen)
     return {"done": len(retried), "uncovered": len(uncovered)}
 
 

@@ -22,8 +22,10 @@ def server(*options: str, **settings: Any) -> RedisServer:
     return RedisServer(*options, module=module.path(), module_arguments=["SUPERVISE", "no"], **settings)
 
 
-def deploy(client: redis.Redis, name: str = "people", prefix: str = "person", db: int = 0) -> None:
-    """Deploy one function over ``<prefix>:{id}`` into the table ``<prefix>s``."""
+def deploy(
+    client: redis.Redis, name: str = "people", prefix: str = "person", db: int = 0, **settings: Any
+) -> None:
+    """Deploy one function over ``<prefix>:{id}`` into ``<prefix>s``; ``settings`` are the deployment's."""
     mapping = Mapping(Template(prefix + ":{id}"), f"{prefix}s", {"name": "name"}, db=db)
     target = Target("sqlite:///unused.db", name="reporting")
     deployment = Deployment(
@@ -31,6 +33,7 @@ def deploy(client: redis.Redis, name: str = "people", prefix: str = "person", db
         functions=[Function(f"{prefix}s", mapping, "reporting")],
         targets={"reporting": target},
         worker="external",
+        **settings,
     )
     client.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
 
@@ -70,6 +73,7 @@ def bury(
     reason: str,
     image: dict[str, Any],
     functions: Sequence[str] = ("persons",),
+    transaction: str = "",
 ) -> str:
     """Write a dead letter as the worker does (docs/design.md); return its id."""
     _, stream = lanes(client)[0]
@@ -84,5 +88,7 @@ def bury(
         "column": "age",
         "at": 1_790_000_000_123,
     }
+    if transaction:
+        fields["transaction"] = transaction
     entry_id: Any = client.xadd(stream, fields)
     return str(entry_id.decode())

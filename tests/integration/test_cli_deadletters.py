@@ -125,6 +125,24 @@ def test_retry_of_a_key_that_nothing_covers_keeps_the_letter(
     assert len(listed(server)) == 1
 
 
+def test_retry_of_one_letter_brings_its_whole_transaction(server: RedisServer, client: redis.Redis) -> None:
+    """As one transaction again, with what the keys hold by now."""
+    deployed.deploy(client, transactions="whole")
+    for number in (1, 2, 3, 4):
+        client.hset(f"person:{number}", "name", "new")
+    deployed.apply_all(client)
+    first = deployed.bury(client, "person:1", "no", {}, transaction="5-1")
+    for key, transaction in (("person:2", "5-1"), ("person:3", "5-7"), ("person:4", "")):
+        deployed.bury(client, key, "no", {}, transaction=transaction)
+    shown = gearsync("deadletters", "show", first, "--redis", server.url).stdout
+    assert "5-1, refused whole" in shown
+    done = gearsync("deadletters", "retry", "--redis", server.url, "--key", "person:2")
+    assert (done.returncode, done.stdout) == (0, "2 dead letters retried.\n")
+    assert [each["key"] for each in listed(server)] == ["person:3", "person:4"]
+    metas = {fields[b"k"]: fields[b"m"].endswith(b"+") for _, fields in deployed.changes(client)}
+    assert metas == {b"person:1": False, b"person:2": True}
+
+
 def test_retry_by_id(server: RedisServer, client: redis.Redis) -> None:
     first = deployed.bury(client, "person:1", "no", {})
     second = deployed.bury(client, "person:2", "no", {})

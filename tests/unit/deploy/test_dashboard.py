@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
-from deploy import letter_pages, letters
+from deploy import letter_pages, letter_retry, letters
 from deploy.cli import group
 from deploy.commands.dashboard import TOKEN
 from deploy.dashboard import app, serving, shown
@@ -159,7 +159,7 @@ class Changed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[tuple[str, list[str]]] = []
         monkeypatch.setattr(letter_pages, "find", lambda shards, statuses, places: list(map(str, places)))
-        monkeypatch.setattr(letters, "retry", lambda shards, chosen: (self._note("retry", chosen), []))
+        monkeypatch.setattr(letter_retry, "retry", lambda shards, chosen: (self._note("retry", chosen), []))
         monkeypatch.setattr(letters, "drop", lambda shards, chosen: len(self._note("drop", chosen)))
 
     def _note(self, verb: str, chosen: list[str]) -> list[str]:
