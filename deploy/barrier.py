@@ -101,6 +101,14 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for each in shard["deployments"]
         if (paused := pausing.described(each))
     ]
+    sentences += [
+        f"function {function['name']} of {each['name']} on {shard['address']} is {paused}; "
+        f"{output.counted(function['held'], 'change is', 'changes are')} held back until gearsync resume."
+        for shard in statuses
+        for each in shard["deployments"]
+        for function in each.get("functions") or []
+        if (paused := pausing.described(function))
+    ]
     return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 
 

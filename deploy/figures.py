@@ -6,6 +6,7 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from deploy import held
 from deploy.measures import (
     Backlog,
     DeploymentFigures,
@@ -113,7 +114,9 @@ class Sampler:
         lag = told.get("lag_ms") or {}
         entries = sum(each["length"] for each in target["lanes"])
         weights = [each["bytes"] for each in target["lanes"] if "bytes" in each]
-        ages = [each["oldest_ms"] for each in target["lanes"] if "oldest_ms" in each]
+        # What a pause holds back waits on purpose.
+        lanes = [each for each in target["lanes"] if each.get("status") != "held"]
+        ages = [each["oldest_ms"] for each in lanes if "oldest_ms" in each]
         sample = Sample(at, flow.rate_in, flow.rate_out, entries, lag.get("p99"))
         return TargetFigures(
             target["name"],
@@ -138,7 +141,12 @@ class Sampler:
         flow = self._flow(key, document, at, function["captured"], applied)
         sample = Sample(at, flow.rate_in, flow.rate_out)
         return FunctionFigures(
-            name, function["target"], _state(document, told), flow, self._remember(key, sample)
+            name,
+            function["target"],
+            held.state(function) or _state(document, told),
+            flow,
+            function.get("held", 0),
+            self._remember(key, sample),
         )
 
     def _flow(

@@ -28,7 +28,7 @@ STATE_WIDTH = 9
 NUMBERS = (("in/s", 5), ("out/s", 5), ("waits", 5), ("p50", 4), ("p99", 5), ("dead", 4))
 NAME_LEAST, NAME_MOST = 16, 40
 SOUND = frozenset({"running", "active"})
-WAITS = frozenset({"starting", "installing", "draining", "waiting", "paused"})
+WAITS = frozenset({"starting", "installing", "draining", "waiting", "paused", "resuming"})
 
 
 def view(shards: Sequence[ShardFigures], at: float, interval: float, width: int) -> RenderableType:
@@ -156,7 +156,7 @@ def _add_function(table: Table, function: FunctionFigures, at: float, graph: int
         _state(function.state),
         short(function.flow.rate_in),
         short(function.flow.rate_out),
-        "",
+        short(function.held) if function.held else "",
         "",
         "",
         "",

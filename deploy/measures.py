@@ -70,12 +70,15 @@ class Backlog:
 
 @dataclass(frozen=True)
 class FunctionFigures:
-    """One function that captures; what else there is to know of it is its target's."""
+    """One function that captures; what else there is to know of it is its target's. ``held``: changes that
+    wait because it is, or was, paused alone.
+    """
 
     name: str
     target: str
     state: str
     flow: Flow
+    held: int = 0
     history: History = field(repr=False, default=())
 
 

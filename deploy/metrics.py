@@ -66,12 +66,16 @@ def _add_deployment(made: Exposition, labels: tuple[str, str], document: dict[st
     for function in document.get("functions") or []:
         place = (*labels, function["target"], function["name"])
         made.add("gearsync_function_changes_captured", place, function["captured"])
+        made.add("gearsync_function_paused", place, bool(function.get("paused")))
+        made.add("gearsync_function_held_changes", place, function.get("held", 0))
     made.add_report(labels, worker.get("report") or {})
 
 
 def _add_target(made: Exposition, labels: tuple[str, ...], target: dict[str, Any]) -> None:
     lanes = target["lanes"]
-    ages = [each["oldest_ms"] / 1000 for each in lanes if "oldest_ms" in each]
+    # What a pause holds back waits on purpose.
+    waiting = [each for each in lanes if each.get("status") != "held"]
+    ages = [each["oldest_ms"] / 1000 for each in waiting if "oldest_ms" in each]
     made.add("gearsync_changes_captured", labels, target.get("captured"))
     made.add("gearsync_backlog_entries", labels, sum(each["length"] for each in lanes))
     made.add("gearsync_oldest_change_seconds", labels, max(ages, default=None))

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from deploy import status, workers
+from deploy import sources, status, workers
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
 from deploy.shards import Shard, ShardError, Shards, errors_of
+
+
+def name_of(name: str) -> str:
+    """Return the name of a deployment that was given as such, or as the file that was deployed."""
+    if name.endswith((".py", ".toml")) or os.sep in name:
+        return sources.load(name, None).name
+    return name
 
 
 def pause_of(deployment: dict[str, Any]) -> Pause | None:
@@ -37,7 +45,9 @@ def _text(written: str) -> str:
 
 def pause(shards: Shards, name: str, by: Pause) -> None:
     """Pause on all shards that have the deployment. Raises CommandError; then none is paused that was not."""
-    holders, paused = _holders(shards, name)
+    entries = entries_of(shards, name)
+    paused = {address for address, entry in entries.items() if pause_of(entry) is not None}
+    holders = holders_of(shards, entries)
     refusals = [each.host.pause_refusal for each in holders if each.host.pause_refusal]
     if refusals:
         raise CommandError(f"{name} can't be paused: {refusals[0]}.")
@@ -65,20 +75,24 @@ def _take_back(name: str, done: Sequence[Shard]) -> str:
 
 def resume(shards: Shards, name: str) -> None:
     """Have the deployment go on on every shard that answers. Raises CommandError with what did not."""
-    holders, _ = _holders(shards, name)
+    on_each(holders_of(shards, entries_of(shards, name)), name, lambda each: each.host.resume(name))
+
+
+def on_each(holders: Sequence[Shard], name: str, act: Callable[[Shard], None]) -> None:
+    """Do something that has a deployment go on. Raises CommandError with what did not."""
     errors = []
     for each in holders:
         try:
             with errors_of(each.address):
-                each.host.resume(name)
+                act(each)
         except ShardError as error:
             errors.append(error.message)
     if errors:
         raise CommandError(f"not every shard resumed {name}: {' '.join(errors)}", "run the command again.")
 
 
-def _holders(shards: Shards, name: str) -> tuple[list[Shard], set[str]]:
-    """Return the shards that have a deployment, and the addresses of those where it is paused."""
+def entries_of(shards: Shards, name: str) -> dict[str, dict[str, Any]]:
+    """Return what each shard that has a deployment says of it, by address. Raises CommandError: none has."""
     entries = {
         str(each["address"]): entry
         for each in status.fetch(shards)
@@ -86,8 +100,12 @@ def _holders(shards: Shards, name: str) -> tuple[list[Shard], set[str]]:
     }
     if not entries:
         raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
-    paused = {address for address, entry in entries.items() if pause_of(entry) is not None}
-    return [each for each in shards.shards if each.address in entries], paused
+    return entries
+
+
+def holders_of(shards: Shards, entries: Mapping[str, Any]) -> list[Shard]:
+    """Return the shards that have the deployment of ``entries_of``."""
+    return [each for each in shards.shards if each.address in entries]
 
 
 def wait_until_still(

@@ -143,7 +143,13 @@ def _of_lag(deployment: dict[str, Any], limits: Limits) -> list[str]:
     if known is not None and known[1] > limits.max_lag_ms:
         problems.append(f"its p99 lag is {known[1]:,.0f} ms, above {limits.max_lag_ms:,.0f} ms.")
     # What waits has no lag yet: with the database away there would be none at all.
-    lanes = [lane for target in deployment["targets"] for lane in target.get("lanes", [])]
+    # What a pause holds back waits on purpose.
+    lanes = [
+        lane
+        for target in deployment["targets"]
+        for lane in target.get("lanes", [])
+        if lane.get("status") != "held"
+    ]
     oldest = max((lane.get("oldest_ms", 0) for lane in lanes), default=0)
     if oldest > limits.max_lag_ms:
         problems.append(f"a change waits for {oldest:,} ms, longer than {limits.max_lag_ms:,.0f} ms.")
@@ -155,10 +161,11 @@ def _of_backlog(deployment: dict[str, Any], limits: Limits) -> list[str]:
     most = limits.max_backlog_share
     if most is not None and filled(deployment) > most and not deployment["backlog"]["full"]:
         problems.append(f"the backlog is at {filled(deployment):.0%} of its limit, above {most:.0%}.")
-    if deployment.get("paused") and not deployment["backlog"]["full"] and filled(deployment) >= NEARLY_FULL:
+    who, option = _paused(deployment)
+    if who and not deployment["backlog"]["full"] and filled(deployment) >= NEARLY_FULL:
         problems.append(
-            f"it is paused, and its backlog is at {filled(deployment):.0%} of its limit; "
-            f"gearsync resume {deployment['name']}."
+            f"{who} is paused, and its backlog is at {filled(deployment):.0%} of its limit; "
+            f"gearsync resume {deployment['name']}{option}."
         )
     if deployment["backlog"]["full"]:
         does = "covered writes are refused" if deployment["backlog"]["on_full"] == "refuse" else "it grows on"
@@ -175,6 +182,15 @@ def _of_backlog(deployment: dict[str, Any], limits: Limits) -> list[str]:
             _sentence(f"{output.counted(deployment['failed'], 'change')} could not be captured; {why}")
         )
     return problems
+
+
+def _paused(deployment: dict[str, Any]) -> tuple[str, str]:
+    """Return what is paused, and the option that resumes it; both empty: nothing is."""
+    if deployment.get("paused"):
+        return "it", ""
+    paused = (each["name"] for each in deployment.get("functions") or [] if each.get("paused"))
+    function = next(paused, "")
+    return (f"its function {function}", f" --function {function}") if function else ("", "")
 
 
 def _shown_key(key: str) -> str:

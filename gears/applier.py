@@ -17,8 +17,8 @@ from gears.conversion import Converter
 from gears.converters import converter_for
 from gears.deadletters import Letter
 from gears.deployment import Deployment
-from gears.earlier import Rules, cut, of_target
-from gears.functions import Transform
+from gears.earlier import Rules, cut, of_target, only
+from gears.functions import Function, Transform
 from gears.pipeline import Batch, parts_of
 from gears.report import TargetReport
 from gears.whole import Outcome
@@ -39,7 +39,8 @@ class Applier:
 
     ``bury`` stores dead letters, before the transaction that leaves them out commits. ``earlier``: the rules
     of versions before, which captured the first of what waits. ``fill`` reads the members for the marks
-    among changes; None: there can be none.
+    among changes; None: there can be none. ``wanted`` tells which functions are applied here; ``origin``: the
+    lane that their changes are of, unless it is the stream that is claimed.
     """
 
     def __init__(
@@ -52,12 +53,17 @@ class Applier:
         bury: Callable[[Sequence[Letter]], None],
         earlier: Sequence[Rules] = (),
         fill: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Change]] | None = None,
+        wanted: Callable[[Function], bool] | None = None,
+        origin: str = "",
     ) -> None:
         self._connector = connector
         self._deployment = deployment.name
         self._stream = ""
-        self._present = Rules(deployment.version, None, of_target(deployment, target), transforms)
-        self._earlier = list(earlier)
+        self._origin = origin
+        self._present = only(
+            Rules(deployment.version, None, of_target(deployment, target), transforms), wanted
+        )
+        self._earlier = [only(each, wanted) for each in earlier]
         self._report = report
         self._bury = bury
         self._fill = fill
@@ -170,7 +176,7 @@ class Applier:
         self._look_seconds = time.monotonic() - self._looked
 
     def _converters_of(self, rules: Rules) -> list[Converter]:
-        origin = Origin(self._deployment, self._stream)
+        origin = Origin(self._deployment, self._origin or self._stream)
         return [
             converter_for(function, rules.transforms.get(function.name), self._connector, origin)
             for function in rules.functions

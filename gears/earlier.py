@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from connectors import Position
@@ -44,6 +44,13 @@ class Rules(NamedTuple):
 def of_target(deployment: Deployment, target: str) -> list[Function]:
     """Return the functions that bring writes to a target."""
     return [each for each in deployment.capturing if each.target_name == target]
+
+
+def only(rules: Rules, wanted: Callable[[Function], bool] | None) -> Rules:
+    """Return rules with those functions that are wanted; None: all are."""
+    if wanted is None:
+        return rules
+    return rules._replace(functions=[each for each in rules.functions if wanted(each)])
 
 
 def cut(parts: Sequence[Sequence[Change]], rules: Sequence[Rules]) -> list[Sequence[Change]]:

@@ -243,6 +243,11 @@ class Reader:
             self._after = entries[-1][0]
         return entries
 
+    @property
+    def client(self) -> redis.Redis:
+        """A client for commands beside the reading."""
+        return self._client
+
     def version(self, name: str) -> int:
         """Return the deployment's version by now: what was read before is of this version or older."""
         self._connection.send_command("GEARSYNC.LANES", name)

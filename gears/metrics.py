@@ -60,6 +60,10 @@ OF_SHARDS = (
     Definition(
         "gearsync_function_changes_captured", _COUNTER, FUNCTION, "Changes captured, of each function."
     ),
+    Definition("gearsync_function_paused", _GAUGE, FUNCTION, "Whether the function is paused alone; 1 or 0."),
+    Definition(
+        "gearsync_function_held_changes", _GAUGE, FUNCTION, "Changes that a pause of the function holds back."
+    ),
     Definition("gearsync_capture_failures", _COUNTER, DEPLOYMENT, "Changes that could not be captured."),
     Definition("gearsync_missed_writes", _COUNTER, DEPLOYMENT, "Writes to keys that fit no template whole."),
     Definition(

@@ -23,6 +23,8 @@ class TargetReport:
         self._lags: collections.deque[tuple[float, float]] = collections.deque(maxlen=MAX_BATCHES)
         # What is in the way of each lane; empty: it runs.
         self._errors: dict[str, str] = {}
+        # Of each lane, the number of what it holds back; see ``gears.holds``.
+        self._holds: dict[str, int] = {}
         self._lag = LagHistogram()
         self._functions: dict[str, int] = {}
         self.applied = 0
@@ -38,6 +40,16 @@ class TargetReport:
         """Note that the database has given the lane to this worker."""
         with self._lock:
             self._errors[lane] = ""
+
+    def holds(self, lane: str, number: int) -> None:
+        """Note what a lane holds back from now on: what the module's number stands for."""
+        with self._lock:
+            self._holds[lane] = number
+
+    def ended(self, lane: str) -> None:
+        """Note that nobody is at work on a lane, and nobody has to be."""
+        with self._lock:
+            self._errors.pop(lane, None)
 
     def committed(self, lane: str, rows: int, oldest_ms: int, newest_ms: int) -> None:
         """Count a batch; the two are the times of its first and last change, in ms since 1970."""
@@ -70,6 +82,7 @@ class TargetReport:
         """The lanes are about to start anew."""
         with self._lock:
             self._errors.clear()
+            self._holds.clear()
 
     def count(self, dead_letters: int = 0, skipped: int = 0) -> None:
         """Count dead letters, and changes that no function covers any more."""
@@ -94,8 +107,11 @@ class TargetReport:
             lags = sorted(lag for at, lag in self._lags if at >= since)
             state, error = self._state()
             around = {} if self.around is None else {"around": self.around}
+            number = min(self._holds.values(), default=0)
+            holds = {"holds": number} if number else {}
             return {
                 **around,
+                **holds,
                 "applied": self.applied,
                 "changes": self.changes,
                 "commits": self.commits,

@@ -27,7 +27,8 @@ from gears.change import Change, Malformed, is_applied
 from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.earlier import Earlier
-from gears.functions import Transform
+from gears.functions import Function, Transform
+from gears.holds import HoldsChanged
 from gears.lanes import Lane, Reading
 from gears.logs import FAULT, event
 from gears.memberstates import Members
@@ -70,6 +71,8 @@ class Shared:
         self.earlier = Earlier(deployment, transforms)
         self.stop = threading.Event()
         self.fenced: str = ""
+        # What the module holds back by now, as the heartbeat was told; see ``gears.holds``.
+        self.hold_number = 0
 
 
 class LaneRunner:
@@ -113,6 +116,8 @@ class LaneRunner:
                 return
             except Stopped:
                 return
+            except HoldsChanged:
+                continue
             except Fenced as error:
                 if self._has_moved():
                     return
@@ -175,28 +180,71 @@ class LaneRunner:
         try:
             applier = self._applier(connector, client, members)
             applier.open(lane.stream, self._epoch, shared.owner)
+            self._opened(connector, client, applier)
             reading = ReadingThread(self, applier)
             reading.start()
             return self._apply_all(applier, client, reading)
         finally:
             if reading is not None:
                 reading.end()
+            self._ending()
             members.close()
             client.close()
             connector.close()
 
+    # -- What runners of special lanes do besides (gears/held.py) ------------------------------------------
+
+    def _opened(self, connector: Connector, client: redis.Redis, applier: Applier) -> None:
+        """The lane is claimed, and nothing was read of it yet."""
+
+    def _ending(self) -> None:
+        """The session ends, for whatever reason."""
+
+    def _look(self, client: redis.Redis, reading: ReadingThread) -> None:
+        """Between two batches, and some times a second. May raise HoldsChanged."""
+
+    def _interrupt(self) -> None:
+        """Before each try of a batch. May raise HoldsChanged."""
+
+    def check(self, reader: lanes.Reader) -> None:
+        """See that what was just read is for this version. Raises Replaced, HoldsChanged."""
+        if reader.version(self.deployment.name) != self.deployment.version:
+            raise Replaced
+
+    def cut(self, read: Reading) -> bool:
+        """Take off what is not to be applied in this session; whether there was any."""
+        return False
+
+    def sift(self, reader: lanes.Reader, changes: list[Change]) -> list[Change]:
+        """Return those of the changes that are to be applied now. Raises HoldsChanged."""
+        return changes
+
+    # ------------------------------------------------------------------------------------------------------
+
     def _applier(self, connector: Connector, client: redis.Redis, members: Members | None = None) -> Applier:
+        return self._applier_of(connector, client, members)
+
+    def _applier_of(
+        self,
+        connector: Connector,
+        client: redis.Redis,
+        members: Members | None,
+        wanted: Callable[[Function], bool] | None = None,
+        origin: str = "",
+    ) -> Applier:
+        """Return what applies the lane's changes of those functions that are wanted; None: of all."""
         shared, lane = self._shared, self._lane
 
         def bury(letters: Sequence[Letter]) -> None:
             self._bury(client, letters)
 
-        earlier = shared.earlier.of_lane(client, lane.stream, lane.target)
+        earlier = shared.earlier.of_lane(client, origin or lane.stream, lane.target)
         words = connector, shared.deployment, lane.target, shared.transforms, self._report, bury
-        return Applier(*words, earlier, None if members is None else members.fill)
+        return Applier(*words, earlier, None if members is None else members.fill, wanted, origin)
 
     def _apply_all(self, applier: Applier, client: redis.Redis, reading: ReadingThread) -> bool:
         while not self._over:
+            self._look(client, reading)
             item = reading.take()
             if item is None:
                 if self._until_empty and reading.idle and not client.xlen(self._lane.stream):
@@ -250,6 +298,7 @@ class LaneRunner:
         handover = self._handover(batch)
         whole = len(batch.changes)
         while not self._over:
+            self._interrupt()
             try:
                 batch = applier.commit(batch, handover.moves)
                 if batch.skipped:
@@ -280,6 +329,7 @@ class LaneRunner:
     def _patiently(self, act: Callable[[], None]) -> None:
         """Do something with the database, again and again while it can't be done."""
         while not self._over:
+            self._interrupt()
             try:
                 return act()
             except (Unavailable, SchemaMismatch) as error:
@@ -359,6 +409,7 @@ class ReadingThread:
         self._ended = threading.Event()
         self._past = False
         self.idle = False
+        self.parked = False
         self._thread = threading.Thread(target=self._run, name=f"read {runner.stream}", daemon=True)
 
     def start(self) -> None:
@@ -402,8 +453,9 @@ class ReadingThread:
     def _read_batch(self, reader: lanes.Reader) -> None:
         most, interval_ms = self._runner.limits
         read = Reading()
-        self.idle = not reader.read_into(read, most, BLOCK_MS)
+        self.idle = self.parked or not reader.read_into(read, most, BLOCK_MS)
         if self.idle:
+            self._ended.wait(BLOCK_MS / 1000 if self.parked else 0)
             return
         deadline = time.monotonic() + interval_ms / 1000
         while len(read) < most and not self._ended.is_set():
@@ -414,12 +466,15 @@ class ReadingThread:
                 break
             time.sleep(min(left, 0.002))
         reader.end_transaction(read)
-        if reader.version(self._runner.deployment.name) != self._runner.deployment.version:
-            raise Replaced
+        self._runner.check(reader)
+        self.parked = self._runner.cut(read)
+        if not len(read):
+            return
         new = self._without_applied(read.changes)
+        applied = self._runner.sift(reader, read.changes[: len(read.changes) - len(new)])
+        new = self._runner.sift(reader, new)
         *firsts, last = self._applier.parts(new)
         malformed = read.malformed
-        applied = read.changes[: len(read.changes) - len(new)]
         for part in firsts:
             self._put(Item(self._applier.prepare(part), malformed, applied, part[-1].id))
             malformed, applied = [], []

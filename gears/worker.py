@@ -28,7 +28,7 @@ import redis
 
 import connectors
 from connectors import Connector, ConnectorError, TargetError
-from gears import address, lanes, logs, requirements
+from gears import address, holds, lanes, logs, requirements
 from gears.backoff import Backoff
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
@@ -36,6 +36,7 @@ from gears.follower import Follower
 from gears.following import functions_of
 from gears.functions import Transform
 from gears.groups import limits_of
+from gears.held import HoldingRunner
 from gears.lanes import Lane, Lanes
 from gears.listening import host_and_port
 from gears.loader import Loader
@@ -339,7 +340,7 @@ class Worker:
             self._join_runners()
 
     def _start(self, shared: Shared, known: Lanes, lane: Lane) -> None:
-        kind = ThroughRunner if shared.deployment.is_through else LaneRunner
+        kind = ThroughRunner if shared.deployment.is_through else HoldingRunner
         runner = kind(shared, lane, known.epoch, self._targets[lane.target], until_empty=lane.retired)
         self._runners.append(runner)
         runner.start()
@@ -376,6 +377,8 @@ class Worker:
                     (self._changed if pulse.state == "pause" else self._resumed).set()
                 elif self._lanes is not None and self._differs(lanes.fetch_lanes(client, self._name)):
                     self._changed.set()
+                elif self._shared is not None and not self._shared.deployment.is_through:
+                    self._shared.hold_number = holds.fetch(client, self._name).number
             except redis.RedisError as error:
                 log.debug("heartbeat: %s", error)
                 self._note_refusal(error)

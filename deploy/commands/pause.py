@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import getpass
+import shlex
 
 import click
 
-from deploy import output, pausing
+from deploy import held, output, pausing
 from deploy import shards as shard
 from deploy.hosts.base import Pause
 from deploy.options import json_option, redis_option
@@ -25,6 +26,13 @@ def _who() -> str:
 @click.command()
 @click.argument("name")
 @redis_option
+@click.option(
+    "--function",
+    "functions",
+    metavar="NAME",
+    multiple=True,
+    help="Pause only this function; may be given several times.",
+)
 @click.option("--reason", metavar="TEXT", default="", help="Why; shown in the status and to clients.")
 @click.option("--by", metavar="WHO", default=_who, help="Who; the user of this system unless given.")
 @click.option(
@@ -36,24 +44,39 @@ def _who() -> str:
     help="How many seconds the batches in flight may take to end.",
 )
 @json_option
-def command(name: str, url: str, reason: str, by: str, timeout: float, as_json: bool) -> None:
+def command(
+    name: str, url: str, functions: tuple[str, ...], reason: str, by: str, timeout: float, as_json: bool
+) -> None:
     """Pause the deployment NAME on every shard, or on none: its changes wait until `gearsync resume`.
 
-    Capture goes on, up to the backlog's bound. The worker ends the batch in flight and leaves the databases
-    alone. Writes that wait for SQL (write-through) are refused at once, and a read of a key that is not in
-    Redis fails or misses, as its function says. Ends when no worker applies anything.
+    NAME may also be the file that was deployed. Capture goes on, up to the backlog's bound. The worker ends
+    the batch in flight and leaves the databases alone. Writes that wait for SQL (write-through) are refused
+    at once, and a read of a key that is not in Redis fails or misses, as its function says. Ends when no
+    worker applies anything. With --function, all other functions go on.
     """
-    with shard.connect(url) as shards:
-        pausing.pause(shards, name, Pause(by, reason))
-        with Progress() as progress:
-            busy = pausing.wait_until_still(shards, name, timeout, progress.show)
+    name = pausing.name_of(name)
+    with shard.connect(url) as shards, Progress() as progress:
+        if functions:
+            held.pause(shards, name, functions, Pause(by, reason))
+            busy = held.wait_until_held(shards, name, functions, timeout, progress.show)
+        else:
+            pausing.pause(shards, name, Pause(by, reason))
+            busy = list(pausing.wait_until_still(shards, name, timeout, progress.show))
+    what = f"{' and '.join(functions)} of {name}" if functions else name
     if busy:
         raise CommandError(
-            f"{name} is paused, but after {timeout:g} s the worker on {', '.join(busy)} still has a batch at "
+            f"{what} is paused, but after {timeout:g} s the worker on {', '.join(busy)} still has a batch at "
             "its database.",
             "it begins no other; `gearsync status` shows when it is through.",
         )
+    _tell(name, functions, what, by, reason, as_json)
+
+
+def _tell(name: str, functions: tuple[str, ...], what: str, by: str, reason: str, as_json: bool) -> None:
+    options = "".join(f" --function {shlex.quote(each)}" for each in functions)
     if as_json:
-        output.as_json({"deployment": name, "state": "paused", "by": by, "reason": reason})
+        more = {"functions": list(functions)} if functions else {}
+        output.as_json({"deployment": name, **more, "state": "paused", "by": by, "reason": reason})
     else:
-        output.line(f"{name} is paused: its changes wait until `gearsync resume {name}`.")
+        wait = "is paused: its changes wait" if len(functions) < 2 else "are paused: their changes wait"
+        output.line(f"{what} {wait} until `gearsync resume {name}{options}`.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy import output, pausing
+from deploy import held, output, pausing
 from deploy import shards as shard
 from deploy.options import json_option, redis_option
 
@@ -12,15 +12,29 @@ from deploy.options import json_option, redis_option
 @click.command()
 @click.argument("name")
 @redis_option
+@click.option(
+    "--function",
+    "functions",
+    metavar="NAME",
+    multiple=True,
+    help="Resume this function, which was paused alone; may be given several times.",
+)
 @json_option
-def command(name: str, url: str, as_json: bool) -> None:
+def command(name: str, url: str, functions: tuple[str, ...], as_json: bool) -> None:
     """Have the deployment NAME go on, on every shard; also where it was not paused.
 
-    What was captured meanwhile goes to SQL in its order. `gearsync wait` waits for it.
+    NAME may also be the file that was deployed. What was captured meanwhile goes to SQL in its order;
+    `gearsync wait` waits for it. Functions that were paused alone go on when they are named.
     """
+    name = pausing.name_of(name)
     with shard.connect(url) as shards:
-        pausing.resume(shards, name)
+        if functions:
+            held.resume(shards, name, functions)
+        else:
+            pausing.resume(shards, name)
     if as_json:
-        output.as_json({"deployment": name, "state": "active"})
+        more = {"functions": list(functions)} if functions else {}
+        output.as_json({"deployment": name, **more, "state": "active"})
     else:
-        output.line(f"{name} goes on.")
+        goes = "go on" if len(functions) > 1 else "goes on"
+        output.line(f"{' and '.join(functions)} of {name} {goes}." if functions else f"{name} {goes}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import click
 
 from connectors import ConnectorError, connect
-from deploy import options, output, shards
+from deploy import held, options, output, shards
 from deploy.output import CommandError
 from deploy.sources import Source, comparable, require_deployed
 from deploy.verifying import policies
@@ -16,6 +16,9 @@ from deploy.verifying.report import NAMED
 from deploy.verifying.run import Scope, Verification
 from deploy.verifying.settling import Settings
 from deploy.verifying.showing import Outcome, document, show
+
+HELD_SECONDS = 1.0
+"""How long to wait for the changes of a function that is paused alone."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,11 @@ def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
             f'{function.name} has on_delete="keep", so that no change deletes its rows.',
             "delete them by SQL.",
         )
+    waits = held.held_of(found, source.deployment.name, function.name)
     settings = Settings(
         source.deployment.name,
-        wish.timeout,
+        # Nothing comes to SQL of what a pause holds back, however long it is waited for.
+        min(wish.timeout, HELD_SECONDS) if waits else wish.timeout,
         wish.named,
         wish.repair,
         "" if wish.delete_extra else kept,
@@ -138,7 +143,9 @@ def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
         raise CommandError("the comparison was interrupted.", "run the same command again.") from None
     finally:
         connector.close()
-    return Outcome(source, run.counts, run.seconds, settings.kept, wish.sample, _notes(source, run))
+    return Outcome(
+        source, run.counts, run.seconds, settings.kept, wish.sample, [*_notes(source, run), *waits]
+    )
 
 
 def _scope(source: Source, wish: Wish) -> Scope:

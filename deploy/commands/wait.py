@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from deploy import barrier, options, output, shards, status
@@ -25,10 +27,13 @@ def command(url: str, timeout: float, key: str | None, deployment: str | None) -
     Writes that come later are not waited for. A change that the database refuses counts as done once it is a
     dead letter. Exit code 1: it was not done in time, and what still waits is printed.
     """
+    began = time.monotonic()
     with shards.connect(url) as found:
         if barrier.wait(found, timeout, key, deployment):
             return
         with found.again() as now:
             left = barrier.leftovers(status.fetch(now), deployment)
-    lines = [f"after {timeout:g} s, not all changes are in SQL.", *(f"  {each}" for each in left)]
+    # What a pause holds back is told at once.
+    after = f"after {timeout:g} s, " if time.monotonic() - began >= 0.9 * timeout else ""
+    lines = [f"{after}not all changes are in SQL.", *(f"  {each}" for each in left)]
     raise output.CommandError("\n".join(lines), "give it more time (--timeout), or see gearsync status.")

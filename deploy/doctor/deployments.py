@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from deploy import status
+from deploy import held, status
 from deploy.doctor.findings import Diagnosis
 from deploy.status import Limits
 
@@ -25,9 +25,23 @@ def check(statuses: list[dict[str, Any]], diagnosis: Diagnosis) -> None:
             "Changes wait or are missing, so that SQL is behind Redis.",
             "See gearsync status, and the worker's log.",
         )
+    _paused(statuses, diagnosis)
     for sentence in status.attention(statuses, _ALL):
         if sentence not in errors:
             place.warn("deployment", sentence, "Rows in SQL are not, or soon not, as Redis has them.")
+
+
+def _paused(statuses: list[dict[str, Any]], diagnosis: Diagnosis) -> None:
+    place = diagnosis.at("deployments")
+    for document in statuses:
+        for deployment in document.get("deployments", ()):
+            for sentence in held.sentences(deployment):
+                place.warn(
+                    "pause",
+                    f"{deployment['name']} on {document['address']}: {sentence}.",
+                    "Its rows in SQL stay as they were, and what is held back takes room in the backlog.",
+                    f"gearsync resume {deployment['name']} --function NAME.",
+                )
 
 
 def _without_missed(document: dict[str, Any]) -> dict[str, Any]:

@@ -113,12 +113,19 @@ class Host(abc.ABC):
         """Bring a deployment that is not there yet, paused from its first moment on."""
 
     @abc.abstractmethod
-    def pause(self, name: str, pause: Pause) -> None:
-        """Have nothing of a deployment go to SQL any more; clients of write-through are refused at once."""
+    def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
+        """Have nothing of a deployment, or of some functions, go to SQL any more; clients of write-through
+        are refused at once.
+        """
+
+    @property
+    def function_pause_refusal(self) -> str:
+        """Why a function can't be paused alone there; empty: it can."""
+        return self.pause_refusal
 
     @abc.abstractmethod
-    def resume(self, name: str) -> None:
-        """Have it go on; also what is not paused."""
+    def resume(self, name: str, functions: Sequence[str] = ()) -> None:
+        """Have it, or these functions, go on; also what is not paused."""
 
     @abc.abstractmethod
     def undeploy(self, name: str, discard: bool) -> None:

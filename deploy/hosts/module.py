@@ -67,11 +67,13 @@ class ModuleHost(Host):
             pipeline.execute_command("GEARSYNC.PAUSE", deployment.name, pause.by, pause.reason)
             pipeline.execute()
 
-    def pause(self, name: str, pause: Pause) -> None:
-        self.client.execute_command("GEARSYNC.PAUSE", name, pause.by, pause.reason)
+    def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
+        words = ["FUNCTION", *functions] if functions else []
+        self.client.execute_command("GEARSYNC.PAUSE", name, pause.by, pause.reason, *words)
 
-    def resume(self, name: str) -> None:
-        self.client.execute_command("GEARSYNC.RESUME", name)
+    def resume(self, name: str, functions: Sequence[str] = ()) -> None:
+        words = ["FUNCTION", *functions] if functions else []
+        self.client.execute_command("GEARSYNC.RESUME", name, *words)
 
     def undeploy(self, name: str, discard: bool) -> None:
         self.client.execute_command("GEARSYNC.UNDEPLOY", name, *(["DISCARD"] if discard else []))
@@ -133,7 +135,8 @@ class ModuleHost(Host):
         try:
             self.client.execute_command("GEARSYNC.WAIT", milliseconds, *scope)
         except redis.ResponseError as error:
-            if str(error).startswith("TIMEOUT"):
+            # PAUSED is told at once, and no longer wait would change it.
+            if str(error).startswith(("TIMEOUT", "PAUSED")):
                 return False
             raise
         return True

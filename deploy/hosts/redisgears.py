@@ -185,10 +185,10 @@ class RedisGearsHost(Host):
     def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
         raise redis.ResponseError(self.pause_refusal)
 
-    def pause(self, name: str, pause: Pause) -> None:
+    def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
         raise redis.ResponseError(self.pause_refusal)
 
-    def resume(self, name: str) -> None:
+    def resume(self, name: str, functions: Sequence[str] = ()) -> None:
         """Nothing: it is never paused."""
 
     def undeploy(self, name: str, discard: bool) -> None:

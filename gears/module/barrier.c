@@ -13,6 +13,8 @@ typedef struct {
 
 typedef struct Waiter {
     RedisModuleBlockedClient *client;
+    char *key; /* only its changes matter; NULL: those of any key */
+    size_t key_len;
     Mark *marks;
     int count;
     bool left;             /* timed out or disconnected: only to be freed */
@@ -22,20 +24,44 @@ typedef struct Waiter {
 
 static Waiter *waiters;
 
-static bool mark_reached(const Mark *mark) {
-    Lane *lane = registry_find_lane((Slice){mark->stream, strlen(mark->stream)}, NULL);
-    return lane == NULL || lane->length == 0 || stream_id_compare(lane->acked, mark->id) >= 0;
+/* REACHED: all up to the mark is in SQL; HELD: but for changes of functions that are paused. */
+typedef enum { WAITS, HELD, REACHED } Reach;
+
+static Reach reach_of(const Waiter *waiter, const Mark *mark) {
+    Deployment *deployment = NULL;
+    Lane *lane = registry_find_lane((Slice){mark->stream, strlen(mark->stream)}, &deployment);
+    if (lane == NULL) return REACHED;
+    Slice key = {waiter->key, waiter->key_len};
+    bool all_paused = true, passed = lane->length == 0 || stream_id_compare(lane->acked, mark->id) >= 0;
+    if (lane->function != NULL) {
+        const Hold *hold = hold_find(deployment, lane->function);
+        return passed ? REACHED : hold != NULL && hold->paused ? HELD : WAITS;
+    }
+    if (!passed) return WAITS;
+    if (deployment->nholds == 0 ||
+        !held_before(shard.detached, deployment, lane, mark->id, waiter->key != NULL ? &key : NULL, &all_paused))
+        return REACHED;
+    return all_paused ? HELD : WAITS;
 }
 
-static bool all_reached(const Waiter *waiter) {
-    for (int i = 0; i < waiter->count; i++)
-        if (!mark_reached(&waiter->marks[i])) return false;
-    return true;
+/* The least of all marks: HELD when nothing but paused functions is in the way. */
+static Reach reach_of_all(const Waiter *waiter) {
+    Reach least = REACHED;
+    for (int i = 0; i < waiter->count && least != WAITS; i++) {
+        Reach reach = reach_of(waiter, &waiter->marks[i]);
+        if (reach < least) least = reach;
+    }
+    return least;
 }
+
+static bool mark_reached(const Waiter *waiter, const Mark *mark) { return reach_of(waiter, mark) == REACHED; }
+
+static bool all_reached(const Waiter *waiter) { return reach_of_all(waiter) == REACHED; }
 
 static void waiter_free(Waiter *waiter) {
     for (int i = 0; i < waiter->count; i++) RedisModule_Free(waiter->marks[i].stream);
     if (waiter->marks != NULL) RedisModule_Free(waiter->marks);
+    if (waiter->key != NULL) RedisModule_Free(waiter->key);
     RedisModule_Free(waiter);
 }
 
@@ -86,6 +112,7 @@ static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
         if (key != NULL && !covers(deployment, *key)) continue;
         for (int j = 0; j < deployment->lane_count; j++) {
             Lane *lane = deployment->lanes[j];
+            if (key != NULL && lane->function != NULL && !hold_concerns(deployment, lane, -1, *key)) continue;
             if (key != NULL && !lane->retired && key_hash(*key) % (uint64_t)lane->count != (uint64_t)lane->index)
                 continue;
             add_mark(waiter, lane);
@@ -93,9 +120,13 @@ static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
     }
 }
 
+static const char held_back[] =
+    "PAUSED all else is in SQL, and changes of functions that are paused are held back; see GEARSYNC.STATUS";
+
 static int reply_reached(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;
-    return RedisModule_ReplyWithSimpleString(ctx, "OK");
+    const char *error = RedisModule_GetBlockedClientPrivateData(ctx);
+    return error != NULL ? RedisModule_ReplyWithError(ctx, error) : RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
 static Waiter *waiter_of(RedisModuleBlockedClient *client) {
@@ -114,7 +145,7 @@ static int reply_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     Text text = {0};
     text_printf(&text, "TIMEOUT not all changes are in SQL yet:");
     for (int i = 0; waiter != NULL && i < waiter->count; i++) {
-        if (mark_reached(&waiter->marks[i])) continue;
+        if (mark_reached(waiter, &waiter->marks[i])) continue;
         Lane *lane = registry_find_lane((Slice){waiter->marks[i].stream, strlen(waiter->marks[i].stream)}, NULL);
         if (lane != NULL) text_printf(&text, " %zu in %s;", lane->length, waiter->marks[i].stream);
     }
@@ -166,9 +197,15 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     if (error != NULL) return RedisModule_ReplyWithError(ctx, error);
     Waiter *waiter = RedisModule_Calloc(1, sizeof(*waiter));
     collect(waiter, only, has_key ? &key : NULL);
-    if (all_reached(waiter)) {
+    if (has_key) {
+        waiter->key = slice_copy(key);
+        waiter->key_len = key.len;
+    }
+    Reach reach = reach_of_all(waiter);
+    if (reach != WAITS) {
         waiter_free(waiter);
-        return RedisModule_ReplyWithSimpleString(ctx, "OK");
+        return reach == HELD ? RedisModule_ReplyWithError(ctx, held_back)
+                             : RedisModule_ReplyWithSimpleString(ctx, "OK");
     }
     waiter->client = RedisModule_BlockClient(ctx, reply_reached, reply_timeout, NULL, timeout);
     RedisModule_SetDisconnectCallback(waiter->client, on_disconnect);
@@ -178,7 +215,7 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     return REDISMODULE_OK;
 }
 
-static void release(bool (*due)(const Waiter *)) {
+static void release(bool (*due)(const Waiter *), const char *error) {
     for (Waiter **at = &waiters; *at != NULL;) {
         Waiter *waiter = *at;
         if (!due(waiter)) {
@@ -186,7 +223,7 @@ static void release(bool (*due)(const Waiter *)) {
             continue;
         }
         *at = waiter->next;
-        RedisModule_UnblockClient(waiter->client, NULL);
+        RedisModule_UnblockClient(waiter->client, (void *)(uintptr_t)error);
         waiter_free(waiter);
     }
 }
@@ -198,13 +235,17 @@ static bool is_at_its_end(const Waiter *waiter) {
 }
 
 static bool is_reached(const Waiter *waiter) { return !waiter->left && !is_at_its_end(waiter) && all_reached(waiter); }
+static bool is_held(const Waiter *waiter) {
+    return !waiter->left && !is_at_its_end(waiter) && reach_of_all(waiter) == HELD;
+}
 static bool has_left(const Waiter *waiter) { return waiter->left; }
 
 void barrier_check(void) {
-    release(is_reached);
+    release(is_reached, NULL);
+    release(is_held, held_back);
     misses_look_again();
 }
-void barrier_collect(void) { release(has_left); }
+void barrier_collect(void) { release(has_left, NULL); }
 
 int barrier_waiting(void) {
     int count = 0;

@@ -54,6 +54,11 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         return RedisModule_ReplyWithError(ctx,
                                           "ERR the deployment is paused, so that it would never be empty; resume "
                                           "it first, or drop what waits");
+    if (hold_any_paused(deployment) && !discard)
+        return RedisModule_ReplyWithError(
+            ctx,
+            "ERR a function of the deployment is paused, so that it would never be empty; "
+            "resume it first, or drop what waits");
     registry_undeploy(ctx, deployment, discard);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
@@ -94,10 +99,16 @@ static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     reply_text(ctx, shard.source);
     reply_text(ctx, deployment->draining ? "draining" : deployment->paused_ms > 0 ? "paused" : "active");
     RedisModule_ReplyWithLongLong(ctx, deployment->version);
-    RedisModule_ReplyWithArray(ctx, deployment->lane_count);
+    RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
+    long count = 0;
     for (int retired = 1; retired >= 0; retired--)
-        for (int i = 0; i < deployment->lane_count; i++)
-            if (deployment->lanes[i]->retired == (retired == 1)) reply_lane(ctx, deployment->lanes[i]);
+        for (int i = 0; i < deployment->lane_count; i++) {
+            Lane *lane = deployment->lanes[i];
+            if (lane->function != NULL || lane->retired != (retired == 1)) continue;
+            reply_lane(ctx, lane);
+            count++;
+        }
+    RedisModule_ReplySetArrayLength(ctx, count);
     return REDISMODULE_OK;
 }
 
@@ -153,6 +164,9 @@ int commands_register(RedisModuleCtx *ctx) {
         {"gearsync.versions", versions_command, "readonly", 0, 0, 0},
         {"gearsync.pause", pause_command, "write admin", 0, 0, 0},
         {"gearsync.resume", resume_command, "write admin", 0, 0, 0},
+        {"gearsync.holds", holds_command, "readonly", 0, 0, 0},
+        {"gearsync.hold", hold_command, "write", 1, 1, 1},
+        {"gearsync.unhold", unhold_command, "write", 1, 1, 1},
         {"gearsync.lanes", lanes, "readonly", 0, 0, 0},
         {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
         {"gearsync.recapture", recapture, "write", 1, -1, 1},

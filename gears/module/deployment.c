@@ -313,6 +313,7 @@ void deployment_free(Deployment *deployment) {
     worker_release(&deployment->worker);
     text_free(&deployment->arguments);
     pause_clear(deployment);
+    hold_free(deployment);
     earlier_free(deployment);
     free_if(deployment->name);
     free_if(deployment->payload);

@@ -42,9 +42,26 @@ static bool next_mark(const struct Earlier *earlier, size_t *at, Slice *stream, 
 
 /* Whether a change at or before the mark still waits. */
 static bool is_open(RedisModuleCtx *ctx, Slice stream, RedisModuleStreamID mark) {
-    Lane *lane = registry_find_lane(stream, NULL);
+    Deployment *deployment = NULL;
+    Lane *lane = registry_find_lane(stream, &deployment);
     RedisModuleStreamID first;
-    return lane != NULL && lane_first(ctx, lane, &first) && stream_id_compare(first, mark) <= 0;
+    bool all_paused = true;
+    if (lane == NULL) return false;
+    if (lane_first(ctx, lane, &first) && stream_id_compare(first, mark) <= 0) return true;
+    return held_before(ctx, deployment, lane, mark, NULL, &all_paused);
+}
+
+/* The last change of a lane, or of what is held back of it, which has the ids of its lane; false: nothing waits. */
+static bool last_waiting(const Deployment *deployment, const Lane *lane, RedisModuleStreamID *last) {
+    bool any = lane->length > 0;
+    *last = lane->last;
+    for (int i = 0; i < deployment->lane_count; i++) {
+        const Lane *held = deployment->lanes[i];
+        if (held->length == 0 || !hold_is_of(held, lane)) continue;
+        if (stream_id_compare(held->last, *last) > 0) *last = held->last;
+        any = true;
+    }
+    return any;
 }
 
 static bool has_waiting(RedisModuleCtx *ctx, const struct Earlier *earlier) {
@@ -97,11 +114,11 @@ void earlier_keep(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) 
     text_add(&kept->arguments, old->arguments.bytes, old->arguments.len);
     for (int i = 0; i < old->lane_count; i++) {
         const Lane *lane = old->lanes[i];
-        if (lane->length == 0) continue;
+        RedisModuleStreamID last;
+        if (lane->function != NULL || !last_waiting(old, lane, &last)) continue;
         Slice stream = string_slice(lane->stream);
         text_add(&kept->marks, stream.bytes, stream.len);
-        text_printf(&kept->marks, " %llu-%llu\n", (unsigned long long)lane->last.ms,
-                    (unsigned long long)lane->last.seq);
+        text_printf(&kept->marks, " %llu-%llu\n", (unsigned long long)last.ms, (unsigned long long)last.seq);
     }
     drop_oldest(ctx, deployment);
 }

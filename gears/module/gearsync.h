@@ -78,6 +78,8 @@ typedef struct {
     struct Buckets *buckets;    /* the last changes of keys, once somebody asks */
     RedisModuleStreamID marked; /* what SQL had at the mark that was read last */
     uint64_t unit;              /* of the last change; 0: none that could go on */
+    char *function;             /* of a held stream: whose changes these are; NULL: it is a lane of all functions */
+    bool holds;                 /* changes of its function are still put here */
 } Lane;
 
 typedef enum { WORKER_STOPPED, WORKER_STARTING, WORKER_RUNNING, WORKER_BACKOFF, WORKER_FENCED } WorkerState;
@@ -123,6 +125,14 @@ typedef struct {
     bool misses; /* when the row can't be read, the reply is as if there were no key; else an error */
 } ReadRule;
 
+/* A function whose changes are held back (hold.c): paused, or resumed and not through with what was held. */
+typedef struct {
+    char *function;
+    bool paused;
+    long long since_ms;
+    Text by, why;
+} Hold;
+
 typedef struct Deployment {
     char *name;
     long long version;
@@ -148,6 +158,9 @@ typedef struct Deployment {
     bool full;
     long long paused_ms; /* since when nothing goes to SQL; 0: it does */
     Text paused_by, paused_why, paused_sentence;
+    Hold *holds;
+    int nholds;
+    long long hold_number; /* another one after each change of what is held; 0: nothing was yet */
     long long captured, missed, refused_writes, failed;
     struct {
         long long committed, refused, timed_out;
@@ -220,6 +233,46 @@ void pause_load(Slice name, Slice value);                    /* and out of it */
 const char *pause_of_write(const Deployment *deployment);    /* what its clients are told; NULL: it is not paused */
 const char *pause_of_read(const Deployment *deployment);
 void pause_status(Text *out, const Deployment *deployment);
+void pause_add_line(Text *text, Slice slice); /* without what stands in the way of a line */
+void pause_add_since(Text *text, long long ms, const Text *by, const Text *why); /* "since … by …: …" */
+Deployment *pause_find(RedisModuleCtx *ctx, RedisModuleString *name);            /* NULL: the error is replied */
+#define PAUSE_MOST_BYTES 1000                                                    /* of who and why together */
+
+/* -- hold.c ---------------------------------------------------------------------------------------------------- */
+
+Hold *hold_find(const Deployment *deployment, const char *function);
+/* Both take names of functions, and return NULL, or the error. */
+const char *hold_pause(RedisModuleCtx *ctx, Deployment *deployment, Slice who, Slice why, RedisModuleString **names,
+                       int count);
+const char *hold_resume(RedisModuleCtx *ctx, Deployment *deployment, RedisModuleString **names, int count);
+/* The stream that holds back what a lane has of a function; NULL: there is none. */
+Lane *hold_stream(const Deployment *deployment, const Lane *lane, const char *function);
+bool hold_is_of(const Lane *held, const Lane *lane);
+bool hold_any_paused(const Deployment *deployment);
+void hold_open(RedisModuleCtx *ctx, Deployment *deployment, const Lane *lane, const char *function);
+bool hold_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *held); /* false: it has changes, or is paused */
+/* Whether a held stream may have changes of a key. */
+bool hold_concerns(const Deployment *deployment, const Lane *held, int db, Slice key);
+void hold_inherit(Deployment *deployment, Deployment *old);
+char *hold_check(const Deployment *deployment, const Deployment *old); /* NULL, or the error */
+void hold_free(Deployment *deployment);
+/* For the registry, and out of it: what is held, and the streams that hold it. */
+RedisModuleString *hold_field(const Deployment *deployment, int index);
+RedisModuleString *hold_text(const Deployment *deployment, int index);
+void hold_load(Slice rest, Slice value);
+void hold_load_stream(RedisModuleCtx *ctx, Deployment *deployment, Lane *held, Slice function, bool holds);
+const char *hold_state(const Deployment *deployment, const Lane *held); /* held, or resumed */
+void hold_status(Text *out, const Deployment *deployment, const char *function);
+
+/* -- held.c ---------------------------------------------------------------------------------------------------- */
+
+bool held_before(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane, RedisModuleStreamID id,
+                 const Slice *key, bool *all_paused); /* whether held streams of a lane have changes up to an id */
+/* Why the row of a key will not be read for now: what is held back of it; NULL: it may be. */
+const char *held_of_read(int db, Slice key);
+int holds_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int hold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int unhold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 /* -- main.c --------------------------------------------------------------------------------------------------- */
 
@@ -357,6 +410,7 @@ void waiting_free(Lane *lane);
 void waiting_note(Lane *lane, Slice key); /* lane->last is a change of key */
 void waiting_note_all(Lane *lane);        /* … or of any key */
 bool waiting_for(int db, Slice key);
+bool waiting_in(Lane *lane, Slice key);
 bool waiting_since_mark(int db, Slice key); /* or whether one has come to SQL since the mark that was read last */
 
 /* -- marks.c: what has changed since rows were read ------------------------------------------------------------- */

@@ -56,6 +56,7 @@ void lane_free(Lane *lane) {
     RedisModule_FreeString(NULL, lane->stream);
     RedisModule_FreeString(NULL, lane->dead_stream);
     RedisModule_Free(lane->target);
+    if (lane->function != NULL) RedisModule_Free(lane->function);
     bytes_free(lane);
     waiting_free(lane);
     RedisModule_Free(lane);

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#define MOST_BYTES 1000 /* of who and why together */
 #define PREFIX "nothing was written: "
 
 void pause_clear(Deployment *deployment) {
@@ -18,31 +17,36 @@ void pause_clear(Deployment *deployment) {
 }
 
 /* What stands in the way of a line, or of an error reply, becomes a blank. */
-static void add_line(Text *text, Slice slice) {
+void pause_add_line(Text *text, Slice slice) {
     for (size_t i = 0; i < slice.len; i++) {
         char byte = slice.bytes[i];
         text_add(text, (unsigned char)byte < ' ' || byte == 127 ? " " : &byte, 1);
     }
 }
 
-/* What clients are told. */
-static void write_sentence(Deployment *deployment) {
+void pause_add_since(Text *text, long long ms, const Text *by, const Text *why) {
     char since[32];
-    time_t seconds = (time_t)(deployment->paused_ms / 1000);
+    time_t seconds = (time_t)(ms / 1000);
     struct tm broken;
     gmtime_r(&seconds, &broken);
     strftime(since, sizeof(since), "%Y-%m-%dT%H:%M:%SZ", &broken);
+    text_printf(text, "since %s", since);
+    if (by->len > 0) text_printf(text, " by %s", by->bytes);
+    if (why->len > 0) text_printf(text, ": %s", why->bytes);
+}
+
+/* What clients are told. */
+static void write_sentence(Deployment *deployment) {
     Text *text = &deployment->paused_sentence;
-    text_printf(text, PREFIX "the deployment %s is paused since %s", deployment->name, since);
-    if (deployment->paused_by.len > 0) text_printf(text, " by %s", deployment->paused_by.bytes);
-    if (deployment->paused_why.len > 0) text_printf(text, ": %s", deployment->paused_why.bytes);
+    text_printf(text, PREFIX "the deployment %s is paused ", deployment->name);
+    pause_add_since(text, deployment->paused_ms, &deployment->paused_by, &deployment->paused_why);
 }
 
 static void set(Deployment *deployment, long long ms, Slice who, Slice why) {
     pause_clear(deployment);
     deployment->paused_ms = ms;
-    add_line(&deployment->paused_by, who);
-    add_line(&deployment->paused_why, why);
+    pause_add_line(&deployment->paused_by, who);
+    pause_add_line(&deployment->paused_why, why);
     write_sentence(deployment);
 }
 
@@ -103,7 +107,7 @@ static void tell_clients(RedisModuleCtx *ctx, Deployment *deployment) {
     through_start_ready(ctx);
 }
 
-static Deployment *find(RedisModuleCtx *ctx, RedisModuleString *name) {
+Deployment *pause_find(RedisModuleCtx *ctx, RedisModuleString *name) {
     Deployment *deployment = shard.primary ? registry_find(string_slice(name)) : NULL;
     if (deployment == NULL)
         RedisModule_ReplyWithError(ctx, shard.primary ? "ERR there is no deployment of that name on this server"
@@ -111,17 +115,28 @@ static Deployment *find(RedisModuleCtx *ctx, RedisModuleString *name) {
     return deployment;
 }
 
-/* GEARSYNC.PAUSE name [who [why]]: who pauses what is paused already says so anew; since when stays. */
+static bool names_functions(RedisModuleString **argv, int argc, int at) {
+    return argc > at + 1 && slice_is(string_slice(argv[at]), "function");
+}
+
+static int reply_done(RedisModuleCtx *ctx, const char *error) {
+    return error != NULL ? RedisModule_ReplyWithError(ctx, error) : RedisModule_ReplyWithSimpleString(ctx, "OK");
+}
+
+/* GEARSYNC.PAUSE name [who [why [FUNCTION function…]]]: who pauses what is paused already says so anew; since when
+ * stays. */
 int pause_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc < 2 || argc > 4) return RedisModule_WrongArity(ctx);
-    Deployment *deployment = find(ctx, argv[1]);
+    bool functions = names_functions(argv, argc, 4);
+    if (argc < 2 || (argc > 4 && !functions)) return RedisModule_WrongArity(ctx);
+    Deployment *deployment = pause_find(ctx, argv[1]);
     if (deployment == NULL) return REDISMODULE_OK;
     Slice nothing = {"", 0}, who = argc > 2 ? string_slice(argv[2]) : nothing;
     Slice why = argc > 3 ? string_slice(argv[3]) : nothing;
     if (deployment->draining)
         return RedisModule_ReplyWithError(ctx, "ERR the deployment is being undeployed, and ends when it is empty");
-    if (who.len + why.len > MOST_BYTES)
+    if (who.len + why.len > PAUSE_MOST_BYTES)
         return RedisModule_ReplyWithError(ctx, "ERR who and why must have at most 1000 bytes together");
+    if (functions) return reply_done(ctx, hold_pause(ctx, deployment, who, why, argv + 5, argc - 5));
     long long since = deployment->paused_ms > 0 ? deployment->paused_ms : RedisModule_Milliseconds();
     set(deployment, since, who, why);
     registry_write(ctx, true);
@@ -130,11 +145,13 @@ int pause_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
 
-/* GEARSYNC.RESUME name: also what is not paused. */
+/* GEARSYNC.RESUME name [FUNCTION function…]: also what is not paused. */
 int resume_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if (argc != 2) return RedisModule_WrongArity(ctx);
-    Deployment *deployment = find(ctx, argv[1]);
+    bool functions = names_functions(argv, argc, 2);
+    if (argc != 2 && !functions) return RedisModule_WrongArity(ctx);
+    Deployment *deployment = pause_find(ctx, argv[1]);
     if (deployment == NULL) return REDISMODULE_OK;
+    if (functions) return reply_done(ctx, hold_resume(ctx, deployment, argv + 3, argc - 3));
     if (deployment->paused_ms > 0) {
         pause_clear(deployment);
         registry_write(ctx, true);

@@ -292,9 +292,13 @@ static bool must_fail(ReadRule **rules, int count) {
 }
 
 /* Why a row will not be read for now; NULL: it may be. */
-static const char *pause_among(ReadRule **rules, int count) {
-    for (int i = 0; i < count; i++)
-        if (rules[i] != NULL && pause_of_read(rules[i]->deployment) != NULL) return pause_of_read(rules[i]->deployment);
+static const char *pause_among(int db, RedisModuleString **keys, ReadRule **rules, int count) {
+    for (int i = 0; i < count; i++) {
+        if (rules[i] == NULL) continue;
+        const char *paused = pause_of_read(rules[i]->deployment);
+        if (paused == NULL) paused = held_of_read(db, string_slice(keys[i]));
+        if (paused != NULL) return paused;
+    }
     return NULL;
 }
 
@@ -307,7 +311,7 @@ static int run_or_hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, 
         missing += rules[i] != NULL;
         if (rules[i] != NULL) rules[i]->deployment->read_counts.misses++;
     }
-    const char *paused = pause_among(rules, count);
+    const char *paused = pause_among(db, argv + 2, rules, count);
     bool held = missing > 0 && paused == NULL && can_wait(ctx);
     if (held)
         hold(ctx, argv + 2, rules, count);

@@ -129,7 +129,7 @@ static bool give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *
     }
     for (int i = 0; old != NULL && i < old->lane_count; i++) {
         Lane *lane = old->lanes[i];
-        bool needed = lane->length > 0 || lane_dead_letters(ctx, lane) > 0;
+        bool needed = lane->holds || lane->length > 0 || lane_dead_letters(ctx, lane) > 0;
         lane->retired = true;
         if (needed)
             deployment_add_lane(deployment, lane);
@@ -225,6 +225,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     error = check_operations(deployment);
     if (error == NULL) error = check_databases(ctx, deployment);
     if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
+    if (error == NULL && old != NULL) error = hold_check(deployment, old);
     if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
         error = slice_copy((Slice){"the cluster does not tell which slots this node has", 51});
     if (error != NULL || check_only) {
@@ -236,6 +237,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     if (old != NULL) {
         inherit(deployment, old);
         pause_inherit(deployment, old);
+        hold_inherit(deployment, old);
         earlier_keep(ctx, deployment, old);
         take_out(old);
     }
@@ -311,7 +313,7 @@ static void drop_empty_retired(RedisModuleCtx *ctx, Deployment *deployment) {
     int kept = 0;
     for (int i = 0; i < deployment->lane_count; i++) {
         Lane *lane = deployment->lanes[i];
-        if (lane->retired && lane->length == 0 && lane_dead_letters(ctx, lane) == 0) {
+        if (lane->retired && !lane->holds && lane->length == 0 && lane_dead_letters(ctx, lane) == 0) {
             shard.writing_registry = true;
             delete_key(ctx, lane->stream);
             shard.writing_registry = false;
@@ -357,7 +359,14 @@ static RedisModuleString *applied_text(const Lane *lane) {
 
 static void add_retired(Strings *fields, Deployment *deployment) {
     for (int i = 0; i < deployment->lane_count; i++) {
-        if (!deployment->lanes[i]->retired) continue;
+        const Lane *lane = deployment->lanes[i];
+        if (!lane->retired) continue;
+        if (lane->function != NULL) {
+            const char *kind = lane->holds ? "held" : "freed";
+            strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s:%s", kind, string_slice(lane->stream).bytes));
+            strings_add(fields, RedisModule_CreateString(NULL, lane->function, strlen(lane->function)));
+            continue;
+        }
         size_t len;
         const char *stream = RedisModule_StringPtrLen(deployment->lanes[i]->stream, &len);
         strings_add(fields, RedisModule_CreateStringPrintf(NULL, "retired:%s", stream));
@@ -389,6 +398,10 @@ static void collect_fields(Strings *fields) {
         if (deployment->paused_ms > 0) {
             strings_add(fields, RedisModule_CreateStringPrintf(NULL, "paused:%s", deployment->name));
             strings_add(fields, pause_text(deployment));
+        }
+        for (int j = 0; j < deployment->nholds; j++) {
+            strings_add(fields, hold_field(deployment, j));
+            strings_add(fields, hold_text(deployment, j));
         }
         for (int j = 0; j < deployment->nearlier; j++) {
             strings_add(fields, RedisModule_CreateStringPrintf(NULL, "earlier:%d:%s", j, deployment->name));
@@ -536,13 +549,14 @@ static void load_deployment(RedisModuleCtx *ctx, Slice name, Slice value, bool d
 }
 
 /* The parts of "gearsync:{T}:lane:<source>:<deployment>:<target>:<i>.<n>"; names hold no colon. */
-static bool parse_stream_name(Slice stream, char deployment[65], char target[65], int *index, int *count) {
+static bool parse_stream_name(Slice stream, char deployment[65], char target[65], int *index, int *count, bool *held) {
     char *text = slice_copy(stream);
     char source[33], tag[33];
     int end = 0;
     bool sound = sscanf(text, "gearsync:{%32[0-9]}:lane:%32[^:]:%64[^:]:%64[^:]:%d.%d%n", tag, source, deployment,
-                        target, index, count, &end) == 6 &&
-                 (size_t)end == stream.len;
+                        target, index, count, &end) == 6;
+    *held = sound && text[end] == ':' && text[end + 1] == 'h';
+    sound = sound && (*held || (size_t)end == stream.len);
     RedisModule_Free(text);
     return sound;
 }
@@ -550,12 +564,23 @@ static bool parse_stream_name(Slice stream, char deployment[65], char target[65]
 static void add_retired_lane(RedisModuleCtx *ctx, Slice stream) {
     char name[65], target[65];
     int index, count;
-    if (!parse_stream_name(stream, name, target, &index, &count)) return;
+    bool held;
+    if (!parse_stream_name(stream, name, target, &index, &count, &held) || held) return;
     Deployment *deployment = registry_find((Slice){name, strlen(name)});
     if (deployment == NULL || find_lane(deployment, stream) != NULL) return;
     Lane *lane = lane_create(stream, target, index, count, true);
     lane_refresh(ctx, lane);
     deployment_add_lane(deployment, lane);
+}
+
+static void add_held_stream(RedisModuleCtx *ctx, Slice stream, Slice function, bool holds) {
+    char name[65], target[65];
+    int index, count;
+    bool held;
+    if (!parse_stream_name(stream, name, target, &index, &count, &held) || !held) return;
+    Deployment *deployment = registry_find((Slice){name, strlen(name)});
+    if (deployment != NULL)
+        hold_load_stream(ctx, deployment, lane_create(stream, target, index, count, true), function, holds);
 }
 
 /* What a shard that has left had besides lanes, its registry above all: two of them here, and the next start would not
@@ -712,6 +737,12 @@ void registry_load(RedisModuleCtx *ctx) {
         }
         for (size_t i = 0; i + 1 < pairs.count; i += 2)
             if (starts_with(string_slice(pairs.strings[i]), "retired:", &rest)) add_retired_lane(ctx, rest);
+        for (size_t i = 0; i + 1 < pairs.count; i += 2) {
+            Slice field = string_slice(pairs.strings[i]), value = string_slice(pairs.strings[i + 1]);
+            if (starts_with(field, "held:", &rest)) add_held_stream(ctx, rest, value, true);
+            if (starts_with(field, "freed:", &rest)) add_held_stream(ctx, rest, value, false);
+            if (starts_with(field, "hold:", &rest)) hold_load(rest, value);
+        }
         for (size_t i = 0; i + 1 < pairs.count; i += 2)
             if (starts_with(string_slice(pairs.strings[i]), "applied:", &rest))
                 load_applied(rest, string_slice(pairs.strings[i + 1]));

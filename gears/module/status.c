@@ -15,7 +15,7 @@ static void add_string(Text *out, const char *name, Slice value) {
 
 static Slice c_slice(const char *text) { return (Slice){text != NULL ? text : "", text != NULL ? strlen(text) : 0}; }
 
-static void add_lane(RedisModuleCtx *ctx, Text *out, Lane *lane) {
+static void add_lane(RedisModuleCtx *ctx, Text *out, const Deployment *deployment, Lane *lane) {
     text_printf(out, "          {");
     add_string(out, "stream", string_slice(lane->stream));
     text_printf(out, ", ");
@@ -23,8 +23,10 @@ static void add_lane(RedisModuleCtx *ctx, Text *out, Lane *lane) {
     text_printf(out,
                 ", \"status\": \"%s\", \"length\": %zu, \"bytes\": %llu, \"oldest_ms\": %lld, "
                 "\"dead_letters\": %zu, ",
-                lane->retired ? "retired" : "current", lane->length, (unsigned long long)lane->bytes,
-                lane_oldest_ms(ctx, lane), lane_dead_letters(ctx, lane));
+                lane->function != NULL ? hold_state(deployment, lane)
+                : lane->retired        ? "retired"
+                                       : "current",
+                lane->length, (unsigned long long)lane->bytes, lane_oldest_ms(ctx, lane), lane_dead_letters(ctx, lane));
     add_id(out, "last_id", lane->last);
     text_printf(out, ", ");
     add_id(out, "acked_id", lane->acked);
@@ -45,7 +47,7 @@ static void add_target(RedisModuleCtx *ctx, Text *out, Deployment *deployment, c
         if (strcmp(deployment->lanes[i]->target, target) != 0) continue;
         if (!first) text_printf(out, ",\n");
         first = false;
-        add_lane(ctx, out, deployment->lanes[i]);
+        add_lane(ctx, out, deployment, deployment->lanes[i]);
     }
     text_printf(out, "\n        ]}");
 }
@@ -108,8 +110,9 @@ static void add_functions(Text *out, const Deployment *deployment) {
         if (rule->name == NULL) continue;
         text_printf(out, "%s{", first ? "" : ", ");
         add_string(out, "name", c_slice(rule->name));
-        text_printf(out, ", \"target\": \"%s\", \"captured\": %lld}", deployment->targets[rule->target],
-                    rule->captured);
+        text_printf(out, ", \"target\": \"%s\", \"captured\": %lld", deployment->targets[rule->target], rule->captured);
+        hold_status(out, deployment, rule->name);
+        text_printf(out, "}");
         first = false;
     }
     text_printf(out, "],\n");
@@ -144,6 +147,7 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
         "\"on_full\": \"%s\", \"full\": %s},\n",
         entries, bytes, deployment->limit_entries, deployment->limit_bytes,
         deployment->refuse_when_full ? "refuse" : "grow", deployment->full ? "true" : "false");
+    if (deployment->nholds > 0) text_printf(out, "      \"holds\": %lld,\n", deployment->hold_number);
     add_functions(out, deployment);
     if (deployment->nreads > 0) add_reads(out, deployment);
     add_through(out, deployment);

@@ -83,6 +83,8 @@ static bool changed_after(Lane *lane, Slice key, RedisModuleStreamID id) {
 
 static bool waits_in(Lane *lane, Slice key) { return lane->length > 0 && changed_after(lane, key, lane->acked); }
 
+bool waiting_in(Lane *lane, Slice key) { return waits_in(lane, key); }
+
 static bool changed_in(Lane *lane, Slice key) { return changed_after(lane, key, lane->marked); }
 
 static bool covers(const Deployment *deployment, int db, Slice key) {
@@ -96,8 +98,11 @@ static bool in_any_lane(int db, Slice key, bool (*is_in)(Lane *lane, Slice key))
     for (int i = 0; i < shard.count; i++) {
         const Deployment *deployment = shard.deployments[i];
         bool covered = covers(deployment, db, key);
-        for (int j = 0; j < deployment->lane_count; j++)
-            if ((covered || deployment->lanes[j]->retired) && is_in(deployment->lanes[j], key)) return true;
+        for (int j = 0; j < deployment->lane_count; j++) {
+            Lane *lane = deployment->lanes[j];
+            bool may = lane->function != NULL ? hold_concerns(deployment, lane, db, key) : covered || lane->retired;
+            if (may && is_in(lane, key)) return true;
+        }
     }
     return false;
 }

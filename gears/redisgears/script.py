@@ -37,7 +37,10 @@ LEFT_OUT = frozenset(
         *("lanes", "moves", "runner", "worker", "requirements", "config", "module"),
         *("listening", "logs", "metrics", "serving"),
         *(
+            "held",
+            "holds",
             "memberstates",
+            "sieve",
             "ownslots",
             "through",
             "loader",

@@ -159,7 +159,7 @@ function rowsOf(deployment) {
       ]),
     ),
     ...deployment.functions.map((each) =>
-      row("part", `${each.name} → ${each.target}`, [state(each.state), rate(each.flow.rate_in), rate(each.flow.rate_out), null, null, null, ""]),
+      row("part", `${each.name} → ${each.target}`, [state(each.state), rate(each.flow.rate_in), rate(each.flow.rate_out), each.held ? count(each.held) : null, null, null, ""]),
     ),
   ];
 }
