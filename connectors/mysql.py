@@ -102,6 +102,7 @@ class MySQLConnector(Connector):
     traits = MySQLTraits
     syntax = wheres.MYSQL
     random_number = "RAND()"
+    joined = "GROUP_CONCAT(s.k ORDER BY s.k SEPARATOR ',')"
 
     def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
         if url.get_driver_name() != "pymysql":

@@ -64,6 +64,7 @@ class PostgresConnector(Connector):
     # BEGIN itself says it, which saves a round trip.
     reads: ClassVar[dict[str, Any]] = {**Connector.reads, "postgresql_readonly": True}
     syntax = wheres.POSTGRES
+    joined = "string_agg(CAST(s.k AS text), ',' ORDER BY s.k)"
 
     def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
         if url.get_driver_name() != "psycopg":

@@ -54,9 +54,25 @@ class Template:
         found = self._pattern.fullmatch(key)
         return None if found is None else found.groups()
 
-    def match_all(self, keys: Iterable[bytes]) -> list[tuple[bytes, ...] | None]:
+    def match_all(self, keys: Sequence[bytes]) -> list[tuple[bytes, ...] | None]:
         """Return ``match`` of many keys."""
+        found = self._tails(keys)
+        if found is not None:
+            return found
         return [None if each is None else each.groups() for each in map(self._pattern.fullmatch, keys)]
+
+    def _tails(self, keys: Sequence[bytes]) -> list[tuple[bytes, ...] | None] | None:
+        """Return ``match_all`` where all keys are covered by a literal and one name; None: look closer."""
+        if len(self._parts) != 2 or not self.prefix:
+            return None
+        width = len(self.prefix)
+        texts = [key[width:] for key in keys]
+        joined = b"".join(texts)
+        if b"" in texts or any(byte in joined for byte in _stop_bytes(self._parts, 1)):
+            return None
+        if [key[:width] for key in keys].count(self.prefix) != len(texts):
+            return None
+        return list(zip(texts))
 
     def format_all(self, columns: Sequence[Sequence[bytes | None]]) -> list[bytes] | None:
         """Return ``format`` of many rows, given as their columns in the order of ``names``; None: some row

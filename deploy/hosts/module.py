@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from deploy.hosts import many
 from deploy.hosts.base import Deployed, Host, Pause, Row
 from deploy.hosts.replies import text
 from gears.deployment import Deployment
@@ -112,7 +113,7 @@ class ModuleHost(Host):
     def images(
         self, client: redis.Redis, db: int, fields: Sequence[bytes] | None, keys: Sequence[bytes]
     ) -> list[list[bytes | None] | None]:
-        reply: Any = client.execute_command("GEARSYNC.IMAGES", db, *_counted(fields), *keys)
+        reply: Any = many.execute(client, "GEARSYNC.IMAGES", db, *_counted(fields), *keys)
         images: list[list[bytes | None] | None] = reply[0]
         return images
 

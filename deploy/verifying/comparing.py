@@ -15,7 +15,6 @@ from deploy.verifying.trying import Trying
 Portion = tuple[Sequence[bytes], Sequence[Image]]
 
 MOST_DIGITS = 18
-ZERO = ord("0")
 
 
 class Comparer:
@@ -132,6 +131,6 @@ def _are_plain(texts: Sequence[bytes], values: Sequence[Any]) -> bool:
     """Whether rows surely write their keys as these parts of keys are."""
     kinds = set(map(type, values))
     if kinds == {int}:
-        return b"".join(texts).isdigit() and not any(text[0] == ZERO and len(text) > 1 for text in texts)
+        return [b"%d" % value for value in values] == list(texts)
     # Another text than the key's: of a UUID in capitals, say.
     return kinds == {str} and [value.encode() for value in values] == list(texts)

@@ -53,7 +53,7 @@ class Pages:
     def __iter__(self) -> Iterator[list[Texts]]:
         after: tuple[Any, ...] | None = None
         while True:
-            rows = self._connector.scan(self._table.name, (), after, "", PAGE, self._absent)
+            rows = self._connector.scan_keys(self._table.name, after, PAGE, self._absent)
             if rows:
                 yield list(rows)
             if len(rows) < PAGE:

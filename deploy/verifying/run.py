@@ -15,7 +15,7 @@ from deploy.loading import Total
 from deploy.progress import Count
 from deploy.shards import Shard, Shards
 from deploy.sources import Source
-from deploy.verifying import nouns
+from deploy.verifying import collecting, nouns
 from deploy.verifying.comparing import Comparer, Portion
 from deploy.verifying.expected import EXTRA, Difference, Expecter, Image
 from deploy.verifying.extras import KeyMaker, Looker, Pages, Texts
@@ -88,7 +88,7 @@ class Verification:
     def run(self) -> None:
         """Compare all, or a sample. Raises ShardError and ConnectorError."""
         self._begin = time.monotonic()
-        with ExitStack() as stack:
+        with collecting.seldom(), ExitStack() as stack:
             hashes = stack.enter_context(Hashes(self._shards, self._expecter))
             pool = stack.enter_context(ThreadPoolExecutor(THREADS))
             settler = Settler(hashes, self._comparer, self.counts, self._settings)

@@ -78,6 +78,9 @@ def test_pages_are_in_the_order_of_the_key_not_of_its_text(database: Database) -
     database.apply(*(database.upsert("numbers", {"id": b"%d" % i}) for i in (2, 10, 100, -5)))
     assert database.connector.scan("numbers", []) == [(b"-5",), (b"2",), (b"10",), (b"100",)]
     assert database.connector.scan("numbers", [], (2,), most=1) == [(b"10",)]
+    assert database.connector.scan_keys("numbers", None, 3, "") == [(b"-5",), (b"2",), (b"10",)]
+    assert database.connector.scan_keys("numbers", (10,), 3, "") == [(b"100",)]
+    assert database.connector.scan_keys("numbers", (100,), 3, "") == []
 
 
 def test_hostile_names(database: Database) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import redis
 
+from deploy.hosts import many
+from deploy.shards import same_server
 from tests.integration.module.driving import acknowledge, deploy
 from tests.integration.module.test_marks import mark
 
@@ -25,6 +27,17 @@ def test_fields_whole_hashes_and_what_is_none(client: redis.Redis) -> None:
     assert sorted(zip(whole[0][::2], whole[0][1::2])) == [(b"a", b"1"), (b"b", b"2")]
     with pytest.raises(redis.ResponseError, match=r"use GEARSYNC\.IMAGES"):
         images(client, 9, "a")
+
+
+def test_many_are_asked_for_also_when_the_connection_is_cut(client: redis.Redis) -> None:
+    client.hset("h", "a", "1")
+    with same_server(client) as other:
+        keys = [b"h", *(b"gone:%d" % number for number in range(3000))]
+        assert many.execute(other, "GEARSYNC.IMAGES", 0, 1, "a", *keys)[0] == [[b"1"], *[None] * 3000]
+        with pytest.raises(redis.ResponseError, match=r"use GEARSYNC\.IMAGES"):
+            many.execute(other, "GEARSYNC.IMAGES", 0, 9, "a")
+        client.client_kill_filter(_type="normal", skipme=True)
+        assert many.execute(other, "GEARSYNC.IMAGES", 0, 1, "a", "h") == [[[b"1"]], []]
 
 
 def test_no_change_that_waits_or_came_to_sql_since_is_passed_over(client: redis.Redis) -> None:

@@ -198,8 +198,18 @@ def test_many_at_once_are_as_each_alone(text: str) -> None:
     assert keys == [template.format(row) for row in zip(*columns)]
     assert keys is not None
     assert template.match_all([*keys, b"other"]) == [*zip(*columns), None]
+    assert template.match_all(keys) == [*zip(*columns)]
 
 
 @pytest.mark.parametrize("column", [[b"1", b""], [b"1", b"a:b"], [b"1", None]])
 def test_a_row_without_a_key_among_many(column: list[bytes | None]) -> None:
     assert Template("p:{a}").format_all([column]) is None
+
+
+@pytest.mark.parametrize("text", ["person:{id}", "person:{id*}", "{id}", "person:{id}:x"])
+def test_many_keys_are_matched_as_each_of_them_is(text: str) -> None:
+    template = Template(text)
+    keys = [b"person:1", b"person:23"]
+    for more in ([], [b"person:"], [b"person:4:5"], [b"people:6"], [b"person:7:x"], [b""]):
+        assert template.match_all([*keys, *more]) == [template.match(key) for key in [*keys, *more]]
+    assert template.match_all([]) == []
