@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import Iterable, NamedTuple, Sequence, Union
+from typing import Callable, Iterable, NamedTuple, Sequence, Union
 
 from gears.errors import KeyPartError, TemplateError
 
@@ -37,7 +37,7 @@ class Template:
     template.
     """
 
-    __slots__ = ("_parts", "_pattern", "names", "prefix", "text")
+    __slots__ = ("_parts", "_pattern", "covers", "names", "prefix", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -46,6 +46,8 @@ class Template:
         first = self._parts[0]
         self.prefix: bytes = first if isinstance(first, bytes) else b""
         self._pattern = re.compile(b"".join(_expression(self._parts)), re.DOTALL)
+        #: Tells of a key whether it is covered; the quickest way to ask.
+        self.covers: Callable[[bytes], object] = self._pattern.fullmatch
 
     def match(self, key: bytes) -> tuple[bytes, ...] | None:
         """Return the bytes that stand for each name, in the order of ``names``; None when the key is not

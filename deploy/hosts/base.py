@@ -103,11 +103,6 @@ class Host(abc.ABC):
     def wheels(self, name: str) -> set[str]:
         """Return the fields (``wheel_field``) of the wheels that were uploaded for a deployment."""
 
-    @property
-    def pause_refusal(self) -> str:
-        """Why a deployment can't be paused there; empty: it can."""
-        return ""
-
     @abc.abstractmethod
     def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
         """Bring a deployment that is not there yet, paused from its first moment on."""
@@ -121,7 +116,7 @@ class Host(abc.ABC):
     @property
     def function_pause_refusal(self) -> str:
         """Why a function can't be paused alone there; empty: it can."""
-        return self.pause_refusal
+        return ""
 
     @abc.abstractmethod
     def resume(self, name: str, functions: Sequence[str] = ()) -> None:

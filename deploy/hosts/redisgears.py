@@ -25,7 +25,7 @@ from gears.deployment import Deployment
 from gears.errors import PayloadError
 from gears.patterns import Behind, Reading, Through
 from gears.redisgears import script
-from gears.redisgears.names import DEAD, LANE, LATE, THROUGH, dead_of, family, session
+from gears.redisgears.names import ALL, DEAD, LANE, dead_of, family, session
 from gears.redisgears.servers import WRONG_SLOTS, files_wrongly
 
 POLL_SECONDS = 0.02
@@ -164,34 +164,42 @@ class RedisGearsHost(Host):
         # RedisGears does not tell when a shard could not load what it was sent; its answer does.
         if text(self._ask(deployment.name, "deployment")) != deployment.to_payload():
             raise redis.ResponseError("RedisGears kept another version of the deployment")
+        self._ask(deployment.name, "keep")
         stranded = self._stranded(deployment)
         if stranded:
             raise redis.ResponseError("; ".join(stranded))
 
     def versions(self, name: str) -> list[Deployed]:
-        """None: RedisGears forgets a script when another takes its place."""
-        return []
+        found = json.loads(text(self._ask(name, "versions")))
+        return [Deployed(name, int(version), "replaced", payload) for version, payload in found]
 
     def wheels(self, name: str) -> set[str]:
         return set()
 
-    @property
-    def pause_refusal(self) -> str:
-        return (
-            "RedisGears hands what is captured to its readers at once and can't hold it back; "
-            "take away the database's rights, or run the module"
-        )
-
     def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
-        raise redis.ResponseError(self.pause_refusal)
+        self.deploy(deployment)
+        self.pause(deployment.name, pause)
 
     def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
-        raise redis.ResponseError(self.pause_refusal)
+        if functions:
+            raise redis.ResponseError(self.function_pause_refusal)
+        words = [base64.b64encode(each.encode()) for each in (pause.by, pause.reason)]
+        self._ask(name, "pause", *words)
+
+    @property
+    def function_pause_refusal(self) -> str:
+        return "RedisGears brings all functions of a target to SQL together; pause the whole deployment"
 
     def resume(self, name: str, functions: Sequence[str] = ()) -> None:
-        """Nothing: it is never paused."""
+        # No function is ever paused alone.
+        if not functions:
+            self._ask(name, "resume")
 
     def undeploy(self, name: str, discard: bool) -> None:
+        if not discard and self._is_paused(name):
+            raise redis.ResponseError(
+                f"the deployment {name} is paused, so that its changes would never be in SQL; resume it first"
+            )
         self._unregister(name, *(READERS if discard else READERS[:1]))
         if discard:
             self._clear(name)
@@ -264,6 +272,13 @@ class RedisGearsHost(Host):
             if time.monotonic() > deadline:
                 return False
             time.sleep(POLL_SECONDS)
+
+    def _is_paused(self, name: str) -> bool:
+        found = self._sessions().get(name)
+        try:
+            return found is not None and json.loads(self._question(found, "status"))["paused"] is not None
+        except Mute:
+            return False
 
     def _is_in_cluster(self) -> bool:
         info: Any = self.client.info("cluster")
@@ -368,7 +383,7 @@ class RedisGearsHost(Host):
     def _clear(self, name: str) -> None:
         """End what runs on this very shard, and delete its streams."""
         self.client.execute_command("RG.PYEXECUTE", _END.format(family=family(name)))
-        for kind in (LANE, DEAD, LATE, THROUGH):
+        for kind in ALL:
             for key in list(self._streams(kind, name)):
                 self.client.delete(key)
 

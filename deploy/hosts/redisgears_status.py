@@ -64,12 +64,19 @@ def of(session: Session, asked: dict[str, Any], problems: Sequence[str]) -> dict
     worker = made["worker"]
     worker.update(pid=asked["pid"], restarts=asked["restarts"])
     worker["report"].update(pid=asked["pid"], targets=_with_errors_of(session, asked["report"]))
+    if asked["paused"] is not None:
+        made["paused"] = {**asked["paused"], **_as_bytes(asked["paused"], "by", "reason")}
+        made["state"] = "paused" if made["state"] == "active" else made["state"]
     if not problems:
         states = [each["state"] for each in worker["report"]["targets"].values()]
-        worker["report"]["state"] = next(
-            (each for each in ("waiting", "starting") if each in states), "running"
-        )
+        wanted = ("waiting", "starting") if asked["paused"] is None else ("running", "paused")
+        worker["report"]["state"] = next((each for each in wanted if each in states), "running")
     return made
+
+
+def _as_bytes(document: dict[str, Any], *names: str) -> dict[str, str]:
+    """Return texts with one character a byte, as the module writes them."""
+    return {name: document[name].encode().decode("latin-1") for name in names}
 
 
 def of_mute(session: Session, lanes: Sequence[Lane], problem: str) -> dict[str, Any]:

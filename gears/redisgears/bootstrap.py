@@ -58,7 +58,7 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
             sys.modules.update(others)
         holder = types.ModuleType(name)
         found = started(payload, sources)
-        holder.__dict__.update(runtime=found, on_event=found.capture.on_event)
+        holder.__dict__.update(runtime=found, on_event=found.capture.quick)
         sys.modules[name] = holder
         return found
 

@@ -6,7 +6,6 @@ This is the hot path: it runs on Redis' main thread. It never raises: RedisGears
 from __future__ import annotations
 
 import time
-from itertools import chain
 from time import monotonic
 from typing import Any
 from zlib import crc32
@@ -15,14 +14,13 @@ from gears import change as changes
 from gears import kinds
 from gears.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
-from gears.redisgears.names import NOT_TEXT, dead_of
+from gears.redisgears.events import OF_HASHES, OF_STRINGS
+from gears.redisgears.names import NOT_TEXT, OWN_KEYS, dead_of
+from gears.redisgears.plain import LOOK_SECONDS, OnEvent, is_possible, way
 from gears.redisgears.shard import Shard
 from gears.redisgears.written import BUCKETS, Written
 
-OWN_KEYS = b"gearsync:"
 DOCUMENT = "$"
-LOOK_SECONDS = 0.001
-"""How long it is believed which shard this is: no server is demoted, synchronised and promoted in that."""
 _OPS = {
     "hdel": changes.REMOVED,
     "hexpired": changes.REMOVED,
@@ -44,10 +42,10 @@ class Group:
     def __init__(self, deployment: Deployment, target: str) -> None:
         self.target = target
         functions = [each for each in deployment.capturing if each.target_name == target]
-        self._matches = [each.mapping.keys.match for each in functions]
+        self.covering = [each.mapping.keys.covers for each in functions]
         self.functions = [each.name for each in functions]
         self.captured = 0
-        self._documents = [each.mapping.keys.match for each in functions if each.mapping.type == kinds.JSON]
+        self._documents = [each.mapping.keys.covers for each in functions if each.mapping.type == kinds.JSON]
         self.operations = any(each.mapping.operations for each in functions)
         fields: dict[str, None] = {}
         whole = False
@@ -60,20 +58,24 @@ class Group:
         """Its stream on this shard, as the shard is now."""
         self.marks: list[str | None] = []
         """Where the last change of each group of keys is noted (written.py)."""
+        self.place = ("", "")
+        """The lane, and what a plain write says of itself there."""
+
+    @property
+    def has_documents(self) -> bool:
+        """Whether some of its keys hold JSON."""
+        return bool(self._documents)
 
     def covers(self, key: bytes) -> bool:
         """Whether a function of the target covers the key."""
-        for match in self._matches:  # noqa: SIM110 - half the time of any()
-            if match(key) is not None:
-                return True
-        return False
+        return any(covers(key) for covers in self.covering)
 
     def holds_document(self, key: Any) -> bool:
         """Whether the key is one of those that hold JSON."""
         if not self._documents:
             return False
         name = as_bytes(key)
-        return any(match(name) is not None for match in self._documents)
+        return any(covers(name) for covers in self._documents)
 
     def append(self, key: Any, *pairs: Any) -> None:
         """Append a change of a key to the lane."""
@@ -97,8 +99,6 @@ class Group:
             if "WRONGTYPE" in str(error):
                 return None
             raise
-        if None not in values:
-            return list(chain.from_iterable(zip(self.fields, values)))
         image = [part for pair in zip(self.fields, values) if pair[1] is not None for part in pair]
         return image if image or execute("EXISTS", key) else None
 
@@ -106,7 +106,7 @@ class Group:
 class Capture:
     """Captures for one deployment.
 
-    ``captured`` and ``failed`` count changes, ``missed`` events of keys that have a template's prefix alone.
+    ``failed`` counts changes, ``missed`` events of keys that have a template's prefix alone.
     """
 
     def __init__(self, deployment: Deployment, shard: Shard) -> None:
@@ -116,12 +116,16 @@ class Capture:
         self._groups = [Group(deployment, target) for target in targets]
         self._written = Written()
         self._quiet = self._written.quiet
-        self._looked = 0.0
+        self._looked = [0.0]
+        self._place: tuple[str, str, int] | None = None
         self._metas: dict[bytes, str] = {}
-        self.captured = 0
         self.failed = 0
         self.missed = 0
         self.missed_key = b""
+        self.quick: OnEvent = self.on_event
+        """The same as ``on_event``, in the quickest way there is."""
+        if type(self) is Capture and is_possible(self._groups):
+            self.quick = way(self._groups[0], self._quiet, self._looked, self._look, self.on_event)
 
     def on_event(self, record: dict[str, Any]) -> bool:
         """Capture what an event of RedisGears says of its key; False: there is nothing to go on with."""
@@ -132,12 +136,11 @@ class Capture:
             self.refresh()
             name = key.encode() if type(key) is str else bytes(key)
             if not name.startswith(OWN_KEYS):
-                op, gone = _OPS.get(event, changes.UPSERT), _GONE.get(event, changes.DELETED)
                 is_covered = False
                 for group in self._groups:
                     if group.covers(name):
                         is_covered = True
-                        self._append(group, key, op, gone)
+                        self._append_after(event, group, key)
                 if not is_covered:
                     self.missed += 1
                     self.missed_key = name
@@ -145,6 +148,11 @@ class Capture:
             # The write has happened and can't be taken back: what can't be captured is at least told.
             self._tell(key, event, error)
         return False
+
+    @property
+    def captured(self) -> int:
+        """How many changes were captured."""
+        return sum(each.captured for each in self._groups)
 
     def counts(self) -> dict[str, int]:
         """Return how many changes were captured for each target."""
@@ -164,7 +172,7 @@ class Capture:
 
     def refresh(self) -> None:
         """Know which shard this is, and in which epoch."""
-        if not 0 <= monotonic() - self._looked < LOOK_SECONDS:
+        if not 0 <= monotonic() - self._looked[0] < LOOK_SECONDS:
             self._look()
 
     @staticmethod
@@ -186,6 +194,11 @@ class Capture:
                 self._append(group, name, changes.REMOVED, changes.DELETED)
         return self.captured - before
 
+    def _append_after(self, event: str, group: Group, key: Any) -> None:
+        """Append a key's state after an event, unless it is of another type than what its function takes."""
+        if event not in (OF_HASHES if group.holds_document(key) else OF_STRINGS):
+            self._append(group, key, self.op_of(event), _GONE.get(event, changes.DELETED))
+
     def _append(self, group: Group, key: Any, op: bytes, gone: bytes) -> None:
         """Append a key's state to a lane: a hash under ``op``, none under ``gone`` (empty: not at all)."""
         image = group.image(key)
@@ -200,18 +213,20 @@ class Capture:
             group.append(key, label, self._metas[op], *image)
         elif gone:
             group.append(key, "m", self._metas[gone])
-        else:
-            return
-        self.captured += 1
 
     def _look(self) -> None:
         """See which shard this is, and in which epoch."""
         self._shard.refresh()
+        self._looked[0] = monotonic()
+        place = (self._shard.tag, self._shard.source, self._shard.epoch)
+        if place == self._place:
+            return
+        self._metas = {op: f"{op.decode()}{self._shard.epoch:x}" for op in _WRITTEN}
         for group in self._groups:
             group.lane = self._shard.lane(self._deployment.name, group.target)
             group.marks = self._written.marks(group.lane, self._shard.epoch)
-        self._metas = {op: f"{op.decode()}{self._shard.epoch:x}" for op in _WRITTEN}
-        self._looked = monotonic()
+            group.place = (group.lane, self._metas[changes.UPSERT])
+        self._place = place
 
     def _tell(self, key: Any, event: str, error: Exception) -> None:
         """Make a dead letter in each target; what happens to that is in the server's log at least."""

@@ -26,10 +26,11 @@ from gears.deadletters import Letter
 from gears.deployment import Deployment
 from gears.pipeline import Batch
 from gears.redisgears import frames
-from gears.redisgears.names import NOT_TEXT
+from gears.redisgears.names import NOT_TEXT, PACKED, SEPARATOR
 from gears.report import TargetReport
 
 NICENESS = 10
+_SEPARATOR = SEPARATOR.encode()
 
 
 class LettersNotStored(Exception):
@@ -200,10 +201,26 @@ class Process:
 def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
     """Return an entry as bytes; RedisGears gives text wherever it is UTF-8."""
     entry_id, pairs = reply
+    if pairs[2:3] == [PACKED]:
+        pairs = _unpacked(pairs)
     if pairs[2:3] == [NOT_TEXT]:
         pairs[2] = "m"
         pairs[4::2] = [each.encode("latin-1") for each in pairs[4::2]]
     return entry_id.encode(), [each.encode() if type(each) is str else each for each in pairs]
+
+
+def _unpacked(pairs: list[Any]) -> list[Any]:
+    """Return an entry with each field by itself; one that nobody here has written as it is."""
+    if len(pairs) != 6 or not all(type(each) is str for each in pairs):
+        return pairs
+    key, _, meta, names, values = [each.encode() for each in pairs[1:]]
+    fields, texts = names.split(_SEPARATOR), values.split(_SEPARATOR)
+    if len(fields) != len(texts):
+        return pairs
+    found = [b"k", key, b"m", meta]
+    for pair in zip(fields, texts):
+        found += pair
+    return found
 
 
 def _without_applied(applier: Applier, found: list[Change]) -> list[Change]:

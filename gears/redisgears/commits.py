@@ -47,6 +47,11 @@ class Commits:
         """The id of the process that commits; 0: there is none now."""
         return 0 if self._process is None else self._process.pid
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a group may be on its way to SQL."""
+        return bool(self._sent)
+
     def report(self) -> dict[str, Any]:
         """Return the target's part of the report."""
         return {**self._report.document(), "state": self._state, "last_error": self._error}
@@ -82,7 +87,9 @@ class Commits:
         """Settle what an earlier session has left, and commit, until this is another epoch."""
         with atomic():
             place = self._through.place() if is_primary() else None
-        if place is None:
+            paused = "" if place is None else self._through.pause()
+        if place is None or paused:
+            self._through.refuse(None, paused) if paused else None
             self._through.wake.wait(LOOK_SECONDS)
             self._through.wake.clear()
             return
@@ -95,7 +102,7 @@ class Commits:
         self._state, self._error = "running", ""
         while not self._through.is_closed:
             with atomic():
-                if not is_primary() or self._through.place()[:2] != (stream, epoch):
+                if not is_primary() or self._through.place()[:2] != (stream, epoch) or self._through.pause():
                     return
             self._round(epoch)
 

@@ -17,6 +17,7 @@ from gears.acknowledgments import Acknowledgment
 from gears.deadletters import Letter
 from gears.redisgears.api import GearsCommands, execute, log, start_thread
 from gears.redisgears.names import dead_of
+from gears.redisgears.pausing import Pausing
 from gears.redisgears.process import Process, ProcessEnded, Sources
 from gears.redisgears.shard import Shard
 from gears.report import TargetReport
@@ -42,12 +43,15 @@ class Failed(Exception):
 class Drain:
     """Brings one target's lanes on this shard to SQL."""
 
-    def __init__(self, sources: Sources, payload: str, target: str, batch: int, shard: Shard) -> None:
+    def __init__(
+        self, sources: Sources, payload: str, target: str, batch: int, shard: Shard, pausing: Pausing
+    ) -> None:
         self._sources = sources
         self._payload = payload
         self._target = target
         self._batch = batch
         self._shard = shard
+        self._pausing = pausing
         self._redis = GearsCommands()
         self._process: Process | None = None
         self._busy = threading.Lock()
@@ -60,6 +64,11 @@ class Drain:
         """The id of the process that writes; 0: there is none now."""
         process = self._process
         return 0 if process is None else process.pid
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a batch is on its way."""
+        return self._busy.locked()
 
     def open(self, stream: str, epoch: int) -> None:
         """Connect to the database and claim a lane in the background, unless that is done already."""
@@ -75,7 +84,8 @@ class Drain:
         with self._busy:
             error = self._bring(stream, self._shard.epoch, self._pages(stream, pending[1], pending[2]))
         if error:
-            log(f"{stream}: {error}; trying again", "warning")
+            if error != self._pausing.reason():
+                log(f"{stream}: {error}; trying again", "warning")
             raise Failed(error)
 
     def _pages(self, stream: str, first: str, last: str) -> Iterator[list[Any]]:
@@ -98,6 +108,9 @@ class Drain:
 
     def _bring(self, stream: str, epoch: int, pages: Iterator[list[Any]]) -> str:
         """Have pages written, one being read while another is written; return why not all of them are."""
+        paused = self._pausing.reason()
+        if paused:
+            return paused
         try:
             if self._process is None:
                 self._process = Process(self._sources, self._payload, self._target)
@@ -106,6 +119,9 @@ class Drain:
             sent: deque[list[Any]] = deque()
             error = ""
             for entries in pages:
+                error = self._pausing.reason()
+                if error:
+                    break
                 self._process.send(self._attempt, stream, epoch, entries)
                 sent.append(entries)
                 if len(sent) == AHEAD:

@@ -10,6 +10,9 @@ EVENTS = (
     *("sortstore", "georadiusstore", "geosearchstore"),
 )
 
+OF_HASHES = frozenset(("hset", "hincrby", "hincrbyfloat", "hdel", "hexpired"))
+"""The events of hashes, which neither replace a key of another type nor end it."""
+
 OF_STRINGS = ("append", "setrange", "incrby", "incrbyfloat", "setbit", "getset", "pfadd")
 """The further events after which a string, for a mapping of documents, is another one."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from gears.functions import Function
 from gears.patterns import Reading
 from gears.redisgears.api import as_bytes, atomic, execute, log, start_thread
+from gears.redisgears.pausing import Pausing
 from gears.redisgears.place import NoPlace, require_place
 from gears.redisgears.process import ProcessEnded, Reader, Sources
 from gears.redisgears.shard import Shard
@@ -79,6 +80,7 @@ class Loader:
         shard: Shard,
         written: Written,
         missing: Missing,
+        pausing: Pausing,
     ) -> None:
         self._start = (sources, payload, target)
         self._target = target
@@ -86,6 +88,7 @@ class Loader:
         self._shard = shard
         self._written = written
         self._missing = missing
+        self._pausing = pausing
         self._process: Reader | None = None
         self._loads: dict[bytes, Load] = {}
         """All that are wanted, also those on their way."""
@@ -160,9 +163,13 @@ class Loader:
     def _load(self, loads: list[Load]) -> None:
         with atomic():
             self._know_lanes()
+            paused = self._pausing.reason()
             waiting = self._written.busy([each.key for each in loads])
             ready = [each for each in loads if each.key not in waiting]
             stamps = {each.key: self._written.stamp(each.key) for each in ready}
+        if paused:
+            self._settle(loads, paused)
+            return
         late = [each for each in loads if each.key in waiting]
         if ready:
             failed, rows = self._read(ready)

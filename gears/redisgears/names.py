@@ -6,7 +6,15 @@ LANE = "gearsync:lane:"
 DEAD = "gearsync:dead:"
 LATE = "gearsync:late:"
 THROUGH = "gearsync:through:"
+PAUSE = "gearsync:pause:"
+VERSIONS = "gearsync:versions:"
+ALL = (LANE, DEAD, LATE, THROUGH, PAUSE, VERSIONS)
+"""How the keys of deployments begin, whose name comes next."""
 
+OWN_KEYS = b"gearsync:"
+
+PACKED, SEPARATOR = "p", "\x1f"
+"""Stands for the label m in an entry that has all fields as one text, and all values as another."""
 NOT_TEXT = "l"
 """Stands for the label m in an entry whose names of fields are written one character a byte, since one is no
 UTF-8: RedisGears crashes when it makes a dict of such an entry."""
@@ -27,6 +35,16 @@ def through_prefix(deployment: str, target: str) -> str:
     tag and source it names them in SQL as well.
     """
     return f"{THROUGH}{deployment}:{target}:"
+
+
+def pause_prefix(deployment: str) -> str:
+    """Return how the key begins that says that a deployment is paused."""
+    return f"{PAUSE}{deployment}:"
+
+
+def versions_prefix(deployment: str) -> str:
+    """Return how the key begins that holds the versions of a deployment."""
+    return f"{VERSIONS}{deployment}:"
 
 
 def dead_of(lane: str) -> str:

@@ -76,7 +76,6 @@ class OperatingCapture(Capture):
         """For functions without operations a key was written, or deleted."""
         if kind in DELETING:
             group.append(key, "m", self._metas[changes.DELETED])
-            self.captured += 1
         else:
             # Without the field there may be no hash: then there was none before.
             self._append(group, key, self.op_of(event), b"")
@@ -97,7 +96,6 @@ class OperatingCapture(Capture):
             return False
         meta = b"%s%x" % (op, self._shard.epoch) + (b":" + text if text else b"")
         group.append(key, "m", meta, *image)
-        self.captured += 1
         return True
 
     # -- What the AOF and the replicas lack --------------------------------------------------------------

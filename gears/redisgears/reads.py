@@ -23,6 +23,7 @@ from gears.redisgears.api import (
 )
 from gears.redisgears.deadlines import Deadlines
 from gears.redisgears.loader import Loader, Missing
+from gears.redisgears.pausing import Pausing
 from gears.redisgears.process import Sources
 from gears.redisgears.replies import reply_of, send
 from gears.redisgears.shard import Shard
@@ -89,7 +90,9 @@ class Client:
 class Reads:
     """What one deployment's read-through functions do in this process."""
 
-    def __init__(self, sources: Sources, payload: str, deployment: Deployment, shard: Shard) -> None:
+    def __init__(
+        self, sources: Sources, payload: str, deployment: Deployment, shard: Shard, pausing: Pausing
+    ) -> None:
         self._functions = deployment.reading
         written = Written()
         self._missing = Missing(written)
@@ -97,7 +100,7 @@ class Reads:
         for each in self._functions:
             targets.setdefault(each.target_name, []).append(each)
         self.loaders = {
-            name: Loader(sources, payload, name, own, shard, written, self._missing)
+            name: Loader(sources, payload, name, own, shard, written, self._missing, pausing)
             for name, own in targets.items()
         }
         self._deadlines = Deadlines()

@@ -15,8 +15,10 @@ from gears.redisgears.capture import Capture
 from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.commits import Commits
 from gears.redisgears.drain import Drain
+from gears.redisgears.kept import Kept
 from gears.redisgears.names import dead_of, session
 from gears.redisgears.operations import OperatingCapture
+from gears.redisgears.pausing import Pausing
 from gears.redisgears.process import Sources
 from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
@@ -35,16 +37,18 @@ class Runtime:
         self.payload = payload
         self.deployment = Deployment.from_payload(payload)
         self.shard = Shard()
+        self._pausing = Pausing(self.deployment.name, self.shard)
+        self._kept = Kept(self.deployment.name, self.shard)
         operating = any(each.mapping.operations for each in self.deployment.functions)
         self.capture = (OperatingCapture if operating else Capture)(self.deployment, self.shard)
         self.drains = {
-            name: Drain(sources, payload, name, self.deployment.batch, self.shard)
+            name: Drain(sources, payload, name, self.deployment.batch, self.shard, self._pausing)
             for name in dict.fromkeys(each.target_name for each in self.deployment.capturing)
         }
-        self.reads = Reads(sources, payload, self.deployment, self.shard)
+        self.reads = Reads(sources, payload, self.deployment, self.shard, self._pausing)
         self._commits: Commits | None = None
         if self.deployment.is_through:
-            self.through = Through(self.deployment, self.shard, self.capture, self.reads)
+            self.through = Through(self.deployment, self.shard, self.capture, self.reads, self._pausing)
             target = self.deployment.capturing[0].target_name
             self._commits = Commits(sources, payload, target, self.through)
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -81,7 +85,25 @@ class Runtime:
             return str(sum(self.capture.again(base64.b64decode(each)) for each in arguments[2:]))
         if asked == "backfill":
             return json.dumps([self._backfill(base64.b64decode(each)) for each in arguments[2:]])
-        raise ValueError(f"gearsync knows no {asked}; it knows status, deployment, recapture and backfill")
+        if asked in ("pause", "resume"):
+            return self._pause(*(base64.b64decode(each).decode() for each in arguments[2:]))
+        if asked == "keep":
+            self._kept.keep(self.deployment.version, self.payload)
+            return "OK"
+        if asked == "versions":
+            return json.dumps(self._kept.before(self.deployment.version))
+        known = "status, deployment, recapture, backfill, pause, resume, keep and versions"
+        raise ValueError(f"gearsync knows no {asked}; it knows {known}")
+
+    def _pause(self, *words: str) -> str:
+        """Pause, by whom and why; go on without words."""
+        if words:
+            self._pausing.begin(*words)
+        else:
+            self._pausing.end()
+        if self._commits is not None:
+            self.through.wake.set()
+        return "OK"
 
     def _backfill(self, key: bytes) -> int:
         """Capture a key that its functions take; return for how many targets, -1: they do not, -2: it is
@@ -104,8 +126,10 @@ class Runtime:
         """Return what ``gearsync status`` shows of this shard's part of the deployment."""
         self.shard.refresh()
         lanes = {name: self._lane_status(name) for name in self.drains}
+        paused = self._pausing.document()
         for name, drain in self.drains.items():
-            drain.open(str(lanes[name]["stream"]), self.shard.epoch)
+            if paused is None:
+                drain.open(str(lanes[name]["stream"]), self.shard.epoch)
         return {
             "version": self.deployment.version,
             "pid": next((each.pid for each in self._writers() if each.pid), 0),
@@ -119,7 +143,8 @@ class Runtime:
             "missed_key": self.capture.missed_key.decode("latin-1")[:MISSED_KEY_BYTES],
             "targets": list(lanes.values()),
             "functions": self.capture.counts_of_functions(),
-            "report": self._report(),
+            "paused": paused,
+            "report": self._report() if paused is None else self._paused_report(),
             "reads": self.reads.counts if self.deployment.reading else None,
         }
 
@@ -137,6 +162,15 @@ class Runtime:
                 found[name] = own
             else:
                 found[name] = added(found[name], own)
+        return found
+
+    def _paused_report(self) -> dict[str, Any]:
+        """Return the same while nothing goes to SQL, but for what was on its way."""
+        is_busy = self._commits is not None and self._commits.is_busy
+        found = self._report()
+        for name, each in found.items():
+            works = is_busy or (name in self.drains and self.drains[name].is_busy)
+            found[name] = {**each, "state": "running" if works else "paused", "last_error": ""}
         return found
 
     def _lane_status(self, target: str) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from gears.redisgears.api import as_bytes, atomic, execute, future, log, resume
 from gears.redisgears.capture import Capture, Group
 from gears.redisgears.deadlines import Deadlines
 from gears.redisgears.names import through_prefix
+from gears.redisgears.pausing import Pausing
 from gears.redisgears.place import has_memory, is_primary
 from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
@@ -53,7 +54,9 @@ TWO_KEYS = ("rename", "renamenx", "copy")
 class Through:
     """What one deployment's write-through functions do in this process. ``wake``: there is work."""
 
-    def __init__(self, deployment: Deployment, shard: Shard, capture: Capture, reads: Reads) -> None:
+    def __init__(
+        self, deployment: Deployment, shard: Shard, capture: Capture, reads: Reads, pausing: Pausing
+    ) -> None:
         found = [each for each in deployment.capturing if isinstance(each.pattern, Pattern)]
         self._timeouts = [(each.mapping.keys.match, _timeout(each.pattern)) for each in found]
         self._group = Group(deployment, found[0].target_name)
@@ -62,6 +65,7 @@ class Through:
         self._shard = shard
         self._capture = capture
         self._reads = reads
+        self._pausing = pausing
         self._written = Written()
         self._turns = Turns()
         self._queue: list[Write] = []
@@ -95,6 +99,9 @@ class Through:
             return READ_ONLY
         if not redisgears.isAsyncAllow():
             return FAILED + HELD
+        paused = self.pause()
+        if paused:
+            return FAILED + paused
         if self._turns.are_free(keys) and effects.effect_of(words) is None and not self._row_of(covered):
             return pass_on(arguments)
         write = Write(arguments, keys, covered, min(timeouts[key] for key in covered), self.expire)
@@ -135,6 +142,11 @@ class Through:
         said = f"the database has not committed this within {write.timeout_ms} ms, so "
         resume(write.future, FAILED + said + (end if sent else "nothing was written"))
         self.wake.set()
+
+    def pause(self) -> str:
+        """Return why nothing is written now; empty: the deployment is not paused."""
+        reason = self._pausing.reason()
+        return f"nothing was written: {reason}" if reason else ""
 
     @property
     def has_waiting(self) -> bool:

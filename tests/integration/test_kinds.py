@@ -291,8 +291,15 @@ def test_documents_become_rows(system: System) -> None:
         (5, "Joe", None),
         (6, None, None),
     ]
+    # An event of another type than the function's is nothing to it.
+    run_sql(database_url, "INSERT INTO users (id, name) VALUES (7, 'mine')")
+    client.hset("user:7", mapping={"name": "a hash", "more": "x"})
+    client.hdel("user:7", "more")
+    system.wait()
     client.pexpire("user:6", 20)
-    eventually(lambda: [row[0] for row in rows(database_url, "SELECT id FROM users ORDER BY id")] == [1, 5])
+    eventually(
+        lambda: [row[0] for row in rows(database_url, "SELECT id FROM users ORDER BY id")] == [1, 5, 7]
+    )
     client.execute_command("SET", "user:1", "{")
     system.wait()
     client.execute_command("SET", "user:1", '{"name": "Zoe"}')

@@ -36,7 +36,8 @@ def database(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def any_cluster(database: str) -> Iterator[Cluster]:
-    with Cluster(RedisGears) as made:
+    # On a busy machine Python loads what it was sent for longer than the neighbours would wait.
+    with Cluster(lambda *options: RedisGears(*options, "--cluster-node-timeout", "15000")) as made:
         yield made
 
 

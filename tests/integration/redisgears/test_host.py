@@ -99,7 +99,7 @@ def test_a_version_without_a_target_that_has_changes_is_refused(
     (tmp_path / "away").mkdir()
     run_sql(f"sqlite:///{tmp_path / 'away' / 'second.db'}", PERSONS)
     assert hosts.wait(server, 30)
-    deploy(server, tmp_path, FUNCTIONS)
+    deploy(server, tmp_path, FUNCTIONS, "--yes")
     with server.client() as client:
         client.hset("person:1", "name", "Eve")
     assert hosts.wait(server, 30)
@@ -143,3 +143,31 @@ def test_prefixes_that_begin_alike_capture_each_key_once(
     assert rows(database, "SELECT id, name FROM others") == [(2, "Eve")]
     captured = {each["name"]: each["captured"] for each in hosts.status(server)["deployments"]}
     assert captured == {"people": 3, "others": 1}
+
+
+def test_values_that_are_not_plain_arrive_as_they_are(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    run_sql(
+        database, "CREATE TABLE files (id INTEGER PRIMARY KEY, name VARCHAR(40) DEFAULT 'none', data BLOB)"
+    )
+    wide = FUNCTIONS + (
+        'WriteBehind(keys="file:{id}", table="files", columns=["name", "data"], target=first)\n'
+    )
+    deploy(server, tmp_path, wide)
+    with server.client() as client:
+        client.hset("file:1", mapping={"name": "plain", "data": "x"})
+        client.hset("file:2", mapping={"name": "a\x1fb", "data": "c"})
+        client.hset("file:3", mapping={"name": "a", "data": b"\xff\x1f\xfe"})
+        client.hset("file:4", "data", "only")
+        client.hset("file:5", mapping={"name": "", "data": ""})
+        client.hset("file:6", "other", "x")
+    assert hosts.wait(server, 30)
+    assert rows(database, "SELECT id, name, CAST(data AS BLOB) FROM files ORDER BY id") == [
+        (1, "plain", b"x"),
+        (2, "a\x1fb", b"c"),
+        (3, "a", b"\xff\x1f\xfe"),
+        (4, "none", b"only"),
+        (5, "", b""),
+        (6, "none", None),
+    ]

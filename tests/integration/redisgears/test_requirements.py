@@ -66,7 +66,7 @@ def sessions(server: RedisGears) -> list[str]:
 
 
 def deploy(server: RedisGears, folder: Path, text: str = FUNCTIONS) -> Any:
-    run = gearsync("deploy", write(folder, text), "--redis", server.url, timeout=300)
+    run = gearsync("deploy", write(folder, text), "--yes", "--redis", server.url, timeout=300)
     assert run.returncode == 0, run.stderr
     return run
 
