@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
 import redis
 
 from deploy.shards import Shard, Shards, errors_of, same_server
+
+#: How long clients' writes of one key, one after the other, may keep it from being captured.
+AFTER_WRITES_SECONDS = 30.0
 
 
 class Clients(ExitStack):
@@ -36,12 +40,20 @@ class Clients(ExitStack):
     def recapture(self, shards: Shards, db: int, deployment: str, key: bytes) -> int:
         """Have the present state of a key captured anew by a deployment; return the number of changes.
 
-        The shard is that of the key by now. Raises ShardError.
+        The shard is that of the key by now. A client's write of it that waits for SQL comes first. Raises
+        ShardError.
         """
-        shard = shards.of_key(key)
-        with errors_of(shard.address):
-            command = shard.host.recapture(deployment, key)
-            return shard.host.captured(shards.on_key(self.of(shard, db), *command))
+        deadline = time.monotonic() + AFTER_WRITES_SECONDS
+        while True:
+            shard = shards.of_key(key)
+            with errors_of(shard.address):
+                command = shard.host.recapture(deployment, key)
+                try:
+                    return shard.host.captured(shards.on_key(self.of(shard, db), *command))
+                except redis.ResponseError as error:
+                    if not str(error).startswith("THROUGH") or time.monotonic() > deadline:
+                        raise
+            time.sleep(0.01)
 
     def recapture_together(
         self, shards: Shards, deployment: str, places: Sequence[tuple[int, bytes]]

@@ -33,6 +33,15 @@ def chosen(kind: str) -> Choice:
     return choose(kind, os.environ, docker_answers(), str(binary) if binary else None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Have the options of tests/storm."""
+    group = parser.getgroup("storm", "the storm (tests/storm)")
+    minutes = os.environ.get("GEARSYNC_STORM_MINUTES", "0")
+    group.addoption("--storm-minutes", type=float, default=float(minutes), help="how long each storm lasts")
+    group.addoption("--storm-seed", type=int, default=0, help="the seed of each storm; 0: a new one")
+    group.addoption("--storm-only", default="", help="only faults with this in their names")
+
+
 def pytest_report_header() -> list[str]:
     """Say which servers the tests of this run use."""
     databases = [_database_line("postgres"), _database_line("mariadb")]

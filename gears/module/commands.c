@@ -127,10 +127,16 @@ static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     return RedisModule_ReplyWithLongLong(ctx, left);
 }
 
+/* While a client's write of a key waits for SQL, the hash is older than the row that may be committed at any moment, and
+ * must not stand behind it in the lane. */
 static int recapture(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return reply_replica(ctx);
     int db = RedisModule_GetSelectedDb(ctx), appended = 0;
+    for (int i = 1; i < argc; i++)
+        if (turns_holder(db, string_slice(argv[i])) != NULL)
+            return RedisModule_ReplyWithError(ctx,
+                                              "THROUGH a client's write of this key is on its way to SQL; ask again");
     for (int i = 1; i < argc; i++) appended += capture_again(ctx, db, argv[i], false);
     RedisModule_SelectDb(ctx, db);
     return RedisModule_ReplyWithLongLong(ctx, appended);

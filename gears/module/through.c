@@ -272,7 +272,8 @@ bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
         refuse(filter, "THROUGH: a write of one of these keys is on its way to SQL; try again");
         return true;
     }
-    if (!is_concerned(filter, name, argc)) return false;
+    /* It changes no key; it looks itself whether a client's write is on its way. */
+    if (slice_is(name, "gearsync.recapture") || !is_concerned(filter, name, argc)) return false;
     if (filter_in_transaction(filter))
         refuse(filter, "THROUGH: a write of this key waits for its SQL commit, not in MULTI; send it alone");
     else

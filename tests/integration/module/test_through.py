@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
 
+from deploy.clients import Clients
+from deploy.shards import connect as connect_shards
 from tests.integration.module.driving import (
     ALWAYS,
     Change,
@@ -118,6 +121,23 @@ def test_a_key_that_a_client_writes_is_not_backfilled(
     worker.settle()
     assert sent.result() == 1
     assert client.execute_command("GEARSYNC.BACKFILL", "person:1") == [1]
+
+
+def test_a_key_is_captured_anew_once_the_clients_that_write_it_have_their_answers(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """As verify --repair and deadletters retry want it: behind the row, never an older hash over it."""
+    sent = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    with pytest.raises(redis.ResponseError, match=r"THROUGH .* ask again"):
+        client.execute_command("GEARSYNC.RECAPTURE", "person:2", "person:1")
+    with connect_shards(server.url) as shards, Clients() as clients, ThreadPoolExecutor(1) as pool:
+        captured = pool.submit(clients.recapture, shards, 0, "people", b"person:1")
+        worker.take()
+        assert not captured.done()
+        worker.settle()
+        assert sent.result() == 1
+        assert captured.result(10) == 1
 
 
 def blocked(client: redis.Redis) -> int:

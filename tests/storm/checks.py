@@ -1,0 +1,186 @@
+"""What must hold when a storm is over and all is healed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from tests.integration.deploying import gearsync, gearsync_json
+from tests.servers import run_sql
+from tests.storm import schema
+from tests.storm.model import LOST, OK
+from tests.storm.topologies import Topology
+from tests.storm.workload import BEHIND, THROUGH, Client, Clients
+
+#: Prefix of keys, table, number of the Redis database.
+PLACES = ((BEHIND, schema.BEHIND, 0), (THROUGH, schema.THROUGH, 0), ("page", schema.FLUSHED, 1))
+_SHOWN = 5
+Hashes = dict[str, dict[str, str]]
+_COLUMNS = ", ".join(schema.FIELDS)
+
+
+class Findings(list[str]):
+    """What does not hold; empty: all does."""
+
+    def expect(self, true: bool, sentence: str) -> None:
+        """Keep the sentence unless it is true that nothing is wrong."""
+        if not true:
+            self.append(sentence)
+
+    def differing(self, what: str, found: dict[Any, Any]) -> None:
+        """Keep some of what differs, if any does."""
+        if found:
+            some = dict(list(found.items())[:_SHOWN])
+            self.append(f"{what}: {len(found)}, as {some}")
+
+
+def hashes(topology: Topology, prefix: str, db: int) -> Hashes:
+    """All hashes of a prefix on all primaries."""
+    found: Hashes = {}
+    for node in topology.primaries():
+        with node.client(db=db, decode_responses=True) as client:
+            for key in client.scan_iter(f"{prefix}:*", count=1000):
+                fields = client.hgetall(key)
+                if fields:
+                    found[key] = fields
+    return found
+
+
+def table(url: str, prefix: str, name: str) -> Hashes:
+    """All rows of a table, as the hashes that they are of."""
+    rows = run_sql(url, f"SELECT tag, id, {_COLUMNS} FROM {name}")
+    return {
+        f"{prefix}:{{{row[0]}}}:{row[1]}": {
+            field: str(value) for field, value in zip(schema.FIELDS, row[2:]) if value is not None
+        }
+        for row in rows
+    }
+
+
+def differences(topology: Topology, url: str, poison: set[str], without: str = "") -> dict[str, Any]:
+    """Key → (hash, row) where SQL has not what Redis has; poisoned keys have no row. ``without`` is a field
+    that is not looked at.
+    """
+    found: dict[str, Any] = {}
+    for prefix, name, db in PLACES:
+        if db and topology.kind == "cluster":
+            continue
+        in_redis, in_sql = hashes(topology, prefix, db), table(url, prefix, name)
+        in_redis = {key: fields for key, fields in in_redis.items() if key not in poison}
+        for place in (in_redis, in_sql):
+            for fields in place.values():
+                fields.pop(without, None)
+        for key in {*in_redis, *in_sql}:
+            if in_redis.get(key) != in_sql.get(key):
+                found[key] = (in_redis.get(key), in_sql.get(key))
+    return found
+
+
+def poisoned(clients: Clients, outcomes: tuple[str, ...] = (OK, LOST)) -> set[str]:
+    """Keys that were written such that the database must refuse them."""
+    found = [client.model.poison for client in clients.of(BEHIND)]
+    return {key for each in found for key, outcome in each.items() if outcome in outcomes}
+
+
+def letters(url: str) -> list[dict[str, Any]]:
+    """All dead letters."""
+    found: list[dict[str, Any]] = gearsync_json("deadletters", "list", "--redis", url)
+    return found
+
+
+def check_letters(findings: Findings, topology: Topology, clients: Clients, repaired: bool) -> None:
+    """Those that were made to fail, and no others; once, unless a repair has tried them again."""
+    found = Counter(str(each["key"]) for each in letters(topology.url))
+    surely = poisoned(clients, (OK,)) if not topology.lossy else set()
+    findings.differing("poisoned without a dead letter", dict.fromkeys(surely - set(found)))
+    findings.differing(
+        "dead letters that were not made", {key: found[key] for key in set(found) - poisoned(clients)}
+    )
+    if not repaired:
+        findings.differing("more than one dead letter", {key: at for key, at in found.items() if at > 1})
+
+
+def check_answers(findings: Findings, topology: Topology, clients: Clients) -> None:
+    """Each client's keys are as its answers say, and the counters counted what was answered."""
+    for prefix in (BEHIND, THROUGH):
+        found = hashes(topology, prefix, 0)
+        counted: dict[str, Counter[str]] = {}
+        for client in clients.of(prefix):
+            _check_keys(findings, client, found, topology.lossy)
+            findings.expect(not client.never, f"acknowledged what is refused: {client.never[:_SHOWN]}")
+            for key, counts in client.model.counters.items():
+                counted.setdefault(key, Counter()).update(counts)
+        for key, counts in counted.items():
+            value = int(found.get(key, {}).get("age", 0))
+            least = 0 if prefix == BEHIND and topology.lossy else counts[OK]
+            right = least <= value <= counts[OK] + counts[LOST]
+            findings.expect(right, f"the counter {key} is {value} after {dict(counts)}")
+
+
+def _check_keys(findings: Findings, client: Client, found: Hashes, lossy: bool) -> None:
+    wrong = {}
+    for key, possible in client.model.expected().items():
+        state = tuple(sorted(found.get(key, {}).items()))
+        if state in possible:
+            continue
+        if lossy and client.prefix == BEHIND:
+            # Redis may have gone back to any earlier state.
+            version = found.get(key, {}).get("version")
+            if version is None or version in client.model.versions[key]:
+                continue
+        wrong[key] = (state, possible)
+    findings.differing(f"not as {client.prefix} writes were answered (Redis, possible)", wrong)
+
+
+def check_history(findings: Findings, url: str, clients: Clients, until: int) -> None:
+    """Each own key's row passed through versions that only grow, in no state twice.
+
+    What comes behind the row ``until`` is the repair's.
+    """
+    own = {key for client in clients.of(BEHIND) for key in client.model.versions}
+    last: dict[str, int] = {}
+    seen: set[tuple[Any, ...]] = set()
+    twice, back = {}, {}
+    statement = (
+        "SELECT tag, id, version, note, age FROM history "
+        f"WHERE place = '{schema.BEHIND}' AND seq <= {until} ORDER BY seq"
+    )
+    for tag, number, version, *more in run_sql(url, statement):
+        key = f"{BEHIND}:{{{tag}}}:{number}"
+        if key not in own:
+            continue
+        if (key, version, *more) in seen:
+            twice[key] = (version, *more)
+        if version < last.get(key, 0):
+            back[key] = (version, last[key])
+        seen.add((key, version, *more))
+        last[key] = version
+    findings.differing("applied twice", twice)
+    findings.differing("went back (version, after version)", back)
+
+
+def latest(url: str) -> int:
+    """The last row of the history."""
+    return int(run_sql(url, "SELECT COALESCE(MAX(seq), 0) FROM history")[0][0])
+
+
+def settle(topology: Topology, seconds: int = 120) -> None:
+    """Wait until all is in SQL or a dead letter, and nobody waits any more."""
+    done = gearsync("wait", "--redis", topology.url, "--timeout", str(seconds), timeout=seconds + 60)
+    assert done.returncode == 0, f"not settled: {done.stdout}{done.stderr}{_logs(topology)}"
+
+
+def _logs(topology: Topology) -> str:
+    return "\n".join(node.log_text()[-3000:] for node in topology.nodes)
+
+
+def repair(topology: Topology, files: list[str]) -> None:
+    """What an operator does after a table was another one, or a promotion has lost something."""
+    done = gearsync("deadletters", "retry", "--all", "--redis", topology.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    settle(topology)
+    for file in files:
+        # It says that poisoned keys still differ.
+        done = gearsync("verify", file, "--repair", "--redis", topology.url, timeout=300)
+        print(done.stdout + done.stderr)
+    settle(topology)
