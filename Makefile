@@ -1,7 +1,8 @@
 # make install   the virtual environment .venv with all of it, and the module built
 # make demo      a run of the whole thing on this machine; TARGET=sqlite (default), postgres or mysql
 # make test      installs what the tests need, runs them all, then lint
-# make soak      the long form of the tests that kill, fail over, reshard and generate; hours
+# make soak      random faults under random writes, on each topology over each database; SOAK_MINUTES=1 each, SOAK_SEED
+# make soak-tests  the long form of the tests that kill, fail over, reshard and generate; hours
 # make sanitize  the tests with real servers, with AddressSanitizer and UndefinedBehaviorSanitizer in the module
 # make wheels    the files of a release, in dist/
 # make bench     the benchmarks
@@ -10,6 +11,8 @@
 PYTHON ?= python3
 TARGET ?= sqlite
 KEYS ?= 20000
+SOAK_MINUTES ?= 1
+SOAK_SEED ?= 0
 VENV := .venv
 BIN := $(VENV)/bin
 MODULE := gears/module/gearsync.so
@@ -20,7 +23,7 @@ EXTRAS := dashboard,dev,docs,test$(if $(shell command -v redis-server || command
 PARALLEL := --numprocesses $(shell expr 2 '*' `getconf _NPROCESSORS_ONLN`) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test soak sanitize servers wheels bench docs lint format module clean
+.PHONY: install demo test soak soak-tests sanitize servers wheels bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -53,8 +56,12 @@ test: install servers
 	$(BIN)/python -m pytest $(PARALLEL)
 	@$(MAKE) --no-print-directory lint
 
-# The same tests in their long form: all rounds of killing, failing over and resharding; hours.
+# One storm after the other, as many as there are topologies times databases; a seed that is printed plays its storm again.
 soak: install servers
+	$(BIN)/python -m pytest tests/storm -s --storm-minutes $(SOAK_MINUTES) --storm-seed $(SOAK_SEED)
+
+# The same tests in their long form: all rounds of killing, failing over and resharding; hours.
+soak-tests: install servers
 	GEARSYNC_SOAK=1 $(BIN)/python -m pytest tests/chaos tests/integration --timeout 7200
 
 # In an unmodified server; needs the sanitizers' libraries of the compiler (gcc has them).

@@ -140,10 +140,10 @@ class Groups:
         with self._transaction() as connection:
             return self._intents.last(connection, stream)
 
-    def prune_intents(self, stream: str, last: Position, keep_ms: int) -> None:
-        """Forget transactions of intents that are more than ``keep_ms`` older than the last one."""
+    def prune_intents(self, stream: str, before: Position) -> None:
+        """Forget the transactions of intents before a position, but for those of its own millisecond."""
         with self._transaction() as connection:
-            self._intents.prune(connection, stream, last, keep_ms)
+            self._intents.prune(connection, stream, before)
 
 
 def _as_sqlalchemy(error: Exception, engine: Engine, broken: bool) -> sa.exc.DBAPIError:

@@ -85,11 +85,11 @@ class Intents:
         row = connection.execute(query).first()
         return None if row is None else Position(row.epoch, row.ms, row.seq)
 
-    def prune(self, connection: Connection, stream: str, last: Position, keep_ms: int) -> None:
-        """Forget the transactions of a stream that are more than ``keep_ms`` older than its last one."""
+    def prune(self, connection: Connection, stream: str, before: Position) -> None:
+        """Forget the transactions of a stream before a position, but for those of its own millisecond."""
         table = self.table.c
-        old = sa.and_(table.stream == stream, table.ms < last.ms - keep_ms)
-        connection.execute(sa.delete(self.table).where(old))
+        old = sa.or_(table.epoch < before.epoch, sa.and_(table.epoch == before.epoch, table.ms < before.ms))
+        connection.execute(sa.delete(self.table).where(table.stream == stream, old))
 
 
 def _text(position: Position | None) -> str:

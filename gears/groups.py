@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +14,10 @@ from gears.deployment import Deployment
 from gears.intents import Intent, Outcome, record_of, refusal_of, settled, unit_of
 from gears.patterns import Through
 
-KEEP_MS = 60_000
-"""How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion."""
+KEEP_SECONDS = 60.0
+"""How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion.
+
+By a clock that only grows: the ids of a stream jump with the time of day of a machine."""
 PRUNE_SECONDS = 1.0
 LOCK_SHARE, STATEMENT_SHARE = 0.5, 0.6
 """How much of the time for which a client waits the database may take for a lock, and for a statement."""
@@ -40,6 +43,8 @@ class Groups:
         self._applier = applier
         self.last = last
         self._pruned = time.monotonic()
+        self._seen: collections.deque[tuple[float, Position]] = collections.deque()
+        self._newest_seen: Position | None = None
 
     def commit(self, intents: Sequence[Intent], position: Position) -> list[Outcome]:
         """Commit a group; return what became of each.
@@ -68,12 +73,19 @@ class Groups:
         return outcomes
 
     def prune(self) -> None:
-        """Forget old records, now and then. Raises what the connector raises."""
+        """Forget old records, now and then, but for the last one. Raises what the connector raises."""
         now = time.monotonic()
         if self.last is None or now - self._pruned < PRUNE_SECONDS:
             return
         self._pruned = now
-        self._connector.prune_intents(self._applier.claimed.stream, self.last, KEEP_MS)
+        if self.last != self._newest_seen:
+            self._seen.append((now, self.last))
+            self._newest_seen = self.last
+        old: Position | None = None
+        while self._seen and now - self._seen[0][0] >= KEEP_SECONDS:
+            old = self._seen.popleft()[1]
+        if old is not None:
+            self._connector.prune_intents(self._applier.claimed.stream, old)
 
     def _count_changes(self, committed: Sequence[Intent]) -> None:
         entries = [entry for intent in committed for entry in intent.entries]

@@ -1,4 +1,4 @@
-"""The short form of the tests, which runs everywhere, and the long one: ``make soak`` (GEARSYNC_SOAK=1)."""
+"""The short form of the tests, which runs everywhere; the long one: ``make soak-tests`` (GEARSYNC_SOAK=1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The database is away for a long time: what waits is bounded, computed, copied and kept, and it catches up.
 
-The short form lets some ten thousand changes wait; ``make soak`` (GEARSYNC_SOAK=1) a million.
+The short form lets some ten thousand changes wait; ``make soak-tests`` (GEARSYNC_SOAK=1) a million.
 """
 
 from __future__ import annotations

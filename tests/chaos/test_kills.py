@@ -1,6 +1,6 @@
 """Promises 1 to 3 under kill -9: of Redis, of the worker at its worst moments, of the database; under load.
 
-The short form runs with the other tests; ``make soak`` (GEARSYNC_SOAK=1) runs 20 rounds of 50,000
+The short form runs with the other tests; ``make soak-tests`` (GEARSYNC_SOAK=1) runs 20 rounds of 50,000
 writes.
 """
 

@@ -1,6 +1,6 @@
 """Both or neither on RedisGears: kill -9 of Redis, the process that commits and the database.
 
-The short form runs with the other tests; ``make soak`` (GEARSYNC_SOAK=1) kills 200 times.
+The short form runs with the other tests; ``make soak-tests`` (GEARSYNC_SOAK=1) kills 200 times.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Both or neither: kill -9 of Redis, the worker and the database at every step of a write-through.
 
-The short form runs with the other tests; ``make soak`` (GEARSYNC_SOAK=1) kills 200 times.
+The short form runs with the other tests; ``make soak-tests`` (GEARSYNC_SOAK=1) kills 200 times.
 """
 
 from __future__ import annotations

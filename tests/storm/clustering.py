@@ -28,7 +28,7 @@ class Shards(Topology):
         self.look_again()
 
     def _make(self, *options: str) -> Node:
-        node = Node(self.variables, "--appendfsync", "everysec", *options)
+        node = Node(self.folder, self.variables, "--appendfsync", "everysec", *options)
         self.nodes.append(node)
         return node
 

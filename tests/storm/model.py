@@ -42,9 +42,11 @@ class Model:
 
     A key whose write got lost is left alone from then on: that write may be done at any later time, by a
     server that was frozen or a connection that was slow, and then it must not come behind another one.
+    ``lossy``: an expiry that was set, which waits for nothing, may be lost as well.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lossy: bool) -> None:
+        self._lossy = lossy
         self.states: dict[str, State] = {}
         self.possible: dict[str, set[State]] = {}
         self.versions: dict[str, set[str]] = {}
@@ -70,7 +72,7 @@ class Model:
         self.versions.setdefault(key, set()).update(value for name, value in after if name == "version")
         if outcome == OK:
             self.states[key] = after
-        if outcome == LOST:
+        if outcome == LOST or (last and outcome == OK and self._lossy and not after):
             self.possible[key] = {before, after}
         elif last and outcome == OK:
             self.possible[key] = {after}

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -22,12 +23,16 @@ _MEGABYTES = 200
 
 
 class Node(RedisServer):
-    """A server with the module. ``variables`` are in its environment, and so in its workers'."""
+    """A server with the module. ``variables`` are in its environment, and so in its workers'.
 
-    def __init__(self, variables: Mapping[str, str], *options: str) -> None:
+    Its log stays in ``folder`` when all is over.
+    """
+
+    def __init__(self, folder: Path, variables: Mapping[str, str], *options: str) -> None:
         arguments = ("PYTHON", sys.executable)
         persistent = ("--appendonly", "yes")
         super().__init__(*persistent, *options, module=module_path(), module_arguments=arguments)
+        self._folder = folder
         self._variables = variables
         self.disk = Disk(self.directory, _MEGABYTES)
 
@@ -39,6 +44,7 @@ class Node(RedisServer):
         self.thaw()
         self.terminate()
         log = self.log_text()
+        (self._folder / f"{self.name}-{self.port}.log").write_text(log)
         self.disk.unmount()
         (self.directory / f"{self.name}.log").write_text(log)
         super().stop()

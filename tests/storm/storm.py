@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from tests.chaos.pair import environment
 from tests.chaos.world import URL_VARIABLE
-from tests.integration.deploying import ROOT, gearsync, write
+from tests.integration.deploying import ROOT, write
 from tests.storm import checks, plan, schema
 from tests.storm.checks import Findings
 from tests.storm.clustering import Shards
@@ -54,14 +55,19 @@ FUNCTIONS = {
 
 @dataclass(frozen=True)
 class Weather:
-    """Which storm: ``pace`` below 1 makes faults and pauses shorter, ``only`` leaves out all other faults."""
+    """Which storm: ``pace`` below 1 makes faults and pauses shorter, ``most``: how many a track has.
+
+    ``only``, a part of their names, leaves out all other faults, and ``without`` those.
+    """
 
     topology: str
     database: str
     seed: int
     seconds: float
     pace: float = 1.0
+    most: int = sys.maxsize
     only: str = ""
+    without: str = " none "
 
     def __str__(self) -> str:
         words = f"--storm-seed {self.seed} --storm-minutes {self.seconds / 60:.2f}"
@@ -121,8 +127,7 @@ class Storm:
 
     def _deploy(self, name: str, functions: str, topology: Topology) -> None:
         file = write(self._folder, _HEAD + functions, f"{name}.py")
-        done = gearsync("deploy", file, "--redis", topology.url)
-        assert done.returncode == 0, done.stdout + done.stderr
+        checks.command("deploy", file, "--redis", topology.url)
         self.files.append(file)
 
     # -- The storm itself --------------------------------------------------------------------------------
@@ -136,9 +141,12 @@ class Storm:
             "network": network,
         }
         return {
-            track: {name: fault for name, fault in faults.items() if self.weather.only in f"{track} {name}"}
+            track: {name: fault for name, fault in faults.items() if self._is_wanted(f"{track} {name}")}
             for track, faults in found.items()
         }
+
+    def _is_wanted(self, name: str) -> bool:
+        return self.weather.only in name and self.weather.without not in name
 
     def _rage(self, topology: Topology) -> None:
         tracks = self._tracks(topology)
@@ -152,8 +160,11 @@ class Storm:
         self._begun = time.monotonic()
         for thread in threads:
             thread.start()
-        self._over.wait(self.weather.seconds)
-        self._over.set()
+        deadline = self._begun + self.weather.seconds
+        while any(thread.is_alive() for thread in threads) and not self._over.is_set():
+            self._over.wait(min(0.1, deadline - time.monotonic()))
+            if time.monotonic() > deadline:
+                self._over.set()
         for thread in threads:
             thread.join()
         if self._errors:
@@ -161,7 +172,7 @@ class Storm:
 
     def _follow(self, steps: Iterator[plan.Step], faults: Mapping[str, Fault]) -> None:
         try:
-            for step in steps:
+            for step in itertools.islice(steps, self.weather.most):
                 if self._over.wait(step.pause):
                     return
                 self._tell(str(step))
@@ -189,6 +200,7 @@ class Storm:
             findings.differing("SQL has not what Redis has (hash, row)", before)
         if not self._faults.changed:
             checks.check_letters(findings, topology, clients, False)
+        checks.check_applied(findings, topology, url, clients, poison | buried)
         checks.check_history(findings, url, clients, end)
         if self._faults.changed or topology.lossy:
             checks.repair(topology, self.files)

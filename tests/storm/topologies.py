@@ -30,6 +30,7 @@ class Topology:
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self.stack = contextlib.ExitStack()
+        self.folder = folder
         self.clock = Clock(folder)
         self.variables = {**variables, **self.clock.variables}
         self.nodes: list[Node] = []
@@ -86,7 +87,7 @@ class Topology:
     # -- Parts -------------------------------------------------------------------------------------------
 
     def _add(self, *options: str) -> Node:
-        node = Node(self.variables, *options)
+        node = Node(self.folder, self.variables, *options)
         self.nodes.append(node)
         self.stack.enter_context(node)
         self.proxies[node.port] = self.stack.enter_context(Proxy(node.port))
@@ -186,7 +187,10 @@ class Pair(Topology):
 
     def faults(self) -> dict[str, Fault]:
         own = {"primary killed": self._kill, "primary frozen": self._freeze, "failover": self._fail_over}
-        return {**super().faults(), **own}
+        found = {**super().faults(), **own}
+        # Redis 7.0 can be left with an AOF that it does not load, if it was a replica before.
+        found.pop("full disk", None)
+        return found
 
     def _kill(self, seconds: float, dice: random.Random) -> None:
         """The old primary comes back as one, until Sentinel has told it."""

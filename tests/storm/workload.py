@@ -23,7 +23,7 @@ class Client:
 
     def __init__(self, topology: Topology, prefix: str, number: int, seed: int) -> None:
         self.prefix = prefix
-        self.model = Model()
+        self.model = Model(topology.lossy)
         kind: type[Writes] = BehindWrites if prefix == BEHIND else ThroughWrites
         self._writes = kind(prefix, number, self.model, random.Random(f"{seed} {prefix} {number}"))
         self._sender = Sender(topology)
