@@ -193,6 +193,7 @@ typedef struct {
     bool through;          /* a rule has clients that wait for SQL */
     bool whole;            /* a deployment's transactions stay whole */
     bool applying;         /* a write that SQL has committed */
+    bool redoing;          /* what SQL has committed and Redis had forgotten is done */
     unsigned kinds;        /* of all active rules, as bits 1 << Kind */
     int server_version;
     char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */

@@ -86,9 +86,17 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     long taken = 0;
     RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
     RedisModule_ReplyWithLongLong(ctx, deployment->version);
-    for (Write *write = writes_first; write != NULL; write = write->next) {
+    for (Write *write = writes_first, *next; write != NULL; write = next) {
+        next = write->next;
         bool open = write->stage == LOGGED || (write->stage == TAKEN && !write->told);
         if (!open || !write_is_of(write, stream) || stream_id_compare(write->id, id) > 0) continue;
+        if (write->stale) { /* Not committed, or REDO would have found it. */
+            write_finish(write,
+                         write_error("nothing was written: what SQL has of this key from before a promotion or a "
+                                     "restart came first; try again",
+                                     (Slice){"", 0}));
+            continue;
+        }
         write->stage = TAKEN;
         RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)write->id.ms,
                                                                  (unsigned long long)write->id.seq);
@@ -97,6 +105,7 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
         taken++;
     }
     RedisModule_ReplySetArrayLength(ctx, taken + 1);
+    through_start_ready(ctx);
     return REDISMODULE_OK;
 }
 
@@ -150,21 +159,27 @@ int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     return RedisModule_ReplyWithLongLong(ctx, refused);
 }
 
-static Write *find_write(Slice stream, RedisModuleStreamID id) {
+/* An old primary that did not know of this one yet can have had another write of that id, in its older epoch. */
+static Write *find_write(Slice stream, uint64_t epoch, RedisModuleStreamID id) {
     for (Write *write = writes_first; write != NULL; write = write->next)
-        if (write->stage != WAITING && stream_id_compare(write->id, id) == 0 && write_is_of(write, stream))
+        if (write->epoch <= epoch && write->stage != WAITING && stream_id_compare(write->id, id) == 0 &&
+            write_is_of(write, stream))
             return write;
     return NULL;
 }
 
-static void redo(RedisModuleCtx *ctx, Slice stream, RedisModuleStreamID id, Slice command, Slice reason) {
-    Write *write = find_write(stream, id);
+static void redo(RedisModuleCtx *ctx, Slice stream, uint64_t epoch, RedisModuleStreamID id, Slice command,
+                 Slice reason) {
+    Write *write = find_write(stream, epoch, id);
     if (write != NULL && command.len == 0)
         write_finish(write, write_error("", reason));
     else if (write != NULL)
         apply(ctx, write);
-    else if (command.len > 0)
+    else if (command.len > 0) {
+        shard.redoing = true;
         effect_run(ctx, command);
+        shard.redoing = false;
+    }
 }
 
 /* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a command, and Redis
@@ -183,7 +198,7 @@ int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     lane->taker = key_hash(string_slice(argv[4]));
     for (int i = 5; i < argc; i += 3) {
         stream_id_parse(string_slice(argv[i]), &each);
-        redo(ctx, string_slice(argv[1]), each, string_slice(argv[i + 1]), string_slice(argv[i + 2]));
+        redo(ctx, string_slice(argv[1]), (uint64_t)epoch, each, string_slice(argv[i + 1]), string_slice(argv[i + 2]));
     }
     registry_note_applied(ctx, lane, (uint64_t)epoch, id);
     through_start_ready(ctx);

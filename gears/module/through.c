@@ -74,6 +74,7 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
     if (!logged) return false;
     capture_count(deployment, rules[0]->target, rules, count);
     write->id = lane->last;
+    write->epoch = shard.epoch;
     if (write->stream == NULL) write->stream = RedisModule_HoldString(NULL, lane->stream);
     return true;
 }

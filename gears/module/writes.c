@@ -238,7 +238,9 @@ void write_watch(RedisModuleCtx *ctx, const Write *write) {
 void through_see_event(int db, RedisModuleString *key) {
     if (writes_count == 0 || shard.applying) return;
     Write *write = turns_holder(db, string_slice(key));
-    if (write != NULL) write->disturbed = true;
+    if (write == NULL) return;
+    write->disturbed = true;
+    if (shard.redoing) write->stale = true;
 }
 
 void through_see_flush(void) {

@@ -24,8 +24,10 @@ typedef struct Write {
     struct Reader *reader;  /* while it is LOADING */
     bool loaded;            /* the row was looked for */
     RedisModuleStreamID id; /* of its last entry in the lane */
+    uint64_t epoch;         /* in which it was logged */
     bool told;              /* its client has had an error: it must not come true */
     bool disturbed;         /* a key of it has changed since it was logged */
+    bool stale;             /* by what SQL had committed before it: its image must not be committed */
     bool existed;           /* its key was there when it was logged, */
     Text reply;             /* and this is what the command says of it then */
 } Write;

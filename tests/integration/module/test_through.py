@@ -140,6 +140,42 @@ def test_a_key_is_captured_anew_once_the_clients_that_write_it_have_their_answer
         assert captured.result(10) == 1
 
 
+def test_a_write_of_an_old_primary_is_not_taken_for_another_one_of_its_id(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """Two primaries, for a while, give ids by the same clock; the older epoch tells whose it was."""
+    client.execute_command("GEARSYNC.EPOCH", 1 << 20)
+    sent = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    [mine] = worker.take()
+    words = ("GEARSYNC.REDO", worker.stream, 1, mine, worker.name)
+    lost = b"0 *4\r\n$4\r\nHSET\r\n$8\r\nperson:2\r\n$3\r\nage\r\n$1\r\n2\r\n"
+    client.execute_command(*words, mine, lost, b"")
+    assert client.hgetall("person:2") == {b"age": b"2"}
+    assert not client.exists("person:1")
+    worker.settle()
+    assert sent.result() == 1
+    assert client.hgetall("person:1") == {b"age": b"1"}
+
+
+def test_a_write_that_was_computed_before_an_old_one_came_back_is_refused(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """It is of a state that nobody was told of, and would be written over the one that clients know."""
+    client.execute_command("GEARSYNC.EPOCH", 1 << 20)
+    sent = Sent(server, "HINCRBY", "person:1", "age", 1)
+    worker.wait_for(1)
+    lost = b"0 *4\r\n$4\r\nHSET\r\n$8\r\nperson:1\r\n$3\r\nage\r\n$2\r\n17\r\n"
+    client.execute_command("GEARSYNC.REDO", worker.stream, 1, "9-1", worker.name, "9-1", lost, b"")
+    assert worker.take() == []
+    assert "nothing was written" in sent.error()
+    assert client.hgetall("person:1") == {b"age": b"17"}
+    again = Sent(server, "HINCRBY", "person:1", "age", 1)
+    wait_for(lambda: len(worker.take()) == 1, "the next write")
+    worker.settle()
+    assert again.result() == 18
+
+
 def blocked(client: redis.Redis) -> int:
     return int(client.info("clients")["blocked_clients"])
 
