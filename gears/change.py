@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -117,37 +118,73 @@ def is_applied(change: Change, upto: Position) -> bool:
 
 def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
     """Read entries of a lane, each its id and its pairs, flat; those that are no changes come apart."""
-    new = tuple.__new__
     try:
-        # What is right costs no more than this; checks per entry are for the batch in which one is wrong.
-        changes = [
-            new(Change, (entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2]))
-            for entry_id, pairs in entries
-        ]
-        labels = {(pairs[0], pairs[2]) for _, pairs in entries}
-    except (IndexError, TypeError):
+        changes = _decode_all(entries)
+    except (ValueError, IndexError, TypeError):
         return _decode_each(entries)
-    if labels <= {(b"k", b"m")} and all(_META.match(meta) for meta in {change[2] for change in changes}):
+    if all(_META.match(meta) for meta in {change[2] for change in changes}):
         return changes, []
     return _decode_each(entries)
+
+
+def _decode_all(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[Change]:
+    """Read entries that are sound, which costs no more. Raises ValueError, IndexError or TypeError."""
+    changes = []
+    label: bytes | None = None
+    names: tuple[bytes, ...] = ()
+    for entry_id, pairs in entries:
+        if len(pairs) != 2:
+            changes.append(_from_pairs(entry_id, pairs))
+            continue
+        if pairs[0] != label:
+            label, names = pairs[0], read_label(pairs[0])
+        packed = pairs[1]
+        parts = packed.split(packed[:1])
+        if len(parts) != len(names) + 3:
+            raise ValueError("it has not as many values as fields")
+        changes.append(_NEW(Change, (entry_id, parts[2], parts[1], names, parts[3:])))
+    return changes
 
 
 def _decode_each(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
     changes: list[Change] = []
     malformed: list[Malformed] = []
     for entry_id, pairs in entries:
-        reason = _problem(pairs)
-        if reason:
+        try:
+            [change] = _decode_all([(entry_id, pairs)])
+            if not _META.match(change.meta):
+                raise ValueError("its operation or its epoch can't be read")
+        except (ValueError, IndexError, TypeError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "it does not start with k and m"
+            reason = f"the entry of the lane is no change: {reason}"
             malformed.append(Malformed(entry_id, pairs or [], reason))
         else:
-            changes.append(Change(entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2]))
+            changes.append(change)
     return changes, malformed
 
 
-def _problem(pairs: list[bytes] | None) -> str:
-    """Say what is wrong with the pairs of an entry; empty: nothing."""
-    if not pairs or len(pairs) < 4 or pairs[0] != b"k" or pairs[2] != b"m":
-        return "the entry of the lane is no change: it does not start with k and m"
-    if not _META.match(pairs[3]):
-        return "the entry of the lane is no change: its operation or its epoch can't be read"
-    return ""
+def _from_pairs(entry_id: bytes, pairs: list[bytes]) -> Change:
+    """Read a pair for the key, one for the meta, one for each field."""
+    if pairs[0] != b"k" or pairs[2] != b"m":
+        raise ValueError("it does not start with k and m")
+    return Change(entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2])
+
+
+_NEW = tuple.__new__
+_NO_NAMES = "the names of its fields can't be read"
+
+
+@functools.lru_cache(maxsize=1024)
+def read_label(label: bytes) -> tuple[bytes, ...]:
+    """Return the names in a label, ``c<length>:<name><length>:<name>…``. Raises ValueError: it is none."""
+    names = []
+    at = 1
+    while at < len(label):
+        end = label.find(b":", at)
+        if not label[at : max(end, at)].isdigit():
+            raise ValueError(_NO_NAMES)
+        at = end + 1 + int(label[at:end])
+        names.append(label[end + 1 : at])
+    if at != len(label) or label[:1] != b"c":
+        raise ValueError(_NO_NAMES)
+    return tuple(names)

@@ -116,6 +116,8 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 #define REDISMODULE_EVENT_LOADING 3
 #define REDISMODULE_EVENT_SHUTDOWN 5
 #define REDISMODULE_EVENT_CRON_LOOP 8
+#define REDISMODULE_EVENT_MODULE_CHANGE 9
+#define REDISMODULE_SUBEVENT_MODULE_LOADED 0
 #define REDISMODULE_SUBEVENT_ROLE_NOW_MASTER 0
 #define REDISMODULE_SUBEVENT_FLUSHDB_START 0
 #define REDISMODULE_SUBEVENT_FLUSHDB_END 1
@@ -193,6 +195,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, InfoAddFieldLongLong, (RedisModuleInfoCtx *, const char *, long long))                                      \
     X(int, InfoAddFieldULongLong, (RedisModuleInfoCtx *, const char *, unsigned long long))                            \
     X(RedisModuleCommandFilter *, RegisterCommandFilter, (RedisModuleCtx *, RedisModuleCommandFilterFunc, int))        \
+    X(int, UnregisterCommandFilter, (RedisModuleCtx *, RedisModuleCommandFilter *))                                    \
     X(int, CommandFilterArgsCount, (RedisModuleCommandFilterCtx *))                                                    \
     X(RedisModuleString *, CommandFilterArgGet, (RedisModuleCommandFilterCtx *, int))                                  \
     X(int, CommandFilterArgInsert, (RedisModuleCommandFilterCtx *, int, RedisModuleString *))                          \

@@ -2,7 +2,8 @@
  * the write. The hot path of the module: no parsing, no reply objects, strings are shared where they can be.
  *
  * Where the server has post-notification jobs the event is only noted, and the key's state is read at the end of the
- * unit; elsewhere it is read at once. Either way the state decides: a hash is an image, anything else a delete.
+ * unit; elsewhere it is read at once. Either way the state decides: a hash is an image, anything else a delete. What
+ * the command itself gives need not be read: given.c.
  */
 #include "gearsync.h"
 
@@ -45,7 +46,8 @@ static Pending *pending;
 static int pending_count, pending_capacity, pending_running;
 
 void capture_free(void) {
-    image_free_shared();
+    image_forget_metas();
+    entry_free_shared();
     kinds_free();
     if (pending != NULL) RedisModule_Free(pending);
     pending = NULL;
@@ -79,46 +81,72 @@ static void append_failed(RedisModuleCtx *ctx, Lane *lane, Deployment *deploymen
 }
 
 /* The append with the id that it got, to the AOF and the replicas. The id is written by hand: this is the hot path. */
-static void replicate(RedisModuleCtx *ctx, Lane *lane, Image *image, RedisModuleStreamID id) {
+static void replicate(RedisModuleCtx *ctx, Lane *lane, const Packed *packed, RedisModuleStreamID id) {
     if (!shard.propagates) return;
     char text[44], *at = text + sizeof(text);
     for (uint64_t n = id.seq; n > 0 || at == text + sizeof(text); n /= 10) *--at = (char)('0' + n % 10);
     *--at = '-';
     for (uint64_t n = id.ms; n > 0; n /= 10) *--at = (char)('0' + n % 10);
     RedisModuleString *string = RedisModule_CreateString(NULL, at, (size_t)(text + sizeof(text) - at));
-    RedisModule_Replicate(ctx, "XADD", "ssv", lane->stream, string, image->argv, image->count);
+    RedisModule_Replicate(ctx, "XADD", "ssv", lane->stream, string, packed->strings, packed->count);
     RedisModule_FreeString(NULL, string);
 }
 
-bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
+/* About what a change takes in the stream: names of fields only where they are not those of the change before. */
+static void weigh(Lane *lane, const Packed *packed) {
+    RedisModuleString *label = packed->strings[0];
+    uint64_t bytes = 10;
+    for (size_t i = 1; i < packed->count; i += 2) bytes += string_slice(packed->strings[i]).len + 2;
+    if (packed->count > 2 || (lane->label != label && (lane->label == NULL || !strings_equal(lane->label, label)))) {
+        for (size_t i = 0; i < packed->count; i += 2) bytes += string_slice(packed->strings[i]).len + 4;
+        if (lane->label != NULL) RedisModule_FreeString(NULL, lane->label);
+        lane->label = RedisModule_HoldString(NULL, label);
+    }
+    bytes_add(lane, 1, bytes);
+}
+
+/* False: it is too large for a stream entry; errno says how. */
+static bool append_packed(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key,
+                          const Packed *packed) {
     RedisModuleStreamID id;
     RedisModule_SelectDb(ctx, 0);
     RedisModuleKey *stream = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ | REDISMODULE_WRITE);
-    int failed = RedisModule_StreamAdd(stream, REDISMODULE_STREAM_ADD_AUTOID, &id, image->argv, (long)image->count / 2);
+    int failed =
+        RedisModule_StreamAdd(stream, REDISMODULE_STREAM_ADD_AUTOID, &id, packed->strings, (long)packed->count / 2);
     int error = errno;
     if (failed == REDISMODULE_OK) lane->length = RedisModule_ValueLength(stream);
     RedisModule_CloseKey(stream);
-    if (failed != REDISMODULE_OK) {
-        errno = error;
-        return false;
-    }
+    errno = error;
+    if (failed != REDISMODULE_OK) return false;
     lane->last = id;
-    waiting_note(lane, string_slice(image->argv[1]));
-    bytes_add(lane, 1, image->bytes + (image->shape == lane->shape ? 0 : image->names));
-    lane->shape = image->shape;
+    waiting_note(lane, string_slice(key));
+    weigh(lane, packed);
     deployment->captured++;
-    replicate(ctx, lane, image, id);
+    replicate(ctx, lane, packed, id);
     backlog_update(deployment);
     return true;
 }
 
-static bool append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image) {
-    bool appended = capture_append(ctx, deployment, lane, image);
+bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image) {
+    Packed packed;
+    entry_pack(&packed, image);
+    bool appended = append_packed(ctx, deployment, lane, image->key, &packed);
+    int error = errno;
+    entry_drop(&packed);
+    errno = error;
+    return appended;
+}
+
+static bool end_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, bool appended) {
     if (appended)
         lane->unit = unit_now();
     else
-        append_failed(ctx, lane, deployment, image->argv[1], errno);
+        append_failed(ctx, lane, deployment, key, errno);
     return appended;
+}
+
+static bool append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image) {
+    return end_append(ctx, deployment, lane, image->key, capture_append(ctx, deployment, lane, image));
 }
 
 void capture_count(Deployment *deployment, int target, Rule **rules, int count) {
@@ -303,7 +331,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 Image image;
                 image_start(&image, name, op);
                 if (unit_goes_on(ctx, deployment, lane_of_key(deployment, target, name))) image_go_on(&image, op);
-                RedisModuleString *meta = obeys ? image_ticket(&image, operation_ticket(operation)) : NULL;
+                if (obeys) image_ticket(&image, operation_ticket(operation));
                 if (is_there && memchr("urnq", op, 4) != NULL) {
                     if (kind == KIND_HASH) image_read(&image, key, matched, count);
                     kind_read(&image, &document);
@@ -311,7 +339,6 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 if (append(ctx, deployment, lane_of_key(deployment, target, name), &image))
                     capture_count(deployment, target, matched, count);
                 image_end(&image);
-                if (meta != NULL) RedisModule_FreeString(NULL, meta);
                 appended++;
             } else if (obeys) {
                 acknowledge = true;
@@ -397,10 +424,29 @@ static void run_with_operations(RedisModuleCtx *ctx, Pending event) {
     operation_free(&operation);
 }
 
+/* As capture_key, of a key whose only rule and whose image are known. False: the change has to say that it goes on. */
+static bool capture_given(RedisModuleCtx *ctx, RedisModuleString *key, const Given *known) {
+    Deployment *deployment = known->rule->deployment;
+    int target = known->rule->target;
+    Rule *rule = known->rule;
+    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return true;
+    slots_before_capture(ctx, string_slice(key));
+    Lane *lane = lane_of_key(deployment, target, key);
+    if (unit_goes_on(ctx, deployment, lane)) return false;
+    if (end_append(ctx, deployment, lane, key, append_packed(ctx, deployment, lane, key, &known->packed)))
+        capture_count(deployment, target, &rule, 1);
+    return true;
+}
+
 static void run_one(RedisModuleCtx *ctx, Pending event) {
     if (event.cause & CAUSE_DONE) return;
     /* Keys that are brought along together have nothing to do with each other. */
     if (event.cause & CAUSE_FILL) unit_end();
+    const Given *known = given_for(event.key);
+    if (known != NULL && capture_given(ctx, event.key, known)) {
+        given_forget();
+        return;
+    }
     if (event.cause & CAUSE_ADOPTED)
         registry_adopt(ctx, event.key);
     else if (shard.operations)
@@ -443,6 +489,7 @@ void capture_before_flush(RedisModuleCtx *ctx, int db) {
 static void note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause, bool writes) {
     Slice name = string_slice(key);
     if (pending_count > 0) {
+        given_forget();
         Pending *last = &pending[pending_count - 1];
         Slice other = string_slice(last->key);
         if (last->db == db && !(last->cause & CAUSE_DONE) && other.len == name.len &&
@@ -520,10 +567,11 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
         shard.came++;
     }
     if (cause < 0) return REDISMODULE_OK;
+    if (cause == CAUSE_HASH && strcmp(event, "hset") == 0 && pending_count == 0) given_take(db, key);
     if (shard.has_jobs)
         note(ctx, db, key, cause, shard.operations && operation_writes(type, event));
     else
-        capture_key(ctx, db, key, cause, 0, &no_operation);
+        run_one(ctx, (Pending){key, db, cause, 0});
     return REDISMODULE_OK;
 }
 
@@ -593,27 +641,6 @@ static bool seen_before(SeenKeys *seen, Slice key) {
     return false;
 }
 
-/* One entry of a lane: k, key, m, meta, then field, value… */
-typedef struct {
-    RedisModuleString **strings;
-    size_t count;
-} Entry;
-
-static void entry_free(Entry *entry) {
-    for (size_t i = 0; i < entry->count; i++) RedisModule_FreeString(NULL, entry->strings[i]);
-    if (entry->strings != NULL) RedisModule_Free(entry->strings);
-}
-
-static void entry_read(Entry *entry, RedisModuleKey *stream, long pairs) {
-    entry->strings = RedisModule_Alloc(sizeof(RedisModuleString *) * (size_t)pairs * 2);
-    entry->count = 0;
-    RedisModuleString *field, *value;
-    while (RedisModule_StreamIteratorNextField(stream, &field, &value) == REDISMODULE_OK) {
-        entry->strings[entry->count++] = field;
-        entry->strings[entry->count++] = value;
-    }
-}
-
 /* Up to HEAL_PAGE entries of a lane, backwards from *end, which becomes the id of the last one read. By the API: a node of
  * a cluster that has just loaded its data takes no command on a key yet. */
 static size_t read_page(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *end, Entry *page) {
@@ -633,11 +660,9 @@ static size_t read_page(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *en
 }
 
 static bool image_is(const Image *image, const Entry *entry) {
-    if (entry->count != image->count) return false;
-    for (size_t i = 4; i < image->count; i++) {
-        Slice a = string_slice(image->argv[i]), b = string_slice(entry->strings[i]);
-        if (a.len != b.len || memcmp(a.bytes, b.bytes, a.len) != 0) return false;
-    }
+    if (entry->count != image->count + 2) return false;
+    for (size_t i = 0; i < image->count; i++)
+        if (!strings_equal(image->argv[i], entry->strings[i + 2])) return false;
     return true;
 }
 
@@ -645,7 +670,7 @@ typedef enum { STATE_UNCOVERED, STATE_SAME, STATE_GONE, STATE_HASH } State;
 
 /* What Redis has of a key, against an entry of the lane. */
 static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, int db, const Entry *entry) {
-    RedisModuleString *name = entry->strings[1];
+    RedisModuleString *name = entry->strings[0];
     Rule *matched[MAX_FIXED];
     int count = 0;
     for (int i = 0; i < deployment->nrules; i++) {
@@ -659,7 +684,7 @@ static State compare_state(RedisModuleCtx *ctx, Deployment *deployment, Lane *la
     if (count == 0) return STATE_UNCOVERED;
     RedisModule_SelectDb(ctx, db);
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
-    bool says_gone = memchr("dxv", string_slice(entry->strings[3]).bytes[0], 3) != NULL;
+    bool says_gone = memchr("dxv", string_slice(entry->strings[1]).bytes[0], 3) != NULL;
     State state = says_gone ? STATE_SAME : STATE_GONE;
     RedisModuleString *document;
     if (kind_holds(ctx, matched[0]->kind, key, name, &document)) {
@@ -685,8 +710,8 @@ static bool is_before_flush(Slice meta) {
 
 /* Captures the key of an entry anew when Redis has another state of it; whether it did. */
 static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Entry *entry, SeenKeys *seen) {
-    if (entry->count < 4) return false;
-    Slice key = string_slice(entry->strings[1]), meta = string_slice(entry->strings[3]);
+    if (entry->count < 2) return false;
+    Slice key = string_slice(entry->strings[0]), meta = string_slice(entry->strings[1]);
     /* A mark says all that there is to say of its key: a key that a resharding took away is gone, and has its row. An
      * intent is not done yet. */
     if (key.len == 0 || meta.len == 0 || seen_before(seen, key) || memchr("miURD", meta.bytes[0], 5) != NULL ||
@@ -700,7 +725,7 @@ static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, 
         same = state == STATE_SAME;
         if (state == STATE_HASH || (state == STATE_GONE && db < 0)) db = of_rule;
     }
-    return !same && db >= 0 && capture_key(ctx, db, entry->strings[1], 0, 'r', &no_operation) > 0;
+    return !same && db >= 0 && capture_key(ctx, db, entry->strings[0], 0, 'r', &no_operation) > 0;
 }
 
 /* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. The page is read

@@ -299,6 +299,7 @@ static void free_rule(Rule *rule) {
     for (int i = 0; i < rule->nfields; i++)
         if (rule->fields != NULL && rule->fields[i] != NULL) RedisModule_FreeString(NULL, rule->fields[i]);
     if (rule->fields != NULL) RedisModule_Free(rule->fields);
+    if (rule->label != NULL) RedisModule_FreeString(NULL, rule->label);
 }
 
 static void free_if(void *pointer) {

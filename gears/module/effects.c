@@ -238,7 +238,7 @@ bool effect_run(RedisModuleCtx *ctx, Slice text) {
 
 static size_t place_of(const Image *image, RedisModuleString *field) {
     Slice name = string_slice(field);
-    size_t at = image->owned_from;
+    size_t at = 0;
     for (; at < image->count; at += 2) {
         Slice other = string_slice(image->argv[at]);
         if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) break;

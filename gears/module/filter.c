@@ -8,11 +8,9 @@ static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
 /* Commands after which somebody may read what we replicate: a replica that attaches, or an AOF that is turned on.
  * Until the first of them the module spares itself the work. */
 static bool starts_propagation(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
-    static const char *const commands[] = {"psync", "sync", "replicaof", "slaveof", "failover"};
     if (argc > 1 && slice_is(name, "config")) return slice_is(argument(filter, 1), "set");
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (slice_is(name, commands[i])) return true;
-    return false;
+    return slice_is(name, "psync") || slice_is(name, "sync") || slice_is(name, "replicaof") ||
+           slice_is(name, "slaveof") || slice_is(name, "failover");
 }
 
 /* Holds until the next command: one that was refused must not make a later flush look like a reload. */
@@ -69,10 +67,13 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
     if (shard.through) inner_see_command(name);
     flush_expect_reload(reloads(filter, name, argc));
+    given_forget();
     if (shard.cluster && is_flush_that_loses_changes(filter, name))
         refuse_flush(filter);
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
         cluster_see_command(filter, argc);
-    else if (!backlog_filter(filter, name, argc) && !through_filter(filter, name, argc) && shard.nreads > 0)
-        see_read(filter, name, argc);
+    else if (!backlog_filter(filter, name, argc) && !through_filter(filter, name, argc)) {
+        if (shard.nreads > 0) see_read(filter, name, argc);
+        given_see_command(filter, name, argc);
+    }
 }

@@ -6,6 +6,8 @@
 #define GEARSYNC_H
 
 #include <stdbool.h>
+#include <string.h>
+#include <strings.h>
 #include <sys/types.h>
 
 #include "api.h"
@@ -29,13 +31,24 @@ typedef struct {
     size_t len;
 } Slice;
 void text_add(Text *text, const char *bytes, size_t len);
+void text_reserve(Text *text, size_t more);
 void text_printf(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_json(Text *text, const char *bytes,
                size_t len); /* as a quoted JSON string; bytes that are not ASCII as \u00XX */
 void text_free(Text *text);
-char *slice_copy(Slice slice);                /* NUL-terminated, to be freed */
-bool slice_is(Slice slice, const char *word); /* equal, ASCII case ignored */
-Slice string_slice(const RedisModuleString *string);
+char *slice_copy(Slice slice);                               /* NUL-terminated, to be freed */
+static inline bool slice_is(Slice slice, const char *word) { /* equal, ASCII case ignored */
+    return slice.len == strlen(word) && strncasecmp(slice.bytes, word, slice.len) == 0;
+}
+static inline Slice string_slice(const RedisModuleString *string) {
+    Slice slice;
+    slice.bytes = RedisModule_StringPtrLen(string, &slice.len);
+    return slice;
+}
+static inline bool strings_equal(const RedisModuleString *a, const RedisModuleString *b) {
+    Slice one = string_slice(a), other = string_slice(b);
+    return one.len == other.len && memcmp(one.bytes, other.bytes, one.len) == 0;
+}
 
 /* -- template.c: key templates and lanes of keys -------------------------------------------------------------- */
 typedef struct {
@@ -74,7 +87,7 @@ typedef struct {
     bool unweighed;       /* bytes are not those of all: the server could not say yet */
     struct Chunk *chunks; /* from first_chunk up to end_chunk, oldest first */
     size_t first_chunk, end_chunk, chunk_capacity;
-    uint64_t shape;             /* tells which fields the last change has */
+    RedisModuleString *label;   /* which fields the last change has; NULL: none is known */
     struct Buckets *buckets;    /* the last changes of keys, once somebody asks */
     RedisModuleStreamID marked; /* what SQL had at the mark that was read last */
     uint64_t unit;              /* of the last change; 0: none that could go on */
@@ -111,8 +124,9 @@ typedef struct {
     long long timeout_ms; /* of a client that waits until SQL has its write; 0: none does */
     int nfields;          /* -1: the whole hash */
     RedisModuleString **fields;
-    char *name;         /* NULL: of a version that told none */
-    long long captured; /* changes of this function */
+    RedisModuleString *label; /* of an image that has all of them; NULL: there was none yet */
+    char *name;               /* NULL: of a version that told none */
+    long long captured;       /* changes of this function */
 } Rule;
 
 /* Reads of keys that are not there, which load a row. */
@@ -332,26 +346,53 @@ void bytes_free(Lane *lane);
 /* -- image.c -------------------------------------------------------------------------------------------------- */
 #define MAX_FIXED 64 /* rules of one target that are told apart, and strings of an image without an allocation */
 typedef struct {
-    RedisModuleString **argv; /* k, key, m, meta, then field, value… */
+    RedisModuleString *key, *meta; /* meta: the operation, the epoch, perhaps a ticket */
+    RedisModuleString *ticketed;   /* the meta, if it is of this image alone */
+    RedisModuleString **argv;      /* field, value… */
     size_t count, capacity;
-    size_t bytes;      /* about what the change takes in a stream, */
-    size_t names;      /* and what the names of its fields take there, unless they are those of the change before */
-    uint64_t shape;    /* tells which fields these are */
-    size_t owned_from; /* strings from here on are ours to free: every one, or every second one */
-    bool fields_owned;
+    Rule *rule;        /* the only one that the fields are of; NULL: several, or a whole hash */
+    bool fields_owned; /* they are to be freed, as values are */
+    bool values_lent;  /* they are not */
     RedisModuleString *fixed[MAX_FIXED];
 } Image;
 void image_start(Image *image, RedisModuleString *key, char op);
 void image_add(Image *image, RedisModuleString *field, RedisModuleString *value);
 /* What the rules of one target map; the whole hash when those are too many. */
 void image_read(Image *image, RedisModuleKey *key, Rule **rules, int count);
-/* Puts a text behind the epoch; what is returned is to be freed after the image. */
-RedisModuleString *image_ticket(Image *image, Slice ticket);
+void image_ticket(Image *image, Slice ticket); /* puts a text behind the epoch */
 /* Says that the change belongs to the one before it in its lane; before a ticket is put there. */
 void image_go_on(Image *image, char op);
 void image_end(Image *image);
 void image_forget_metas(void); /* after the epoch changed */
-void image_free_shared(void);
+
+/* -- entry.c: changes as a stream has them --------------------------------------------------------------------- */
+typedef struct {
+    RedisModuleString **strings; /* pairs of a stream entry */
+    size_t count;
+    RedisModuleString *pair[2];
+} Packed;
+void entry_pack(Packed *packed, const Image *image);
+void entry_drop(Packed *packed);
+typedef struct {
+    RedisModuleString **strings; /* key, meta, then field, value…; none: it is no change */
+    size_t count;
+} Entry;
+void entry_read(Entry *entry, RedisModuleKey *stream, long pairs); /* where the stream's iterator stands */
+void entry_free(Entry *entry);
+/* The key of an entry's strings, as they stand in the stream; false: it is no change. */
+bool entry_key(RedisModuleString **strings, long count, Slice *key);
+void entry_free_shared(void);
+
+/* -- given.c: images that need not be read --------------------------------------------------------------------- */
+typedef struct {
+    Rule *rule;
+    Packed packed;
+} Given;
+void given_see_command(RedisModuleCommandFilterCtx *filter, Slice name, int argc); /* as it is about to run */
+/* An "hset" of the key is all that has happened to it. Whether the change is known by that: */
+bool given_take(int db, RedisModuleString *key);
+const Given *given_for(const RedisModuleString *key); /* the very string of the event; NULL: the hash is to be read */
+void given_forget(void);
 
 /* -- kinds.c: keys that are no hashes --------------------------------------------------------------------------- */
 bool kind_is(Slice word, Kind *kind);
@@ -367,7 +408,7 @@ void kinds_free(void);
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
 /* False: it is too large for a stream entry; errno says how. */
-bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Image *image);
+bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key,
                   bool if_there); /* its present state; changes appended */
 /* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */

@@ -11,15 +11,15 @@ typedef struct {
     RedisModuleString **argv;
     long count, capacity;
     uint64_t bytes;
-} Entry;
+} Moved; /* an entry as it stands in the stream */
 
-static void entry_clear(Entry *entry) {
+static void moved_clear(Moved *entry) {
     for (long i = 0; i < entry->count; i++) RedisModule_FreeString(NULL, entry->argv[i]);
     entry->count = 0;
     entry->bytes = 0;
 }
 
-static void entry_add(Entry *entry, RedisModuleString *string) {
+static void moved_add(Moved *entry, RedisModuleString *string) {
     if (entry->count == entry->capacity) {
         entry->capacity = entry->capacity * 2 + 16;
         entry->argv = RedisModule_Realloc(entry->argv, sizeof(*entry->argv) * (size_t)entry->capacity);
@@ -29,28 +29,31 @@ static void entry_add(Entry *entry, RedisModuleString *string) {
 }
 
 /* False: it is not there any more. */
-static bool read_entry(RedisModuleKey *key, RedisModuleStreamID id, Entry *entry) {
+static bool read_entry(RedisModuleKey *key, RedisModuleStreamID id, Moved *entry) {
     long fields = 0;
     RedisModuleString *name, *value;
     RedisModuleStreamID found;
-    entry_clear(entry);
+    moved_clear(entry);
     if (RedisModule_StreamIteratorStart(key, 0, &id, &id) != REDISMODULE_OK) return false;
     if (RedisModule_StreamIteratorNextID(key, &found, &fields) == REDISMODULE_OK)
         while (fields-- > 0 && RedisModule_StreamIteratorNextField(key, &name, &value) == REDISMODULE_OK) {
-            entry_add(entry, name);
-            entry_add(entry, value);
+            moved_add(entry, name);
+            moved_add(entry, value);
         }
     RedisModule_StreamIteratorStop(key);
-    return entry->count >= 4;
+    Slice key;
+    return entry_key(entry->argv, entry->count, &key);
 }
 
 /* How many were put there: none when this one, or a later one, was there before; -1: the server can't. */
-static int put_entry(RedisModuleCtx *ctx, RedisModuleKey *key, Lane *held, RedisModuleStreamID id, Entry *entry) {
+static int put_entry(RedisModuleCtx *ctx, RedisModuleKey *key, Lane *held, RedisModuleStreamID id, Moved *entry) {
     if (RedisModule_StreamAdd(key, 0, &id, entry->argv, entry->count / 2) != REDISMODULE_OK)
         return errno == EDOM ? 0 : -1;
     held->length = RedisModule_ValueLength(key);
     held->last = id;
-    waiting_note(held, string_slice(entry->argv[1]));
+    Slice name = {"", 0};
+    entry_key(entry->argv, entry->count, &name);
+    waiting_note(held, name);
     bytes_add(held, 1, entry->bytes);
     RedisModuleString *text =
         RedisModule_CreateStringPrintf(NULL, "%llu-%llu", (unsigned long long)id.ms, (unsigned long long)id.seq);
@@ -62,7 +65,7 @@ static int put_entry(RedisModuleCtx *ctx, RedisModuleKey *key, Lane *held, Redis
 /* How many; -1: not all could be. */
 static long long move(RedisModuleCtx *ctx, Lane *lane, Lane *held, RedisModuleString **ids, int count) {
     long long moved = 0;
-    Entry entry = {0};
+    Moved entry = {0};
     RedisModule_SelectDb(ctx, 0);
     RedisModuleKey *from = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ);
     if (from == NULL) return 0;
@@ -75,7 +78,7 @@ static long long move(RedisModuleCtx *ctx, Lane *lane, Lane *held, RedisModuleSt
     }
     RedisModule_CloseKey(to);
     RedisModule_CloseKey(from);
-    entry_clear(&entry);
+    moved_clear(&entry);
     if (entry.argv != NULL) RedisModule_Free(entry.argv);
     return moved;
 }

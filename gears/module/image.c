@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-static RedisModuleString *label_key, *label_meta;
 static RedisModuleString *metas[2][128]; /* by operation byte: "<op><epoch>", and "<op><epoch>+" */
 
 void image_forget_metas(void) {
@@ -12,13 +11,6 @@ void image_forget_metas(void) {
         if (*meta != NULL) RedisModule_FreeString(NULL, *meta);
         *meta = NULL;
     }
-}
-
-void image_free_shared(void) {
-    image_forget_metas();
-    if (label_key != NULL) RedisModule_FreeString(NULL, label_key);
-    if (label_meta != NULL) RedisModule_FreeString(NULL, label_meta);
-    label_key = label_meta = NULL;
 }
 
 static RedisModuleString *meta_for(char op, bool goes_on) {
@@ -42,56 +34,40 @@ static void image_push(Image *image, RedisModuleString *string) {
 }
 
 void image_start(Image *image, RedisModuleString *key, char op) {
-    if (label_key == NULL) {
-        label_key = RedisModule_CreateString(NULL, "k", 1);
-        label_meta = RedisModule_CreateString(NULL, "m", 1);
-    }
+    image->key = key;
+    image->meta = meta_for(op, false);
+    image->ticketed = NULL;
     image->argv = image->fixed;
     image->capacity = MAX_FIXED;
     image->count = 0;
-    image->fields_owned = false;
-    image_push(image, label_key);
-    image_push(image, key);
-    image_push(image, label_meta);
-    image_push(image, meta_for(op, false));
-    image->owned_from = image->count;
-    image->bytes = string_slice(key).len + 24;
-    image->names = 6;
-    image->shape = 1;
+    image->rule = NULL;
+    image->fields_owned = image->values_lent = false;
 }
 
-/* Puts an operation's ticket behind the epoch; what is returned is to be freed after the image. */
-RedisModuleString *image_ticket(Image *image, Slice ticket) {
-    if (ticket.len == 0) return NULL;
+void image_ticket(Image *image, Slice ticket) {
+    if (ticket.len == 0) return;
     Text meta = {0};
-    Slice before = string_slice(image->argv[3]);
+    Slice before = string_slice(image->meta);
     text_add(&meta, before.bytes, before.len);
     text_add(&meta, ":", 1);
     text_add(&meta, ticket.bytes, ticket.len);
-    image->argv[3] = RedisModule_CreateString(NULL, meta.bytes, meta.len);
-    image->bytes += ticket.len + 1;
+    image->meta = image->ticketed = RedisModule_CreateString(NULL, meta.bytes, meta.len);
     text_free(&meta);
-    return image->argv[3];
 }
 
-void image_go_on(Image *image, char op) { image->argv[3] = meta_for(op, true); }
+void image_go_on(Image *image, char op) { image->meta = meta_for(op, true); }
 
 void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
     image_push(image, field);
     image_push(image, value);
-    Slice name = string_slice(field);
-    uint64_t end = name.len;
-    memcpy(&end, name.bytes + name.len - (name.len < 8 ? name.len : 8), name.len < 8 ? name.len : 8);
-    image->bytes += string_slice(value).len + 2;
-    image->names += name.len + 2;
-    image->shape = (image->shape ^ end) * 0x100000001b3u;
 }
 
 void image_end(Image *image) {
-    for (size_t i = image->owned_from; i < image->count; i += 2) {
+    for (size_t i = 0; i < image->count && !image->values_lent; i += 2) {
         if (image->fields_owned) RedisModule_FreeString(NULL, image->argv[i]);
         RedisModule_FreeString(NULL, image->argv[i + 1]);
     }
+    if (image->ticketed != NULL) RedisModule_FreeString(NULL, image->ticketed);
     if (image->argv != image->fixed) RedisModule_Free(image->argv);
 }
 
@@ -109,7 +85,7 @@ static void read_whole(Image *image, RedisModuleKey *key) {
 
 static bool has_field(const Image *image, RedisModuleString *field) {
     Slice name = string_slice(field);
-    for (size_t i = image->owned_from; i < image->count; i += 2) {
+    for (size_t i = 0; i < image->count; i += 2) {
         Slice other = string_slice(image->argv[i]);
         if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
     }
@@ -136,5 +112,6 @@ void image_read(Image *image, RedisModuleKey *key, Rule **rules, int count) {
         read_whole(image, key);
         return;
     }
+    if (count == 1) image->rule = rules[0];
     for (int i = 0; i < count; i++) read_fields(image, key, rules[i], i > 0);
 }

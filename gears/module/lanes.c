@@ -57,6 +57,7 @@ void lane_free(Lane *lane) {
     RedisModule_FreeString(NULL, lane->dead_stream);
     RedisModule_Free(lane->target);
     if (lane->function != NULL) RedisModule_Free(lane->function);
+    if (lane->label != NULL) RedisModule_FreeString(NULL, lane->label);
     bytes_free(lane);
     waiting_free(lane);
     RedisModule_Free(lane);
@@ -73,6 +74,19 @@ static size_t stream_length(RedisModuleCtx *ctx, RedisModuleString *name) {
 
 size_t lane_dead_letters(RedisModuleCtx *ctx, Lane *lane) { return stream_length(ctx, lane->dead_stream); }
 
+static void read_epoch(RedisModuleKey *stream, long pairs, uint64_t *epoch) {
+    Entry entry;
+    char hex[20] = {0};
+    entry_read(&entry, stream, pairs);
+    Slice meta = entry.count > 1 ? string_slice(entry.strings[1]) : (Slice){"", 0};
+    if (meta.len > 1) {
+        /* An operation's ticket may follow, after a colon. */
+        memcpy(hex, meta.bytes + 1, meta.len <= sizeof(hex) ? meta.len - 1 : sizeof(hex) - 1);
+        *epoch = strtoull(hex, NULL, 16);
+    }
+    entry_free(&entry);
+}
+
 /* The id and the epoch of a lane's last entry; false: it has none. By the API, since a cluster takes no command on a key
  * of a slot that is still on its way here. */
 static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id, uint64_t *epoch) {
@@ -84,19 +98,7 @@ static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id,
     if (RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM &&
         RedisModule_StreamIteratorStart(key, REDISMODULE_STREAM_ITERATOR_REVERSE, NULL, NULL) == REDISMODULE_OK) {
         found = RedisModule_StreamIteratorNextID(key, id, &fields) == REDISMODULE_OK;
-        RedisModuleString *name, *value;
-        for (int i = 0; found && i < 2; i++) {
-            if (RedisModule_StreamIteratorNextField(key, &name, &value) != REDISMODULE_OK) break;
-            Slice meta = string_slice(value);
-            char hex[20] = {0};
-            if (i == 1 && meta.len > 1) {
-                /* An operation's ticket may follow, after a colon. */
-                memcpy(hex, meta.bytes + 1, meta.len <= sizeof(hex) ? meta.len - 1 : sizeof(hex) - 1);
-                *epoch = strtoull(hex, NULL, 16);
-            }
-            RedisModule_FreeString(NULL, name);
-            RedisModule_FreeString(NULL, value);
-        }
+        if (found) read_epoch(key, fields, epoch);
         RedisModule_StreamIteratorStop(key);
     }
     RedisModule_CloseKey(key);

@@ -63,6 +63,20 @@ static void on_shutdown(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t su
     workers_shutdown();
 }
 
+static RedisModuleCommandFilter *filter;
+
+static bool register_filter(RedisModuleCtx *ctx) {
+    filter = RedisModule_RegisterCommandFilter(ctx, filter_command, REDISMODULE_CMDFILTER_NOSELF);
+    return filter != NULL;
+}
+
+/* Filters run in the order of their registration. Ours has to see the arguments as no other one changes them any more. */
+static void on_module(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)event, (void)data;
+    if (subevent != REDISMODULE_SUBEVENT_MODULE_LOADED) return;
+    if (RedisModule_UnregisterCommandFilter(ctx, filter) == REDISMODULE_OK) register_filter(ctx);
+}
+
 static bool take_argument(RedisModuleCtx *ctx, Slice name, Slice value) {
     if (slice_is(name, "python")) {
         shard.python = slice_copy(value);
@@ -110,6 +124,7 @@ static bool subscribe(RedisModuleCtx *ctx) {
         {REDISMODULE_EVENT_FLUSHDB, flush_on_event},
         {REDISMODULE_EVENT_CRON_LOOP, on_cron},
         {REDISMODULE_EVENT_SHUTDOWN, on_shutdown},
+        {REDISMODULE_EVENT_MODULE_CHANGE, on_module},
     };
     const int types = REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST |
                       REDISMODULE_NOTIFY_SET | REDISMODULE_NOTIFY_HASH | REDISMODULE_NOTIFY_ZSET |
@@ -119,8 +134,7 @@ static bool subscribe(RedisModuleCtx *ctx) {
         RedisModuleEvent event = {events[i].id, 1};
         if (RedisModule_SubscribeToServerEvent(ctx, event, events[i].callback) != REDISMODULE_OK) return false;
     }
-    return RedisModule_SubscribeToKeyspaceEvents(ctx, types, on_key) == REDISMODULE_OK &&
-           RedisModule_RegisterCommandFilter(ctx, filter_command, REDISMODULE_CMDFILTER_NOSELF) != NULL &&
+    return RedisModule_SubscribeToKeyspaceEvents(ctx, types, on_key) == REDISMODULE_OK && register_filter(ctx) &&
            RedisModule_RegisterInfoFunc(ctx, status_info) == REDISMODULE_OK;
 }
 
@@ -167,6 +181,7 @@ static void start_shard(RedisModuleCtx *ctx) {
 static void end_shard(void) {
     registry_free();
     capture_free();
+    given_forget();
     waiting_forget();
     marks_forget();
     move_forget();

@@ -64,6 +64,7 @@ static void rebuild_rules(void) {
     for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
     shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
     shard.nrules = 0;
+    given_forget();
     shard.operations = shard.through = shard.whole = false;
     shard.kinds = 0;
     for (int i = 0; i < shard.count; i++) {

@@ -4,9 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
-static void text_reserve(Text *text, size_t more) {
+void text_reserve(Text *text, size_t more) {
     if (text->len + more + 1 <= text->capacity) return;
     text->capacity = (text->len + more + 1) * 2;
     text->bytes = RedisModule_Realloc(text->bytes, text->capacity);
@@ -57,14 +56,4 @@ char *slice_copy(Slice slice) {
     if (slice.len > 0) memcpy(copy, slice.bytes, slice.len);
     copy[slice.len] = '\0';
     return copy;
-}
-
-bool slice_is(Slice slice, const char *word) {
-    return slice.len == strlen(word) && strncasecmp(slice.bytes, word, slice.len) == 0;
-}
-
-Slice string_slice(const RedisModuleString *string) {
-    Slice slice;
-    slice.bytes = RedisModule_StringPtrLen(string, &slice.len);
-    return slice;
 }

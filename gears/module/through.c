@@ -65,11 +65,10 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
     Text ticket = ticket_of(write, effect, is_first);
     Image image;
     image_start(&image, key, effect->op);
-    RedisModuleString *meta = image_ticket(&image, (Slice){ticket.bytes, ticket.len});
+    image_ticket(&image, (Slice){ticket.bytes, ticket.len});
     if (effect->op != 'D') effect_image(ctx, effect, write->db, key, rules, count, &image);
     bool logged = capture_append(ctx, deployment, lane, &image);
     image_end(&image);
-    RedisModule_FreeString(NULL, meta);
     text_free(&ticket);
     if (!logged) return false;
     capture_count(deployment, rules[0]->target, rules, count);

@@ -10,6 +10,7 @@ import redis
 
 from connectors import Target
 from gears import module
+from gears.change import decode
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.mapping import Mapping
@@ -45,11 +46,13 @@ def lanes(client: redis.Redis, name: str = "people") -> list[tuple[str, str]]:
 
 
 def changes(client: redis.Redis, name: str = "people") -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Return what waits in the lanes of a deployment."""
-    found: list[Any] = []
+    """Return what waits in the lanes of a deployment: ids, and each change's k, m and fields."""
+    found = []
     for stream, _ in lanes(client, name):
         page: Any = client.xrange(stream)
-        found += page
+        flat = [(entry_id, [part for pair in pairs.items() for part in pair]) for entry_id, pairs in page]
+        sound, _ = decode(flat)
+        found += [(each.entry_id, {b"k": each.key, b"m": each.meta, **each.image}) for each in sound]
     return found
 
 

@@ -12,6 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from gears.change import read_label
 from tests.choice import version_of
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, find_redis_server
@@ -131,10 +132,21 @@ def deploy(client: redis.Redis, *functions: Function, **settings: Any) -> None:
 
 
 def entries(client: redis.Redis, stream: str | bytes) -> list[tuple[bytes, list[bytes]]]:
-    """Return a stream's entries with their pairs in order; a dict would lose a field named as a label."""
+    """Return a stream's entries with their pairs in order, where a dict would lose a field named as a label.
+    Changes are as they would be with a pair for each part: k, key, m, meta, field, value…
+    """
     reader = redis.Redis(connection_pool=client.connection_pool)
     reader.set_response_callback("XRANGE", lambda reply, **_: reply)
-    return [(each[0], each[1]) for each in reader.execute_command("XRANGE", stream, "-", "+")]
+    return [(each[0], unpacked(each[1])) for each in reader.execute_command("XRANGE", stream, "-", "+")]
+
+
+def unpacked(pairs: list[bytes]) -> list[bytes]:
+    """Return the pairs of an entry that has only one, if it is a change."""
+    if len(pairs) != 2 or not pairs[0].startswith(b"c"):
+        return pairs
+    _, meta, key, *values = pairs[1].split(pairs[1][:1])
+    image = (part for pair in zip(read_label(pairs[0]), values) for part in pair)
+    return [b"k", key, b"m", meta, *image]
 
 
 def decode(pairs: Sequence[bytes]) -> Change:
