@@ -1,72 +1,128 @@
-"""HSET throughput with and without the function: the bare server and the server with the module, in turn."""
+"""HSET with and without the function, in turn: rate and p99, without a worker and while one drains.
+
+``python -m bench.capture [--quick] [--json FILE]``; ``GEARSYNC_BENCH_DRAIN`` names the database of the worker
+(``postgres`` unless given, ``mariadb``, ``sqlite``).
+"""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import csv
+import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from bench import systems
 from bench.results import Row, main, median
-from tests.servers import RedisServer, ServerError
+from tests.servers import RedisServer, ServerError, run_sql
 
-TITLE = "Capture: HSET with the function, beside the bare server (no worker)"
+TITLE = "Capture: HSET with the function, beside the bare server"
 KEYS = 100_000
-_RATE = re.compile(r"([0-9.]+) requests per second")
-_P50 = re.compile(r"p50=([0-9.]+) msec")
+DATABASE = os.environ.get("GEARSYNC_BENCH_DRAIN", "postgres")
 
 
-def measure(server: RedisServer, pairs: list[str], pipeline: int, requests: int) -> tuple[float, float]:
-    """Return requests a second and p50 in ms, by redis-benchmark with 50 clients; ``pairs``: the hash."""
+class Case(NamedTuple):
+    """One row of the table. ``aof``: the setting appendfsync, or "no"."""
+
+    fields: int
+    pipeline: int
+    aof: str
+    drains: bool = False
+
+
+class Figures(NamedTuple):
+    """What redis-benchmark says: requests a second, and latencies in ms."""
+
+    rate: float
+    p50: float
+    p99: float
+
+
+CASES = [
+    *(Case(fields, pipeline, "no") for fields in (3, 20) for pipeline in (1, 16)),
+    *(Case(fields, pipeline, "everysec") for fields in (3, 20) for pipeline in (1, 16)),
+    *(Case(fields, pipeline, "no", drains=True) for fields in (3, 20) for pipeline in (1, 16)),
+]
+
+
+def measure(server: RedisServer, pairs: list[str], pipeline: int, requests: int) -> Figures:
+    """Measure HSET by redis-benchmark with 50 clients; ``pairs``: the hash."""
     program = shutil.which("redis-benchmark")
     if program is None:
         raise ServerError("no redis-benchmark: apt-get install redis-tools")
     command = [program, "-p", str(server.port), "-c", "50", "-P", str(pipeline), "-n", str(requests)]
-    command += ["-r", str(KEYS), "-q", "HSET", "person:__rand_int__", *pairs]
+    command += ["-r", str(KEYS), "--csv", "HSET", "person:__rand_int__", *pairs]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    p50 = _P50.search(text)
-    return float(_RATE.findall(text)[-1]), float(p50.group(1)) if p50 else 0.0
+    [row] = csv.DictReader(line for line in text.splitlines() if line.startswith('"'))
+    return Figures(float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"]))
 
 
-def _round(module: bool, fields: int, pipeline: int, requests: int, aof: str) -> tuple[float, float]:
-    options = ("--appendonly", "no") if aof == "no" else ("--appendonly", "yes", "--appendfsync", aof)
+@contextlib.contextmanager
+def _function(server: RedisServer, case: Case) -> Iterator[None]:
+    """A function over the keys, and a worker that brings what it captures to SQL, if the case has one."""
+    if not case.drains:
+        systems.capture_only(server, case.fields)
+        yield
+        return
+    names = _names(case.fields)
+    with systems.database(DATABASE) as url:
+        run_sql(url, "DROP TABLE persons")
+        columns = ", ".join(f"{name} VARCHAR(40)" for name in names)
+        run_sql(url, f"CREATE TABLE persons (person_id VARCHAR(40) PRIMARY KEY, {columns})")
+        systems.deploy(server, url, columns=names)
+        with systems.worker(server, url):
+            measure(server, _pairs(case.fields), 16, 20_000)
+            systems.wait_empty(server)
+            yield
+
+
+def _names(fields: int) -> list[str]:
+    return [f"field{number}" for number in range(fields)]
+
+
+def _pairs(fields: int) -> list[str]:
+    return [text for number, name in enumerate(_names(fields)) for text in (name, f"value{number}")]
+
+
+def _round(case: Case, module: bool, requests: int) -> Figures:
+    options = (
+        ["--appendonly", "no"] if case.aof == "no" else ["--appendonly", "yes", "--appendfsync", case.aof]
+    )
     with systems.redis(*options, module=module) as server:
-        if module:
-            systems.capture_only(server, fields)
-        pairs = [text for number in range(fields) for text in (f"field{number}", f"value{number}")]
-        return measure(server, pairs, pipeline, requests)
+        with _function(server, case) if module else contextlib.nullcontext():
+            return measure(server, _pairs(case.fields), case.pipeline, requests)
 
 
-def _case(fields: int, pipeline: int, aof: str, quick: bool) -> Row:
-    requests = (100_000 if pipeline == 1 else 400_000) // (4 if quick else 1) // (1 if fields < 10 else 3)
+def _case(case: Case, quick: bool) -> Row:
+    requests = (100_000 if case.pipeline == 1 else 400_000) // (1 if case.fields < 10 else 3)
+    requests //= 4 if quick else 1
     bare, ours = [], []
     for _ in range(2 if quick else 5):
-        bare.append(_round(False, fields, pipeline, requests, aof))
-        ours.append(_round(True, fields, pipeline, requests, aof))
-    bare_rate, our_rate = median([rate for rate, _ in bare]), median([rate for rate, _ in ours])
+        bare.append(_round(case, False, requests))
+        ours.append(_round(case, True, requests))
+    rates = [median([each.rate for each in figures]) for figures in (bare, ours)]
+    p99s = [median([each.p99 for each in figures]) for figures in (bare, ours)]
     return {
-        "fields": fields,
-        "pipeline": pipeline,
-        "AOF": aof,
-        "bare/s": round(bare_rate),
-        "function/s": round(our_rate),
-        "ratio": round(our_rate / bare_rate, 2),
-        "bare p50 ms": median([p50 for _, p50 in bare]),
-        "function p50 ms": median([p50 for _, p50 in ours]),
+        "fields": case.fields,
+        "pipeline": case.pipeline,
+        "AOF": case.aof,
+        "worker": f"drains to {DATABASE}" if case.drains else "none",
+        "bare/s": round(rates[0]),
+        "function/s": round(rates[1]),
+        "ratio": round(rates[1] / rates[0], 2),
+        "bare p50 ms": median([each.p50 for each in bare]),
+        "function p50 ms": median([each.p50 for each in ours]),
+        "bare p99 ms": p99s[0],
+        "function p99 ms": p99s[1],
+        "p99 ratio": round(p99s[1] / p99s[0], 2),
     }
 
 
 def run(quick: bool) -> list[Row]:
     """Measure each case."""
-    cases = [
-        (3, 1, "no"),
-        (3, 16, "no"),
-        (3, 1, "everysec"),
-        (3, 16, "everysec"),
-        (20, 1, "no"),
-        (20, 16, "no"),
-    ]
-    return [_case(*case, quick) for case in cases]
+    return [_case(case, quick) for case in CASES]
 
 
 if __name__ == "__main__":

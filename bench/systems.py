@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ deployment_settings(name="bench", worker="WORKER", backlog={{"entries": 0, "byte
 WriteBehind(
     keys="person:{{person_id}}",
     table="persons",
-    columns={list(COLUMNS)},
+    columns=MAPPED,
     target=Target("env:{URL_VARIABLE}", name="bench"),
 )
 """
@@ -78,11 +78,17 @@ def capture_only(server: RedisServer, fields: int) -> None:
         )
 
 
-def deploy(server: RedisServer, url: str, worker: str = "external", functions: str = _FUNCTIONS) -> None:
+def deploy(
+    server: RedisServer,
+    url: str,
+    worker: str = "external",
+    functions: str = _FUNCTIONS,
+    columns: Sequence[str] = COLUMNS,
+) -> None:
     """Deploy the function for ``persons`` by the real command."""
     with tempfile.TemporaryDirectory(prefix="gearsync-bench-") as folder:
         source = Path(folder) / "functions.py"
-        source.write_text(functions.replace("WORKER", worker))
+        source.write_text(functions.replace("WORKER", worker).replace("MAPPED", repr(list(columns))))
         command = [sys.executable, "-m", "deploy", "deploy", str(source), "--redis", server.url]
         done = subprocess.run(
             command, env={**os.environ, URL_VARIABLE: url}, capture_output=True, text=True, check=False

@@ -146,6 +146,13 @@ def _decode_all(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[Change]:
     return changes
 
 
+def read_meta(pairs: Sequence[bytes] | None) -> bytes:
+    """Return the meta of an entry, and nothing else of it; empty: it is no change."""
+    if pairs and len(pairs) == 2:
+        return b"".join(pairs[1].split(pairs[1][:1], 2)[1:2]) if pairs[0][:1] == b"c" and pairs[1] else b""
+    return pairs[3] if pairs and len(pairs) > 3 and pairs[2] == b"m" else b""
+
+
 def _decode_each(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
     changes: list[Change] = []
     malformed: list[Malformed] = []

@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from connectors import Position
 from gears.acknowledgments import Acknowledgment
-from gears.change import Change, Malformed, decode, goes_on
+from gears.change import Change, Malformed, decode, goes_on, read_meta
 from gears.commands import Commands
 from gears.deployment import Deployment
 
@@ -190,8 +190,7 @@ class Reading:
 
 
 def _goes_on(entry: tuple[bytes, list[bytes]]) -> bool:
-    pairs = entry[1]
-    return bool(pairs) and len(pairs) > 3 and pairs[2] == b"m" and goes_on(pairs[3])
+    return goes_on(read_meta(entry[1]))
 
 
 class Reader:

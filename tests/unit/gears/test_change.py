@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import Position
-from gears.change import Change, decode, is_applied
+from gears.change import Change, decode, is_applied, read_meta
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())[
     "changes"
@@ -43,6 +43,7 @@ def test_an_entry_is_what_the_vectors_say(vector: dict[str, Any]) -> None:
     assert change.position == Position(vector["epoch"], int(ms), int(seq))
     assert change.id == vector["id"]
     assert change.ticket.hex() == vector.get("ticket_hex", "")
+    assert read_meta(entry(vector)[1]) == change.meta
     assert change.goes_on == vector.get("goes_on", False)
 
 
@@ -74,6 +75,7 @@ def test_one_malformed_entry_leaves_the_others() -> None:
 def test_no_entry_raises_and_none_is_lost(all_pairs: list[list[bytes]]) -> None:
     entries = [(b"%d-0" % at, [*pairs, b""][: len(pairs) // 2 * 2]) for at, pairs in enumerate(all_pairs)]
     changes, malformed = decode([sound(), *entries])
+    assert all(isinstance(read_meta(pairs), bytes) for _, pairs in entries)
     assert {each.id for each in changes} | {each.id for each in malformed} == {
         "9-0",
         *(entry_id.decode() for entry_id, _ in entries),
