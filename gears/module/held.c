@@ -41,8 +41,8 @@ static bool read_entry(RedisModuleKey *key, RedisModuleStreamID id, Moved *entry
             moved_add(entry, value);
         }
     RedisModule_StreamIteratorStop(key);
-    Slice key;
-    return entry_key(entry->argv, entry->count, &key);
+    Slice name_of_key;
+    return entry_key(entry->argv, entry->count, &name_of_key);
 }
 
 /* How many were put there: none when this one, or a later one, was there before; -1: the server can't. */
