@@ -35,7 +35,8 @@ SET_AND_DELETE = "redis.call('hset', KEYS[1], unpack(ARGV)) redis.call('del', KE
 
 
 def mapped(client: redis.Redis, key: str = KEY, fields: tuple[str, ...] = FIELDS) -> dict[str, str]:
-    held = {name.decode("latin-1"): value.decode("latin-1") for name, value in client.hgetall(key).items()}
+    found: Any = client.hgetall(key)
+    held = {name.decode("latin-1"): value.decode("latin-1") for name, value in found.items()}
     return {name: held[name] for name in fields if name in held}
 
 
