@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from connectors import Claim, Connector, Moves, Position, Refusal, SchemaMismatch
 from gears import failpoints
 from gears.added import Origin
-from gears.change import Change
+from gears.change import FLUSHED, Change
 from gears.conversion import Converter
 from gears.converters import converter_for
 from gears.deadletters import Letter
@@ -156,6 +156,9 @@ class Applier:
     def _count_changes(self, batch: Batch) -> None:
         functions = batch.counts()
         for letter in batch.letters:
+            if letter.fields["op"] == FLUSHED:
+                # It counted for none of them.
+                continue
             for name in letter.functions:
                 functions[name] -= 1
         changes: Sequence[Change] = batch.changes

@@ -24,7 +24,7 @@ from tests.form import SOAK
 from tests.servers import run_sql
 
 ACCOUNTS, EACH = 40, 1000
-TRANSFERS = 20_000 if SOAK else 500
+TRANSFERS = 20_000 if SOAK else 300
 KILLS = 12 if SOAK else 2
 FUNCTIONS = f"""
 from connectors import Target

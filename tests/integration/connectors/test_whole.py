@@ -33,13 +33,16 @@ class Lane:
         self.database = database
         self.by_id: dict[str, Letter] = {}
         self.seq = 0
+        self.report = TargetReport()
+        columns = {"a": "a", "email": "email"}
+        strict = Mapping(Template("s:{id}"), "strict", columns, on_flush="delete")
         functions = [
-            Function("stricts", Mapping(Template("s:{id}"), "strict", {"a": "a", "email": "email"}), "t"),
+            Function("stricts", strict, "t"),
             Function("children", Mapping(Template("c:{id}"), "child", {"of": "strict_id"}), "t"),
         ]
         targets = {"t": Target("env:T", name="t")}
         deployment = Deployment("people", functions=functions, targets=targets, transactions=WHOLE)
-        self.applier = Applier(database.connector, deployment, "t", {}, TargetReport(), self.bury)
+        self.applier = Applier(database.connector, deployment, "t", {}, self.report, self.bury)
         self.applier.open(stream, 1, "worker-1")
 
     def bury(self, letters: Sequence[Letter]) -> None:
@@ -163,6 +166,16 @@ def test_unique_values_that_change_places(lane: Lane) -> None:
     lane.apply([("d", "s:1", {}), u(3, "3", "one@x")], [u(4, "4", "two@x"), u(5, "5")], [u(6, "6")])
     assert lane.rows() == [(2, 2), (3, 3), (6, 6)]
     assert [each[1] for each in lane.refused()] == ["s:4", "s:5"]
+
+
+def test_a_flush_in_a_refused_transaction(local: Lane) -> None:
+    """It is left out, too, and a letter says so; of no function it was a change."""
+    local.apply([u(1, "1")], [("f", "", {}), u(2, "13")], [u(3, "3")])
+    assert local.rows() == [(1, 1), (3, 3)]
+    assert [each[:2] for each in local.refused()] == [("5-2", ""), ("5-2", "s:2")]
+    assert local.report.document()["functions"] == {"stricts": 2, "children": 0}
+    local.apply([("f", "", {}), u(4, "4")])
+    assert local.rows() == [(4, 4)]
 
 
 def test_batches_without_transactions_are_as_ever(local: Lane) -> None:

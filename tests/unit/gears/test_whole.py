@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from deploy.hosts import drivers
+from deploy.hosts.redisgears import RedisGearsHost
 from gears import lanes
 from gears.config import load
 from gears.deployment import Deployment
@@ -148,3 +151,14 @@ def test_what_can_not_stay_whole_is_said(tmp_path: Path, settings: str, function
     with pytest.raises(DeclarationError, match=sentence) as found:
         loaded(tmp_path, settings, function)
     assert [each.option for each in found.value.mistakes] == ["transactions"]
+
+
+def test_redisgears_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it can't give is said before anything is uploaded."""
+    client: Any = Mock(info=Mock(return_value={"redis_version": "7.0.15"}))
+    monkeypatch.setattr(RedisGearsHost, "_is_in_cluster", lambda host: False)
+    monkeypatch.setattr(RedisGearsHost, "_stranded", lambda host, deployment: [])
+    monkeypatch.setattr(drivers, "unusable", lambda deployment: [])
+    assert not RedisGearsHost(client).refusal(loaded(tmp_path, "batch=1"))
+    refusal = RedisGearsHost(client).refusal(loaded(tmp_path, 'transactions="whole"'))
+    assert refusal.startswith('transactions="whole" needs the module')
