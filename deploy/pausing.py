@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from deploy import sources, status, workers
+from deploy import status, workers
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
 from deploy.shards import Shard, ShardError, Shards, errors_of
@@ -17,6 +17,9 @@ from deploy.shards import Shard, ShardError, Shards, errors_of
 def name_of(name: str) -> str:
     """Return the name of a deployment that was given as such, or as the file that was deployed."""
     if name.endswith((".py", ".toml")) or os.sep in name:
+        # It needs the database's library, whose import takes longer than all the rest of a command's start.
+        from deploy import sources
+
         return sources.load(name, None).name
     return name
 
