@@ -7,6 +7,7 @@ letters; this one ends when its pipe does.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
@@ -201,9 +202,12 @@ class Process:
 def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
     """Return an entry as bytes; RedisGears gives text wherever it is UTF-8."""
     entry_id, pairs = reply
-    if pairs[2:3] == [PACKED]:
+    label = pairs[2] if len(pairs) > 2 else ""
+    if label == PACKED:
         pairs = _unpacked(pairs)
-    if pairs[2:3] == [NOT_TEXT]:
+        if pairs[2] == b"m":
+            return entry_id.encode(), pairs
+    elif label == NOT_TEXT:
         pairs[2] = "m"
         pairs[4::2] = [each.encode("latin-1") for each in pairs[4::2]]
     return entry_id.encode(), [each.encode() if type(each) is str else each for each in pairs]
@@ -211,15 +215,25 @@ def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
 
 def _unpacked(pairs: list[Any]) -> list[Any]:
     """Return an entry with each field by itself; one that nobody here has written as it is."""
-    if len(pairs) != 6 or not all(type(each) is str for each in pairs):
+    try:
+        _, key, _, meta, names, text = pairs
+        found = _form(names)[:]
+        values = text.encode().split(_SEPARATOR)
+        if len(found) != 4 + 2 * len(values):
+            return pairs
+        found[1], found[3], found[5::2] = key.encode(), meta.encode(), values
+    except (ValueError, TypeError, AttributeError):
+        # Too few of them, or bytes that are no text.
         return pairs
-    key, _, meta, names, values = [each.encode() for each in pairs[1:]]
-    fields, texts = names.split(_SEPARATOR), values.split(_SEPARATOR)
-    if len(fields) != len(texts):
-        return pairs
-    found = [b"k", key, b"m", meta]
-    for pair in zip(fields, texts):
-        found += pair
+    return found
+
+
+@functools.lru_cache(maxsize=1000)
+def _form(names: str) -> list[bytes]:
+    """Return an entry of these fields, without its key and all that goes with it."""
+    found = [b"k", b"", b"m", b""]
+    for name in names.encode().split(_SEPARATOR):
+        found += (name, b"")
     return found
 
 
