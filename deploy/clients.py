@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import ExitStack
 
 import redis
 
+from deploy.hosts.base import IN_WRITING
 from deploy.shards import Shard, Shards, errors_of, same_server
 
 #: How long clients' writes of one key, one after the other, may keep it from being captured.
@@ -55,20 +56,47 @@ class Clients(ExitStack):
                         raise
             time.sleep(0.01)
 
-    def recapture_together(
-        self, shards: Shards, deployment: str, places: Sequence[tuple[int, bytes]]
+    def capture(self, shards: Shards, db: int, deployment: str, key: bytes, is_end: bool) -> int:
+        """As ``recapture``; unless ``is_end``, a key that is gone is left alone, and ``Host.backfilled`` says
+        what is returned.
+        """
+        if is_end:
+            return self.recapture(shards, db, deployment, key)
+        deadline = time.monotonic() + AFTER_WRITES_SECONDS
+        while True:
+            shard = shards.of_key(key)
+            with errors_of(shard.address):
+                command = shard.host.backfill(deployment, [key])
+                made = shard.host.backfilled(shards.on_key(self.of(shard, db), *command))[0]
+            if made != IN_WRITING or time.monotonic() > deadline:
+                return made
+            time.sleep(0.01)
+
+    def capture_together(
+        self,
+        shards: Shards,
+        deployment: str,
+        places: Sequence[tuple[int, bytes]],
+        ends: Set[tuple[int, bytes]],
     ) -> dict[tuple[int, bytes], int]:
-        """As ``recapture``, of several keys in one transaction: each the number of a database, and a key.
+        """As ``capture``, of several keys in one transaction: each the number of a database, and a key.
 
         All are on the shard of the first one. Raises ShardError.
         """
         shard = shards.of_key(places[0][1])
-        first = places[0][0]
+        host, first = shard.host, places[0][0]
         with errors_of(shard.address), self.of(shard, first).pipeline(transaction=True) as pipe:
-            for db, key in places:
+            for place in places:
+                db, key = place
                 pipe.execute_command("SELECT", db)
-                pipe.execute_command(*shard.host.recapture(deployment, key))
+                is_end = place in ends
+                pipe.execute_command(
+                    *(host.recapture(deployment, key) if is_end else host.backfill(deployment, [key]))
+                )
             # As it was: the connection is used again.
             pipe.execute_command("SELECT", first)
             replies = pipe.execute()
-        return {place: shard.host.captured(count) for place, count in zip(places, replies[1::2])}
+        return {
+            place: host.captured(reply) if place in ends else host.backfilled(reply)[0]
+            for place, reply in zip(places, replies[1::2])
+        }

@@ -1,52 +1,136 @@
-"""Dead letters tried again: each by itself, those of one transaction that stays whole as one transaction."""
+"""Dead letters tried again: each by itself, those of one transaction that stays whole as one transaction.
+
+A key that is there is captured as it is. Of one that is gone, the letter of a deletion is captured as a
+deletion; the letter of a write captures nothing: the key's end was a change of its own, and a policy may have
+kept the row.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from redis.crc import key_slot
 
 from deploy.clients import Clients
+from deploy.hosts.base import IN_WRITING
 from deploy.letters import Choice, Letter, drop, each
 from deploy.shards import Shard, Shards, errors_of
+from deploy.verifying import policies
+from gears import change as changes
 from gears.deployment import Deployment
+from gears.functions import Function
 
-Databases = dict[str, dict[tuple[str, str], int]]
-"""Of each shard, by address: (deployment, function) → the number of its Redis database."""
+Place = tuple[int, bytes]
+"""The number of a Redis database, and a key."""
+BUSY = "a client is writing it at this moment"
 
 
-def retry(shards: Shards, letters: list[Letter]) -> tuple[list[Letter], list[Letter]]:
+class Tried(NamedTuple):
+    """What became of letters: ``retried`` are deleted. ``uncovered`` are of keys that no deployment captures
+    any more, and stay. ``left`` stay, too, each for a reason: by the key that is gone, its row may be kept.
+    """
+
+    retried: list[Letter]
+    uncovered: list[Letter]
+    left: list[tuple[Letter, str]]
+
+
+def retry(shards: Shards, letters: list[Letter]) -> Tried:
     """Capture the present state of each letter's key anew, then delete the letter.
 
     In this order, so that a crash between loses nothing. A letter of a transaction brings all others of that
-    one along. Returns (retried, not covered): the latter are of keys that no deployment captures any more,
-    and they stay.
+    one along.
     """
-    holders = {letter.shard.address: letter.shard for letter in letters}
-    databases = {address: _databases(shard) for address, shard in holders.items()}
-    retried, uncovered = [], []
+    tried = Tried([], [], [])
+    known = _Known(shards, {letter.shard.address: letter.shard for letter in letters})
     with Clients() as clients:
         for group in _groups(shards, letters):
-            places = {letter.id: _places(databases, letter) for letter in group}
+            places = {letter.id: known.places(letter) for letter in group}
+            ends = {place for letter in group if known.demands_end(letter) for place in places[letter.id]}
             asked = sorted({place for found in places.values() for place in found})
-            made = _recapture(clients, shards, group, asked)
+            made = _capture(clients, shards, group, asked, ends)
             for letter in group:
-                if sum(made[place] for place in places[letter.id]):
-                    drop(shards, [letter])
-                    retried.append(letter)
-                else:
-                    uncovered.append(letter)
-    return retried, uncovered
+                _sort(shards, known, letter, [made[place] for place in places[letter.id]], tried)
+    return tried
 
 
-def _recapture(
-    clients: Clients, shards: Shards, group: list[Letter], places: list[tuple[int, bytes]]
-) -> dict[tuple[int, bytes], int]:
-    """Return how many changes were captured of each place, on the shard that has the key by now."""
+def _sort(shards: Shards, known: _Known, letter: Letter, made: list[int], tried: Tried) -> None:
+    if any(count > 0 for count in made):
+        drop(shards, [letter])
+        tried.retried.append(letter)
+    elif IN_WRITING in made:
+        tried.left.append((letter, BUSY))
+    elif 0 in made or not known.covering(letter):
+        tried.uncovered.append(letter)
+    elif known.kept(letter):
+        tried.left.append((letter, known.kept(letter)))
+    else:
+        # The end of the key has taken its row along: nothing is left to be done.
+        drop(shards, [letter])
+        tried.retried.append(letter)
+
+
+def _capture(
+    clients: Clients, shards: Shards, group: list[Letter], places: list[Place], ends: set[Place]
+) -> dict[Place, int]:
+    """Return how many changes were captured of each place, on the shard that has the key by now, or what
+    ``Host.backfilled`` says. Of ``ends`` a key that is gone is captured as a deletion.
+    """
     deployment = group[0].deployment
     if len(group) > 1:
-        return clients.recapture_together(shards, deployment, places)
-    return {(db, key): clients.recapture(shards, db, deployment, key) for db, key in places}
+        return clients.capture_together(shards, deployment, places, ends)
+    return {(db, key): clients.capture(shards, db, deployment, key, (db, key) in ends) for db, key in places}
+
+
+class _Known:
+    """What the deployments on the letters' shards say of keys."""
+
+    def __init__(self, shards: Shards, holders: dict[str, Shard]) -> None:
+        self._shards = shards
+        self._deployments = {address: dict(_deployments(shard)) for address, shard in holders.items()}
+        self._kept: dict[tuple[str, str], str] = {}
+
+    def places(self, letter: Letter) -> set[Place]:
+        """Return where the key is."""
+        return {(each.mapping.db, letter.key) for each in self._functions(letter)} or {(0, letter.key)}
+
+    def covering(self, letter: Letter) -> list[Function]:
+        """Return the functions of the letter's deployment that capture its key."""
+        found = self._deployments[letter.shard.address].get(letter.deployment)
+        capturing = found.capturing if found is not None else []
+        return [each for each in capturing if each.mapping.keys.match(letter.key) is not None]
+
+    def demands_end(self, letter: Letter) -> bool:
+        """Whether the letter's own change was a deletion, and one captured anew would delete the row."""
+        functions = self._functions(letter)
+        return letter.op in changes.GONE and not any(each.mapping.on_delete == "keep" for each in functions)
+
+    def kept(self, letter: Letter) -> str:
+        """Return why the row may be there without its key; empty: it is not."""
+        said = (self._why_kept(letter, each) for each in self._functions(letter))
+        return "; ".join(dict.fromkeys(filter(None, said)))
+
+    def _functions(self, letter: Letter) -> list[Function]:
+        """Return those that the letter names, or else all that cover its key."""
+        found = self._deployments[letter.shard.address].get(letter.deployment)
+        every: Iterable[Function] = found.functions if found is not None else ()
+        return [each for each in every if each.name in letter.functions] or self.covering(letter)
+
+    def _why_kept(self, letter: Letter, function: Function) -> str:
+        place = letter.deployment, function.name
+        if place not in self._kept:
+            deployment = self._deployments[letter.shard.address][letter.deployment]
+            self._kept[place] = policies.kept(deployment, function, self._shards)
+        return self._kept[place]
+
+
+def _deployments(shard: Shard) -> Iterator[tuple[str, Deployment]]:
+    with errors_of(shard.address):
+        found = shard.host.deployments().values()
+    for deployed in found:
+        if deployed.payload:
+            yield deployed.name, Deployment.from_payload(deployed.payload)
 
 
 def _groups(shards: Shards, letters: list[Letter]) -> Iterator[list[Letter]]:
@@ -61,21 +145,3 @@ def _groups(shards: Shards, letters: list[Letter]) -> Iterator[list[Letter]]:
     for letter in letters:
         if not letter.transaction:
             yield [letter]
-
-
-def _places(databases: Databases, letter: Letter) -> set[tuple[int, bytes]]:
-    """Return where the key is: numbers of databases, with its name."""
-    known = databases[letter.shard.address]
-    return {(known.get((letter.deployment, name), 0), letter.key) for name in letter.functions or [""]}
-
-
-def _databases(shard: Shard) -> dict[tuple[str, str], int]:
-    """Return the number of the Redis database of each (deployment, function) on a shard."""
-    with errors_of(shard.address):
-        deployments = shard.host.deployments().values()
-    return {
-        (deployed.name, function.name): function.mapping.db
-        for deployed in deployments
-        if deployed.payload
-        for function in Deployment.from_payload(deployed.payload).functions
-    }

@@ -32,6 +32,11 @@ class Letter:
         return self.fields.get("key", b"")
 
     @property
+    def op(self) -> bytes:
+        """The operation of its change."""
+        return self.fields.get("op", b"")
+
+    @property
     def functions(self) -> list[str]:
         return [str(name) for name in self._json("functions", [])]
 

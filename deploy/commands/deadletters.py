@@ -144,18 +144,43 @@ def retry(
     What goes to SQL is the hash as it is now, not as it was: an old image never overwrites a newer one. The
     letter is deleted once its key is captured; if the database refuses it again, a new letter comes. Letters
     of one transaction that stays whole are tried together, whichever of them is named.
+
+    Of a key that is gone, a refused deletion is tried again. A refused write is left alone: if a policy may
+    have kept the row, the letter stays, and the exit code is 1.
     """
     with shards.connect(url) as found:
         chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
-        retried, uncovered = letter_retry.retry(found, chosen)
-    output.line(f"{output.counted(len(retried), 'dead letter')} retried.")
-    if uncovered:
-        names = ", ".join(letters.named(letter.key) for letter in uncovered[:5])
-        more = f" and {len(uncovered) - 5} more" if len(uncovered) > 5 else ""
+        tried = letter_retry.retry(found, chosen)
+    output.line(f"{output.counted(len(tried.retried), 'dead letter')} retried.")
+    if tried.left:
+        _tell_left(tried)
+    if tried.uncovered:
         raise output.CommandError(
-            f"no deployment captures {names}{more} any more, so the letters stay.",
+            f"no deployment captures {_names_of(tried.uncovered)} any more, so the letters stay.",
             "deploy functions that cover the keys, or gearsync deadletters drop.",
         )
+    if tried.left:
+        raise SystemExit(1)
+
+
+def _tell_left(tried: letter_retry.Tried) -> None:
+    reasons: dict[str, list[Letter]] = {}
+    for letter, reason in tried.left:
+        reasons.setdefault(reason, []).append(letter)
+    for reason, some in reasons.items():
+        if reason == letter_retry.BUSY:
+            output.warning(f"{_names_of(some)}: {reason}. The letters stay; try again.")
+            continue
+        output.warning(
+            f"{_names_of(some)}: gone from Redis, and the row may be kept by policy ({reason}). Nothing was "
+            "captured, and the letters stay: bring to SQL by hand what is needed of them (gearsync "
+            "deadletters show), then gearsync deadletters drop."
+        )
+
+
+def _names_of(some: list[Letter]) -> str:
+    names = ", ".join(letters.named(letter.key) for letter in some[:5])
+    return names + (f" and {len(some) - 5} more" if len(some) > 5 else "")
 
 
 @command.command()

@@ -134,12 +134,12 @@ def _change(
 
 
 def _retry(shards: Shards, chosen: list[Letter]) -> dict[str, Any]:
-    retried, uncovered = letter_retry.retry(shards, chosen)
-    return {"done": len(retried), "uncovered": len(uncovered)}
+    tried = letter_retry.retry(shards, chosen)
+    return {"done": len(tried.retried), "uncovered": len(tried.uncovered), "left": len(tried.left)}
 
 
 def _drop(shards: Shards, chosen: list[Letter]) -> dict[str, Any]:
-    return {"done": letters.drop(shards, chosen), "uncovered": 0}
+    return {"done": letters.drop(shards, chosen), "uncovered": 0, "left": 0}
 
 
 async def _body(request: Request) -> Any:

@@ -24,10 +24,15 @@ def server(*options: str, **settings: Any) -> RedisServer:
 
 
 def deploy(
-    client: redis.Redis, name: str = "people", prefix: str = "person", db: int = 0, **settings: Any
+    client: redis.Redis,
+    name: str = "people",
+    prefix: str = "person",
+    db: int = 0,
+    policies: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> None:
     """Deploy one function over ``<prefix>:{id}`` into ``<prefix>s``; ``settings`` are the deployment's."""
-    mapping = Mapping(Template(prefix + ":{id}"), f"{prefix}s", {"name": "name"}, db=db)
+    mapping = Mapping(Template(prefix + ":{id}"), f"{prefix}s", {"name": "name"}, db=db, **(policies or {}))
     target = Target("sqlite:///unused.db", name="reporting")
     deployment = Deployment(
         name,
@@ -77,12 +82,13 @@ def bury(
     image: dict[str, Any],
     functions: Sequence[str] = ("persons",),
     transaction: str = "",
+    op: str = "u",
 ) -> str:
     """Write a dead letter as the worker does (docs/design.md); return its id."""
     _, stream = lanes(client)[0]
     fields: dict[Any, Any] = {
         "key": key,
-        "op": "u",
+        "op": op,
         "epoch": "1",
         "image": json.dumps(image),
         "reason": reason,

@@ -125,6 +125,30 @@ def test_retry_of_a_key_that_nothing_covers_keeps_the_letter(
     assert len(listed(server)) == 1
 
 
+@pytest.mark.parametrize(
+    ("policies", "op", "captured", "why"),
+    [
+        # Its end was a change of its own, which has deleted the row.
+        ({}, "u", 0, ""),
+        ({"on_expire": "keep"}, "u", 0, 'on_expire = "keep"'),
+        ({"on_expire": "keep"}, "d", 1, ""),
+        ({}, "x", 1, ""),
+        ({"on_delete": "keep"}, "x", 0, 'on_delete = "keep"'),
+    ],
+)
+def test_retry_of_a_key_that_is_gone(
+    server: RedisServer, client: redis.Redis, policies: dict[str, str], op: str, captured: int, why: str
+) -> None:
+    deployed.deploy(client, policies=policies)
+    deployed.apply_all(client)
+    deployed.bury(client, "person:1", "no", {"name": "old"} if op == "u" else {}, op=op)
+    done = gearsync("deadletters", "retry", "--redis", server.url, "--all")
+    assert [fields[b"m"][:1] for _, fields in deployed.changes(client)] == [b"d"] * captured
+    assert done.returncode == (1 if why else 0), done.stderr
+    assert len(listed(server)) == (1 if why else 0)
+    assert why in " ".join(done.stderr.split())
+
+
 def test_retry_of_one_letter_brings_its_whole_transaction(server: RedisServer, client: redis.Redis) -> None:
     """As one transaction again, with what the keys hold by now."""
     deployed.deploy(client, transactions="whole")
