@@ -119,7 +119,14 @@ def _reason(function: Function, deployment: Deployment) -> str:
 
 def resume(shards: Shards, name: str, functions: Sequence[str]) -> None:
     """Have functions go on, on every shard that answers. Raises CommandError with what did not."""
-    holders = pausing.holders_of(shards, pausing.entries_of(shards, name))
+    entries = pausing.entries_of(shards, name)
+    known = {each["name"]: None for entry in entries.values() for each in entry.get("functions") or []}
+    unknown = next((each for each in functions if each not in known), None)
+    if unknown is not None:
+        raise CommandError(
+            f"{name} has no function {unknown} that brings writes to SQL.", f"one of {', '.join(known)}."
+        )
+    holders = pausing.holders_of(shards, entries)
     pausing.on_each(holders, name, lambda each: each.host.resume(name, functions))
 
 

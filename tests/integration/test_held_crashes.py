@@ -120,10 +120,8 @@ def test_a_worker_that_dies_at_any_step_loses_and_reorders_nothing(
             raise RuntimeError(f"dies at {name}")
 
     monkeypatch.setattr(failpoints, "reach", reach)
-    while_moving = [
-        (name, False) for name in ("before-hold", "after-hold", "before-sql", "after-commit", "before-ack")
-    ]
-    while_draining = [(name, True) for name in ("before-sql", "after-commit", "before-ack")]
+    while_moving = [(name, False) for name in ("after-hold", "before-sql", "before-ack")]
+    while_draining = [(name, True) for name in ("after-commit", "before-ack")]
     with shop.server() as (server, client):
         ModuleHost(client).deploy(shop.functions)
         with shop.worker(server):
