@@ -80,5 +80,4 @@ class Clock:
 
     def settle(self) -> None:
         """Set it later than it ever was, so that all that was to expire has expired."""
-        if self._latest:
-            self.set(self._latest + 60)
+        self.set(self._latest + 60)
