@@ -3,6 +3,7 @@
 # make test      installs what the tests need, runs them all, then lint
 # make soak      random faults under random writes, on each topology over each database; SOAK_MINUTES=1 each, SOAK_SEED
 # make soak-tests  the long form of the tests that kill, fail over, reshard and generate; hours
+# make fuzz      junk for the parsers, the decoders and the module's commands; MINUTES=10 of CPU each
 # make sanitize  the tests with real servers, with AddressSanitizer and UndefinedBehaviorSanitizer in the module
 # make wheels    the files of a release, in dist/
 # make bench     the benchmarks
@@ -13,6 +14,7 @@ TARGET ?= sqlite
 KEYS ?= 20000
 SOAK_MINUTES ?= 1
 SOAK_SEED ?= 0
+MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 MODULE := gears/module/gearsync.so
@@ -23,7 +25,7 @@ EXTRAS := dashboard,dev,docs,test$(if $(shell command -v redis-server || command
 PARALLEL := --numprocesses $(shell expr 2 '*' `getconf _NPROCESSORS_ONLN`) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test soak soak-tests sanitize servers wheels bench docs lint format module clean
+.PHONY: install demo test soak soak-tests fuzz sanitize servers wheels bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -63,6 +65,10 @@ soak: install servers
 # The same tests in their long form: all rounds of killing, failing over and resharding; hours.
 soak-tests: install servers
 	GEARSYNC_SOAK=1 $(BIN)/python -m pytest tests/chaos tests/integration --timeout 7200
+
+# By libFuzzer where there is a clang that has it (Debian and Ubuntu: apt-get install clang), else by chance.
+fuzz: install servers
+	$(BIN)/python -m tests.fuzz $(MINUTES)
 
 # In an unmodified server; needs the sanitizers' libraries of the compiler (gcc has them).
 sanitize: install servers

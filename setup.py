@@ -29,7 +29,7 @@ SANITIZED = os.path.join("build", "sanitized", "gearsync.so")
 #: It stays mapped when it is unloaded, so that functions behind a leak that is found afterwards have names.
 #: What the compiler thinks of formats is not sound with these checks in the code.
 SANITIZE_FLAGS = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-O1", "-Wl,-z,nodelete"]
-SANITIZE_FLAGS += ["-Wno-format-truncation"]
+SANITIZE_FLAGS += ["-Wno-format-truncation", "-Wconversion", "-Wno-sign-conversion", "-Wshadow"]
 
 
 def version() -> str:

@@ -25,7 +25,9 @@ EMPTIED = b"E"
 INTENTS = {b"U": UPSERT, b"R": REMOVED, b"D": DELETED}
 """Writes of waiting clients that are to be committed, and the operation that each is for SQL."""
 
-_META = re.compile(rb"(?:[urndxvtfmiq][0-9a-f]{1,16}\+?(?::.*)?|[URD][0-9a-f]{1,16}:.*)\Z", re.DOTALL)
+_EPOCH = rb"(?:[0-9a-f]{1,15}|[0-7][0-9a-f]{15})"
+"""Of more than 63 bits is none: no checkpoint could hold it, and its lane would stand still."""
+_META = re.compile(rb"(?:[urndxvtfmiq]" + _EPOCH + rb"\+?(?::.*)?|[URD]" + _EPOCH + rb":.*)\Z", re.DOTALL)
 
 
 def goes_on(meta: bytes) -> bool:

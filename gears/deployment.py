@@ -146,7 +146,7 @@ class Deployment:
                     f"{FORMAT_WHOLE}; install the newer gearsync here"
                 )
             return _from_document(document)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise PayloadError(f"the payload is damaged: {type(error).__name__}: {error}") from error
 
     def deploy_arguments(self) -> list[bytes]:
@@ -234,33 +234,37 @@ def _function_document(function: Function) -> dict[str, Any]:
 
 
 def _from_document(document: dict[str, Any]) -> Deployment:
-    backlog = document["backlog"]
+    # Named only where it is set.
+    document = {"transactions": APART, **document}
+    settings = {name: document[name] for name in SETTINGS}
+    settings["backlog"] = {name: document["backlog"][name] for name in BACKLOG}
+    arguments, mistakes = settings_arguments(settings, "")
+    if mistakes:
+        raise PayloadError(f"the payload is damaged: {DeclarationError(mistakes)}")
     return Deployment(
-        name=document["name"],
         version=int(document["version"]),
         functions=[_function_from_document(each) for each in document["functions"]],
         targets={
             name: Target(each["url"], name=name, schema=each["schema"])
             for name, each in document["targets"].items()
         },
-        lanes=int(document["lanes"]),
-        batch=int(document["batch"]),
-        interval_ms=int(document["interval_ms"]),
-        backlog_entries=int(backlog["entries"]),
-        backlog_bytes=int(backlog["bytes"]),
-        on_full=backlog["on_full"],
-        worker=document["worker"],
-        transactions=document.get("transactions", APART),
-        requirements=list(document["requirements"]),
         wheels=_wheels(document["wheels"]),
-        source=document["source"],
-        source_name=document["source_name"],
+        source=_text(document["source"]),
+        source_name=_text(document["source_name"]),
+        **arguments,
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} stands where a text is expected")
+    return value
 
 
 def _wheels(value: Any) -> dict[str, str]:
     # Versions before there were sums have a list of names.
-    return dict(value) if isinstance(value, dict) else dict.fromkeys(value, "")
+    found = value if isinstance(value, dict) else dict.fromkeys(value, "")
+    return {_text(name): _text(digest) for name, digest in found.items()}
 
 
 def wheel_field(name: str, digest: str) -> str:

@@ -83,6 +83,8 @@ static void read_epoch(RedisModuleKey *stream, long pairs, uint64_t *epoch) {
         /* An operation's ticket may follow, after a colon. */
         memcpy(hex, meta.bytes + 1, meta.len <= sizeof(hex) ? meta.len - 1 : sizeof(hex) - 1);
         *epoch = strtoull(hex, NULL, 16);
+        /* Somebody else's: a worker makes it a dead letter, and ours could not get above it. */
+        if (*epoch > EPOCH_BELIEVED) *epoch = 0;
     }
     entry_free(&entry);
 }
