@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import HealthCheck, settings
 
 from tests.fuzz import decoders, parsers
 from tests.integration.module import fuzz
@@ -31,7 +31,7 @@ def _decode(cpu_seconds: float, first_seed: int) -> int:
             options = settings(
                 max_examples=ROUND, database=None, deadline=None, suppress_health_check=list(HealthCheck)
             )
-            seed(dice.randrange(2**32))(options(each))()
+            each.check(options, dice.randrange(2**32))
             examples += ROUND
     return examples
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from hypothesis import assume, given
+from hypothesis import assume, given, seed, settings
 from hypothesis import strategies as st
 
 from connectors import Target
@@ -24,6 +24,28 @@ from gears.template import Template
 
 BIGGEST = (1 << 63) - 1
 """The largest number that a checkpoint holds."""
+
+
+class Property:
+    """What holds for every input that the strategies make."""
+
+    def __init__(self, checks: Callable[..., None], strategies: tuple[st.SearchStrategy[Any], ...]) -> None:
+        self.name = checks.__name__
+        self._checks, self._strategies = checks, strategies
+
+    def check(self, options: settings, first_seed: int | None = None) -> None:
+        """Try examples. Raises what is wrong with one."""
+        test = options(given(*self._strategies)(self._checks))
+        (test if first_seed is None else seed(first_seed)(test))()
+
+
+PROPERTIES: list[Property] = []
+
+
+def holds(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], None]:
+    """Make a property of a function."""
+    return lambda checks: PROPERTIES.append(Property(checks, strategies))
+
 
 short = st.binary(max_size=12)
 ops = st.sampled_from([b"u", b"r", b"n", b"d", b"x", b"v", b"f", b"t", b"m", b"i", b"q", b"U", b"R", b"D"])
@@ -51,7 +73,7 @@ entries = st.lists(pairs, max_size=5).map(
 faults = st.lists(st.builds(Fault, st.text(), st.text(), st.text(), st.text()), min_size=1, max_size=3)
 
 
-@given(entries, faults)
+@holds(entries, faults)
 def changes_and_letters(read: list[tuple[bytes, list[bytes]]], wrong: list[Fault]) -> None:
     """Every entry is a change that a checkpoint can hold, or malformed; each can be a dead letter."""
     changes, malformed = decode(read)
@@ -122,7 +144,7 @@ def _places(value: Any, here: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [here, *(place for key, each in inner for place in _places(each, (*here, key)))]
 
 
-@given(st.lists(st.tuples(st.sampled_from(_places(PAYLOAD)[1:]), st.booleans(), json_values), max_size=3))
+@holds(st.lists(st.tuples(st.sampled_from(_places(PAYLOAD)[1:]), st.booleans(), json_values), max_size=3))
 def payloads(spoilt: list[tuple[tuple[Any, ...], bool, Any]]) -> None:
     """A payload in which values are gone or others is damaged, or a deployment that is written as it was."""
     document = json.loads(json.dumps(PAYLOAD))
@@ -152,7 +174,7 @@ def _spoil(document: Any, place: tuple[Any, ...], gone: bool, value: Any) -> Non
         return
 
 
-@given(st.one_of(st.binary(max_size=40), st.text(max_size=40), json_values.map(json.dumps)))
+@holds(st.one_of(st.binary(max_size=40), st.text(max_size=40), json_values.map(json.dumps)))
 def payloads_of_anything(text: str | bytes) -> None:
     """What is no payload at all is said to be none."""
     try:
@@ -171,7 +193,7 @@ steps = st.one_of(
 )
 
 
-@given(st.lists(steps, max_size=4), json_values)
+@holds(st.lists(steps, max_size=4), json_values)
 def paths_and_documents(parts: list[str], document: Any) -> None:
     """A text is a path or none; what a path leads to can be written."""
     read = paths.read(json.dumps(document, allow_nan=True).replace("NaN", "0").replace("Infinity", "1"))
@@ -189,7 +211,7 @@ def paths_and_documents(parts: list[str], document: Any) -> None:
             assume(False)
 
 
-@given(st.text(max_size=8))
+@holds(st.text(max_size=8))
 def names_of_members(name: str) -> None:
     """Each name of a member has a path that leads to it alone."""
     assert paths.parse(paths.of_name(name)) == (name,)
@@ -201,7 +223,7 @@ texts = st.one_of(
 )
 
 
-@given(texts, texts, short, st.lists(short, min_size=3, max_size=3))
+@holds(texts, texts, short, st.lists(short, min_size=3, max_size=3))
 def templates(text: str, other: str, key: bytes, parts: list[bytes]) -> None:
     """What a template makes of values it reads as those values, in one way and in all."""
     try:
@@ -222,13 +244,3 @@ def templates(text: str, other: str, key: bytes, parts: list[bytes]) -> None:
         assert made.format_all([[value] for value in values]) is None
         return
     assert made.match(formed) == tuple(values) and made.format_all([[value] for value in values]) == [formed]
-
-
-PROPERTIES: tuple[Callable[[], None], ...] = (
-    changes_and_letters,
-    payloads,
-    payloads_of_anything,
-    paths_and_documents,
-    names_of_members,
-    templates,
-)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ from tests.fuzz import decoders, parsers
 from tests.sanitizers import libraries
 
 
-@pytest.mark.parametrize("holds", decoders.PROPERTIES, ids=lambda each: str(each.__name__))
-def test_nothing_makes_a_decoder_fail(holds: Callable[[], None]) -> None:
-    settings(max_examples=40, deadline=None)(holds)()
+@pytest.mark.parametrize("tried", decoders.PROPERTIES, ids=lambda each: str(each.name))
+def test_nothing_makes_a_decoder_fail(tried: decoders.Property) -> None:
+    tried.check(settings(max_examples=40, deadline=None))
 
 
 @pytest.mark.skipif(not libraries(), reason="the compiler has no sanitizers")
