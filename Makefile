@@ -5,6 +5,7 @@
 # make soak-tests  the long form of the tests that kill, fail over, reshard and generate; hours
 # make fuzz      junk for the parsers, the decoders and the module's commands; MINUTES=10 of CPU each
 # make sanitize  the tests with real servers, with AddressSanitizer and UndefinedBehaviorSanitizer in the module
+# make audit     known weaknesses in what is installed, and its licences
 # make wheels    the files of a release, in dist/
 # make bench     the benchmarks
 # make lint, make format, make docs, make module, make clean
@@ -25,7 +26,7 @@ EXTRAS := dashboard,dev,docs,test$(if $(shell command -v redis-server || command
 PARALLEL := --numprocesses $(shell expr 2 '*' `getconf _NPROCESSORS_ONLN`) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := install
-.PHONY: install demo test soak soak-tests fuzz sanitize servers wheels bench docs lint format module clean
+.PHONY: install demo test soak soak-tests fuzz audit sanitize servers wheels bench docs lint format module clean
 
 install: $(VENV)/.installed $(MODULE)
 
@@ -69,6 +70,11 @@ soak-tests: install servers
 # By libFuzzer where there is a clang that has it (Debian and Ubuntu: apt-get install clang), else by chance.
 fuzz: install servers
 	$(BIN)/python -m tests.fuzz $(MINUTES)
+
+# Where the database of known weaknesses can't be reached, it says so.
+audit: install
+	$(BIN)/python -m pip install --quiet '.[audit]'
+	$(BIN)/python .ci/audit
 
 # In an unmodified server; needs the sanitizers' libraries of the compiler (gcc has them).
 sanitize: install servers

@@ -29,6 +29,7 @@ static int reply_text(RedisModuleCtx *ctx, const char *text) {
 }
 
 static int deploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc < 3) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return reply_replica(ctx);
     bool check_only = argc > 3 && slice_is(string_slice(argv[3]), "check");
@@ -43,6 +44,7 @@ static int deploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 }
 
 static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc != 2 && argc != 3) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return reply_replica(ctx);
     bool discard = argc == 3 && slice_is(string_slice(argv[2]), "discard");
@@ -143,6 +145,7 @@ static int recapture(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 }
 
 static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (argc == 2 && rights_refused(ctx)) return REDISMODULE_OK;
     long long wanted;
     if (argc > 2) return RedisModule_WrongArity(ctx);
     if (argc == 2) {

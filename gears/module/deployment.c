@@ -99,6 +99,13 @@ static char *next_name(Reader *reader, const char *what) {
 static void read_fields(Reader *reader, Rule *rule) {
     rule->nfields = (int)next_number(reader, "the number of fields", -1, 100000);
     if (reader->error != NULL || rule->nfields <= 0) return;
+    if (rule->nfields > reader->count - reader->at) {
+        /* Not first a string for each of those that are missing. */
+        rule->nfields = 0;
+        reader->at = reader->count;
+        next(reader, "a field");
+        return;
+    }
     rule->fields = RedisModule_Calloc((size_t)rule->nfields, sizeof(RedisModuleString *));
     for (int i = 0; i < rule->nfields; i++) {
         Slice field = next(reader, "a field");

@@ -318,6 +318,9 @@ void registry_note_flush(void); /* raises the epoch, and remembers that it was f
 typedef enum { AFTER_LOAD, AFTER_PROMOTION, AFTER_MODULE_LOAD } TakeOver;
 void registry_take_over(RedisModuleCtx *ctx, TakeOver after);
 
+/* -- rights.c --------------------------------------------------------------------------------------------------- */
+bool rights_refused(RedisModuleCtx *ctx); /* the client was told that it may not run its command */
+
 /* -- deployment.c: one deployment, from the arguments of GEARSYNC.DEPLOY --------------------------------------- */
 char *deployment_parse(Slice *arguments, int count, Deployment **out); /* NULL, or the error, to be freed */
 char *deployment_parse_resp(Slice resp, Deployment **out);

@@ -69,6 +69,7 @@ static void reply_unsettled(RedisModuleCtx *ctx, int db, const ReadMark *mark, R
 }
 
 int images_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     long long db, nfields;
     ReadMark mark = {0};
     if (argc < 3) return RedisModule_WrongArity(ctx);

@@ -155,6 +155,7 @@ static int on_misses(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 static char *copy_of(RedisModuleString *string) { return slice_copy(string_slice(string)); }
 
 int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     Asked asked;
     if (argc != 6) return RedisModule_WrongArity(ctx);
     if (!parse_asked(ctx, argv, &asked)) return REDISMODULE_OK;
@@ -233,6 +234,7 @@ static bool load(RedisModuleCtx *ctx, Miss *miss, const Loaded *row) {
 }
 
 int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     int target;
     long long count, done = 0;
     if (argc < 4) return RedisModule_WrongArity(ctx);
@@ -257,6 +259,7 @@ int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 
 /* GEARSYNC.UNREAD name target sentence token…: the number of misses that are over by that. */
 int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     int target;
     long long token, over = 0;
     if (argc < 4) return RedisModule_WrongArity(ctx);

@@ -126,6 +126,7 @@ static int reply_done(RedisModuleCtx *ctx, const char *error) {
 /* GEARSYNC.PAUSE name [who [why [FUNCTION function…]]]: who pauses what is paused already says so anew; since when
  * stays. */
 int pause_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     bool functions = names_functions(argv, argc, 4);
     if (argc < 2 || (argc > 4 && !functions)) return RedisModule_WrongArity(ctx);
     Deployment *deployment = pause_find(ctx, argv[1]);
@@ -147,6 +148,7 @@ int pause_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 
 /* GEARSYNC.RESUME name [FUNCTION function…]: also what is not paused. */
 int resume_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     bool functions = names_functions(argv, argc, 2);
     if (argc != 2 && !functions) return RedisModule_WrongArity(ctx);
     Deployment *deployment = pause_find(ctx, argv[1]);

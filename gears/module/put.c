@@ -146,6 +146,7 @@ static int put_rows(Put *put, const Row *rows, long long count) {
 }
 
 int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     long long db, ttl, count;
     if (argc < 6) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");

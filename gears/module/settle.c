@@ -75,6 +75,7 @@ static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment
 /* GEARSYNC.TAKE stream id worker: the intents up to id that are to be committed, by their ids, after the deployment's
  * version. From now on no other worker settles them. */
 int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     RedisModuleStreamID id;
     Deployment *deployment = NULL;
     if (argc != 4 || !stream_id_parse(string_slice(argv[2]), &id))
@@ -111,6 +112,7 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
 
 /* GEARSYNC.SETTLE stream id worker [id reason]…: SQL has committed what was taken up to id, but for those that are named. */
 int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     static const char *const usage = "ERR use GEARSYNC.SETTLE stream id worker [id reason]...";
     RedisModuleStreamID id;
     Deployment *deployment = NULL;
@@ -146,6 +148,7 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
 
 /* GEARSYNC.DENY stream reason: what no worker has yet is refused: the database is away. The number of them. */
 int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc != 3) return RedisModule_WrongArity(ctx);
     if (own_lane(ctx, argv[1], NULL) == NULL) return REDISMODULE_OK;
     long long refused = 0;
@@ -185,6 +188,7 @@ static void redo(RedisModuleCtx *ctx, Slice stream, uint64_t epoch, RedisModuleS
 /* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a command, and Redis
  * may not know of it: up to id of that epoch they are done now, whatever was lost. */
 int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     static const char *const usage = "ERR use GEARSYNC.REDO stream epoch id worker [id command reason]...";
     RedisModuleStreamID id, each;
     long long epoch;

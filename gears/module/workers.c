@@ -315,6 +315,7 @@ static void take_heartbeat(Worker *worker, Slice id, Slice report) {
 }
 
 int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc != 4) return RedisModule_WrongArity(ctx);
     Slice id = string_slice(argv[2]), report = string_slice(argv[3]);
     Deployment *deployment = registry_find(string_slice(argv[1]));

@@ -76,6 +76,8 @@ def first_inputs(folder: Path) -> list[Path]:
         ]
         saved = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(each), each) for each in words)
         made += [ARGUMENTS + b"\n".join(words), SAVED + saved]
+    # More fields than follow, and far too many.
+    made.append(ARGUMENTS + b"\n".join(str(each).encode() for each in [*deploy_arguments()[:-4], 100_000]))
     made.append(REPORT + b'{"a": [1, -2.5e+3, "\\u0041\\n", true, null, {}], "b": {"c": []}}')
     paths = []
     for number, content in enumerate(made):

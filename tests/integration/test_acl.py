@@ -170,3 +170,40 @@ def test_the_mover_backfills_loads_and_verifies(world: World) -> None:
     world.run("mover", "load", world.file)
     world.refused("mover", "GEARSYNC.DEPLOY", "outside", "2")
     world.refused("mover", "HGET", "other:1", "name")
+
+
+def test_who_has_all_commands_but_not_our_keys_deploys_nothing_and_touches_no_other_keys(
+    world: World,
+) -> None:
+    """`+@all -@dangerous ~app:*` is how many give an application its rights. Redis asks for no key here."""
+    version: Any = world.admin.info("server")["redis_version"]
+    if int(version.split(".")[0]) < 7:
+        pytest.skip("Redis 6.2 tells modules nothing about rights")
+    world.admin.hset("secret:1", "name", "Ada")
+    rights = ("on", ">app-password", "~app:*", "+@all", "-@dangerous", "-@admin")
+    world.admin.execute_command("ACL", "SETUSER", "app", *rights)
+    commands = [
+        ["GEARSYNC.DEPLOY", "inside", "99"],
+        ["GEARSYNC.UNDEPLOY", "inside", "DISCARD"],
+        ["GEARSYNC.PAUSE", "inside"],
+        ["GEARSYNC.RESUME", "inside"],
+        ["GEARSYNC.EPOCH", "999999"],
+        ["GEARSYNC.IMAGES", "0", "-1", "secret:1"],
+        ["GEARSYNC.PUT", "inside", "0", "REPLACE", "0", "1", "secret:1", "1", "name", "Eve"],
+        ["GEARSYNC.HEARTBEAT", "inside", "me", "{}"],
+        ["GEARSYNC.MISSES", "inside", "1", "t", "1", "1"],
+        ["GEARSYNC.LOADED", "inside", "t", "0"],
+        ["GEARSYNC.UNREAD", "inside", "t", "no"],
+        ["GEARSYNC.TAKE", "lane", "1-1", "me"],
+        ["GEARSYNC.SETTLE", "lane", "1-1", "me"],
+        ["GEARSYNC.DENY", "lane", "no"],
+        ["GEARSYNC.REDO", "lane", "1", "1-1", "me", "1-1", "0 *1\r\n$8\r\nFLUSHALL\r\n", ""],
+    ]
+    with world.client("app") as client:
+        for command in commands:
+            with pytest.raises(redis.exceptions.NoPermissionError, match="HSET on the keys gearsync"):
+                client.execute_command(*command)
+            with pytest.raises(redis.exceptions.ResponseError, match="not for scripts"):
+                client.eval("return redis.call(unpack(ARGV))", 0, *command)
+        assert client.execute_command("GEARSYNC.EPOCH")
+    assert world.admin.hget("secret:1", "name") == b"Ada"

@@ -363,7 +363,13 @@ def test_commands_inside_a_transaction_and_a_script(client: redis.Redis) -> None
         pipe.execute()
     assert status(client)["deployments"] == [] and client.keys("gearsync:*:lane:*") == []
     script = "redis.call('HSET', 'person:4', 'age', 1) return redis.call('GEARSYNC.DEPLOY', unpack(ARGV))"
-    assert client.eval(script, 0, *deploy_arguments()) == b"OK"
+    if server_version() >= (7,):
+        # A module is not told whose script it is.
+        with pytest.raises(redis.ResponseError, match="not for scripts"):
+            client.eval(script, 0, *deploy_arguments())
+        deploy(client)
+    else:
+        assert client.eval(script, 0, *deploy_arguments()) == b"OK"
     client.hset("person:5", "age", 1)
     assert "person:5" in {each.key for each in changes(client)}
 
