@@ -7,7 +7,7 @@
 # make sanitize  the tests with real servers, with AddressSanitizer and UndefinedBehaviorSanitizer in the module
 # make audit     known weaknesses in what is installed, and its licences
 # make wheels    the files of a release, in dist/
-# make bench     the benchmarks
+# make bench     the benchmarks (ARGS="--full --save")
 # make lint, make format, make docs, make module, make clean
 
 PYTHON ?= python3
@@ -87,8 +87,9 @@ wheels: install
 	$(BIN)/python -m pip install --quiet '.[wheels]'
 	PYTHON=$(BIN)/python .ci/wheels
 
+# Some minutes; ARGS="--full --save" takes longer and writes docs/benchmarks.md.
 bench: install servers
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(ARGS)
 
 # The site, in site/. The references are made of the commands and of the code themselves.
 docs: install

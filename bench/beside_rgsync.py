@@ -128,4 +128,4 @@ def run(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main(TITLE, run)
+    main("beside_rgsync", TITLE, run)

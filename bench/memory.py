@@ -6,12 +6,19 @@ from typing import Any
 
 from bench import systems
 from bench.results import Row, main
+from bench.schemas import Schema
 
 TITLE = "Memory: what one waiting change takes in Redis"
 
 
 def _used(client: Any) -> int:
     return int(client.info("memory")["used_memory"])
+
+
+def image_bytes(schema: Schema, keys: int) -> float:
+    """Return how many bytes the values of an image have on average."""
+    some = range(0, keys, max(1, keys // 1000))
+    return sum(len(str(value)) for number in some for value in schema.image(number).values()) / len(some)
 
 
 def _one(fields: int, changes: int) -> Row:
@@ -45,4 +52,4 @@ def run(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main(TITLE, run)
+    main("memory", TITLE, run)

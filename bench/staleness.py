@@ -126,4 +126,4 @@ def run(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main(TITLE, run)
+    main("staleness", TITLE, run)

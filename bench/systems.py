@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -10,37 +11,45 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import psutil
 
 import gears.module
+from bench.schemas import PERSON, Schema
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, run_sql
 
 URL_VARIABLE = "GEARSYNC_BENCH_DB_URL"
-COLUMNS = ("first", "last", "age")
-_TABLE = (
-    "CREATE TABLE persons (person_id VARCHAR(40) PRIMARY KEY, first VARCHAR(40), "
-    "last VARCHAR(40), age INTEGER)"
-)
+COLUMNS = PERSON.columns
 
-_FUNCTIONS = f"""
+
+def functions_of(schema: Schema = PERSON, mappings: int = 1, lanes: int = 1) -> str:
+    """Return the functions of a deployment, one a table; WORKER stands for who starts the worker."""
+    declared = [
+        f"""WriteBehind(
+    keys={schema.key("{person_id}", number)!r},
+    table={schema.table(number)!r},
+    columns={list(schema.columns)},
+    target=target,
+)
+"""
+        for number in range(mappings)
+    ]
+    head = f"""
 from connectors import Target
 from gears import WriteBehind, deployment_settings
 
-deployment_settings(name="bench", worker="WORKER", backlog={{"entries": 0, "bytes": 0}})
-WriteBehind(
-    keys="person:{{person_id}}",
-    table="persons",
-    columns=MAPPED,
-    target=Target("env:{URL_VARIABLE}", name="bench"),
-)
+deployment_settings(name="bench", worker="WORKER", lanes={lanes}, backlog={{"entries": 0, "bytes": 0}})
+target = Target("env:{URL_VARIABLE}", name="bench")
 """
+    return head + "".join(declared)
 
 
 @contextlib.contextmanager
-def database(kind: str) -> Iterator[str]:
-    """A database with the table ``persons``; yields its SQLAlchemy URL. ServerError: no such server here."""
+def database(kind: str, schema: Schema = PERSON, mappings: int = 1) -> Iterator[str]:
+    """A database with the tables of a schema; yields its SQLAlchemy URL. ServerError: no such server here."""
     given = os.environ.get(f"GEARSYNC_BENCH_{kind.upper()}_URL")
     with contextlib.ExitStack() as stack:
         if given:
@@ -53,8 +62,9 @@ def database(kind: str) -> Iterator[str]:
             server = PostgresServer() if kind == "postgres" else MariaDBServer()
             stack.callback(server.stop)
             url = server.start().create_database()
-        run_sql(url, "DROP TABLE IF EXISTS persons")
-        run_sql(url, _TABLE)
+        for number in range(mappings):
+            run_sql(url, f"DROP TABLE IF EXISTS {schema.table(number)}")
+            run_sql(url, schema.ddl(number))
         yield url
 
 
@@ -82,13 +92,14 @@ def deploy(
     server: RedisServer,
     url: str,
     worker: str = "external",
-    functions: str = _FUNCTIONS,
+    functions: str = "",
     columns: Sequence[str] = COLUMNS,
 ) -> None:
-    """Deploy the function for ``persons`` by the real command."""
+    """Deploy functions, those for ``persons`` unless others are given, by the real command."""
     with tempfile.TemporaryDirectory(prefix="gearsync-bench-") as folder:
         source = Path(folder) / "functions.py"
-        source.write_text(functions.replace("WORKER", worker).replace("MAPPED", repr(list(columns))))
+        text = functions or functions_of(PERSON._replace(columns=tuple(columns)))
+        source.write_text(text.replace("WORKER", worker))
         command = [sys.executable, "-m", "deploy", "deploy", str(source), "--redis", server.url]
         done = subprocess.run(
             command, env={**os.environ, URL_VARIABLE: url}, capture_output=True, text=True, check=False
@@ -98,12 +109,12 @@ def deploy(
 
 
 @contextlib.contextmanager
-def worker(server: RedisServer, url: str) -> Iterator[None]:
+def worker(server: RedisServer, url: str) -> Iterator[psutil.Process]:
     """The real worker process, beside the server."""
     command = [sys.executable, "-m", "gears.worker", "--deployment", "bench", "--redis", server.url]
     process = subprocess.Popen(command, env={**os.environ, URL_VARIABLE: url}, stderr=subprocess.DEVNULL)
     try:
-        yield
+        yield psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait()
@@ -122,20 +133,83 @@ def backlog(server: RedisServer) -> int:
     return int(status(server)["backlog"]["entries"])
 
 
-def fill(server: RedisServer, keys: int, offset: int = 0) -> None:
-    """Write ``keys`` hashes by a plain client."""
+def fill(server: RedisServer, keys: int, offset: int = 0, schema: Schema = PERSON, mappings: int = 1) -> None:
+    """Write ``keys`` hashes by a plain client, of each mapping in turn."""
+    sets = (
+        ("HSET", schema.key(number, number % mappings), *_flat(schema.image(number, offset)))
+        for number in range(keys)
+    )
+    send(server, sets)
+
+
+def send(server: RedisServer, commands: Iterable[Sequence[Any]]) -> None:
+    """Send many commands by a plain client."""
+    waiting = iter(commands)
     with server.client() as client:
-        pipe = client.pipeline(transaction=False)
-        for number in range(keys):
-            pipe.hset(f"person:{number}", mapping=image(number, offset))
-            if number % 1000 == 999:
-                pipe.execute()
-        pipe.execute()
+        while some := list(itertools.islice(waiting, 1000)):
+            pipe = client.pipeline(transaction=False)
+            for words in some:
+                pipe.execute_command(*words)
+            pipe.execute()
+
+
+def _flat(image: dict[str, Any]) -> list[Any]:
+    return [word for pair in image.items() for word in pair]
 
 
 def image(number: int, offset: int = 0) -> dict[str, Any]:
     """The hash of one person."""
-    return {"first": f"first{number}", "last": f"last{number * 7}", "age": (number + offset) % 90}
+    return PERSON.image(number, offset)
+
+
+class Spent(NamedTuple):
+    """What the draining of a lane took: changes, seconds of the clock and of the worker's CPU, and its memory
+    at the end, in bytes.
+    """
+
+    changes: int
+    seconds: float
+    cpu_seconds: float
+    rss: int
+
+    @property
+    def rate(self) -> float:
+        """Changes a second."""
+        return self.changes / self.seconds
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU for a million changes, which is µs for each."""
+        return self.cpu_seconds / self.changes * 1e6
+
+    @property
+    def megabytes(self) -> float:
+        """The worker's memory in MB."""
+        return self.rss / 1e6
+
+
+def drain(server: RedisServer, url: str, fill: Callable[[], object]) -> Spent:
+    """Start a worker, hold it while ``fill`` fills the lane, and measure it from then to its last commit."""
+    with worker(server, url) as process:
+        _wait_until(lambda: _runs(server, process.pid), "the worker does not run")
+        process.suspend()
+        try:
+            fill()
+            waiting, before = backlog(server), process.cpu_times()
+        finally:
+            process.resume()
+        begin = time.perf_counter()
+        wait_empty(server)
+        seconds, after = time.perf_counter() - begin, process.cpu_times()
+        cpu = after.user + after.system - before.user - before.system
+        return Spent(waiting, seconds, cpu, int(process.memory_info().rss))
+
+
+def _runs(server: RedisServer, pid: int) -> bool:
+    """Whether this worker, not the one before it, has told that it works."""
+    report = status(server)["worker"]["report"] or {}
+    state = report.get("targets", {}).get("bench", {}).get("state", "")
+    return report.get("pid") == pid and state == "running"
 
 
 def wait_empty(server: RedisServer, timeout: float = 600) -> None:
@@ -144,10 +218,9 @@ def wait_empty(server: RedisServer, timeout: float = 600) -> None:
         client.execute_command("GEARSYNC.WAIT", int(timeout * 1000))
 
 
-def wait_below(server: RedisServer, entries: int) -> None:
-    """Wait until the worker has begun: fewer than ``entries`` changes wait."""
+def _wait_until(holds: Callable[[], bool], problem: str) -> None:
     deadline = time.monotonic() + 60
-    while backlog(server) >= entries:
+    while not holds():
         if time.monotonic() > deadline:
-            raise ServerError("the worker did not begin within 60 s")
-        time.sleep(0.005)
+            raise ServerError(f"{problem} after 60 s")
+        time.sleep(0.02)

@@ -174,4 +174,4 @@ def run(quick: bool) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main(TITLE, run)
+    main("through", TITLE, run)

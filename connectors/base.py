@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
 from connectors import marks, members, portable, reflection
+from connectors.blocks import grouped, keys_of, tables_of
 from connectors.checkpoint import Checkpoint
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.groups import Groups
@@ -24,7 +25,7 @@ from connectors.isolation import Isolation
 from connectors.order import in_order
 from connectors.pool import watch
 from connectors.reading import READS, Reading
-from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp, groups, waves
+from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 from connectors.texts import PLAIN, Text
 from connectors.units import Unit
@@ -236,7 +237,7 @@ class Connector(Reading, Groups):
         ``begin`` opens each transaction and gets the number of rows that it is sure to write; ``count`` gets
         those that isolation has brought in.
         """
-        for name in {row.table for row in rows}:
+        for name in tables_of(rows):
             self.table(name)
         try:
             with self._transaction() as connection:
@@ -426,8 +427,8 @@ class Connector(Reading, Groups):
             self._write(connection, rows)
 
     def _write(self, connection: Connection, rows: Sequence[RowOp]) -> None:
-        for wave in waves(rows):
-            for group in in_order(groups(wave), self.table):
+        for wave in grouped(rows):
+            for group in in_order(wave, self.table):
                 self._write_group(connection, group)
         self._settle(connection)
 
@@ -436,7 +437,7 @@ class Connector(Reading, Groups):
         if group.kind == "clear":
             portable.clear(connection, self.schema, table)
         elif group.kind == "delete":
-            self._delete(connection, table, [row.key for row in group.rows])
+            self._delete(connection, table, keys_of(group.rows))
         elif group.kind == "mark":
             marks.mark(connection, self.schema, table, group)
         elif group.kind == "replace":

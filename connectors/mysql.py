@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL, Connection
 
 from connectors import reflection, times, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.blocks import by_column, keys_of
 from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.intents import TABLE_NAME as INTENTS
@@ -197,7 +198,7 @@ class MySQLConnector(Connector):
     ) -> None:
         head, tail = self._upsert_around(table, rows, absent)
         try:
-            self._send(connection, head, row_texts([row.values for row in rows]), tail)
+            self._send(connection, head, row_texts(by_column(rows)), tail)
         except sa.exc.DBAPIError as error:
             raise self._of_guard(table, error) or self._explain(error) from error.orig
 
@@ -228,7 +229,7 @@ class MySQLConnector(Connector):
         return Refused(f"another row has the same {taken}, which must be unique", column)
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
-        self._send(connection, self._delete_head(table), row_texts(keys), ")")
+        self._send(connection, self._delete_head(table), row_texts(list(zip(*keys))), ")")
 
     def _delete_head(self, table: Table) -> str:
         columns = ", ".join(self._quote(name) for name in table.primary_key)
@@ -244,7 +245,7 @@ class MySQLConnector(Connector):
             return False
         statements = [self._text_of(group) for group in found]
         prefix = f"{self._quote(self.schema)}." if self.schema else ""
-        values = row_texts([tuple(kept.values())])[0]
+        values = row_texts([(value,) for value in kept.values()])[0]
         statements.append(f"INSERT INTO {prefix}{INTENTS} ({', '.join(kept)}) VALUES {values}")
         text = compound(prefix, claim, position, sum(len(group.rows) for group in found), statements)
         if len(text) * 4 >= self._packet:
@@ -266,9 +267,9 @@ class MySQLConnector(Connector):
     def _text_of(self, group: Group) -> str:
         table = self.table(group.table)
         if group.kind == "delete":
-            return self._delete_head(table) + ",".join(row_texts([row.key for row in group.rows])) + ")"
+            return self._delete_head(table) + ",".join(row_texts(list(zip(*keys_of(group.rows))))) + ")"
         head, tail = self._upsert_around(table, group.rows, self._absent(table, group))
-        return head + ",".join(row_texts([row.values for row in group.rows])) + tail
+        return head + ",".join(row_texts(by_column(group.rows))) + tail
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -283,7 +284,7 @@ class MySQLConnector(Connector):
         key = ", ".join(self._quote(name) for name in table.primary_key)
         head = f"SELECT {wanted or 1} FROM {self._quoted_table(table.name)} WHERE ({key}) IN ("
         rows: list[Sequence[Any]] = []
-        for result in self._send(connection, head, row_texts(keys), ")"):
+        for result in self._send(connection, head, row_texts(list(zip(*keys))), ")"):
             rows.extend(result)
         return rows
 
@@ -297,7 +298,7 @@ class MySQLConnector(Connector):
     def checksum(self, head: str, keys: Sequence[tuple[Any, ...]]) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, which stand behind ``head``."""
         with self._reading() as connection:
-            made = self._send(connection, head, row_texts(keys), ")")
+            made = self._send(connection, head, row_texts(list(zip(*keys))), ")")
             # More than one: the keys were too many for one statement.
             return "".join(str(each.scalar()) for each in made)
 

@@ -10,10 +10,10 @@ from pymysql.converters import escape_string
 from connectors.errors import Refused
 
 
-def row_texts(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+def row_texts(columns: Sequence[Sequence[Any]]) -> list[str]:
     """Return each row as ``(literal,literal,…)``; the literals are made a column at a time."""
-    templates, columns = zip(*map(_literals, zip(*rows)))
-    return list(map(f"({','.join(templates)})".__mod__, zip(*columns)))
+    templates, literals = zip(*map(_literals, columns))
+    return list(map(f"({','.join(templates)})".__mod__, zip(*literals)))
 
 
 def _literals(values: Sequence[Any]) -> tuple[str, Sequence[Any]]:

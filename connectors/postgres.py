@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL, Connection
 
 from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.blocks import by_column
 from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.postgres_checksums import PostgresChecksums, of_children
@@ -162,7 +163,7 @@ class PostgresConnector(Connector):
     ) -> tuple[str, tuple[str, ...]]:
         """Return the statement, which writes nothing unless ``condition`` holds, and its parameters."""
         names = rows[0].columns
-        source, arrays = self._source(table, names, [row.values for row in rows])
+        source, arrays = self._source(table, names, by_column(rows))
         key = ", ".join(self._quote(name) for name in table.primary_key)
         changes = [
             f"{self._quote(name)} = EXCLUDED.{self._quote(name)}"
@@ -184,7 +185,7 @@ class PostgresConnector(Connector):
     def _delete_of(
         self, table: Table, keys: Sequence[tuple[Any, ...]], condition: str = ""
     ) -> tuple[str, tuple[str, ...]]:
-        source, arrays = self._source(table, table.primary_key, keys)
+        source, arrays = self._source(table, table.primary_key, list(zip(*keys)))
         match = " AND ".join(
             f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
         )
@@ -223,7 +224,7 @@ class PostgresConnector(Connector):
     def _select(
         self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
     ) -> Iterable[tuple[int, Sequence[Any]]]:
-        source, arrays = self._source(table, table.primary_key, keys, numbered=True)
+        source, arrays = self._source(table, table.primary_key, list(zip(*keys)), numbered=True)
         names = [f"t.{self._quote(column.name)}" for column in columns]
         wanted = ", ".join(column.text.select.format(name) for column, name in zip(columns, names))
         match = " AND ".join(
@@ -252,7 +253,7 @@ class PostgresConnector(Connector):
 
     def checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, a SELECT in its middle."""
-        source, arrays = self._source(table, table.primary_key, keys, numbered=True)
+        source, arrays = self._source(table, table.primary_key, list(zip(*keys)), numbered=True)
         with self._reading() as connection:
             return str(self._send(connection, head + source + tail, arrays, table.primary_key).scalar())
 
@@ -293,19 +294,19 @@ class PostgresConnector(Connector):
         connection.exec_driver_sql(both, execution_options={"no_parameters": True})
 
     def _source(
-        self, table: Table, names: Sequence[str], rows: Sequence[tuple[Any, ...]], numbered: bool = False
+        self, table: Table, names: Sequence[str], columns: Sequence[Sequence[Any]], numbered: bool = False
     ) -> tuple[str, tuple[str, ...]]:
-        """Return a SELECT of the rows, its columns named c0, c1, …, and its parameters. ``numbered``: at the
-        end stands the row's number, n, from 1 on.
+        """Return a SELECT of rows, its columns named c0, c1, …, and its parameters. ``columns``: the values
+        of each. ``numbered``: at the end stands the row's number, n, from 1 on.
         """
-        columns = [table.columns[name] for name in names]
-        arrays = ", ".join(f"%s::{_percent(column.type or 'text')}[]" for column in columns)
+        of_table = [table.columns[name] for name in names]
+        arrays = ", ".join(f"%s::{_percent(column.type or 'text')}[]" for column in of_table)
         wanted = ", ".join(
             f"c{index}" if column.type else f"CAST(c{index} AS {_percent(column.type_text)}) AS c{index}"
-            for index, column in enumerate(columns)
+            for index, column in enumerate(of_table)
         )
-        aliases = ", ".join(f"c{index}" for index in range(len(columns)))
-        literals = tuple(array_text(values) for values in zip(*rows))
+        aliases = ", ".join(f"c{index}" for index in range(len(names)))
+        literals = tuple(map(array_text, columns))
         if numbered:
             return f"SELECT {wanted}, n FROM unnest({arrays}) WITH ORDINALITY AS s({aliases}, n)", literals
         return f"SELECT {wanted} FROM unnest({arrays}) AS s({aliases})", literals

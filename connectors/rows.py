@@ -116,7 +116,7 @@ class Group(NamedTuple):
     defaults: tuple[str, ...]
     mark: str
     resets: tuple[str, ...]
-    rows: list[RowOp]
+    rows: Sequence[RowOp]
 
 
 def waves(rows: Sequence[RowOp]) -> list[list[RowOp]]:
@@ -146,12 +146,13 @@ def waves(rows: Sequence[RowOp]) -> list[list[RowOp]]:
 
 def groups(rows: Sequence[RowOp]) -> list[Group]:
     """Group the rows of one wave, in the order in which each group first appears."""
-    found: dict[Any, Group] = {}
+    found: list[Group] = []
+    of_shape: dict[Any, list[RowOp]] = {}
     for row in rows:
         shape = (row.table, row.kind, row.columns, row.nulls, row.defaults, row.mark, row.resets)
-        group = found.get(shape)
-        if group is None:
-            found[shape] = Group(*shape, rows=[row])
-        else:
-            group.rows.append(row)
-    return list(found.values())
+        same = of_shape.get(shape)
+        if same is None:
+            same = of_shape[shape] = []
+            found.append(Group(*shape, same))
+        same.append(row)
+    return found

@@ -10,14 +10,17 @@ import contextlib
 import datetime
 import math
 import re
+import sqlite3
 from decimal import Decimal
+from itertools import chain, islice
 from typing import Any, Iterable, Iterator, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from connectors import reflection, texts, times, types, wheres
+from connectors import bulk, reflection, texts, times, types, wheres
 from connectors.base import Connector
+from connectors.blocks import by_column
 from connectors.errors import ConnectorError, ConversionError, Refused, SchemaMismatch, Unavailable
 from connectors.reading import READS
 from connectors.rows import Refusal, RowOp
@@ -26,6 +29,9 @@ from connectors.texts import Text
 
 #: How many decimal digits a number keeps in SQLite, which stores it as an 8-byte float.
 _DIGITS = 15
+
+#: The most parameters of a statement that every build of SQLite takes, and the most of a statement of ours.
+SURE_VARIABLES, MOST_VARIABLES = 999, 8192
 
 _DECIMALS = re.compile(r"\s*(NUMERIC|DECIMAL)\b", re.IGNORECASE)
 _DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
@@ -119,16 +125,28 @@ class SQLiteConnector(Connector):
         ]
         changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
         action = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
-        connection.exec_driver_sql(
-            f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) "
-            f"VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({key}) DO {action}",
-            [row.values for row in rows],
-        )
+        head = f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) VALUES "
+        tail = f" ON CONFLICT ({key}) DO {action}"
+        self._send(connection, head, by_column(rows), tail)
+
+    @staticmethod
+    def _send(connection: Connection, head: str, columns: Sequence[Sequence[Any]], tail: str) -> None:
+        """Execute a statement with rows in its middle, as few times as it takes.
+
+        One statement of many rows costs half of what many of one row do, and Python's other threads work
+        meanwhile.
+        """
+        row = f"({','.join('?' * len(columns))})"
+        most = max(1, _most_variables(connection) // len(columns))
+        rows = zip(*columns)
+        for count in _shares(len(columns[0]), most):
+            values = tuple(chain.from_iterable(islice(rows, count)))
+            connection.exec_driver_sql(f"{head}{','.join([row] * count)}{tail}", values)
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
-        match = " AND ".join(f"{self._quote(name)} = ?" for name in table.primary_key)
-        statement = f"DELETE FROM {self._quoted_table(table.name)} WHERE {match}"
-        connection.exec_driver_sql(statement, list(keys))
+        columns = ", ".join(self._quote(name) for name in table.primary_key)
+        head = f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN (VALUES "
+        self._send(connection, head, list(zip(*keys)), ")")
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -180,6 +198,26 @@ class SQLiteConnector(Connector):
         return ""
 
 
+def _most_variables(connection: Connection) -> int:
+    driver: Any = connection.connection.dbapi_connection
+    # From Python 3.11 on it can be asked.
+    ask = getattr(driver, "getlimit", None)
+    return SURE_VARIABLES if ask is None else min(ask(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER), MOST_VARIABLES)
+
+
+def _shares(count: int, most: int) -> list[int]:
+    """Return how many rows each statement has, at most ``most``, together ``count``.
+
+    All are powers of two: each number of rows is a statement of its own, which is parsed once and kept.
+    """
+    size = 1 << (most.bit_length() - 1)
+    shares = [size] * (count // size)
+    while size > 1:
+        size //= 2
+        shares += [size] if count & size else []
+    return shares
+
+
 def _unknown(declared: str) -> Convert:
     if declared.upper() == "UUID":
         return types.uuid_text()
@@ -223,7 +261,7 @@ def _checked(convert: Convert, finish: Convert) -> Convert:
     def converted(value: object) -> Any:
         return finish(convert(value))
 
-    return converted
+    return bulk.with_many(converted, bulk.then(convert, finish))
 
 
 def _as_sqlite(value: object) -> Any:

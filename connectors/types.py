@@ -14,6 +14,7 @@ import uuid
 from decimal import Decimal
 from typing import Any, Iterable
 
+from connectors import bulk
 from connectors.errors import ConversionError
 from connectors.tables import Convert
 
@@ -81,7 +82,7 @@ def integer(low: int, high: int, booleans: bool = False) -> Convert:
             return number
         raise ConversionError(f"the number is not between {low} and {high}")
 
-    return convert
+    return bulk.with_many(convert, bulk.integers(convert, low, high))
 
 
 def _long(digits: bytes) -> int:
@@ -109,7 +110,7 @@ def boolean() -> Convert:
             raise ConversionError("the value is no truth value: 1, true, t, yes, 0, false, f or no")
         return found
 
-    return convert
+    return bulk.with_many(convert, bulk.known(convert, dict(_BOOLEANS)))
 
 
 def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Convert:
@@ -139,7 +140,7 @@ def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Conv
         _check_digits(number.adjusted() + 1, len(digits) - number.adjusted() - 1, whole, decimals)
         return number
 
-    return convert
+    return bulk.with_many(convert, bulk.decimals(convert, whole, decimals))
 
 
 def _check_digits(before: int, after: int, whole: int | None, decimals: int | None) -> None:
@@ -172,7 +173,7 @@ def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Co
             raise ConversionError("the number is too small for the column, it would become 0")
         return number
 
-    return convert
+    return bulk.with_many(convert, bulk.reals(convert, zero, min(beyond, limit)))
 
 
 def _special(value: bytes, infinity: bool, nan: bool) -> float:
@@ -204,7 +205,7 @@ def text(limit: int | None = None, byte_limit: int | None = None, nul: bool = Tr
                 raise ConversionError(f"the text has {size} bytes, {byte_limit} fit")
         return string
 
-    return convert
+    return bulk.with_many(convert, bulk.texts(convert, limit, byte_limit))
 
 
 def _as_text(value: object) -> str:
@@ -229,7 +230,7 @@ def binary(limit: int | None = None, exact: int | None = None) -> Convert:
             raise ConversionError(f"the value has {len(data)} bytes, the column holds exactly {exact}")
         return data
 
-    return convert
+    return bulk.with_many(convert, bulk.blobs(convert, limit, exact))
 
 
 def _no_constant(name: str) -> Any:
@@ -305,7 +306,7 @@ def choice(labels: Iterable[str]) -> Convert:
             raise ConversionError(f"the value is none of the enumeration's {len(known)} labels")
         return label
 
-    return convert
+    return bulk.with_many(convert, bulk.known(convert, dict(known)))
 
 
 def choices(labels: Iterable[str]) -> Convert:
@@ -334,7 +335,7 @@ def judged_by_database(nul: bool = True) -> Convert:
             raise ConversionError("the value is empty, which fits a text only")
         return string
 
-    return convert
+    return bulk.with_many(convert, bulk.texts(convert, None, None, empty=False))
 
 
 class NothingFits:

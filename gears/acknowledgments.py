@@ -6,7 +6,7 @@ with the reason as ``error``. At least once: a worker that can't know whether it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gears import change as changes
@@ -44,8 +44,10 @@ def _hash_tag(key: bytes) -> bytes:
     return tag if opened and closed else b""
 
 
-def asked_for(all_changes: Iterable[Change]) -> list[Change]:
+def asked_for(all_changes: Sequence[Change]) -> list[Change]:
     """Return the changes whose clients want to be told."""
+    if not any(b":" in meta for meta in changes.metas_of(all_changes)):
+        return []
     return [change for change in all_changes if b":" in change[2] and _ticket(change)]
 
 

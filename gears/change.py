@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from itertools import chain
+from operator import itemgetter
+from typing import Any, NamedTuple, Sequence
 
 from connectors import Position
 
@@ -118,25 +119,101 @@ def is_applied(change: Change, upto: Position) -> bool:
     return own <= upto and (own.ms, own.seq) <= (upto.ms, upto.seq)
 
 
-def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
+class Changes(Sequence[Change]):
+    """Changes as they were read, each of which becomes a Change when it is asked for: most never are.
+
+    ``ids`` are the ids of their entries, ``pairs`` their pairs, flat.
+    """
+
+    __slots__ = ("_made", "_metas", "ids", "pairs")
+
+    def __init__(
+        self, ids: Sequence[bytes], pairs: Sequence[list[bytes]], metas: set[bytes] | None = None
+    ) -> None:
+        self.ids = ids
+        self.pairs = pairs
+        self._metas = metas
+        self._made: dict[int, Change] = {}
+
+    @classmethod
+    def of(cls, all_changes: Sequence[Change]) -> Changes:
+        """Return changes as this class; those that are so stay."""
+        if isinstance(all_changes, Changes):
+            return all_changes
+        pairs = [
+            [b"k", each.key, b"m", each.meta, *chain.from_iterable(zip(each.fields, each.values))]
+            for each in all_changes
+        ]
+        made = cls([each.entry_id for each in all_changes], pairs)
+        made._made.update(enumerate(all_changes))
+        return made
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Changes(self.ids[at], self.pairs[at])
+        made = self._made.get(at)
+        if made is None:
+            if at < 0:
+                return self[range(len(self.ids))[at]]
+            pairs = self.pairs[at]
+            made = Change(self.ids[at], pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2])
+            self._made[at] = made
+        return made
+
+    def __add__(self, others: Sequence[Change]) -> Changes:
+        more = Changes.of(others)
+        return Changes([*self.ids, *more.ids], [*self.pairs, *more.pairs], self.metas() | more.metas())
+
+    def keys(self) -> list[bytes]:
+        """Return the key of each."""
+        return list(map(_KEY, self.pairs))
+
+    def metas(self) -> set[bytes]:
+        """Return the metas that occur, of many changes few."""
+        if self._metas is None:
+            self._metas = set(map(_META_OF, self.pairs))
+        return self._metas
+
+    def pairs_at(self, places: Sequence[int]) -> Sequence[list[bytes]]:
+        """Return the pairs of the changes at ``places``, none of which is there twice, in their order."""
+        if len(places) == len(self.pairs):
+            return self.pairs
+        return [self.pairs[place] for place in places]
+
+
+_KEY, _META_OF = itemgetter(1), itemgetter(3)
+
+
+def metas_of(all_changes: Sequence[Change]) -> set[bytes]:
+    """Return the metas that occur."""
+    return all_changes.metas() if isinstance(all_changes, Changes) else {each.meta for each in all_changes}
+
+
+def decode(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[Changes, list[Malformed]]:
     """Read entries of a lane, each its id and its pairs, flat; those that are no changes come apart."""
     try:
-        changes = _decode_all(entries)
+        pairs = _flat(entries)
     except (ValueError, IndexError, TypeError):
         return _decode_each(entries)
-    if all(_META.match(meta) for meta in {change[2] for change in changes}):
-        return changes, []
+    metas = set(map(_META_OF, pairs))
+    if all(map(_META.match, metas)):
+        return Changes([entry[0] for entry in entries], pairs, metas), []
     return _decode_each(entries)
 
 
-def _decode_all(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[Change]:
-    """Read entries that are sound, which costs no more. Raises ValueError, IndexError or TypeError."""
-    changes = []
+def _flat(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[list[bytes]]:
+    """Return the pairs of entries that are sound, flat. Raises ValueError, IndexError or TypeError."""
+    found = []
     label: bytes | None = None
     names: tuple[bytes, ...] = ()
-    for entry_id, pairs in entries:
+    for _, pairs in entries:
         if len(pairs) != 2:
-            changes.append(_from_pairs(entry_id, pairs))
+            if pairs[0] != b"k" or pairs[2] != b"m":
+                raise ValueError("it does not start with k and m")
+            found.append(pairs[: len(pairs) // 2 * 2] if pairs[3:] else [pairs[3]])
             continue
         if pairs[0] != label:
             label, names = pairs[0], read_label(pairs[0])
@@ -144,8 +221,10 @@ def _decode_all(entries: Sequence[tuple[bytes, list[bytes]]]) -> list[Change]:
         parts = packed.split(packed[:1])
         if len(parts) != len(names) + 3:
             raise ValueError("it has not as many values as fields")
-        changes.append(_NEW(Change, (entry_id, parts[2], parts[1], names, parts[3:])))
-    return changes
+        flat = [b"k", parts[2], b"m", parts[1]]
+        flat += chain.from_iterable(zip(names, parts[3:]))
+        found.append(flat)
+    return found
 
 
 def read_meta(pairs: Sequence[bytes] | None) -> bytes:
@@ -155,31 +234,25 @@ def read_meta(pairs: Sequence[bytes] | None) -> bytes:
     return pairs[3] if pairs and len(pairs) > 3 and pairs[2] == b"m" else b""
 
 
-def _decode_each(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[list[Change], list[Malformed]]:
-    changes: list[Change] = []
+def _decode_each(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[Changes, list[Malformed]]:
+    ids: list[bytes] = []
+    good: list[list[bytes]] = []
     malformed: list[Malformed] = []
     for entry_id, pairs in entries:
         try:
-            [change] = _decode_all([(entry_id, pairs)])
-            if not _META.match(change.meta):
+            [flat] = _flat([(entry_id, pairs)])
+            if not _META.match(flat[3]):
                 raise ValueError("its operation or its epoch can't be read")
         except (ValueError, IndexError, TypeError) as error:
             reason = str(error) if isinstance(error, ValueError) else "it does not start with k and m"
             reason = f"the entry of the lane is no change: {reason}"
             malformed.append(Malformed(entry_id, pairs or [], reason))
         else:
-            changes.append(change)
-    return changes, malformed
+            ids.append(entry_id)
+            good.append(flat)
+    return Changes(ids, good), malformed
 
 
-def _from_pairs(entry_id: bytes, pairs: list[bytes]) -> Change:
-    """Read a pair for the key, one for the meta, one for each field."""
-    if pairs[0] != b"k" or pairs[2] != b"m":
-        raise ValueError("it does not start with k and m")
-    return Change(entry_id, pairs[1], pairs[3], tuple(pairs[4::2]), pairs[5::2])
-
-
-_NEW = tuple.__new__
 _NO_NAMES = "the names of its fields can't be read"
 
 

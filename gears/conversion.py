@@ -25,12 +25,28 @@ class RowFault(Exception):
 
 
 class Shape(NamedTuple):
-    """What all images with the same fields share. ``nullable`` are those of ``absent`` that can be NULL."""
+    """What all images with the same fields share. ``nullable`` are those of ``absent`` that can be NULL;
+    ``forms`` are known by the operation.
+    """
 
     columns: tuple[str, ...]
     picks: tuple[tuple[int, Convert], ...]
     absent: tuple[str, ...]
     nullable: tuple[str, ...]
+    forms: dict[bytes, Form]
+
+
+class Form(NamedTuple):
+    """What all upserts of one shape by one operation share. ``filled``: how many NULLs follow the values; the
+    others are those of RowOp.
+    """
+
+    columns: tuple[str, ...]
+    filled: int
+    nulls: tuple[str, ...]
+    defaults: tuple[str, ...]
+    mark: str
+    resets: tuple[str, ...]
 
 
 NOWHERE = Origin()
@@ -75,6 +91,12 @@ class Converter:
         }
         self._added = Added(self.mapping, table, origin) if self.mapping.additions.columns else None
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
+        self.takes_columns = type(self) is Converter and self.coalesces and self._added is None
+
+    @property
+    def key_order(self) -> Sequence[tuple[int, Convert]]:
+        """For each column of the primary key which part of the key it is, and its converter."""
+        return self._key_order
 
     def _key_columns(self, table: Table) -> tuple[str, ...]:
         """Return the columns that the parts of the key fill."""
@@ -133,11 +155,7 @@ class Converter:
     def upsert(self, change: Change, parts: tuple[bytes, ...], op: bytes = changes.UPSERT) -> RowOp:
         """Return the upsert of a change without a transform. Raises RowFault."""
         key = self._key(parts)
-        shape = self._shapes.get(change.fields)
-        if shape is None:
-            if len(self._shapes) >= MAX_SHAPES:
-                self._shapes.clear()
-            shape = self._shapes[change.fields] = self._shape(change.fields)
+        shape = self.shape(change.fields)
         values = change.values
         try:
             converted = tuple([convert(values[at]) for at, convert in shape.picks])
@@ -158,19 +176,34 @@ class Converter:
     def _upsert(
         self, change: Change, op: bytes, key: tuple[Any, ...], shape: Shape, values: tuple[Any, ...]
     ) -> RowOp:
-        table, columns, values = self.mapping.table, shape.columns, key + values
+        form = self.form(shape, op)
+        values = key + values + (None,) * form.filled
+        table, origin = self.mapping.table, (change, self, op)
+        return RowOp(
+            *(table, "upsert", key, form.columns, values, form.nulls, form.defaults),
+            *(origin, form.mark, form.resets),
+        )
+
+    def form(self, shape: Shape, op: bytes) -> Form:
+        """Return what upserts of a shape have in common under ``op``."""
+        known = shape.forms.get(op)
+        if known is None:
+            known = shape.forms[op] = self._form(shape, op)
+        return known
+
+    def _form(self, shape: Shape, op: bytes) -> Form:
+        columns, filled, mark = shape.columns, 0, ""
+        resets: tuple[str, ...] = ()
         nulls = shape.absent if op == changes.REMOVED else ()
         defaults = shape.absent if op == changes.REPLACED else ()
         if op == changes.EMPTIED:
             # Not the default of a new row either: the row had been written before its fields went.
-            columns += shape.nullable
-            values += (None,) * len(shape.nullable)
+            columns, filled = columns + shape.nullable, len(shape.nullable)
             nulls = tuple(name for name in shape.absent if name not in shape.nullable)
-        row = RowOp(table, "upsert", key, columns, values, nulls, defaults, (change, self, op))
         if op == changes.UPSERT and self._mark is not None and shape.absent:
             # If the row is one of a key that was gone, it begins anew.
-            row.mark, row.resets = self.mapping.additions.deleted_at, shape.absent
-        return row
+            mark, resets = self.mapping.additions.deleted_at, shape.absent
+        return Form(columns, filled, nulls, defaults, mark, resets)
 
     def _key(self, parts: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
@@ -180,6 +213,15 @@ class Converter:
                 self._try(name, convert, parts[at])
             raise
 
+    def shape(self, fields: tuple[Any, ...]) -> Shape:
+        """Return what all images with these fields share."""
+        shape = self._shapes.get(fields)
+        if shape is None:
+            if len(self._shapes) >= MAX_SHAPES:
+                self._shapes.clear()
+            shape = self._shapes[fields] = self._shape(fields)
+        return shape
+
     def _shape(self, fields: tuple[Any, ...]) -> Shape:
         present = {field: at for at, field in enumerate(fields)}
         mapped = [(field, *pair) for field, pair in self._columns.items()]
@@ -188,7 +230,7 @@ class Converter:
         absent = tuple(column for field, column, _ in mapped if field not in present)
         nullable = tuple(column for column in absent if column in self._nullable)
         more = () if self._added is None else self._added.columns
-        return Shape(self._primary_key + columns + more, picks, absent, nullable)
+        return Shape(self._primary_key + columns + more, picks, absent, nullable, {})
 
     def _first_fault(self, shape: Shape, values: list[Any]) -> RowFault:
         """Find which column refused; slow, and only ever asked about rows that are refused."""

@@ -161,7 +161,7 @@ class HoldingRunner(LaneRunner):
     def cut(self, read: Reading) -> bool:
         return self._sieve is not None and self._sieve.cut(read)
 
-    def sift(self, reader: lanes.Reader, all_changes: list[Change]) -> list[Change]:
+    def sift(self, reader: lanes.Reader, all_changes: Sequence[Change]) -> Sequence[Change]:
         if self._sieve is None:
             return all_changes
         kept, taken = self._sieve.sift(all_changes)

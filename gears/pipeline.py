@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from connectors import Position, Refusal, RowOp
+from connectors.blocks import Rows
 from gears import change as changes
 from gears import deadletters
-from gears.change import Change
+from gears.change import Change, Changes
+from gears.coalescing import NOTHING, adds_to, fold
+from gears.columns import Together
 from gears.conversion import Converter, RowFault
 from gears.deadletters import Fault, Letter
+from gears.matching import Matching
 
-NOTHING = b""
 NO_TRANSACTIONS: Mapping[bytes, str] = {}
 NO_STATES = (changes.LEFT, changes.CAME, changes.REJECTED, changes.UNREAD)
 NOWHERE = -1
@@ -25,37 +28,17 @@ SHOWN_BYTES = 100
 """How much of a field ``#`` that is no operation a reason repeats."""
 
 
-def fold(before: bytes, op: bytes) -> bytes:
-    """Return the operation that stands for ``op`` after ``before`` on one key (NOTHING: nothing before)."""
-    if op == changes.UPSERT and before in (changes.REMOVED, changes.REPLACED, changes.EMPTIED):
-        return before
-    if before in changes.GONE and op in (changes.UPSERT, changes.REMOVED):
-        return changes.REPLACED
-    if op == changes.REMOVED and before != NOTHING:
-        return changes.EMPTIED
-    return op
-
-
 def parts_of(all_changes: Sequence[Change]) -> list[Sequence[Change]]:
     """Cut where keys come from another shard: what stands before must not wait for what that shard owes."""
+    if not any(meta[:1] == changes.CAME for meta in changes.metas_of(all_changes)):
+        return [all_changes]
     parts: list[Sequence[Change]] = []
     start = 0
     for at, change in enumerate(all_changes):
-        # By index: this is asked of every change.
-        if change[2][:1] == changes.CAME and at > start and all_changes[at - 1].op != changes.CAME:
+        if change.op == changes.CAME and at > start and all_changes[at - 1].op != changes.CAME:
             parts.append(all_changes[start:at])
             start = at
     return [*parts, all_changes[start:]]
-
-
-def _adds_to(change: Change, before: Change, op: bytes) -> bool:
-    """Whether ``change`` leaves columns as ``before`` (under ``op``) wrote them: then both must be applied.
-
-    So it is when the key went in between and its row was kept (evicted, by default), and is a hash again.
-    """
-    if change.op != changes.UPSERT or op in changes.GONE or change.fields == before.fields:
-        return False
-    return not set(before.fields) <= set(change.fields)
 
 
 class _Slot:
@@ -82,86 +65,45 @@ class Batch:
     """
 
     def __init__(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> None:
-        self.changes = all_changes
+        self.changes = Changes.of(all_changes)
         self.converters = converters
-        self.rows: list[RowOp] = []
         self.faults: list[tuple[Change, Fault]] = []
         self.skipped = 0
         self.marks: list[Change] = []
         #: What was refused when it was committed, by the id of the change; see ``letters_of``.
         self.refused: dict[str, str] = {}
         self.letters: Sequence[Letter] = ()
+        self._matching = Matching(converters)
         self._slots: dict[bytes, list[_Slot]] = {}
         self._placed: list[tuple[int, RowOp]] = []
         # The place of the last flush of each table that was cleared.
         self._cleared: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] | None = None
-        self._plain = self._take_plain()
-        if not self._plain:
-            for at, change in enumerate(all_changes):
-                self._take(at, change)
-            self._emit()
+        together = Together(self.changes, self._matching)
+        self._counts = together.taken
+        self.skipped += together.skipped
+        for single in together.singles:
+            self._make(*single)
+        for at in together.others:
+            self._take(at, self.changes[at])
+        self._emit()
+        # Two functions may write one row, and a flush clears what came before it: the lane's order matters.
+        self.rows = Rows(together.blocks, self._placed)
 
     @property
     def position(self) -> Position:
-        return self.changes[-1].position
+        last: Change = self.changes[-1]
+        return last.position
 
     def counts(self) -> dict[str, int]:
         """Return how many changes each function had, those that are refused included."""
-        if self._plain:
-            return {self.converters[0].function.name: len(self.changes) - self.skipped}
-        counts = {each.function.name: 0 for each in self.converters}
+        counts = {each.function.name: self._counts.get(each.function.name, 0) for each in self.converters}
         for slots in self._slots.values():
             for slot in slots:
                 counts[slot.converter.function.name] += slot.taken
         return counts
 
-    # -- The plain case: one function, no transform, nothing but upserts ---------------------------------
-
-    def _take_plain(self) -> bool:
-        """Do the whole work for the most common kind of batch, with as little as can be per change."""
-        if len(self.converters) != 1 or not self.converters[0].coalesces:
-            return False
-        latest: dict[bytes, Change] = {}
-        for change in self.changes:
-            if change[2][:1] != changes.UPSERT:
-                return False
-            latest[change[1]] = change
-        if len(latest) < len(self.changes) and self._has_additions():
-            return False
-        converter = self.converters[0]
-        match, upsert, rows = converter.match, converter.upsert, self.rows
-        for key, change in latest.items():
-            parts = match(key)
-            if parts is None:
-                self.skipped += len(self._places(key))
-                continue
-            try:
-                rows.append(upsert(change, parts))
-            except RowFault:
-                row = self._last_good(converter, parts, change)
-                if row is not None:
-                    rows.append(row)
-        return True
-
-    def _has_additions(self) -> bool:
-        before: dict[bytes, Change] = {}
-        for change in self.changes:
-            last = before.get(change.key)
-            if last is not None and _adds_to(change, last, changes.UPSERT):
-                return True
-            before[change.key] = change
-        return False
-
     # -- Taking changes in -------------------------------------------------------------------------------
-
-    def _match(self, key: bytes) -> list[_Slot]:
-        slots = []
-        for converter in self.converters:
-            parts = converter.match(key)
-            if parts is not None:
-                slots.append(_Slot(converter, parts))
-        return slots
 
     def _take(self, at: int, change: Change) -> None:
         op = change.op
@@ -179,7 +121,8 @@ class Batch:
             return
         slots = self._slots.get(change.key)
         if slots is None:
-            slots = self._slots[change.key] = self._match(change.key)
+            slots = [_Slot(*found) for found in self._matching.of_key(change.key)]
+            self._slots[change.key] = slots
         if not slots:
             self.skipped += 1
         for slot in slots:
@@ -191,7 +134,7 @@ class Batch:
             elif op in changes.GONE and slot.converter.marks(op):
                 self._mark(at, op, slot)
             else:
-                if slot.at != NOWHERE and _adds_to(change, self.changes[slot.at], slot.op):
+                if slot.at != NOWHERE and adds_to(change, self.changes[slot.at], slot.op):
                     self._place(slot)
                     slot.clear()
                 slot.at = at
@@ -243,24 +186,24 @@ class Batch:
             for slot in slots:
                 if slot.at != NOWHERE:
                     self._place(slot)
-        # Two functions may write one row, and a flush clears what came before it: the lane's order matters.
-        self._placed.sort(key=lambda pair: pair[0])
-        self.rows = [row for _, row in self._placed]
 
     def _place(self, slot: _Slot) -> None:
-        change = self.changes[slot.at]
+        self._make(slot.at, slot.op, slot.converter, slot.parts)
+
+    def _make(self, at: int, op: bytes, converter: Converter, parts: tuple[bytes, ...]) -> None:
+        change = self.changes[at]
         try:
-            row = slot.converter.row(change, slot.op, slot.parts)
+            row = converter.row(change, op, parts)
         except RowFault:
-            row = self._last_good(slot.converter, slot.parts, change)
+            row = self._last_good(converter, parts, change)
         if row is not None:
-            self._placed.append((slot.at, row))
+            self._placed.append((at, row))
 
     def _places(self, key: bytes) -> list[int]:
         if self._by_key is None:
             self._by_key = {}
-            for at, change in enumerate(self.changes):
-                self._by_key.setdefault(change.key, []).append(at)
+            for at, each in enumerate(self.changes.keys()):
+                self._by_key.setdefault(each, []).append(at)
         return self._by_key[key]
 
     def _states(self, converter: Converter, last: Change) -> list[tuple[Change, bytes]]:
@@ -277,7 +220,7 @@ class Batch:
             marks = change.op in changes.GONE and converter.marks(change.op)
             if marks and op in changes.GONE:
                 continue
-            if states and (marks or _adds_to(change, states[-1][0], op)):
+            if states and (marks or adds_to(change, states[-1][0], op)):
                 states, op = [], NOTHING
             op = fold(op, change.op)
             states.append((change, op))

@@ -215,7 +215,7 @@ class LaneRunner:
         """Take off what is not to be applied in this session; whether there was any."""
         return False
 
-    def sift(self, reader: lanes.Reader, changes: list[Change]) -> list[Change]:
+    def sift(self, reader: lanes.Reader, changes: Sequence[Change]) -> Sequence[Change]:
         """Return those of the changes that are to be applied now. Raises HoldsChanged."""
         return changes
 
@@ -390,7 +390,7 @@ class Item:
     __slots__ = ("applied", "batch", "last_id", "malformed")
 
     def __init__(
-        self, batch: Batch | None, malformed: list[Malformed], applied: list[Change], last_id: str
+        self, batch: Batch | None, malformed: list[Malformed], applied: Sequence[Change], last_id: str
     ) -> None:
         self.batch = batch
         self.malformed = malformed
@@ -480,7 +480,7 @@ class ReadingThread:
             malformed, applied = [], []
         self._put(Item(self._applier.prepare(last) if last else None, malformed, applied, read.last_id))
 
-    def _without_applied(self, changes: list[Change]) -> list[Change]:
+    def _without_applied(self, changes: Sequence[Change]) -> Sequence[Change]:
         """Positions only grow along a lane: after the first new change, all are new."""
         if self._past:
             return changes
@@ -488,7 +488,7 @@ class ReadingThread:
         while first < len(changes) and is_applied(changes[first], self._position):
             first += 1
         self._past = first < len(changes)
-        return changes[first:]
+        return changes[first:] if first else changes
 
 
 def unavailable_target(error: TargetError) -> Unavailable:

@@ -76,7 +76,7 @@ class Sieve:
         if at is None:
             return False
         first = _spot(read.changes[at].entry_id)
-        del read.changes[at:]
+        read.changes = read.changes[:at]
         read.malformed = [each for each in read.malformed if _spot(each.entry_id) < first]
         ids = [each.entry_id for each in read.changes] + [each.entry_id for each in read.malformed]
         read.last_id = max(ids, key=_spot).decode("ascii") if ids else ""

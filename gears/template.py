@@ -15,6 +15,7 @@ from typing import Callable, Iterable, NamedTuple, Sequence, Union
 from gears.errors import KeyPartError, TemplateError
 
 _COLON = b":"
+_LINE = b"\n"
 _SPECIAL = re.compile(rb"([*?\[\]\\^])")
 """What a pattern of Redis does not take for itself."""
 
@@ -37,7 +38,7 @@ class Template:
     template.
     """
 
-    __slots__ = ("_parts", "_pattern", "covers", "names", "prefix", "text")
+    __slots__ = ("_all", "_parts", "_pattern", "covers", "names", "prefix", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -48,6 +49,9 @@ class Template:
         self._pattern = re.compile(b"".join(_expression(self._parts)), re.DOTALL)
         #: Tells of a key whether it is covered; the quickest way to ask.
         self.covers: Callable[[bytes], object] = self._pattern.fullmatch
+        lines = b"".join(_expression(self._parts, _LINE))
+        # None: a literal holds what would part the keys.
+        self._all = None if _LINE in text.encode() else re.compile(b"^" + lines + b"$", re.MULTILINE)
 
     def match(self, key: bytes) -> tuple[bytes, ...] | None:
         """Return the bytes that stand for each name, in the order of ``names``; None when the key is not
@@ -75,6 +79,18 @@ class Template:
         if [key[:width] for key in keys].count(self.prefix) != len(texts):
             return None
         return list(zip(texts))
+
+    def columns_of(self, keys: Sequence[bytes]) -> list[Sequence[bytes]] | None:
+        """Return what ``match`` finds in many keys, all of one name, then of the next; None: it is not known
+        that each key is covered.
+        """
+        lines = b"\n".join(keys)
+        if self._all is None or lines.count(_LINE) != len(keys) - 1:
+            return None
+        found = self._all.findall(lines)
+        if len(found) != len(keys):
+            return None
+        return [found] if len(self.names) == 1 else list(zip(*found))
 
     def format_all(self, columns: Sequence[Sequence[bytes | None]]) -> list[bytes] | None:
         """Return ``format`` of many rows, given as their columns in the order of ``names``; None: some row
@@ -228,15 +244,16 @@ def _stop_bytes(parts: tuple[Part, ...], index: int) -> bytes:
     return _COLON + (following[:1] if isinstance(following, bytes) else b"")
 
 
-def _expression(parts: tuple[Part, ...]) -> list[bytes]:
+def _expression(parts: tuple[Part, ...], without: bytes = b"") -> list[bytes]:
+    """Return the pieces of a regular expression; no name takes the byte ``without``."""
     pieces = []
     for index, part in enumerate(parts):
         if isinstance(part, bytes):
             pieces.append(re.escape(part))
         elif part.rest:
-            pieces.append(b"(.+)")
+            pieces.append(b"([^" + without + b"]+)" if without else b"(.+)")
         else:
-            pieces.append(b"([^" + re.escape(_stop_bytes(parts, index)) + b"]+)")
+            pieces.append(b"([^" + re.escape(_stop_bytes(parts, index)) + without + b"]+)")
     return pieces
 
 

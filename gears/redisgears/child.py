@@ -45,7 +45,7 @@ class Parent(logging.Handler):
         super().__init__()
         self._requests = requests
         self._answers = answers
-        self.prepare: Callable[[str, list[Change]], Batch | None] = lambda stream, found: None
+        self.prepare: Callable[[str, Sequence[Change]], Batch | None] = lambda stream, found: None
         """What can be done with a batch before its turn."""
         self._batches: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -125,7 +125,7 @@ class Process:
                 failed = attempt
             self._parent.done(error, self._report, asking)
 
-    def _prepare(self, stream: str, found: list[Change]) -> Batch | None:
+    def _prepare(self, stream: str, found: Sequence[Change]) -> Batch | None:
         """Prepare a batch by what is known of the tables; None: that is for its turn."""
         applier = self._appliers.get(stream)
         return applier.prepare(found) if applier is not None and found else None
@@ -164,7 +164,7 @@ class Process:
         self,
         applier: Applier,
         stream: str,
-        found: list[Change],
+        found: Sequence[Change],
         malformed: list[Malformed],
         prepared: Batch | None,
     ) -> list[Any]:
@@ -237,7 +237,7 @@ def _form(names: str) -> list[bytes]:
     return found
 
 
-def _without_applied(applier: Applier, found: list[Change]) -> list[Change]:
+def _without_applied(applier: Applier, found: Sequence[Change]) -> Sequence[Change]:
     if not found or not is_applied(found[0], applier.position):
         return found
     return [change for change in found if not is_applied(change, applier.position)]

@@ -149,7 +149,7 @@ def test_a_key_that_is_gone_unread_is_explained_or_a_dead_letter(
 def test_what_does_not_fit_is_a_dead_letter_of_the_whole_key(held: list[bytes], words: str) -> None:
     last = mark()
     made = batch(Redis({b"k:1": held}), mark(), last, by=converter(members=3))
-    assert made.rows == []
+    assert not made.rows
     ((change, fault),) = made.faults
     assert change.id == last.id
     assert change.epoch == 1
