@@ -45,6 +45,7 @@ void worker_release(Worker *worker) { assert(worker->pid == 0); }
 void pause_clear(Deployment *deployment) { assert(deployment->paused_ms == 0); }
 void earlier_free(Deployment *deployment) { assert(deployment->nearlier == 0); }
 void lane_free(Lane *lane) { assert(lane == NULL); }
+void hold_free(Deployment *deployment) { assert(deployment->nholds == 0); }
 void image_add(Image *image, RedisModuleString *field, RedisModuleString *value) {
     (void)image, (void)field, (void)value;
     abort(); /* parsing captures nothing */
