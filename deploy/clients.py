@@ -8,8 +8,10 @@ from contextlib import ExitStack
 
 import redis
 
+from deploy.connections import same_server
 from deploy.hosts.base import IN_WRITING
-from deploy.shards import Shard, Shards, errors_of, same_server
+from deploy.server_errors import errors_of
+from deploy.shards import Shard, Shards
 
 #: How long clients' writes of one key, one after the other, may keep it from being captured.
 AFTER_WRITES_SECONDS = 30.0

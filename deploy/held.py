@@ -9,7 +9,8 @@ from typing import Any
 from deploy import output, pausing, status, workers
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
-from deploy.shards import Shard, ShardError, Shards, errors_of
+from deploy.server_errors import ShardError, errors_of
+from deploy.shards import Shard, Shards
 from gears.deployment import Deployment
 from gears.functions import Function
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy.letters import Letter
-from deploy.shards import Shard, Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shard, Shards
 
 #: How many are asked of a lane at once.
 CHUNK = 100

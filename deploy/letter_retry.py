@@ -15,7 +15,8 @@ from redis.crc import key_slot
 from deploy.clients import Clients
 from deploy.hosts.base import IN_WRITING
 from deploy.letters import Choice, Letter, drop, each
-from deploy.shards import Shard, Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shard, Shards
 from deploy.verifying import policies
 from gears import change as changes
 from gears.deployment import Deployment

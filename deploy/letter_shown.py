@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy import output
 from deploy.letters import Letter
-from deploy.shards import errors_of
+from deploy.server_errors import errors_of
 from gears import kinds
 from gears.deadletters import readable
 from gears.deployment import Deployment

@@ -10,7 +10,8 @@ from typing import Any
 
 from deploy import status
 from deploy.output import CommandError
-from deploy.shards import Shard, Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shard, Shards
 from gears.deadletters import readable
 
 PAGE = 1000

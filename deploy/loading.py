@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from connectors import ConnectorError
 from deploy.hosts.base import Row
 from deploy.putting import Marks, Putter
-from deploy.shards import Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shards
 from gears.deadletters import readable
 from gears.errors import KeyPartError
 from gears.images import RowReader

@@ -10,7 +10,8 @@ from pathlib import Path
 from deploy.checks import clashes, requirements, servers, tables
 from deploy.checks.findings import Findings
 from deploy.hosts.base import Deployed
-from deploy.shards import ShardError, Shards, connect, errors_of
+from deploy.server_errors import ShardError, errors_of
+from deploy.shards import Shards, connect
 from gears import config
 from gears.deployment import Deployment, wheel_field
 from gears.errors import DeclarationError, Mistake

@@ -12,7 +12,8 @@ import redis
 
 from deploy.clients import Clients
 from deploy.hosts.base import Row
-from deploy.shards import Shard, Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shard, Shards
 from gears.images import RowReader
 
 PAUSE_SECONDS = 0.05

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import TracebackType
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,11 +19,11 @@ from redis.crc import key_slot
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from deploy import tls
+from deploy.connections import URL_HINT, address_of, direct_url, node_client, pool_of
 from deploy.hosts.base import Host
 from deploy.hosts.module import ModuleHost
 from deploy.hosts.redisgears import RedisGearsHost
-from deploy.output import CommandError
+from deploy.server_errors import ShardError, errors_of
 
 #: Seconds after which a server that does not answer counts as gone.
 CONNECT_TIMEOUT = 5.0
@@ -35,13 +35,6 @@ MAX_REDIRECTS = 5
 _LOAD_HINT = (
     'load it: redis-server --loadmodule "$(gearsync module path)", or start one with gearsync server.'
 )
-_URL_HINT = (
-    "write --redis redis://[user:password@]host:port, rediss://…, unix:///path or redis+sentinel://…/service."
-)
-
-
-class ShardError(CommandError):
-    """A shard can't be reached or used. Its text holds addresses, never a password."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ class Shards:
             return client.execute_command(*command)
         place: tuple[str, int] | None = None
         for _ in range(MAX_REDIRECTS):
-            node = contextlib.nullcontext(client) if place is None else _node_client(client, *place)
+            node = contextlib.nullcontext(client) if place is None else node_client(client, *place)
             try:
                 with node as asked:
                     return _asking(asked, command)
@@ -164,7 +157,7 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host:
     scheme = urlsplit(url).scheme
     if scheme not in SCHEMES:
         shown = f"{scheme}://" if scheme else "no scheme"
-        raise ShardError(f"the Redis URL has {shown}, which is none of {', '.join(SCHEMES)}.", _URL_HINT)
+        raise ShardError(f"the Redis URL has {shown}, which is none of {', '.join(SCHEMES)}.", URL_HINT)
     options: dict[str, Any] = {
         "db": 0,
         "decode_responses": False,
@@ -186,63 +179,12 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host:
     return shards
 
 
-@contextlib.contextmanager
-def errors_of(address: str) -> Iterator[None]:
-    """Turn redis-py's errors into sentences about the server at ``address``."""
-    try:
-        yield
-    except redis.exceptions.AuthenticationError as error:
-        raise _refused_login(address, error) from error
-    except redis.exceptions.BusyLoadingError as error:
-        raise ShardError(
-            f"Redis at {address} is still loading its data.", "wait until it has, then try again."
-        ) from error
-    except redis.exceptions.TimeoutError as error:
-        raise ShardError(
-            f"Redis at {address} did not answer in time.",
-            "see whether it runs and whether the network lets you through.",
-        ) from error
-    except redis.exceptions.ConnectionError as error:
-        trouble = tls.trouble(error, address)
-        if trouble is not None:
-            raise ShardError(f"Redis at {address} {trouble.what}.", trouble.hint) from error
-        cause = _cause(error)
-        raise ShardError(
-            f"Redis at {address} can't be reached: {cause}.",
-            "start it (gearsync server), or correct --redis"
-            + (" (a port of TLS needs rediss://)." if "reset" in cause or "closed" in cause else "."),
-        ) from error
-    except redis.exceptions.NoPermissionError as error:
-        raise ShardError(
-            f"Redis at {address} does not permit this: {error}",
-            "give the user the rights: ACL SETUSER … ~* +@all.",
-        ) from error
-    except (redis.exceptions.AskError, redis.exceptions.TryAgainError) as error:
-        raise ShardError(
-            f"Redis at {address} is giving a slot to another shard, or taking one.",
-            "wait until the slot has moved, then run the command again.",
-        ) from error
-    except redis.exceptions.ResponseError as error:
-        raise _answered(address, error) from error
-
-
-def same_server(client: redis.Redis, **changes: Any) -> redis.Redis:
-    """Return a new client to the server of ``client``, with other connection options, such as ``db``."""
-    pool = client.connection_pool
-    return _client(pool.connection_class, {**pool.connection_kwargs, **changes})
-
-
-def _client(connection_class: type[redis.Connection], options: dict[str, Any]) -> redis.Redis:
-    # A client that owns its pool, so that closing the one closes the other.
-    return redis.Redis.from_pool(redis.ConnectionPool(connection_class=connection_class, **options))
-
-
 # -- One server, or a cluster that it belongs to -----------------------------------------------------------
 
 
 def _by_url(url: str, options: dict[str, Any]) -> Shards:
-    client = redis.Redis.from_pool(_pool(url, options))
-    address = _address(client)
+    client = redis.Redis.from_pool(pool_of(url, options))
+    address = address_of(client)
     with errors_of(address):
         info = client.execute_command("INFO", "cluster")
     if int(info.get("cluster_enabled", 0)) == 0:
@@ -251,19 +193,6 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
         return Shards("cluster", _of_cluster(client, address, url), url)
     finally:
         client.close()
-
-
-def _pool(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
-    try:
-        pool = redis.ConnectionPool.from_url(url, **options)
-        # Options that are none of redis-py's are refused when a connection is made.
-        pool.make_connection()
-    except (ValueError, TypeError, redis.exceptions.RedisError) as error:
-        # The error's own text may quote the URL, and with it a password.
-        raise ShardError("the Redis URL can't be read.", _URL_HINT) from error.with_traceback(None)
-    # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
-    pool.connection_kwargs["db"] = 0
-    return pool
 
 
 def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
@@ -286,11 +215,11 @@ def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
     given_host = client.connection_pool.connection_kwargs.get("host", "127.0.0.1")
     for (name, number), slots in sorted(nodes.items()):
         # A node that knows no name for itself sends an empty one: it is the one that was asked.
-        primary = _node_client(client, name or given_host, number)
+        primary = node_client(client, name or given_host, number)
         if not slots and not _takes_deployments(primary):
             primary.close()
             continue
-        shards.append(Shard(_address(primary), primary, _direct_url(url, _address(primary)), tuple(slots)))
+        shards.append(Shard(address_of(primary), primary, direct_url(url, address_of(primary)), tuple(slots)))
     return shards
 
 
@@ -322,14 +251,6 @@ def _asking(client: redis.Redis, command: tuple[Any, ...]) -> Any:
         return pipe.execute()[1]
 
 
-def _node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:
-    pool = client.connection_pool
-    options = {**pool.connection_kwargs, "host": host, "port": port}
-    if options.pop("path", None) is None:
-        return _client(pool.connection_class, options)
-    return _client(redis.Connection, options)
-
-
 # -- Sentinels ---------------------------------------------------------------------------------------------
 
 
@@ -338,11 +259,11 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
     service = unquote(parts.path.strip("/").split("/")[0])
     places = parts.netloc.rpartition("@")[2]
     if not service or not places:
-        raise ShardError("the Redis URL names no sentinel or no service.", _URL_HINT)
+        raise ShardError("the Redis URL names no sentinel or no service.", URL_HINT)
     sentinels = [_host_and_port(place) for place in places.split(",")]
     query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     # Of one sentinel, for the options of TLS alone: its login is apart.
-    pool = _pool(_direct_url(url, places.split(",")[0]), options)
+    pool = pool_of(direct_url(url, places.split(",")[0]), options)
     by_tls = {name: value for name, value in pool.connection_kwargs.items() if name.startswith("ssl_")}
     sentinel_options = {
         **options,
@@ -358,14 +279,14 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
             # Where no session comes about, that is the reason, and not the name.
             for place in places.split(","):
                 with errors_of(f"sentinel {place}"):
-                    _pool(_direct_url(url, place), options).get_connection().disconnect()
+                    pool_of(direct_url(url, place), options).get_connection().disconnect()
         raise ShardError(
             f"none of the sentinels {places} knows a reachable primary called {service}.",
             "see redis-cli -p 26379 SENTINEL MASTERS for the names they watch.",
         ) from error
-    direct = _direct_url(url, f"[{_text(host)}]:{port}" if ":" in _text(host) else f"{_text(host)}:{port}")
-    client = redis.Redis.from_pool(_pool(direct, options))
-    shard = Shard(_address(client), client, direct)
+    direct = direct_url(url, f"[{_text(host)}]:{port}" if ":" in _text(host) else f"{_text(host)}:{port}")
+    client = redis.Redis.from_pool(pool_of(direct, options))
+    shard = Shard(address_of(client), client, direct)
     return Shards("sentinel", [shard], url)
 
 
@@ -374,18 +295,7 @@ def _host_and_port(place: str) -> tuple[str, int]:
     try:
         return parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT
     except ValueError as error:
-        raise ShardError(f"{place} is no host:port of a sentinel.", _URL_HINT) from error
-
-
-def _direct_url(url: str, address: str) -> str:
-    """Return ``url`` with its credentials and options, but for the server at ``address``."""
-    parts = urlsplit(url)
-    scheme = "rediss" if parts.scheme.startswith("rediss") else "redis"
-    credentials = parts.netloc.rpartition("@")[0]
-    query = [each for each in parts.query.split("&") if each and not each.startswith(("sentinel_", "db="))]
-    return urlunsplit(
-        (scheme, f"{credentials}@{address}" if credentials else address, "", "&".join(query), "")
-    )
+        raise ShardError(f"{place} is no host:port of a sentinel.", URL_HINT) from error
 
 
 # -- What a server must be, and how it fails ---------------------------------------------------------------
@@ -404,38 +314,6 @@ def _require_hosts(shards: Sequence[Shard]) -> None:
         raise ShardError(
             f"some shards have {' and others '.join(sorted(titles))}.", "bring all of them to the same."
         )
-
-
-def _refused_login(address: str, error: Exception) -> ShardError:
-    return ShardError(
-        f"Redis at {address} refused the login: {error}",
-        "put user and password into the URL, redis://user:password@host:port, best in GEARSYNC_REDIS.",
-    )
-
-
-def _answered(address: str, error: Exception) -> ShardError:
-    text = str(error)
-    if text.startswith(("NOAUTH", "WRONGPASS", "Authentication required")):
-        return _refused_login(address, error)
-    return ShardError(f"Redis at {address} answered: {text}")
-
-
-def _cause(error: BaseException) -> str:
-    """Return the operating system's own words for a failed connection, which hold no URL."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror.rstrip(".")
-        seen = seen.__cause__ or seen.__context__
-    return str(error).rstrip(".")
-
-
-def _address(client: redis.Redis) -> str:
-    options = client.connection_pool.connection_kwargs
-    if "path" in options:
-        return str(options["path"])
-    host = str(options.get("host", "localhost"))
-    return f"[{host}]:{options.get('port', 6379)}" if ":" in host else f"{host}:{options.get('port', 6379)}"
 
 
 def _text(value: Any) -> str:

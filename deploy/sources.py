@@ -11,7 +11,8 @@ from sqlalchemy.engine import URL
 from connectors import Target, TargetError
 from deploy import output
 from deploy.output import CommandError
-from deploy.shards import Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shards
 from gears import config, kinds
 from gears.deployment import Deployment
 from gears.errors import DeclarationError

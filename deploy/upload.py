@@ -13,7 +13,8 @@ import redis
 from deploy import pausing, status
 from deploy.hosts.base import Deployed, Pause
 from deploy.plan import Plan
-from deploy.shards import Shard, ShardError, errors_of
+from deploy.server_errors import ShardError, errors_of
+from deploy.shards import Shard
 from gears.deployment import Deployment, wheel_field, wheel_fields
 from gears.errors import PayloadError
 

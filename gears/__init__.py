@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from gears.functions import (
-    Change,
-    ReadThrough,
-    WriteAround,
-    WriteBehind,
-    WriteThrough,
-    deployment_settings,
-)
+from gears.declarations import ReadThrough, WriteAround, WriteBehind, WriteThrough, deployment_settings
+from gears.functions import Change
 
 __all__ = ["Change", "ReadThrough", "WriteAround", "WriteBehind", "WriteThrough", "deployment_settings"]

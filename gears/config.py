@@ -11,7 +11,8 @@ from typing import Any
 from connectors import Target, TargetError
 from gears.deployment import Deployment, settings_arguments, unknown_option
 from gears.errors import DeclarationError, Mistake
-from gears.functions import Collector, Function, build, execute, transforms_of
+from gears.executing import Collector, execute, transforms_of
+from gears.functions import Function, build
 from gears.mapping import POLICIES
 from gears.patterns import PATTERNS, Around, Behind, Reading, Through, options_of
 from gears.together import check_together

@@ -11,7 +11,8 @@ from typing import Any, Callable
 from connectors import Target
 from gears import kinds
 from gears.errors import DeclarationError, Mistake, PayloadError
-from gears.functions import Function, Transform, build, transforms_of
+from gears.executing import transforms_of
+from gears.functions import Function, Transform, build
 from gears.mapping import is_text
 from gears.patterns import PATTERNS, Reading, Through, document
 

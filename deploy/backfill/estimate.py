@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.backfill.chosen import Scan
-from deploy.shards import Shard, errors_of, same_server
+from deploy.connections import same_server
+from deploy.server_errors import errors_of
+from deploy.shards import Shard
 
 SAMPLE = 500
 """Keys of each database that are looked at: the share is right within a few hundredths."""

@@ -9,7 +9,8 @@ from deploy import output
 from deploy.backfill import estimate
 from deploy.backfill.chosen import Chosen
 from deploy.hosts.base import Deployed
-from deploy.shards import ShardError, Shards
+from deploy.server_errors import ShardError
+from deploy.shards import Shards
 from gears.deployment import Deployment
 from gears.functions import Function
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from deploy.output import CommandError
-from deploy.shards import Shard, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shard
 from deploy.status import attention
 
 LOOK_SECONDS = 0.1

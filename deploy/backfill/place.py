@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deploy.shards import Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shards
 
 
 @dataclass

@@ -15,7 +15,8 @@ from deploy.backfill.place import Counts
 from deploy.backfill.running import Limits, Running
 from deploy.output import CommandError
 from deploy.progress import Count
-from deploy.shards import ShardError, Shards
+from deploy.server_errors import ShardError
+from deploy.shards import Shards
 from deploy.sources import require_deployed
 
 WAITING = 100_000

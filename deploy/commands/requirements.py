@@ -17,6 +17,7 @@ from deploy.hosts.sessions import PREFIX
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
+from deploy.server_errors import errors_of
 from deploy.shards import Shards
 
 There = tuple[str, Packages]
@@ -75,7 +76,7 @@ def import_file(file: Path, url: str, as_json: bool) -> None:
             _warn_of_others(bundle, there)
             progress.show(f"Installing {bundle.requirement} on every shard")
             address, packages = there[0]
-            with shards.errors_of(address):
+            with errors_of(address):
                 packages.bring(bundle)
     _print(f"Imported to {output.counted(len(there), 'shard')}", bundles, as_json)
 
@@ -107,7 +108,7 @@ def _needed(there: Sequence[There]) -> list[str]:
     known: set[str] = set()
     used: set[str] = set()
     for address, packages in there:
-        with shards.errors_of(address):
+        with errors_of(address):
             known.update(each.requirement for each in packages.known() if each.is_downloaded)
             used.update(packages.used(PREFIX))
     return sorted(each for each in known if each in used or drivers.is_driver(each)) or list(drivers.PINS)
@@ -115,19 +116,19 @@ def _needed(there: Sequence[There]) -> list[str]:
 
 def _export(requirement: str, there: Sequence[There], progress: Callable[[str], None]) -> Bundle:
     for address, packages in there:
-        with shards.errors_of(address):
+        with errors_of(address):
             if any(each.requirement == requirement and each.is_downloaded for each in packages.known()):
                 progress(f"Exporting {requirement} from {address}")
                 return packages.export(requirement)
     address, packages = there[0]
-    with shards.errors_of(address):
+    with errors_of(address):
         return packages.fetch(requirement, progress)
 
 
 def _warn_of_others(bundle: Bundle, there: Sequence[There]) -> None:
     """A requirement that a shard has fetched already stays as it is there."""
     for address, packages in there:
-        with shards.errors_of(address):
+        with errors_of(address):
             known = [each for each in packages.known() if each.requirement == bundle.requirement]
         if any(each.is_downloaded and set(each.wheels) != set(bundle.wheels) for each in known):
             output.warning(

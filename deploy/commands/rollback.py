@@ -13,7 +13,8 @@ from deploy.commands.deploy import carry_out
 from deploy.hosts.base import Deployed
 from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
-from deploy.shards import Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shards
 from gears.deployment import Deployment
 from gears.errors import PayloadError
 

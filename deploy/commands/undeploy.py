@@ -15,7 +15,8 @@ from deploy.checks.report import counted
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
-from deploy.shards import ShardError, Shards, errors_of
+from deploy.server_errors import ShardError, errors_of
+from deploy.shards import Shards
 
 
 @dataclass

@@ -11,6 +11,7 @@ from deploy.doctor.asking import Redis
 from deploy.doctor.findings import Diagnosis
 from deploy.hosts.base import Host
 from deploy.output import CommandError
+from deploy.server_errors import errors_of
 from deploy.shards import Shard, Shards
 from gears.deployment import Deployment
 from gears.errors import PayloadError
@@ -33,7 +34,7 @@ def _check(shards: Shards, diagnosis: Diagnosis) -> list[Deployment]:
     for shard in shards.shards:
         place = diagnosis.at(shard.address)
         try:
-            with reaching.errors_of(shard.address):
+            with errors_of(shard.address):
                 server = Redis(shard.client, place)
                 host = _host(shard, server)
                 document = status.fetch_or_error(shard) if host is not None else {}

@@ -9,7 +9,8 @@ from typing import Any
 import redis
 
 from deploy.clients import Clients
-from deploy.shards import Shard, Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shard, Shards
 from deploy.verifying.expected import Expecter, Image
 from deploy.verifying.states import states_of
 from gears import kinds

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from deploy.shards import Shards, errors_of
+from deploy.server_errors import errors_of
+from deploy.shards import Shards
 from gears.deployment import Deployment
 from gears.functions import Function
 from gears.patterns import Around, Reading

@@ -420,7 +420,9 @@ void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Redis
                   const char *node);
 void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_flush(RedisModuleCtx *ctx, int db);
-void capture_heal_tail(RedisModuleCtx *ctx);
+/* The present state of a key, at once, not at the end of the unit; changes appended. */
+int capture_now(RedisModuleCtx *ctx, int db, RedisModuleString *key);
+void heal_tails(RedisModuleCtx *ctx);     /* heal.c: of all lanes */
 bool capture_is_noted(int db, Slice key); /* an event of the key is still to be captured in this unit */
 void capture_count(Deployment *deployment, int target, Rule **rules, int count); /* one change for these rules */
 bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */

@@ -15,6 +15,7 @@ from redis.crc import key_slot
 
 from connectors import connect as connect_database
 from deploy import shards
+from deploy.connections import same_server
 from deploy.putting import Putter
 from deploy.sources import choose
 from gears.images import RowReader
@@ -299,7 +300,7 @@ def test_other_databases_and_other_names(tmp_path: Path, sqlite_url: str, client
     world = World(tmp_path, sqlite_url, address(client), text)
     world.deploy()
     assert rows_of(world.load()) == {"read": 3, "set": 3}
-    with shards.same_server(client, db=3) as third:
+    with same_server(client, db=3) as third:
         assert third.hget("person:3", "first_name") == b"f3"
         assert third.ttl("person:3") == -1
     assert not there(client, "person:3")

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from connectors import Connector, SchemaMismatch, Target, connect
+from gears.declarations import ReadThrough
 from gears.errors import KeyPartError
-from gears.functions import Function, ReadThrough
+from gears.functions import Function
 from gears.images import RowReader
 from tests.servers import run_sql
 

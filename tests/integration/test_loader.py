@@ -12,8 +12,8 @@ import sqlalchemy as sa
 
 import connectors
 from connectors import Connector, Target
+from gears.declarations import ReadThrough
 from gears.deployment import Deployment
-from gears.functions import ReadThrough
 from gears.loader import Loader
 from gears.report import TargetReport
 from gears.runner import Shared

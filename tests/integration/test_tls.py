@@ -14,7 +14,7 @@ import pytest
 from connectors import connect as connect_database
 from connectors.errors import Unavailable
 from deploy import shards
-from deploy.shards import ShardError
+from deploy.server_errors import ShardError
 from tests.cluster import Cluster
 from tests.conftest import Database, chosen
 from tests.integration.command import Process, gearsync, until

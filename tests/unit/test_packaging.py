@@ -23,7 +23,16 @@ OLD_PYTHON = [
     *sorted((ROOT / "connectors").rglob("*.py")),
     *(
         ROOT / "gears" / f"{name}.py"
-        for name in ["functions", "mapping", "template", "deployment", "config", "errors"]
+        for name in [
+            "functions",
+            "declarations",
+            "executing",
+            "mapping",
+            "template",
+            "deployment",
+            "config",
+            "errors",
+        ]
     ),
 ]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
 
-from deploy.shards import ShardError, _direct_url, connect, errors_of
+from deploy.connections import direct_url
+from deploy.server_errors import ShardError, errors_of
+from deploy.shards import connect
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ from deploy.shards import ShardError, _direct_url, connect, errors_of
     ],
 )
 def test_one_primarys_own_url_keeps_credentials_and_options(url: str, address: str, expected: str) -> None:
-    assert _direct_url(url, address) == expected
+    assert direct_url(url, address) == expected
 
 
 @pytest.mark.parametrize("url", ["", "h:1", "http://h", "redis+sentinel:///name", "redis+sentinel://h:1"])

@@ -7,7 +7,8 @@ import pytest
 from connectors import Target
 from gears import Change, WriteBehind
 from gears.errors import DeclarationError
-from gears.functions import Collector, Function, execute, transforms_of
+from gears.executing import Collector, execute, transforms_of
+from gears.functions import Function
 
 REPORTING = Target("env:REPORTING_DB_URL", name="reporting")
 

@@ -9,8 +9,8 @@ import pytest
 
 import gears.loader
 from connectors import SchemaMismatch, Target, Unavailable
+from gears.declarations import ReadThrough
 from gears.deployment import Deployment
-from gears.functions import ReadThrough
 from gears.loader import Database
 from gears.runner import Shared
 

@@ -7,9 +7,9 @@ import pytest
 
 from connectors import Target
 from gears import ReadThrough, WriteAround, WriteBehind, WriteThrough, config, patterns
+from gears.declarations import Declaration
 from gears.deployment import Deployment
 from gears.errors import DeclarationError
-from gears.functions import Declaration
 from gears.patterns import Around, Reading, Through
 from gears.together import check_together
 
