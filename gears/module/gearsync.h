@@ -82,10 +82,11 @@ typedef struct {
     RedisModuleStreamID acked; /* the last id acknowledged since this server started */
     uint64_t applied_epoch;    /* of write-through: up to here, what SQL has committed is in Redis */
     RedisModuleStreamID applied;
-    uint64_t taker;       /* which worker may settle intents: the hash of its name */
-    size_t length;        /* changes that wait */
-    uint64_t bytes;       /* about what they take: the sum of the chunks */
-    bool unweighed;       /* bytes are not those of all: the server could not say yet */
+    bool behind;    /* SQL may have committed intents that are not known here: none was taken since the takeover */
+    uint64_t taker; /* which worker may settle intents: the hash of its name */
+    size_t length;  /* changes that wait */
+    uint64_t bytes; /* about what they take: the sum of the chunks */
+    bool unweighed; /* bytes are not those of all: the server could not say yet */
     struct Chunk *chunks; /* from first_chunk up to end_chunk, oldest first */
     size_t first_chunk, end_chunk, chunk_capacity;
     RedisModuleString *label;   /* which fields the last change has; NULL: none is known */

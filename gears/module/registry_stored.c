@@ -354,6 +354,7 @@ void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
     for (int i = 0; i < shard.count; i++)
         for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
             uint64_t seen = lane_last_epoch(ctx, shard.deployments[i]->lanes[j]);
+            shard.deployments[i]->lanes[j]->behind = true;
             if (seen > epoch) epoch = seen;
         }
     registry_raise_epoch(after == AFTER_PROMOTION ? ((epoch >> 20) + 1) << 20 : epoch + 1);

@@ -83,6 +83,9 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     Lane *lane = own_lane(ctx, argv[1], &deployment);
     if (lane == NULL) return REDISMODULE_OK;
     lane->taker = key_hash(string_slice(argv[3]));
+    /* Whoever takes has had everything done first that SQL has committed. */
+    if (lane->behind) writes_look_again();
+    lane->behind = false;
     Slice stream = string_slice(argv[1]);
     long taken = 0;
     RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
@@ -150,11 +153,13 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
 int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc != 3) return RedisModule_WrongArity(ctx);
-    if (own_lane(ctx, argv[1], NULL) == NULL) return REDISMODULE_OK;
+    const Lane *lane = own_lane(ctx, argv[1], NULL);
+    if (lane == NULL) return REDISMODULE_OK;
     long long refused = 0;
     for (Write *write = writes_first, *next; write != NULL; write = next) {
         next = write->next;
-        if (write->stage != LOGGED || !write_is_of(write, string_slice(argv[1]))) continue;
+        bool open = write->stage == BEHIND || write->stage == LOGGED;
+        if (!open || write_lane(write) != lane) continue;
         write_finish(write, write_error("", string_slice(argv[2])));
         refused++;
     }

@@ -32,6 +32,8 @@ static int rules_for(const Deployment *deployment, int db, Slice key, Rule **rul
     return count;
 }
 
+static Lane *lane_of_rule(const Rule *rule) { return rule->deployment->lanes[rule->target * rule->deployment->nlanes]; }
+
 static bool is_covered(RedisModuleString *key) { return rule_for(-1, string_slice(key)) != NULL; }
 
 static int reply_error(RedisModuleCtx *ctx, const char *sentence) {
@@ -61,7 +63,7 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
     int count = rules_for(deployment, write->db, string_slice(key), rules);
     if (count == 0) return true;
     slots_before_capture(ctx, string_slice(key));
-    Lane *lane = deployment->lanes[rules[0]->target * deployment->nlanes];
+    Lane *lane = lane_of_rule(rules[0]);
     Text ticket = ticket_of(write, effect, is_first);
     Image image;
     image_start(&image, key, effect->op);
@@ -87,6 +89,7 @@ static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *e
         if (!key_is_among(keys, i, keys[i]) && !log_key(ctx, write, effect, deployment, keys[i], write->stream == NULL))
             return "the hash is too large for a stream entry; nothing was written";
     write->stage = LOGGED;
+    write->disturbed = write->stale = false;
     return NULL;
 }
 
@@ -96,6 +99,12 @@ static Rule *first_rule(const Write *write) {
     Rule *rule = NULL;
     for (int i = 0; i < count && rule == NULL; i++) rule = rule_for(write->db, string_slice(keys[i]));
     return rule;
+}
+
+const Lane *write_lane(const Write *write) {
+    if (write->stream != NULL) return registry_find_lane(string_slice(write->stream), NULL);
+    const Rule *rule = first_rule(write);
+    return rule != NULL ? lane_of_rule(rule) : NULL;
 }
 
 static void on_row(void *waiter, const char *failure) {
@@ -126,6 +135,11 @@ static const char *start(RedisModuleCtx *ctx, Write *write) {
     if (rule != NULL && rule->deployment->paused_ms > 0) return pause_of_write(rule->deployment);
     if (rule == NULL || waits_for_row(ctx, write)) return NULL;
     Effect effect = effect_of(ctx, write->db, write->argv, write->argc);
+    if (effect.op == 0 && lane_of_rule(rule)->behind) {
+        write->stage = BEHIND;
+        effect_free(&effect);
+        return NULL;
+    }
     const char *problem = effect.op != 0 ? log_intent(ctx, write, &effect, rule->deployment) : NULL;
     write->existed = effect.existed;
     write->reply = effect.reply;

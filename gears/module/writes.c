@@ -27,6 +27,7 @@ void write_take_out(Write *write) {
 }
 
 bool write_is_of(const Write *write, Slice stream) {
+    if (write->stream == NULL) return false;
     Slice name = string_slice(write->stream);
     return name.len == stream.len && memcmp(name.bytes, stream.bytes, name.len) == 0;
 }
@@ -260,6 +261,14 @@ void through_fail_all(const char *reason) {
     while (writes_first != NULL) write_finish(writes_first, write_error(reason, (Slice){"", 0}));
 }
 
+void writes_look_again(void) {
+    for (Write *write = writes_first; write != NULL; write = write->next) {
+        if (write->stage != BEHIND) continue;
+        write->stage = WAITING;
+        writes_any_ready = true;
+    }
+}
+
 void through_tick(RedisModuleCtx *ctx) {
     for (Write *write = writes_first, *next; write != NULL; write = next) {
         next = write->next;
@@ -269,6 +278,7 @@ void through_tick(RedisModuleCtx *ctx) {
         else if (write->stage == CANCELLED)
             write_finish(write, (Text){0});
     }
+    writes_look_again();
     through_start_ready(ctx);
 }
 

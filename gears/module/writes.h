@@ -7,6 +7,7 @@
 typedef enum {
     WAITING,  /* for its turn */
     LOADING,  /* for the row of its key, which is not in Redis */
+    BEHIND,   /* for what SQL has committed and Redis may have forgotten: what it does now may be something else then */
     LOGGED,   /* in the lane */
     TAKEN,    /* the worker may commit it at any time */
     CANCELLED /* its client has left or was told so, and no worker has it */
@@ -42,6 +43,8 @@ void write_link_last(Write *write);
 void write_take_out(Write *write);
 void write_free(Write *write);
 bool write_is_of(const Write *write, Slice stream);
+const Lane *write_lane(const Write *write); /* where it is logged, or will be; NULL: no function covers it any more */
+void writes_look_again(void);               /* those that are BEHIND have their turn again */
 Deployment *write_deployment(const Write *write); /* NULL: it has not been logged, or the deployment has gone */
 RedisModuleString **write_keys(const Write *write, int *count); /* the keys that it writes, which stand in a row */
 bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key);

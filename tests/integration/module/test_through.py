@@ -176,6 +176,37 @@ def test_a_write_that_was_computed_before_an_old_one_came_back_is_refused(
     assert again.result() == 18
 
 
+def test_what_changes_nothing_here_waits_for_what_sql_has_committed(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    """After a restart the field may be one that Redis has forgotten; then 0 were no true answer."""
+    server.restart()
+    with connect(server) as client:
+        removed, nothing = (Sent(server, "HDEL", key, "age") for key in ("person:1", "person:2"))
+        wait_for(lambda: blocked(client) == 2, "the clients that wait")
+        worker = Worker(client)
+        lost = b"0 *4\r\n$4\r\nHSET\r\n$8\r\nperson:1\r\n$3\r\nage\r\n$1\r\n1\r\n"
+        client.execute_command("GEARSYNC.REDO", worker.stream, 1, "9-1", worker.name, "9-1", lost, b"")
+        assert client.execute_command("GEARSYNC.TAKE", worker.stream, "9-1", worker.name) == [1]
+        assert nothing.result() == 0
+        wait_for(lambda: len(worker.take()) == 1, "the write that changes something")
+        worker.settle()
+        assert removed.result() == 1
+        assert not client.exists("person:1")
+        assert client.hdel("person:1", "age") == 0
+
+
+def test_who_waits_for_that_is_told_when_the_database_is_away(
+    server: RedisServer, client: redis.Redis
+) -> None:
+    server.restart()
+    with connect(server) as client:
+        sent = Sent(server, "HDEL", "person:1", "age")
+        wait_for(lambda: blocked(client) == 1, "the client that waits")
+        assert client.execute_command("GEARSYNC.DENY", Worker(client).stream, "the database is away") == 1
+        assert "the database is away" in sent.error()
+
+
 def blocked(client: redis.Redis) -> int:
     return int(client.info("clients")["blocked_clients"])
 

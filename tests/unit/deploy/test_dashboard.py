@@ -17,6 +17,7 @@ from deploy.dashboard import app, serving, shown
 from deploy.dashboard.board import Board, Snapshot
 from deploy.dashboard.guard import HEADERS, Changes, Hosts, is_loopback
 from deploy.letter_pages import Place
+from deploy.letter_retry import Tried
 from deploy.letters import Letter
 from deploy.measures import Backlog, DeploymentFigures, Flow, Lag, Sample, ShardFigures, WorkerFigures
 from deploy.output import CommandError
@@ -159,10 +160,12 @@ class Changed:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[tuple[str, list[str]]] = []
         monkeypatch.setattr(letter_pages, "find", lambda shards, statuses, places: list(map(str, places)))
-        monkeypatch.setattr(letter_retry, "retry", lambda shards, chosen: (self._note("retry", chosen), []))
+        monkeypatch.setattr(
+            letter_retry, "retry", lambda _, chosen: Tried(self._note("retry", chosen), [], [])
+        )
         monkeypatch.setattr(letters, "drop", lambda shards, chosen: len(self._note("drop", chosen)))
 
-    def _note(self, verb: str, chosen: list[str]) -> list[str]:
+    def _note(self, verb: str, chosen: list[Any]) -> list[Any]:
         self.done.append((verb, chosen))
         return chosen
 
@@ -191,7 +194,7 @@ def test_a_change_by_the_token_is_done(changed: Changed, verb: str) -> None:
     code, answer = post(
         path=f"/api/letters/{verb}", origin="http://127.0.0.1:8400", sec_fetch_site="same-origin"
     )
-    assert (code, answer) == (200, {"asked": 1, "done": 1, "uncovered": 0})
+    assert (code, answer) == (200, {"asked": 1, "done": 1, "uncovered": 0, "left": 0})
     assert changed.done == [(verb, ["1-0 stream"])]
 
 
