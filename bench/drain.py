@@ -16,7 +16,7 @@ from bench.systems import Spent
 from tests.servers import RedisServer, ServerError, run_sql
 
 TITLE = "Drain: from the lane to SQL by the worker, beside the best plain bulk upsert (one connection)"
-PLOT = Plot("bars", "what", "ratio", "database", "rows a second: the worker's of the plain bulk upsert's")
+PLOT = Plot("bars", "what", "ratio", "database", "of the plain bulk upsert's rows/s")
 LANES = (1, 2, 4)
 DELETED = 0.2
 """How many of the mixed changes are deletes."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 INK = "#808890"
 """Of texts and axes: as far from white as from black."""
 COLORS = ("#2f81f7", "#e3732b", "#2ea36a", "#a371f7", "#d4479a", "#b59f00")
-SIZE = (7.5, 3.4)
+SIZE = (9, 3.4)
 
 
 class Plot(NamedTuple):
@@ -40,7 +40,7 @@ def draw(plot: Plot, rows: Sequence[dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     # The same figures give the same file, with texts as texts.
     matplotlib.rcParams.update({"svg.hashsalt": "gearsync", "svg.fonttype": "none", "text.color": INK})
@@ -49,11 +49,13 @@ def draw(plot: Plot, rows: Sequence[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=SIZE)
     (_bars if plot.kind == "bars" else _lines)(axes, plot, rows)
     axes.set_ylabel(plot.label)
-    if "y" in plot.log:
-        axes.set_yscale("log")
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        if name in plot.log:
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.12g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=INK, alpha=0.25)
-    axes.legend(frameon=False, labelcolor=INK, fontsize="small")
+    axes.legend(frameon=False, labelcolor=INK, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     figure.savefig(path, transparent=True, metadata={"Date": None})
     pyplot.close(figure)
@@ -75,14 +77,17 @@ def _bars(axes: Any, plot: Plot, rows: Sequence[dict[str, Any]]) -> None:
 
 def _name(plot: Plot, row: dict[str, Any]) -> str:
     columns = f"\n{row['columns']} columns" if "columns" in row else ""
-    return f"{row[plot.x]}{columns}".replace(", ", "\n")
+    return f"{row[plot.x]}{columns}".replace(", ", "\n").replace(" mixed", "\nmixed")
 
 
 def _lines(axes: Any, plot: Plot, rows: Sequence[dict[str, Any]]) -> None:
     if "x" in plot.log:
         axes.set_xscale("log")
+    if "y" in plot.log:
+        axes.set_yscale("log")
     for number, of in enumerate(dict.fromkeys(str(row[plot.series]) for row in rows)):
         points = [(row[plot.x], row[plot.y]) for row in rows if str(row[plot.series]) == of]
         axes.plot(*zip(*points), marker="o", label=of, color=COLORS[number % len(COLORS)])
     axes.set_xlabel(plot.x)
-    axes.set_ylim(bottom=None if "y" in plot.log else 0)
+    if "y" not in plot.log:
+        axes.set_ylim(bottom=0)
