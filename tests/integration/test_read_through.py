@@ -131,6 +131,7 @@ def test_many_misses_at_once(host: str, database_url: str, tmp_path: Path) -> No
         assert reads(system)["loaded"] == 50
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("ending", ["deleted", "expired"])
 def test_a_row_that_write_behind_has_not_brought_yet_never_comes_back(
     host: str, database_url: str, tmp_path: Path, ending: str
@@ -171,6 +172,7 @@ def test_with_write_through(host: str, database_url: str, tmp_path: Path) -> Non
         assert rows(database_url, "SELECT id, name, age FROM persons ORDER BY id")[1:] == [(2, "n2", 21)]
 
 
+@pytest.mark.one_database
 @pytest.mark.parametrize("kind", ["WriteBehind", "WriteThrough"])
 def test_reads_beside_writes_that_expire(host: str, database_url: str, tmp_path: Path, kind: str) -> None:
     """Under load, no reader ever sees a value older than one that was written before it began to read."""
