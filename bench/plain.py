@@ -38,20 +38,19 @@ def _postgres(schema: Schema) -> Write:
 
 def _mysql(schema: Schema) -> Write:
     # PyMySQL turns this into one statement of many rows.
-    statement = (
-        f"INSERT INTO {schema.table()} ({', '.join(_names(schema))}) "
-        f"VALUES ({', '.join(['%s'] * len(_names(schema)))}) "
-        f"ON DUPLICATE KEY UPDATE {_changes(schema, 'VALUES({})')}"
-    )
-    return lambda cursor, rows: cursor.executemany(statement, rows)
+    return _row_by_row(schema, "%s", f"ON DUPLICATE KEY UPDATE {_changes(schema, 'VALUES({})')}")
 
 
 def _sqlite(schema: Schema) -> Write:
-    statement = (
-        f"INSERT INTO {schema.table()} ({', '.join(_names(schema))}) "
-        f"VALUES ({', '.join('?' * len(_names(schema)))}) "
-        f"ON CONFLICT (person_id) DO UPDATE SET {_changes(schema, 'excluded.{}')}"
+    return _row_by_row(
+        schema, "?", f"ON CONFLICT (person_id) DO UPDATE SET {_changes(schema, 'excluded.{}')}"
     )
+
+
+def _row_by_row(schema: Schema, place: str, otherwise: str) -> Write:
+    names = _names(schema)
+    places = ", ".join([place] * len(names))
+    statement = f"INSERT INTO {schema.table()} ({', '.join(names)}) VALUES ({places}) {otherwise}"
     return lambda cursor, rows: cursor.executemany(statement, rows)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import ExitStack
 
 import redis
@@ -47,16 +47,17 @@ class Clients(ExitStack):
         ShardError.
         """
         deadline = time.monotonic() + AFTER_WRITES_SECONDS
-        while True:
-            shard = shards.of_key(key)
-            with errors_of(shard.address):
-                command = shard.host.recapture(deployment, key)
-                try:
-                    return shard.host.captured(shards.on_key(self.of(shard, db), *command))
-                except redis.ResponseError as error:
-                    if not str(error).startswith("THROUGH") or time.monotonic() > deadline:
-                        raise
-            time.sleep(0.01)
+
+        def attempt(shard: Shard) -> int | None:
+            command = shard.host.recapture(deployment, key)
+            try:
+                return shard.host.captured(shards.on_key(self.of(shard, db), *command))
+            except redis.ResponseError as error:
+                if not str(error).startswith("THROUGH") or time.monotonic() > deadline:
+                    raise
+                return None
+
+        return _until_free(shards, key, attempt)
 
     def capture(self, shards: Shards, db: int, deployment: str, key: bytes, is_end: bool) -> int:
         """As ``recapture``; unless ``is_end``, a key that is gone is left alone, and ``Host.backfilled`` says
@@ -65,14 +66,13 @@ class Clients(ExitStack):
         if is_end:
             return self.recapture(shards, db, deployment, key)
         deadline = time.monotonic() + AFTER_WRITES_SECONDS
-        while True:
-            shard = shards.of_key(key)
-            with errors_of(shard.address):
-                command = shard.host.backfill(deployment, [key])
-                made = shard.host.backfilled(shards.on_key(self.of(shard, db), *command))[0]
-            if made != IN_WRITING or time.monotonic() > deadline:
-                return made
-            time.sleep(0.01)
+
+        def attempt(shard: Shard) -> int | None:
+            command = shard.host.backfill(deployment, [key])
+            made = shard.host.backfilled(shards.on_key(self.of(shard, db), *command))[0]
+            return made if made != IN_WRITING or time.monotonic() > deadline else None
+
+        return _until_free(shards, key, attempt)
 
     def capture_together(
         self,
@@ -102,3 +102,14 @@ class Clients(ExitStack):
             place: host.captured(reply) if place in ends else host.backfilled(reply)[0]
             for place, reply in zip(places, replies[1::2])
         }
+
+
+def _until_free(shards: Shards, key: bytes, attempt: Callable[[Shard], int | None]) -> int:
+    """Attempt something on the shard that has the key by now, until it is no None: a client is writing it."""
+    while True:
+        shard = shards.of_key(key)
+        with errors_of(shard.address):
+            made = attempt(shard)
+        if made is not None:
+            return made
+        time.sleep(0.01)

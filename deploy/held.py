@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deploy import output, pausing, status, workers
+from deploy import output, pausing, workers
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
-from deploy.server_errors import ShardError, errors_of
+from deploy.server_errors import errors_of
 from deploy.shards import Shard, Shards
 from gears.deployment import Deployment
 from gears.functions import Function
@@ -52,18 +51,17 @@ def pause(shards: Shards, name: str, functions: Sequence[str], by: Pause) -> Non
     for each in holders:
         _require(shards, each, name, functions)
     before = {address: _paused(entry) for address, entry in entries.items()}
-    done: list[Shard] = []
     try:
-        for each in holders:
-            with errors_of(each.address):
-                done.append(each)
-                each.host.pause(name, by, functions)
-    except ShardError as error:
-        lost = _take_back(
-            name, [(each, [f for f in functions if f not in before[each.address]]) for each in done]
+        pausing.on_all(
+            holders,
+            lambda each: each.host.pause(name, by, functions),
+            lambda each: _take_back(each, name, [f for f in functions if f not in before[each.address]]),
         )
+    except pausing.NotOnAll as error:
+        lost = ", ".join(error.lost)
+        left = f" Whether {lost} paused is not known; `gearsync status` shows it." if lost else ""
         raise CommandError(
-            f"{' and '.join(functions)} of {name} not paused: {error.message}{lost}"
+            f"{' and '.join(functions)} of {name} not paused: {error.message}{left}"
         ) from error
 
 
@@ -71,16 +69,9 @@ def _paused(entry: dict[str, Any]) -> set[str]:
     return {each["name"] for each in entry.get("functions") or [] if each.get("paused")}
 
 
-def _take_back(name: str, done: Sequence[tuple[Shard, list[str]]]) -> str:
-    lost = []
-    for each, functions in done:
-        try:
-            with errors_of(each.address):
-                if functions:
-                    each.host.resume(name, functions)
-        except ShardError:
-            lost.append(each.address)
-    return f" Whether {', '.join(lost)} paused is not known; `gearsync status` shows it." if lost else ""
+def _take_back(shard: Shard, name: str, functions: Sequence[str]) -> None:
+    if functions:
+        shard.host.resume(name, functions)
 
 
 def _require(shards: Shards, shard: Shard, name: str, functions: Sequence[str]) -> None:
@@ -135,17 +126,9 @@ def wait_until_held(
     shards: Shards, name: str, functions: Sequence[str], seconds: float, progress: Callable[[str], None]
 ) -> list[str]:
     """Wait until no worker applies anything of these functions; return the addresses of who still does."""
-    deadline = time.monotonic() + seconds
-    while True:
-        busy = [
-            str(document["address"])
-            for document in status.fetch(shards)
-            if (entry := workers.entry_of(document, name)) is not None and _is_at_work(entry, functions)
-        ]
-        if not busy or time.monotonic() >= deadline:
-            return busy
-        progress(f"Waiting for the last batch on {', '.join(busy)}")
-        time.sleep(workers.POLL_SECONDS)
+    return list(
+        pausing.wait_while(shards, name, lambda entry: _is_at_work(entry, functions), seconds, progress)
+    )
 
 
 def _is_at_work(entry: dict[str, Any], functions: Sequence[str]) -> bool:

@@ -52,26 +52,49 @@ def pause(shards: Shards, name: str, by: Pause) -> None:
     entries = entries_of(shards, name)
     paused = {address for address, entry in entries.items() if pause_of(entry) is not None}
     holders = holders_of(shards, entries)
-    done: list[Shard] = []
     try:
-        for each in holders:
-            with errors_of(each.address):
-                done.append(each)
-                each.host.pause(name, by)
-    except ShardError as error:
-        left = _take_back(name, [each for each in done if each.address not in paused])
+        on_all(
+            holders,
+            lambda each: each.host.pause(name, by),
+            lambda each: None if each.address in paused else each.host.resume(name),
+        )
+    except NotOnAll as error:
+        lost = ", ".join(error.lost)
+        left = f" Whether {lost} paused it is not known; `gearsync resume {name}`." if lost else ""
         raise CommandError(f"{name} was not paused: {error.message}{left}") from error
 
 
-def _take_back(name: str, done: Sequence[Shard]) -> str:
+class NotOnAll(ShardError):
+    """A shard failed, and what was done on others was taken back, but for ``lost``, where that failed too."""
+
+    def __init__(self, message: str, lost: Sequence[str]) -> None:
+        super().__init__(message)
+        self.lost = lost
+
+
+def on_all(
+    holders: Sequence[Shard], act: Callable[[Shard], None], take_back: Callable[[Shard], None]
+) -> None:
+    """Do something on all shards or on none. Raises NotOnAll."""
+    for at, each in enumerate(holders):
+        try:
+            with errors_of(each.address):
+                act(each)
+        except ShardError as error:
+            # Who failed may have done it all the same.
+            raise NotOnAll(error.message, _taken_back(holders[: at + 1], take_back)) from error
+
+
+def _taken_back(done: Sequence[Shard], take_back: Callable[[Shard], None]) -> list[str]:
+    """Return the addresses of those that could not take it back."""
     lost = []
     for each in done:
         try:
             with errors_of(each.address):
-                each.host.resume(name)
+                take_back(each)
         except ShardError:
             lost.append(each.address)
-    return f" Whether {', '.join(lost)} paused it is not known; `gearsync resume {name}`." if lost else ""
+    return lost
 
 
 def resume(shards: Shards, name: str) -> None:
@@ -117,14 +140,29 @@ def wait_until_still(
     Only what a worker reports after this call counts: before it could have been paused for another time.
     """
     began = time.monotonic()
-    deadline = began + seconds
+
+    def is_at_work(entry: dict[str, Any]) -> bool:
+        return _is_at_work(entry, (time.monotonic() - began) * 1000)
+
+    return wait_while(shards, name, is_at_work, seconds, progress)
+
+
+def wait_while(
+    shards: Shards,
+    name: str,
+    is_at_work: Callable[[dict[str, Any]], bool],
+    seconds: float,
+    progress: Callable[[str], None],
+) -> dict[str, str]:
+    """Wait while workers are at work, by the status; return the states of who still is, by address."""
+    deadline = time.monotonic() + seconds
     while True:
-        busy = {}
-        passed_ms = (time.monotonic() - began) * 1000
-        for document in status.fetch(shards):
-            entry = workers.entry_of(document, name)
-            if entry is not None and _is_at_work(entry, passed_ms):
-                busy[str(document["address"])] = str((entry["worker"]["report"] or {}).get("state", ""))
+        entries = ((str(each["address"]), workers.entry_of(each, name)) for each in status.fetch(shards))
+        busy = {
+            address: str((entry["worker"]["report"] or {}).get("state", ""))
+            for address, entry in entries
+            if entry is not None and is_at_work(entry)
+        }
         if not busy or time.monotonic() >= deadline:
             return busy
         progress(f"Waiting for the last batch on {', '.join(busy)}")

@@ -127,9 +127,7 @@ class Changes(Sequence[Change]):
 
     __slots__ = ("_made", "_metas", "ids", "pairs")
 
-    def __init__(
-        self, ids: Sequence[bytes], pairs: Sequence[list[bytes]], metas: set[bytes] | None = None
-    ) -> None:
+    def __init__(self, ids: list[bytes], pairs: list[list[bytes]], metas: set[bytes] | None = None) -> None:
         self.ids = ids
         self.pairs = pairs
         self._metas = metas
@@ -163,9 +161,11 @@ class Changes(Sequence[Change]):
             self._made[at] = made
         return made
 
-    def __add__(self, others: Sequence[Change]) -> Changes:
-        more = Changes.of(others)
-        return Changes([*self.ids, *more.ids], [*self.pairs, *more.pairs], self.metas() | more.metas())
+    def extend(self, more: Changes) -> None:
+        """Add changes behind these."""
+        self._metas = self.metas() | more.metas()
+        self.ids += more.ids
+        self.pairs += more.pairs
 
     def keys(self) -> list[bytes]:
         """Return the key of each."""

@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from connectors import Position
 from gears.acknowledgments import Acknowledgment
-from gears.change import Change, Changes, Malformed, decode, goes_on, read_meta
+from gears.change import Changes, Malformed, decode, goes_on, read_meta
 from gears.commands import Commands
 from gears.deployment import Deployment
 
@@ -174,7 +174,7 @@ class Reading:
     """What was read of a lane so far: changes, entries that are none, and the last id of both."""
 
     def __init__(self) -> None:
-        self.changes: Sequence[Change] = Changes([], [])
+        self.changes = Changes([], [])
         self.malformed: list[Malformed] = []
         self.last_id = ""
 
@@ -184,7 +184,7 @@ class Reading:
     def add(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
         """Add entries as the stream has them."""
         changes, malformed = decode(entries)
-        self.changes = Changes.of(self.changes) + changes if len(self.changes) else changes
+        self.changes.extend(changes)
         self.malformed += malformed
         self.last_id = entries[-1][0].decode("ascii")
 

@@ -153,7 +153,7 @@ class Members:
                 replies.append(connection.read_response())
             except redis.ResponseError as error:
                 replies.append(None)
-                failure = failure or (None if _means_not_here(error) else error)
+                failure = failure or (None if means_not_here(error) else error)
         if failure is not None:
             raise failure
         return replies
@@ -231,6 +231,7 @@ def image_of(mapping: Mapping, reply: Any) -> Image | str:
     return pairs if len(pairs) <= mapping.members else too_many(mapping, len(pairs))
 
 
-def _means_not_here(error: redis.ResponseError) -> bool:
+def means_not_here(error: redis.ResponseError) -> bool:
+    """Whether an error says that a key is on another shard, or of another type."""
     moved = isinstance(error, (redis.exceptions.MovedError, redis.exceptions.AskError))
     return moved or str(error).startswith(_NOT_HERE)

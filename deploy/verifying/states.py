@@ -7,17 +7,17 @@ a shard answers also for keys that have come to it while their slot is still ano
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
 
 from deploy.hosts.base import Host
+from deploy.hosts.hashes import replies
 from deploy.verifying.expected import Expecter, Image
 from gears import kinds, memberstates
 from gears.mapping import Mapping
 
-NOT_HERE = ("WRONGTYPE", "MOVED", "ASK")
 UNKNOWN = "unknown command"
 
 
@@ -78,8 +78,8 @@ class _Documents(States):
     def _either(self, client: redis.Redis, keys: Sequence[bytes], of_text: str, of_json: str) -> list[Any]:
         found = self._ask(client, [(of_text, key) for key in keys])
         others = [at for at, each in enumerate(found) if isinstance(each, redis.ResponseError)]
-        replies = self._ask(client, [(of_json, keys[at]) for at in others])
-        for at, reply in zip(others, replies):
+        others_said = self._ask(client, [(of_json, keys[at]) for at in others])
+        for at, reply in zip(others, others_said):
             found[at] = None if isinstance(reply, redis.ResponseError) else reply
         return found
 
@@ -100,8 +100,8 @@ class _Members(States):
             elif count:
                 small.append(at)
         name, more = memberstates.READS[self._mapping.type]
-        replies = self._ask(client, [(name, keys[at], *more) for at in small])
-        for at, reply in zip(small, replies):
+        members = self._ask(client, [(name, keys[at], *more) for at in small])
+        for at, reply in zip(small, members):
             is_there = bool(reply) and not isinstance(reply, redis.ResponseError)
             images[at] = memberstates.image_of(self._mapping, list(reply)) if is_there else None
         return images
@@ -111,18 +111,13 @@ class _Members(States):
 
     def sizes(self, client: redis.Redis, keys: Sequence[bytes]) -> list[int]:
         command = memberstates.COUNTS[self._mapping.type]
-        replies = self._ask(client, [(command, key) for key in keys])
-        return [0 if isinstance(each, redis.ResponseError) else int(each) for each in replies]
+        counts = self._ask(client, [(command, key) for key in keys])
+        return [0 if isinstance(each, redis.ResponseError) else int(each) for each in counts]
 
 
 def _plainly(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Send commands in one go; return their replies, errors that say that a key is not here among them."""
-    if not commands:
-        return []
-    with client.pipeline(transaction=False) as pipe:
-        for command in commands:
-            pipe.execute_command(*command)
-        return _judged(pipe.execute(raise_on_error=False))
+    """Return the replies to commands, errors that say that a key is not here among them."""
+    return _judged(replies(client, commands))
 
 
 def _asking(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -130,8 +125,7 @@ def _asking(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[An
     return _plainly(client, asked)[1::2]
 
 
-def _judged(replies: Iterable[Any]) -> list[Any]:
-    found = list(replies)
+def _judged(found: list[Any]) -> list[Any]:
     for reply in found:
         if isinstance(reply, Exception) and not _means_not_here(reply):
             raise reply
@@ -139,8 +133,7 @@ def _judged(replies: Iterable[Any]) -> list[Any]:
 
 
 def _means_not_here(error: Exception) -> bool:
-    if isinstance(error, (redis.exceptions.MovedError, redis.exceptions.AskError)):
-        return True
-    said = str(error)
     # Without the JSON type no key has it.
-    return isinstance(error, redis.ResponseError) and (said.startswith(NOT_HERE) or UNKNOWN in said)
+    return isinstance(error, redis.ResponseError) and (
+        memberstates.means_not_here(error) or UNKNOWN in str(error)
+    )

@@ -342,6 +342,8 @@ long long lane_oldest_ms(RedisModuleCtx *ctx, Lane *lane); /* the age of the cha
 long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id); /* the number left */
 int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b);
 bool stream_id_parse(Slice text, RedisModuleStreamID *id);
+RedisModuleString *stream_id_string(RedisModuleStreamID id); /* the caller frees it */
+void stream_id_reply(RedisModuleCtx *ctx, RedisModuleStreamID id);
 
 /* -- bytes.c: about what the changes of a lane take -------------------------------------------------------------- */
 void bytes_add(Lane *lane, size_t count, uint64_t bytes); /* that many changes more */

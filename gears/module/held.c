@@ -55,8 +55,7 @@ static int put_entry(RedisModuleCtx *ctx, RedisModuleKey *key, Lane *held, Redis
     entry_key(entry->argv, entry->count, &name);
     waiting_note(held, name);
     bytes_add(held, 1, entry->bytes);
-    RedisModuleString *text =
-        RedisModule_CreateStringPrintf(NULL, "%llu-%llu", (unsigned long long)id.ms, (unsigned long long)id.seq);
+    RedisModuleString *text = stream_id_string(id);
     RedisModule_Replicate(ctx, "XADD", "ssv", held->stream, text, entry->argv, (size_t)entry->count);
     RedisModule_FreeString(NULL, text);
     return 1;
@@ -114,10 +113,7 @@ static bool reply_one(RedisModuleCtx *ctx, const Deployment *deployment, const L
     RedisModule_ReplyWithString(ctx, held->stream);
     RedisModule_ReplyWithString(ctx, held->dead_stream);
     RedisModule_ReplyWithLongLong(ctx, (long long)held->length);
-    RedisModuleString *last = RedisModule_CreateStringPrintf(NULL, "%llu-%llu", (unsigned long long)held->last.ms,
-                                                             (unsigned long long)held->last.seq);
-    RedisModule_ReplyWithString(ctx, last);
-    RedisModule_FreeString(NULL, last);
+    stream_id_reply(ctx, held->last);
     return true;
 }
 

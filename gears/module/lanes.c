@@ -28,6 +28,16 @@ bool stream_id_parse(Slice text, RedisModuleStreamID *id) {
     return parse_digits(&at, end, &id->seq) && at == end;
 }
 
+RedisModuleString *stream_id_string(RedisModuleStreamID id) {
+    return RedisModule_CreateStringPrintf(NULL, "%llu-%llu", (unsigned long long)id.ms, (unsigned long long)id.seq);
+}
+
+void stream_id_reply(RedisModuleCtx *ctx, RedisModuleStreamID id) {
+    RedisModuleString *text = stream_id_string(id);
+    RedisModule_ReplyWithString(ctx, text);
+    RedisModule_FreeString(NULL, text);
+}
+
 Lane *lane_create(Slice stream, const char *target, int index, int count, bool retired) {
     Lane *lane = RedisModule_Calloc(1, sizeof(*lane));
     lane->stream = RedisModule_CreateString(NULL, stream.bytes, stream.len);
@@ -193,10 +203,9 @@ long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID 
         long long trimmed = RedisModule_StreamTrimByID(key, 0, &first);
         lane->length = RedisModule_ValueLength(key);
         if (trimmed > 0) {
-            RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)first.ms,
-                                                                     (unsigned long long)first.seq);
+            RedisModuleString *text = stream_id_string(first);
             RedisModule_Replicate(ctx, "XTRIM", "sccs", lane->stream, "MINID", "=", text);
-            RedisModule_FreeString(ctx, text);
+            RedisModule_FreeString(NULL, text);
         }
     }
     if (key != NULL) RedisModule_CloseKey(key);

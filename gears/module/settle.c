@@ -102,10 +102,7 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
             continue;
         }
         write->stage = TAKEN;
-        RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)write->id.ms,
-                                                                 (unsigned long long)write->id.seq);
-        RedisModule_ReplyWithString(ctx, text);
-        RedisModule_FreeString(ctx, text);
+        stream_id_reply(ctx, write->id);
         taken++;
     }
     RedisModule_ReplySetArrayLength(ctx, taken + 1);
@@ -221,9 +218,6 @@ int through_applied_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
     if (lane == NULL) return REDISMODULE_OK;
     RedisModule_ReplyWithArray(ctx, 2);
     RedisModule_ReplyWithLongLong(ctx, (long long)lane->applied_epoch);
-    RedisModuleString *text = RedisModule_CreateStringPrintf(ctx, "%llu-%llu", (unsigned long long)lane->applied.ms,
-                                                             (unsigned long long)lane->applied.seq);
-    RedisModule_ReplyWithString(ctx, text);
-    RedisModule_FreeString(ctx, text);
+    stream_id_reply(ctx, lane->applied);
     return REDISMODULE_OK;
 }

@@ -26,7 +26,8 @@ CHANGES = 1_000_000 if SOAK else 30_000
 PEOPLE = CHANGES // 10
 PIPELINE = 1000
 #: The longest that any client may wait while the backlog is taken to SQL, in seconds; a pause of Redis.
-PAUSE = 0.5
+#: In the short form other tests have the processors too.
+PAUSE = 0.5 if SOAK else 5.0
 
 FUNCTIONS = f"""
 from connectors import Target

@@ -92,7 +92,7 @@ def test_wait_fails_in_time_and_says_what_waits(server: RedisServer, client: red
         client.hset(f"person:{number}", "name", "Ada")
     started = time.monotonic()
     done = gearsync("wait", "--redis", server.url, "--timeout", "0.5")
-    assert 0.5 < time.monotonic() - started < 10
+    assert 0.5 < time.monotonic() - started < 60
     assert (done.returncode, done.stdout) == (1, "")
     assert "after 0.5 s, not all changes are in SQL" in done.stderr
     assert f"people on 127.0.0.1:{server.port}: 3 changes wait." in done.stderr

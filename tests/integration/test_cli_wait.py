@@ -168,7 +168,7 @@ def test_a_shard_that_stays_away_ends_the_wait_in_time() -> None:
         done = gearsync("wait", "--redis", cluster.nodes[1].url, "--timeout", "2")
         assert done.returncode == 1
         assert done.stderr.startswith(f"Error: Redis at 127.0.0.1:{cluster.nodes[0].port} can't be reached: ")
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 60
 
 
 def test_a_shard_that_goes_away_for_good_ends_the_wait_in_time() -> None:
@@ -181,7 +181,7 @@ def test_a_shard_that_goes_away_for_good_ends_the_wait_in_time() -> None:
             _, errors = process.communicate(timeout=30)
         assert process.returncode == 1
         assert errors.startswith(f"Error: Redis at 127.0.0.1:{cluster.nodes[0].port} can't be reached: ")
-        assert 5 <= time.monotonic() - started < 20
+        assert 5 <= time.monotonic() - started < 60
 
 
 def test_a_new_shard_without_the_deployment_does_not_matter() -> None:

@@ -91,6 +91,12 @@ class Worker:
         wait_for(lambda: len(changes(self.client)) == count, f"{count} entries in the lane")
 
 
+def ticket(*words: str) -> bytes:
+    """Return a command of database 0 as an intent has it."""
+    said = b"".join(b"$%d\r\n%s\r\n" % (len(word), word.encode()) for word in words)
+    return b"0 *%d\r\n" % len(words) + said
+
+
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
     with module_server(*ALWAYS) as server:
@@ -149,7 +155,7 @@ def test_a_write_of_an_old_primary_is_not_taken_for_another_one_of_its_id(
     worker.wait_for(1)
     [mine] = worker.take()
     words = ("GEARSYNC.REDO", worker.stream, 1, mine, worker.name)
-    lost = b"0 *4\r\n$4\r\nHSET\r\n$8\r\nperson:2\r\n$3\r\nage\r\n$1\r\n2\r\n"
+    lost = ticket("HSET", "person:2", "age", "2")
     client.execute_command(*words, mine, lost, b"")
     assert client.hgetall("person:2") == {b"age": b"2"}
     assert not client.exists("person:1")
@@ -165,7 +171,7 @@ def test_a_write_that_was_computed_before_an_old_one_came_back_is_refused(
     client.execute_command("GEARSYNC.EPOCH", 1 << 20)
     sent = Sent(server, "HINCRBY", "person:1", "age", 1)
     worker.wait_for(1)
-    lost = b"0 *4\r\n$4\r\nHSET\r\n$8\r\nperson:1\r\n$3\r\nage\r\n$2\r\n17\r\n"
+    lost = ticket("HSET", "person:1", "age", "17")
     client.execute_command("GEARSYNC.REDO", worker.stream, 1, "9-1", worker.name, "9-1", lost, b"")
     assert worker.take() == []
     assert "nothing was written" in sent.error()
@@ -185,7 +191,7 @@ def test_what_changes_nothing_here_waits_for_what_sql_has_committed(
         removed, nothing = (Sent(server, "HDEL", key, "age") for key in ("person:1", "person:2"))
         wait_for(lambda: blocked(client) == 2, "the clients that wait")
         worker = Worker(client)
-        lost = b"0 *4\r\n$4\r\nHSET\r\n$8\r\nperson:1\r\n$3\r\nage\r\n$1\r\n1\r\n"
+        lost = ticket("HSET", "person:1", "age", "1")
         client.execute_command("GEARSYNC.REDO", worker.stream, 1, "9-1", worker.name, "9-1", lost, b"")
         assert client.execute_command("GEARSYNC.TAKE", worker.stream, "9-1", worker.name) == [1]
         assert nothing.result() == 0

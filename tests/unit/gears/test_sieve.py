@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors import Position
-from gears.change import Change
+from gears.change import Change, Changes
 from gears.earlier import Rules
 from gears.functions import Function, build
 from gears.holds import Held, name_hash
@@ -73,13 +73,13 @@ def test_an_earlier_version_tells_by_its_own_templates() -> None:
 def test_a_session_that_lets_a_function_go_on_ends_behind_what_was_moved_or_applied() -> None:
     for at, lane_at, last in ((2, 0, 0), (0, 2, 0), (0, 0, 2)):
         read = Reading()
-        read.changes = [change(number, b"order:1") for number in (1, 2, 3)]
+        read.changes = Changes.of([change(number, b"order:1") for number in (1, 2, 3)])
         read.last_id = "3-0"
         assert sieve(False, at, lane_at, last).cut(read)
         assert ([each.id for each in read.changes], read.last_id) == (["1-0", "2-0"], "2-0")
-    read.changes = [change(3, b"order:1")]
+    read.changes = Changes.of([change(3, b"order:1")])
     assert sieve(False, 2).cut(read) and read.last_id == ""
-    read.changes = [change(3, b"order:1")]
+    read.changes = Changes.of([change(3, b"order:1")])
     assert not sieve(True, 2).cut(read)
 
 
