@@ -114,7 +114,10 @@ def boolean() -> Convert:
 
 
 def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Convert:
-    """Decimal numbers of ``precision`` digits, ``scale`` of them after the point; None: any number."""
+    """Decimal numbers of ``precision`` digits, ``scale`` of them after the point; None: any number.
+
+    With a negative scale that many digits before the point are always 0.
+    """
     whole = None if precision is None else precision - (scale or 0)
     decimals = scale if precision is None else scale or 0
 
@@ -123,7 +126,7 @@ def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Conv
             if value is None:
                 return None
             value = as_bytes(value, "number")
-        plain = _PLAIN.match(value)
+        plain = _PLAIN.match(value) if decimals is None or decimals >= 0 else None
         if plain is not None:
             before, after = plain.groups(b"")
             _check_digits(len(before.lstrip(b"0")), len(after.rstrip(b"0")), whole, decimals)
@@ -146,6 +149,8 @@ def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Conv
 def _check_digits(before: int, after: int, whole: int | None, decimals: int | None) -> None:
     if whole is not None and before > whole:
         raise ConversionError(f"the number has {before} digits before the point, {whole} fit")
+    if decimals is not None and decimals < 0 and after > decimals:
+        raise ConversionError(f"the last {-decimals} digits before the point must be 0")
     if decimals is not None and after > decimals:
         raise ConversionError(f"the number has {after} digits after the point, {decimals} fit")
 

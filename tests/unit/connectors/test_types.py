@@ -18,6 +18,7 @@ UTC = datetime.timezone.utc
 INT = types.integer(-(2**31), 2**31 - 1)
 TINY = types.integer(-128, 127, booleans=True)
 MONEY = types.numeric(5, 2)
+ROUNDED = types.numeric(3, -2)
 ANY_NUMBER = types.numeric(None, None, nan=True)
 REAL = types.real()
 SINGLE = types.real(types.SINGLE)
@@ -64,6 +65,10 @@ def moment(*parts: int) -> datetime.datetime:
         (MONEY, b"0e9", Decimal(0)),
         (MONEY, b"-0.00e999999", Decimal(0)),
         (MONEY, 1.25, Decimal("1.25")),
+        (ROUNDED, b"-12300", Decimal(-12300)),
+        (ROUNDED, b"0", Decimal(0)),
+        (ROUNDED, b"99900.00", Decimal(99900)),
+        (ROUNDED, b"1e2", Decimal(100)),
         (MONEY, Decimal("999.99"), Decimal("999.99")),
         (ANY_NUMBER, b"1e-30", Decimal("1e-30")),
         (
@@ -171,6 +176,9 @@ def test_fits(convert: Any, value: object, expected: object) -> None:
         (MONEY, b" 1", "no decimal"),
         (MONEY, b"0" * 1_000_000 + b"x", "no decimal"),
         (MONEY, 0.1 + 0.2, "digits after"),
+        (ROUNDED, b"12310", "the last 2 digits before the point must be 0"),
+        (ROUNDED, b"100.5", "the last 2 digits"),
+        (ROUNDED, b"100000", "6 digits before"),
         (ANY_NUMBER, b"Infinity", "no decimal"),
         (REAL, b"1e309", "too large"),
         (REAL, b"-1e309", "too large"),
