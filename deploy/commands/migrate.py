@@ -10,9 +10,11 @@ from deploy import output
 from deploy.migration import recipe, text, translation
 from deploy.output import CommandError, counted
 
+_NO_OPERATIONS = (
+    "the field # (rgsync's operations and acknowledgments) is a field as any other to these functions"
+)
 _WITHOUT_OPERATIONS = (
-    "the field # (rgsync's operations and acknowledgments) is a field as any other to these functions; where "
-    "clients write it, run this with --operations, see docs/from-rgsync.md."
+    f"{_NO_OPERATIONS}; where clients write it, run this with --operations, see docs/from-rgsync.md."
 )
 _WITH_OPERATIONS = (
     "the field # is an operation to these functions, for which the module needs Redis 7.2 or newer, or "
@@ -42,18 +44,25 @@ _WITH_OPERATIONS = (
     envvar="GEARSYNC_MIGRATE_OPERATIONS",
     help="Keep the field # as rgsync has it: the functions are written with operations=True.",
 )
-def command(file: str, path: str | None, keys: tuple[str, ...], operations: bool) -> None:
+@click.option(
+    "--through",
+    is_flag=True,
+    envvar="GEARSYNC_MIGRATE_THROUGH",
+    help="Write the functions of write-through, which need a deployment of their own.",
+)
+def command(file: str, path: str | None, keys: tuple[str, ...], operations: bool, through: bool) -> None:
     """Print the functions.py that does what a recipe written for rgsync 1.2 does.
 
     RECIPE.py is run in this process, but neither rgsync nor RedisGears, Redis or a database is there: what it
     declares to rgsync is noted and translated. What has no counterpart is named, and the rest is still
-    written; the exit code is then 1. No password is written: a database is a variable, and what to set it to
-    is said.
+    written; the exit code is then 1. A recipe of both kinds becomes two files, that of write-through by
+    --through. No password is written: a database is a variable, and what to set it to is said.
     """
     recording = recipe.run(file)
     names = {str(each.name) for each in recording.calls}
-    found = translation.translate(recording, _templates(keys, names))
-    found.operations = operations
+    found = translation.translate(recording, _templates(keys, names), through)
+    is_behind = any(each.declared == "WriteBehind" for each in found.functions)
+    found.operations = operations and is_behind
     count = len(found.refusals)
     for sentence in (*found.warnings, *found.refusals):
         output.warning(sentence)
@@ -63,7 +72,10 @@ def command(file: str, path: str | None, keys: tuple[str, ...], operations: bool
     for sentence in text.variable_sentences(found):
         masked = ", with the password for ***" if "***" in sentence else ""
         output.status(f"Set where the worker runs{masked}: {sentence}")
-    output.warning(_WITH_OPERATIONS if operations else _WITHOUT_OPERATIONS)
+    if is_behind:
+        output.warning(_WITH_OPERATIONS if operations else _WITHOUT_OPERATIONS)
+    else:
+        output.warning(f"{_NO_OPERATIONS}.")
     if count:
         raise CommandError(f"{counted(count, 'part')} of {file} {'is' if count == 1 else 'are'} not written.")
 

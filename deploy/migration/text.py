@@ -14,7 +14,7 @@ from deploy.migration.translation import Translation, Written
 from deploy.output import shown
 
 WIDTH = 100
-_IMPORTS = ("Target", "WriteBehind")
+_IMPORTS = ("Target", "WriteBehind", "WriteThrough")
 
 
 def render(translation: Translation, recipe: str) -> str:
@@ -25,7 +25,8 @@ def render(translation: Translation, recipe: str) -> str:
     if variables:
         lines += ["#", *_comment("The URLs of databases are in variables, set where the worker runs:")]
         lines += [line for each in variables for line in _comment(f"  {each}")]
-    lines += ["", "from connectors import Target", "from gears import WriteBehind", ""]
+    declared = ", ".join(sorted({each.declared for each in translation.functions}))
+    lines += ["", "from connectors import Target", f"from gears import {declared}", ""]
     lines += [_target(name, database) for database, name in targets.items()]
     for refusal in translation.refusals:
         lines += ["", *_comment(refusal)]
@@ -71,7 +72,7 @@ def _target(name: str, database: Database) -> str:
 
 def _function(function: Written, target: str, operations: bool) -> list[str]:
     lines = [line for each in function.comments for line in _comment(each)]
-    lines.append("WriteBehind(")
+    lines.append(f"{function.declared}(")
     lines += [f"    keys={_quoted(function.keys)},", f"    table={_quoted(function.table)},"]
     lines += _columns(function.columns)
     lines += [f"    target={target},", f"    name={_quoted(function.name)},"]

@@ -10,24 +10,25 @@ from typing import Any
 from deploy.migration.databases import Database, Databases, Place, Untranslated
 from deploy.migration.standins import Call, Recording
 from gears import functions
-from gears.patterns import Behind
+from gears.patterns import Behind, Through
 
 #: What rgsync listens to unless the recipe says otherwise.
 DEFAULT_EVENTS = ("hset", "hmset", "del", "change")
 #: What has a special meaning in a prefix of RedisGears, which is a pattern.
 _WILDCARDS = re.compile(r"[*?\[\]\\]")
 
-THROUGH = (
-    "gearsync has no write-through yet, so it becomes write-behind: OK then means that the write is in Redis "
-    "and will get to SQL, not that it is there. Clients write the keys themselves, not temporary ones; no "
-    "acknowledgment tells of a row that SQL refuses, gearsync deadletters list does"
+WAITS = (
+    "Clients write the keys themselves, not temporary ones, and each waits until SQL has its write: the "
+    "reply is the acknowledgment, an error says why SQL refuses the row."
 )
+NOT_BOTH = "a deployment has write-behind functions or write-through ones, not both"
 
 
 @dataclass
 class Written:
-    """A function as it is to be written. ``options`` are those of WriteBehind, after columns and target."""
+    """A function as it is to be written: ``options`` come after columns and target."""
 
+    declared: str
     name: str
     keys: str
     table: str
@@ -48,12 +49,15 @@ class Translation:
     operations: bool = False
 
 
-def translate(recording: Recording, templates: Mapping[str, str]) -> Translation:
-    """Find the function for each declaration; ``templates`` are key templates by name, where none is told."""
+def translate(recording: Recording, templates: Mapping[str, str], through: bool = False) -> Translation:
+    """Find the function for each declaration of write-behind; of write-through if ``through`` says so, or
+    where the recipe declares no other. ``templates`` are key templates by name, where none is told.
+    """
     made = Translation()
-    translator = _Translator(recording, templates, made)
-    # Write-through comes last, for it may be what write-behind does already.
-    for call in sorted(recording.calls, key=lambda call: call.kind == "RGWriteThrough"):
+    through = through or not any(call.kind == "RGWriteBehind" for call in recording.calls)
+    translator = _Translator(recording, templates, through, made)
+    # What is for another file comes last, for a function of this one may do it already.
+    for call in sorted(recording.calls, key=lambda call: (call.kind == "RGWriteThrough") != through):
         try:
             translator.take(call)
         except Untranslated as error:
@@ -64,16 +68,22 @@ def translate(recording: Recording, templates: Mapping[str, str]) -> Translation
 
 
 class _Translator:
-    def __init__(self, recording: Recording, templates: Mapping[str, str], made: Translation) -> None:
+    def __init__(
+        self, recording: Recording, templates: Mapping[str, str], through: bool, made: Translation
+    ) -> None:
         self._calls = recording.calls
         self._templates = templates
+        self._through = through
         self._made = made
         self._databases = Databases()
 
     def take(self, call: Call) -> None:
         """Write the function of one declaration. Raises Untranslated."""
         if call.kind.startswith("RGJSON"):
-            raise Untranslated("gearsync has hashes alone, no JSON documents")
+            raise Untranslated(
+                "rgsync brings JSON documents to MongoDB whole; declare which paths of them fill which "
+                'columns, by WriteBehind(type="json") (docs/guide.md, JSON documents)'
+            )
         if any(later.name == call.name for later in self._calls[self._calls.index(call) + 1 :]):
             raise Untranslated("a later declaration has the same name, and rgsync keeps one of them")
         if "transform" in call.options:
@@ -82,14 +92,32 @@ class _Translator:
                 "(docs/guide.md, Transforms)"
             )
         place = self._databases.place(call.connector)
-        written = Written(
-            call.name, self._keys(call, place), place.table, self._columns(call, place), place.database
-        )
-        self._check(written)
-        if call.kind == "RGWriteThrough":
+        keys = self._keys(call, place)
+        is_through = call.kind == "RGWriteThrough"
+        if is_through != self._through:
+            self._leave(call, keys, place)
+            return
+        declared = "WriteThrough" if is_through else "WriteBehind"
+        written = Written(declared, call.name, keys, place.table, self._columns(call, place), place.database)
+        self._check(written, Through.kind if is_through else Behind.kind)
+        if is_through:
             self._write_through(call, written)
         else:
             self._write_behind(call, written)
+
+    def _leave(self, call: Call, keys: str, place: Place) -> None:
+        """Say what becomes of a declaration that is of the other kind."""
+        for other in self._made.functions:
+            if (other.keys, other.table, other.database) == (keys, place.table, place.database):
+                waits = "waits until SQL has it" if self._through else "gets its reply at once"
+                self._warn(
+                    call,
+                    f"nothing is written for it: each write of these keys {waits}, by {other.name}; "
+                    f"{NOT_BOTH}",
+                )
+                return
+        how = "run this without --through" if self._through else "--through"
+        raise Untranslated(f"{NOT_BOTH}: {how} for a file of its own")
 
     def _warn(self, call: Call, sentence: str) -> None:
         warning = f"{_shown(call)}: {sentence}."
@@ -153,11 +181,11 @@ class _Translator:
             columns[name] = column
         return columns
 
-    def _check(self, written: Written) -> None:
+    def _check(self, written: Written, kind: str) -> None:
         """Raise Untranslated with the mistakes of the declaration, if any."""
         options: dict[str, Any] = {"name": written.name, "keys": written.keys, "table": written.table}
         options["columns"] = written.columns
-        _, mistakes = functions.build(Behind.kind, options, written.database.name, None, "")
+        _, mistakes = functions.build(kind, options, written.database.name, None, "")
         if mistakes:
             raise Untranslated("; ".join(f"{each.option}: {each.message}" for each in mistakes))
 
@@ -190,12 +218,8 @@ class _Translator:
         self._made.functions.append(written)
 
     def _write_through(self, call: Call, written: Written) -> None:
-        for other in self._made.functions:
-            if (other.keys, other.table, other.columns) == (written.keys, written.table, written.columns):
-                self._warn(call, f"{THROUGH}. {other.name} does so already: nothing is written for it")
-                return
-        self._warn(call, THROUGH)
-        written.comments.append(f"{_shown(call)}. {THROUGH}.")
+        self._warn(call, WAITS[0].lower() + WAITS[1:-1])
+        written.comments.append(f"{_shown(call)}. {WAITS}")
         written.comments.append("With rgsync # ~ alone deleted a row; here DEL of the key does.")
         written.options["on_expire"] = "keep"
         self._made.functions.append(written)

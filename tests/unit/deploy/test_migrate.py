@@ -239,28 +239,42 @@ def test_long_columns_stand_one_a_line(folder: Path) -> None:
 THROUGH = 'RGWriteThrough(GB, "{}", {{"a": "b"}}, ' + LITE + ', "Through", "1.0.0")\n'
 
 
-def test_write_through_becomes_write_behind_and_says_so(folder: Path) -> None:
+def test_write_through_alone_becomes_write_through(folder: Path) -> None:
     done = migrate(THROUGH.format("__{thing:"), head=HEAD)
     assert done.exit_code == 0
     assert functions_of(done) == {"Through": "thing:{id}"}
-    assert "Through (RGWriteThrough, line 6): gearsync has no write-through yet" in done.stderr
-    assert (
-        "# Through (RGWriteThrough, line 6). gearsync has no write-through yet, so it becomes" in done.stdout
-    )
+    assert "from gears import WriteThrough\n" in done.stdout and "\nWriteThrough(\n" in done.stdout
+    assert "Through (RGWriteThrough, line 6): clients write the keys themselves" in done.stderr
+    assert "# Through (RGWriteThrough, line 6). Clients write the keys themselves" in done.stdout
     assert "With rgsync # ~ alone deleted a row; here DEL of the key does." in done.stdout
+    assert "run this with --operations" not in done.stderr
+
+
+def test_a_recipe_of_both_kinds_becomes_two_files(folder: Path) -> None:
+    recipe = THROUGH.format("__{other:") + behind(LITE)
+    done = migrate(recipe, head=HEAD)
+    assert done.exit_code == 1
+    assert functions_of(done) == {"Things": "thing:{id}"}
+    assert "not both: --through for a file of its own." in done.stderr
+    done = migrate(recipe, "--through", head=HEAD)
+    assert done.exit_code == 1
+    assert functions_of(done) == {"Through": "other:{id}"}
+    assert "not both: run this without --through for a file of its own." in done.stderr
 
 
 def test_the_keys_of_write_through_are_those_of_write_behind_on_its_table(folder: Path) -> None:
-    other = behind(LITE, mappings='{"c": "d"}')
-    done = migrate(THROUGH.format("__") + other, head=HEAD)
-    assert functions_of(done) == {"Things": "thing:{id}", "Through": "thing:{id}"}
+    done = migrate(THROUGH.format("__") + behind(LITE), "--through", "--operations", head=HEAD)
+    assert done.exit_code == 0
+    assert functions_of(done) == {"Through": "thing:{id}"}
+    assert "operations" not in done.stdout
+    assert "each write of these keys waits until SQL has it, by Through" in done.stderr
 
 
-def test_write_through_that_write_behind_does_already_is_not_written(folder: Path) -> None:
+def test_write_through_of_what_write_behind_takes_is_not_written(folder: Path) -> None:
     done = migrate(THROUGH.format("__") + behind(LITE), head=HEAD)
     assert done.exit_code == 0
     assert functions_of(done) == {"Things": "thing:{id}"}
-    assert "Things does so already: nothing is written for it." in done.stderr
+    assert "each write of these keys gets its reply at once, by Things" in done.stderr
 
 
 def test_keys_that_the_recipe_does_not_tell_are_asked_for(folder: Path) -> None:
@@ -315,8 +329,11 @@ def test_what_has_no_counterpart_is_named_and_the_rest_written(
 @pytest.mark.parametrize(
     ("declaration", "sentence"),
     [
-        (f'RGJSONWriteBehind(GB, "doc", {LITE}, "Other", "1.0.0", batch=5)', "no JSON documents"),
-        (f'RGJSONWriteThrough(GB, "doc", {LITE}, name="Other")', "no JSON documents"),
+        (
+            f'RGJSONWriteBehind(GB, "doc", {LITE}, "Other", "1.0.0", batch=5)',
+            "brings JSON documents to MongoDB whole",
+        ),
+        (f'RGJSONWriteThrough(GB, "doc", {LITE}, name="Other")', "brings JSON documents to MongoDB whole"),
         (behind(LITE, "Other", ", transform=lambda r: r"), "its transform takes records of RedisGears"),
         (behind(LITE), "a later declaration has the same name"),
         (
