@@ -10,10 +10,10 @@ from typing import Any
 
 from gears import failpoints
 from gears.redisgears.api import atomic, log, start_thread
-from gears.redisgears.place import is_primary
 from gears.redisgears.process import Committer, ProcessEnded, Sources
+from gears.redisgears.standing import Changed, Place
 from gears.redisgears.through import Through
-from gears.redisgears.write import Write
+from gears.redisgears.write import SENT, Write
 from gears.report import TargetReport
 
 DENY_SECONDS = 0.02
@@ -63,6 +63,8 @@ class Commits:
             while not self._through.is_closed or any(not each.told for each in self._sent):
                 try:
                     self._session()
+                except Changed:
+                    continue
                 except (Away, ProcessEnded, OSError) as error:
                     self._wait(str(error))
                 except Exception as error:
@@ -86,25 +88,22 @@ class Commits:
     def _session(self) -> None:
         """Settle what an earlier session has left, and commit, until this is another epoch."""
         with atomic():
-            place = self._through.place() if is_primary() else None
+            place = self._through.enter()
             paused = "" if place is None else self._through.pause()
         if place is None or paused:
             self._through.refuse(None, paused) if paused else None
             self._through.wake.wait(LOOK_SECONDS)
             self._through.wake.clear()
             return
-        stream, epoch, applied = place
-        transactions, last = self._ask("open", stream, epoch, applied)
-        self._redo(stream, transactions, applied)
-        if applied is None:
-            with atomic():
-                self._through.note_applied(last or (0, 0, 0))
+        transactions, last = self._ask("open", *place)
+        self._redo(place, transactions)
+        self._through.begin(last)
         self._state, self._error = "running", ""
         while not self._through.is_closed:
             with atomic():
-                if not is_primary() or self._through.place()[:2] != (stream, epoch) or self._through.pause():
+                if self._through.pause():
                     return
-            self._round(epoch)
+            self._round(place.epoch)
 
     def _round(self, epoch: int) -> None:
         through = self._through
@@ -149,18 +148,22 @@ class Commits:
 
     # -- After a crash -----------------------------------------------------------------------------------
 
-    def _redo(self, stream: str, transactions: Sequence[Any], applied: tuple[int, ...] | None) -> None:
+    def _redo(self, place: Place, transactions: Sequence[Any]) -> None:
         """Bring Redis to what SQL has committed; what it has not waits again."""
-        mine = {each.id: each for each in self._sent}
+        # Of what was settled, or done again, before Redis changed, nothing is left to do.
+        sent = [each for each in self._sent if each.stage == SENT]
+        mine = {each.id: each for each in sent if each.term == place.term}
+        applied = place.applied
         for position, previous, outcomes in transactions:
             if previous is not None and applied is not None and tuple(previous) > tuple(applied):
                 log(
-                    f"{stream}: Redis has forgotten more than SQL has records of: writes after {applied}, up "
-                    f"to {previous}, are in SQL, and perhaps not in Redis; gearsync load brings missing keys "
-                    "back",
+                    f"{place.stream}: Redis has forgotten more than SQL has records of: writes after "
+                    f"{applied}, up to {previous}, are in SQL, and perhaps not in Redis; gearsync load "
+                    "brings missing keys back",
                     "warning",
                 )
             self._through.redo(position, outcomes, mine)
             applied = position
-        self._through.give_back([each for each in self._sent if each.id in mine])
+        self._through.give_back(list(mine.values()))
+        self._through.disown([each for each in sent if each.term != place.term])
         self._sent = []

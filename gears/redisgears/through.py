@@ -20,34 +20,23 @@ from gears.functions import Function
 from gears.intents import FOLLOWS
 from gears.patterns import Through as Pattern
 from gears.redisgears import effects
-from gears.redisgears.api import as_bytes, atomic, execute, future, log, resume
+from gears.redisgears.api import as_bytes, atomic, execute, future, resume
 from gears.redisgears.capture import Capture, Group
 from gears.redisgears.deadlines import Deadlines
 from gears.redisgears.names import through_prefix
 from gears.redisgears.pausing import Pausing
+from gears.redisgears.performer import Performer
 from gears.redisgears.place import has_memory, is_primary
 from gears.redisgears.reads import Reads
+from gears.redisgears.refusals import DISOWNED, HELD, NO_MEMORY, OTHER, QUEUED, READ_ONLY
 from gears.redisgears.shard import Shard
+from gears.redisgears.standing import Place, Standing
 from gears.redisgears.turns import Turns
-from gears.redisgears.write import FAILED, OVER, SENT, WAITING, Write, pass_on, run, words_of
+from gears.redisgears.write import FAILED, OVER, SENT, WAITING, Write, pass_on, words_of
 from gears.redisgears.written import Written
 
 MOST = 1000
 """The most writes of one transaction."""
-HELD = (
-    "a write of this key waits for its SQL commit, which nothing can in MULTI, a script or a function; send "
-    "it alone"
-)
-QUEUED = (
-    "writes of keys that begin as this one does wait for their SQL commit, which nothing can in MULTI; send "
-    "it alone"
-)
-OTHER = (
-    "this command can't wait for an SQL commit; change this key by HSET, HSETNX, HINCRBY, HINCRBYFLOAT, "
-    "HDEL, DEL, UNLINK or EXPIRE"
-)
-READ_ONLY = "-READONLY You can't write against a read only replica."
-NO_MEMORY = "-OOM command not allowed when used memory > 'maxmemory'."
 TWO_KEYS = ("rename", "renamenx", "copy")
 
 
@@ -63,10 +52,11 @@ class Through:
         self._mapped = None if self._group.fields is None else {each.encode() for each in self._group.fields}
         self._prefix = self.name = through_prefix(deployment.name, found[0].target_name)
         self._shard = shard
-        self._capture = capture
+        self._standing = Standing(self._prefix, shard)
         self._reads = reads
         self._pausing = pausing
         self._written = Written()
+        self._performer = Performer(self._written, capture)
         self._turns = Turns()
         self._queue: list[Write] = []
         self._deadlines = Deadlines()
@@ -102,9 +92,14 @@ class Through:
         paused = self.pause()
         if paused:
             return FAILED + paused
-        if self._turns.are_free(keys) and effects.effect_of(words) is None and not self._row_of(covered):
+        is_idle = (
+            self._turns.are_free(keys) and effects.effect_of(words) is None and not self._row_of(covered)
+        )
+        # With what SQL has committed and Redis has forgotten, it may have an effect.
+        if is_idle and self._standing.is_ready():
             return pass_on(arguments)
         write = Write(arguments, keys, covered, min(timeouts[key] for key in covered), self.expire)
+        write.term = self._standing.term()
         self._turns.take(keys, write)
         self._queue.append(write)
         self._deadlines.add(write.timeout_ms, write)
@@ -155,25 +150,39 @@ class Through:
 
     # -- For the thread that commits ---------------------------------------------------------------------
 
-    def place(self) -> tuple[str, int, tuple[int, int, int] | None]:
-        """Return the name of this shard's writes in SQL, the epoch, and the position up to which they are
-        applied; None: there were none yet. Redis is locked.
-        """
-        self._shard.refresh()
-        stream = self._shard.own(self._prefix)
-        applied = execute("GET", stream)
-        if applied is None:
-            return stream, self._shard.epoch, None
-        epoch, ms, seq = map(int, applied.split())
-        return stream, self._shard.epoch, (epoch, ms, seq)
+    def enter(self) -> Place | None:
+        """Return where this shard stands, for SQL to be asked what is behind it; None: it is a replica."""
+        with atomic():
+            place = self._standing.place()
+            if place is not None:
+                self._standing.enter(place)
+            return place
+
+    def begin(self, last: tuple[int, int, int] | None) -> None:
+        """Redis has all that SQL has committed, up to ``last``: writes may be taken."""
+        with atomic():
+            place = self._standing.require()
+            if place.applied is None:
+                self._standing.note(last or (0, 0, 0))
+            if last is not None and last[0] == place.epoch:
+                # An older version of the deployment has made ids too, perhaps by a clock that was ahead.
+                self._last = max(self._last, last[1:])
+            self._standing.ready()
+            answers = [(each, FAILED + DISOWNED) for each in self._queue if each.term != place.term]
+            self._end_all(answers)
+        _answer(answers)
 
     def take(self) -> tuple[list[Write], list[Any]]:
-        """Return the writes that can be committed now, and the entries of the lane that they would be."""
+        """Return the writes that can be committed now, and the entries of the lane that they would be.
+
+        Raises Changed when SQL is to be asked first.
+        """
         taken: list[Write] = []
         entries: list[Any] = []
         answers: list[tuple[Write, Any]] = []
         loads: list[tuple[Write, Function]] = []
         with atomic():
+            self._standing.require()
             found = (each for each in self._queue if self._turns.has_come(each.keys, each))
             ready = [each for each in found if not each.is_loading][:MOST]
             busy = self._written.waiting(key for each in ready for key in each.covered) if ready else set()
@@ -204,7 +213,7 @@ class Through:
         """Make a write's entries; return the client's reply if there is nothing to commit."""
         effect = effects.effect_of(words_of(write.arguments))
         if effect is None:
-            return self._pass(write)
+            return self._performer.run(write)
         if is_full and effect.op == effects.SETS:
             return NO_MEMORY
         ticket = effects.to_record(effect.words)
@@ -233,31 +242,40 @@ class Through:
         return [part for pair in image.items() for part in pair]
 
     def settle(self, group: Sequence[Write], refused: dict[str, str], position: tuple[int, int, int]) -> None:
-        """SQL has committed a group, but for what is refused with a reason."""
+        """SQL has committed a group, but for what is refused with a reason. Raises Changed."""
         with atomic():
-            answers = [(each, self._outcome(each, refused.get(each.id, ""))) for each in group]
-            self.note_applied(position)
+            self._standing.require()
+            answers = [(each, self._performer.outcome(each, refused.get(each.id, ""))) for each in group]
+            self._standing.note(position)
             self._end_all(answers)
         _answer(answers)
 
     def redo(self, position: tuple[int, int, int], outcomes: Sequence[Any], mine: dict[str, Write]) -> None:
-        """SQL has committed this, and Redis may not know of it. ``mine``: writes whose clients still wait."""
+        """SQL has committed this, and Redis may not know of it. ``mine``: writes of this term whose clients
+        still wait. Raises Changed.
+        """
         answers: list[tuple[Write, Any]] = []
         with atomic():
+            place = self._standing.require()
             for write_id, command, reason in outcomes:
-                write = mine.pop(write_id, None)
+                # Another primary may have given the same id.
+                write = mine.pop(write_id, None) if position[0] == place.epoch else None
                 if write is not None:
-                    answers.append((write, self._outcome(write, reason)))
+                    answers.append((write, self._performer.outcome(write, reason)))
                 elif command:
-                    # Captured, for what has happened to the key since may be on its way to SQL.
-                    self._run_past_hooks(effects.from_record(command))
-            self.note_applied(position)
+                    self._performer.repeat(effects.from_record(command))
+            self._standing.note(position)
             self._end_all(answers)
         _answer(answers)
 
-    def note_applied(self, position: tuple[int, int, int]) -> None:
-        """What SQL has committed up to here is in Redis, or is with this very transaction."""
-        execute("SET", self._shard.own(self._prefix), " ".join(map(str, position)))
+    def disown(self, group: Sequence[Write]) -> None:
+        """Others may have written since a group was sent: SQL goes to what Redis has."""
+        with atomic():
+            for each in group:
+                self._performer.capture_again(each.covered)
+            answers = [(each, FAILED + DISOWNED) for each in group]
+            self._end_all(answers)
+        _answer(answers)
 
     def give_back(self, group: Sequence[Write]) -> None:
         """Nothing of a group is committed: it waits again, before all others."""
@@ -278,41 +296,6 @@ class Through:
         _answer(answers)
 
     # -- The end of a write ------------------------------------------------------------------------------
-
-    def _outcome(self, write: Write, reason: str) -> Any:
-        if reason:
-            return FAILED + reason
-        if write.told:
-            # Committed all the same: SQL goes back to what Redis has.
-            self._capture_again(write)
-            return None
-        # A key that something else has changed meanwhile (its time was over) is captured: SQL follows.
-        if write.captured != [self._written.captured(key) for key in write.covered]:
-            return self._pass(write)
-        with self._written.quietly():
-            reply = self._pass(write)
-        if type(reply) is str and reply.startswith("-"):
-            log(f"write-through: a {write.arguments[0]} is in SQL, and Redis refuses it: {reply}", "warning")
-            self._capture_again(write)
-        return reply
-
-    def _capture_again(self, write: Write) -> None:
-        for key in write.covered:
-            self._capture.again(key)
-
-    def _pass(self, write: Write) -> Any:
-        self._written.passing[0] = True
-        try:
-            return write.run()
-        finally:
-            self._written.passing[0] = False
-
-    def _run_past_hooks(self, words: Sequence[bytes]) -> None:
-        self._written.passing[0] = True
-        try:
-            run(words)
-        finally:
-            self._written.passing[0] = False
 
     def _end_all(self, answers: Sequence[tuple[Write, Any]]) -> None:
         for write, _ in answers:

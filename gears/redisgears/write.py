@@ -41,6 +41,8 @@ class Write:
         self.captured: list[Any] = []
         """What was captured of its keys when its effect was told."""
         self.id = ""
+        self.term: Any = None
+        """In which term its client has asked for it."""
         self._on_time = on_time
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -34,9 +35,9 @@ ReadThrough(keys="person:{id}", table="persons", columns=["name", "age"], target
 """
 
 
-def system(folder: Path, url: str, timeout_ms: int = 5000, more: str = "") -> System:
+def system(folder: Path, url: str, timeout_ms: int = 5000, more: str = "", **options: Any) -> System:
     functions = FUNCTIONS.replace("TIMEOUT", str(timeout_ms)) + more
-    return System(folder, functions, {"FIRST_DB_URL": url}, host="redisgears")
+    return System(folder, functions, {"FIRST_DB_URL": url}, host="redisgears", **options)
 
 
 def persons(url: str) -> list[tuple[Any, ...]]:
@@ -170,6 +171,68 @@ def test_a_replica_takes_no_write(sqlite_url: str, tmp_path: Path) -> None:
         eventually(lambda: _reply(other, "HSET", "person:2", "name", "Eve") in (0, 1))
         assert other.hget("person:1", "name") == b"Joe"
         assert persons(sqlite_url) == [(1, "Joe", None), (2, "Eve", None)]
+
+
+def test_what_redis_forgot_comes_back_before_any_command_is_answered(sqlite_url: str, tmp_path: Path) -> None:
+    """Also before one that changes nothing as long as that is not back."""
+    run_sql(sqlite_url, PERSONS)
+    world = system(tmp_path, sqlite_url, 30_000, options=("--appendonly", "no"))
+    with world as client, world.environment():
+        client.hset("person:1", "name", "Ada")
+        client.save()
+        client.hset("person:1", "age", 7)
+        client.hset("person:2", "name", "Joe")
+        world.server.kill9()
+        world.server.start()
+        assert _reply(client, "HDEL", "person:1", "age") == 1
+        assert _reply(client, "HSETNX", "person:2", "name", "Eve") == 0
+        assert client.hgetall("person:1") == {b"name": b"Ada"}
+        assert client.hgetall("person:2") == {b"name": b"Joe"}
+        world.wait()
+        assert persons(sqlite_url) == [(1, "Ada", None), (2, "Joe", None)]
+
+
+def test_what_waits_for_sql_while_the_server_is_a_replica_is_not_done_by_it(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """Neither what is committed by then, of which the new primary knows, nor what waits behind it."""
+    run_sql(postgres_url, PERSONS)
+    world = system(tmp_path, postgres_url, 20_000)
+    with world as client, world.environment(), RedisGears() as other:
+        second = other.client(protocol=2, socket_timeout=60)
+        client.hset("person:1", "age", 1)
+        second.replicaof("127.0.0.1", str(world.server.port))
+        eventually(lambda: second.hget("person:1", "age") == b"1")
+        with locked(postgres_url):
+            threads = [_in_thread(world, "HINCRBY", "person:1", "age", "10") for _ in range(2)]
+            eventually(lambda: _are_waiting(postgres_url))
+            second.replicaof("NO", "ONE")
+            client.replicaof("127.0.0.1", str(other.port))
+            eventually(lambda: client.info("replication")["master_link_status"] == "up")
+        for each in threads:
+            each.join()
+        # The first one had been sent to SQL already.
+        assert _reply(second, "HINCRBY", "person:1", "age", "100") in (101, 111)
+        client.replicaof("NO", "ONE")
+        eventually(lambda: type(_reply(client, "HINCRBY", "person:1", "age", "1000")) is int)
+        world.wait()
+        assert client.hget("person:1", "age") in (b"1101", b"1111")
+        assert persons(postgres_url)[0][2] == float(client.hget("person:1", "age") or 0)
+
+
+def _in_thread(world: System, *words: str) -> threading.Thread:
+    def work() -> None:
+        with world.server.client(protocol=2) as own, contextlib.suppress(redis.RedisError):
+            own.execute_command(*words)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def _are_waiting(url: str) -> bool:
+    """Whether a transaction waits for a lock."""
+    return bool(run_sql(url, "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"))
 
 
 def test_reads_and_writes_through_together(database_url: str, tmp_path: Path) -> None:
