@@ -17,10 +17,10 @@ from gears.conversion import Converter
 from gears.converters import converter_for
 from gears.deadletters import Letter
 from gears.deployment import Deployment
-from gears.earlier import Rules, cut, of_target, only
 from gears.functions import Function, Transform
 from gears.pipeline import Batch, parts_of
 from gears.report import TargetReport
+from gears.rules import Rules, cut, of_target, only
 from gears.whole import Outcome
 
 log = logging.getLogger("gearsync.worker")

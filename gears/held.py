@@ -20,11 +20,11 @@ from gears import change as changes
 from gears import failpoints, holds, lanes
 from gears.applier import Applier
 from gears.change import Change, is_applied
-from gears.earlier import Rules, of_target
 from gears.holds import Held, Holds, HoldsChanged
 from gears.lanes import Lane, Reading
 from gears.memberstates import Members
 from gears.report import TargetReport
+from gears.rules import Rules, of_target
 from gears.runner import LaneRunner, ReadingThread, Replaced, Shared
 from gears.sieve import Sieve
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from connectors import Position
 from gears import change as changes
 from gears.change import Change, is_applied
-from gears.earlier import Rules, cut
 from gears.functions import Function
 from gears.holds import Held
 from gears.lanes import Reading
+from gears.rules import Rules, cut
 
 
 class Sieve:

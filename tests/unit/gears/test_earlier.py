@@ -11,8 +11,9 @@ import redis
 from connectors import Target
 from gears.change import Change
 from gears.deployment import Deployment
-from gears.earlier import Earlier, Rules, cut
+from gears.earlier import Earlier
 from gears.functions import build
+from gears.rules import Rules, cut
 
 STREAM = "lane"
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from connectors import Position
 from gears.change import Change, Changes
-from gears.earlier import Rules
 from gears.functions import Function, build
 from gears.holds import Held, name_hash
 from gears.lanes import Reading
+from gears.rules import Rules
 from gears.sieve import Sieve
 
 
