@@ -111,11 +111,24 @@ static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
     }
 }
 
-static void add_lanes(Deployment *deployment) {
+/* Of what SQL has of lanes of these names from before, when the tag was ours for the last time, nothing is to be done again. A
+ * lane that has come back since goes on. */
+static void add_lanes(Deployment *deployment, Lane **before, int count) {
     for (int i = 0; i < deployment->ntargets; i++)
-        for (int j = 0; j < deployment->nlanes; j++)
-            deployment_add_lane(
-                deployment, lane_for(shard.source, deployment->name, deployment->targets[i], j, deployment->nlanes));
+        for (int j = 0; j < deployment->nlanes; j++) {
+            Lane *lane = lane_for(shard.source, deployment->name, deployment->targets[i], j, deployment->nlanes);
+            lane->applied_epoch = shard.epoch;
+            for (int k = 0; k < count; k++) {
+                if (before[k] == NULL || !strings_equal(lane->stream, before[k]->stream)) continue;
+                lane_free(lane);
+                lane = before[k];
+                before[k] = NULL;
+                lane->retired = false;
+                if (lane->applied_epoch == EPOCH_BELIEVED) lane->applied_epoch = shard.epoch;
+                break;
+            }
+            deployment_add_lane(deployment, lane);
+        }
 }
 
 static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
@@ -123,13 +136,14 @@ static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
     int count = deployment->lane_count;
     deployment->lanes = NULL;
     deployment->lane_count = 0;
-    add_lanes(deployment);
+    add_lanes(deployment, before, count);
     for (int j = 0; j < count; j++) {
+        if (before[j] == NULL) continue;
         if (before[j]->length > 0) mark_lanes(ctx, deployment, before[j]);
         before[j]->retired = true;
         deployment_add_lane(deployment, before[j]);
     }
-    RedisModule_Free(before);
+    if (before != NULL) RedisModule_Free(before);
 }
 
 static bool has_changes(RedisModuleCtx *ctx) {
@@ -164,6 +178,7 @@ static void change_tag(RedisModuleCtx *ctx) {
     if (choice == TAG_NONE) leave_home(ctx);
     if (choice != TAG_FOUND || strcmp(old, shard.tag) == 0) return;
     RedisModule_Log(ctx, "notice", "the slot of tag %s is not this shard's: lanes go on under tag %s", old, shard.tag);
+    registry_raise_epoch(shard.epoch + 1);
     for (int i = 0; i < shard.count; i++) renew_lanes(ctx, shard.deployments[i]);
     if (old[0] != '\0')
         registry_leave_tag(ctx, old);

@@ -588,6 +588,8 @@ int through_applied_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
 void through_see_event(int db, RedisModuleString *key);
 void through_see_flush(void);
 bool through_is_pending(void);
+/* Whether SQL may have writes of a lane that Redis has forgotten, since no worker has looked yet. */
+bool through_is_behind(const Deployment *deployment, const Lane *lane);
 void through_fail_all(const char *reason);
 void through_start_ready(RedisModuleCtx *ctx); /* those whose turn has come, or whose row is there */
 void through_tick(RedisModuleCtx *ctx);

@@ -103,8 +103,9 @@ static Lane *take_lane(Deployment *old, Lane *like) {
     return NULL;
 }
 
-/* Whether a lane was made that old has not. */
-bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old) {
+/* Whether a lane was made that old has not. Of such a lane SQL can have records from when there was one of its name before:
+ * they are of epochs before the one in which it begins, and none of its own. */
+bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old, uint64_t begins) {
     bool made = false;
     /* A node without a slot names its lanes when it gets one. */
     int ntargets = shard.tag[0] != '\0' ? deployment->ntargets : 0;
@@ -118,6 +119,7 @@ bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment
                 lane->retired = false;
             } else {
                 lane_refresh(ctx, lane);
+                lane->applied_epoch = begins;
                 made = true;
             }
             deployment_add_lane(deployment, lane);
@@ -238,7 +240,8 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
         take_out(old);
     }
     /* A lane of that name that was emptied and dropped before has a checkpoint, which is ahead if the clock was set back. */
-    if (registry_give_lanes(ctx, deployment, old) && old != NULL) registry_raise_epoch(shard.epoch + 1);
+    uint64_t begins = old != NULL ? shard.epoch + 1 : shard.epoch;
+    if (registry_give_lanes(ctx, deployment, old, begins) && old != NULL) registry_raise_epoch(begins);
     registry_put(deployment);
     registry_index();
     backlog_update(deployment);
@@ -308,7 +311,8 @@ static void drop_empty_retired(RedisModuleCtx *ctx, Deployment *deployment) {
     int kept = 0;
     for (int i = 0; i < deployment->lane_count; i++) {
         Lane *lane = deployment->lanes[i];
-        if (lane->retired && !lane->holds && lane->length == 0 && lane_dead_letters(ctx, lane) == 0) {
+        bool done = lane->length == 0 && !through_is_behind(deployment, lane);
+        if (lane->retired && !lane->holds && done && lane_dead_letters(ctx, lane) == 0) {
             shard.writing_registry = true;
             registry_delete_key(ctx, lane->stream);
             shard.writing_registry = false;

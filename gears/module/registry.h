@@ -9,7 +9,7 @@ bool registry_delete_key(RedisModuleCtx *ctx, RedisModuleString *key);
 void registry_put(Deployment *deployment);
 void registry_index(void); /* the rules that capture looks through, after deployments changed */
 void registry_inherit(Deployment *deployment, Deployment *old);
-bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old);
+bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old, uint64_t begins);
 Lane *registry_lane_of(Deployment *deployment, Slice stream);
 /* A lane of this name that is no longer written to, if its deployment is here. */
 void registry_add_retired(RedisModuleCtx *ctx, Slice stream);

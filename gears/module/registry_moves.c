@@ -56,11 +56,11 @@ void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
     Lane *lane = registry_find_lane(lane_name, &deployment);
     if (lane != NULL) {
         lane_refresh(ctx, lane);
-        /* Its checkpoint belongs to a worker of the epoch in which it was written last: ours must be above, and the
-         * next shard that the lane may go to must see ours. */
+        /* Its checkpoint belongs to a worker of the epoch in which it was written last: ours must be above. */
         uint64_t seen = lane_last_epoch(ctx, lane);
         if (seen >= shard.epoch) registry_raise_epoch(seen + 1);
-        if (lane->length > 0) capture_mark(ctx, deployment, lane, lane->stream, 'm', NO_NODE);
+        /* It left when all writes of clients in it were done: none is to be done again here. */
+        if (lane->retired) lane->applied_epoch = EPOCH_BELIEVED;
         /* At once: after a crash only the registry tells that this lane is to be emptied here. */
         registry_write(ctx, true);
     } else if (strstr(name, "}:lane:") != NULL) {

@@ -97,7 +97,7 @@ static void add_retired(Strings *fields, Deployment *deployment) {
 static void add_applied(Strings *fields, const Deployment *deployment) {
     for (int i = 0; i < deployment->lane_count; i++) {
         const Lane *lane = deployment->lanes[i];
-        if (lane->applied.ms == 0) continue;
+        if (lane->applied_epoch == 0) continue;
         strings_add(fields, RedisModule_CreateStringPrintf(NULL, "applied:%s", string_slice(lane->stream).bytes));
         strings_add(fields, applied_text(lane));
     }
@@ -156,8 +156,20 @@ static bool write_fields(RedisModuleCtx *ctx, RedisModuleString *name, const Str
     return written;
 }
 
+/* A lane that goes on to another shard must not be behind the epoch in which this one's worker has claimed it, or it would be
+ * fenced there for good. */
+static void stamp_retired(RedisModuleCtx *ctx) {
+    for (int i = 0; i < shard.count; i++)
+        for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
+            Lane *lane = shard.deployments[i]->lanes[j];
+            if (lane->retired && lane->function == NULL && lane->length > 0 && lane_last_epoch(ctx, lane) < shard.epoch)
+                capture_mark(ctx, shard.deployments[i], lane, lane->stream, 'm', NO_NODE);
+        }
+}
+
 void registry_write(RedisModuleCtx *ctx, bool replicate) {
     if (shard.tag[0] == '\0' || shard.source[0] == '\0') return;
+    if (shard.cluster && replicate) stamp_retired(ctx);
     Strings fields = {0};
     collect_fields(&fields);
     RedisModuleString *key = registry_key();
@@ -253,12 +265,14 @@ static void load_deployment(RedisModuleCtx *ctx, Slice name, Slice value, bool d
         registry_inherit(deployment, old);
         deployment_free(old);
     }
-    registry_give_lanes(ctx, deployment, NULL);
+    registry_give_lanes(ctx, deployment, NULL, 0);
     registry_put(deployment);
 }
 
-/* One field, because each group of writes brings it. */
+/* One field, because each group of writes brings it. It only grows: a worker that has slept may come with an older one. */
 void registry_note_applied(RedisModuleCtx *ctx, Lane *lane, uint64_t epoch, RedisModuleStreamID id) {
+    bool ahead = epoch == lane->applied_epoch ? stream_id_compare(id, lane->applied) > 0 : epoch > lane->applied_epoch;
+    if (!ahead) return;
     lane->applied_epoch = epoch;
     lane->applied = id;
     RedisModuleString *key = registry_key(), *text = applied_text(lane);

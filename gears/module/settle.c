@@ -72,8 +72,18 @@ static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment
     return lane;
 }
 
+/* Whether a worker was the last to ask for this lane since this server became its primary; if not, it is from now on, but has
+ * to begin anew: what SQL has committed meanwhile, or Redis has forgotten, it does not know of. */
+static bool is_taker(RedisModuleCtx *ctx, Lane *lane, RedisModuleString *worker) {
+    uint64_t name = key_hash(string_slice(worker));
+    if (lane->taker == name) return true;
+    lane->taker = name;
+    RedisModule_ReplyWithError(ctx, "FENCED another worker had this lane, or another primary; begin with REDO");
+    return false;
+}
+
 /* GEARSYNC.TAKE stream id worker: the intents up to id that are to be committed, by their ids, after the deployment's
- * version. From now on no other worker settles them. */
+ * version. Only who has begun with REDO takes, and from then on no other worker settles them. */
 int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     RedisModuleStreamID id;
@@ -82,7 +92,7 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
         return RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.TAKE stream id worker");
     Lane *lane = own_lane(ctx, argv[1], &deployment);
     if (lane == NULL) return REDISMODULE_OK;
-    lane->taker = key_hash(string_slice(argv[3]));
+    if (!is_taker(ctx, lane, argv[3])) return REDISMODULE_OK;
     /* Whoever takes has had everything done first that SQL has committed. */
     if (lane->behind) writes_look_again();
     lane->behind = false;
@@ -126,11 +136,14 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     if (refused == NULL) return RedisModule_ReplyWithError(ctx, usage);
     Slice stream = string_slice(argv[1]);
     long long committed = 0;
+    uint64_t epoch = shard.epoch;
     for (Write *write = writes_first, *next; write != NULL; write = next) {
         next = write->next;
         if (write->stage != TAKEN || !write_is_of(write, stream) || stream_id_compare(write->id, id) > 0) continue;
         const Refused *found = find_refused(refused, count, write->id);
         committed += found == NULL;
+        /* In which SQL has their record: a flush may have begun another one since. */
+        epoch = write->epoch;
         *(found == NULL ? &deployment->through.committed : &deployment->through.refused) += 1;
         if (found == NULL)
             apply(ctx, write);
@@ -138,7 +151,7 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
             write_finish(write, write_error("", found->reason));
     }
     RedisModule_Free(refused);
-    if (committed > 0) registry_note_applied(ctx, lane, shard.epoch, id);
+    if (committed > 0) registry_note_applied(ctx, lane, epoch, id);
     lane_acknowledge(ctx, lane, id);
     backlog_update(deployment);
     barrier_check();
@@ -188,7 +201,7 @@ static void redo(RedisModuleCtx *ctx, Slice stream, uint64_t epoch, RedisModuleS
 }
 
 /* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a command, and Redis
- * may not know of it: up to id of that epoch they are done now, whatever was lost. */
+ * may not know of it: up to id of that epoch they are done now, whatever was lost. The lane is that worker's then. */
 int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     static const char *const usage = "ERR use GEARSYNC.REDO stream epoch id worker [id command reason]...";

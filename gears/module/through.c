@@ -263,14 +263,31 @@ static bool is_concerned(RedisModuleCommandFilterCtx *filter, Slice name, int ar
     return false;
 }
 
+bool through_is_behind(const Deployment *deployment, const Lane *lane) {
+    for (int i = 0; i < deployment->nrules && lane->behind; i++)
+        if (deployment->rules[i].timeout_ms > 0) return true;
+    return false;
+}
+
+/* Before a lane leaves, what SQL has committed of it has to be done here: who has it next has not its keys. */
+static bool is_unfinished_lane(Slice name) {
+    Deployment *deployment = NULL;
+    const Lane *lane = registry_find_lane(name, &deployment);
+    return lane != NULL && through_is_behind(deployment, lane);
+}
+
 /* A key that leaves while its write is on its way to SQL would be made anew here by the write. */
 static bool leaves_amid_write(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
-    if (writes_count == 0 || name.len != 7 || !slice_is(name, "migrate")) return false;
+    if (name.len != 7 || !slice_is(name, "migrate")) return false;
+    for (int i = 1; i < argc; i++)
+        if (is_unfinished_lane(string_slice(RedisModule_CommandFilterArgGet(filter, i)))) return true;
     for (const Write *write = writes_first; write != NULL; write = write->next) {
         int count;
         RedisModuleString **keys = write_keys(write, &count);
-        for (int i = 1; i < argc; i++)
-            if (key_is_among(keys, count, RedisModule_CommandFilterArgGet(filter, i))) return true;
+        for (int i = 1; i < argc; i++) {
+            RedisModuleString *key = RedisModule_CommandFilterArgGet(filter, i);
+            if (key_is_among(keys, count, key) || write_is_of(write, string_slice(key))) return true;
+        }
     }
     return false;
 }
@@ -283,7 +300,8 @@ static void refuse(RedisModuleCommandFilterCtx *filter, const char *words) {
 bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     if (!shard.through || argc < 2 || !shard.primary) return false;
     if (leaves_amid_write(filter, name, argc)) {
-        refuse(filter, "THROUGH: a write of one of these keys is on its way to SQL; try again");
+        refuse(filter,
+               "THROUGH: a write of one of these keys, or in one of these lanes, is on its way to SQL; try again");
         return true;
     }
     /* It changes no key; it looks itself whether a client's write is on its way. */

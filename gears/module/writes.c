@@ -273,7 +273,10 @@ void through_tick(RedisModuleCtx *ctx) {
     for (Write *write = writes_first, *next; write != NULL; write = next) {
         next = write->next;
         bool gone = write->stream != NULL && registry_find_lane(string_slice(write->stream), NULL) == NULL;
-        if (gone)
+        if (gone && write->stage == TAKEN)
+            write_finish(write, write_error("the deployment was taken away; whether this was written is not known",
+                                            (Slice){"", 0}));
+        else if (gone)
             write_finish(write, write_error("the deployment was taken away; nothing was written", (Slice){"", 0}));
         else if (write->stage == CANCELLED)
             write_finish(write, (Text){0});

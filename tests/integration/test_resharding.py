@@ -21,7 +21,16 @@ from tests.chaos.world import TABLES
 from tests.cluster import Cluster
 from tests.integration.command import environment
 from tests.integration.deploying import ROOT, eventually, gearsync, rows, write
-from tests.integration.module.driving import ALWAYS, changes, key_changes, lanes, server_version, status
+from tests.integration.module.driving import (
+    ALWAYS,
+    changes,
+    decode,
+    entries,
+    key_changes,
+    lanes,
+    server_version,
+    status,
+)
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, run_sql
 
@@ -319,6 +328,9 @@ def test_the_slot_of_the_lanes_moves(cluster: Cluster, variables: Variables, tmp
         cluster.move_slot(key_slot(old.encode()), 1)
         client.hset(key, "version", 4)
     assert old in lanes(cluster.clients[1])
+    # As after a promotion: a third shard has to know that its worker, too, may have claimed the lane.
+    cluster.clients[1].execute_command("GEARSYNC.EPOCH", 1 << 30)
+    assert decode(entries(cluster.clients[1], old)[-1][1]).epoch == 1 << 30
     eventually(lambda: old not in lanes(cluster.clients[0]))
     assert [registry_tags(one) for one in cluster.clients] == [[lanes(cluster.clients[0])[0][10:11]], ["0"]]
     with worker(cluster, 0, variables):

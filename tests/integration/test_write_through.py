@@ -12,6 +12,7 @@ import redis
 import sqlalchemy
 
 from tests.integration.deploying import eventually, gearsync, rows, write
+from tests.integration.module.driving import lanes
 from tests.integration.system import System
 from tests.servers import PostgresServer, run_sql
 
@@ -234,6 +235,21 @@ def test_an_upgrade_under_load(host: str, database_url: str, tmp_path: Path) -> 
                 each.result()
         assert [row[2] for row in persons(database_url)] == counts
         assert [int(client.hget(f"person:{number}", "age") or 0) for number in range(4)] == counts
+
+
+@pytest.mark.one_database
+def test_a_lane_of_before_is_done_with_once_it_is_empty(database_url: str, tmp_path: Path) -> None:
+    """As a shard of a cluster has one after its slot has gone: the module drops it, nothing waits for it."""
+    run_sql(database_url, PERSONS)
+    run_sql(database_url, "INSERT INTO persons (id, age) VALUES (9, 1)")
+    with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
+        client.hset("person:1", "age", 1)
+        before = lanes(client, "functions", "first")[0].replace(":0.1", ":0.2")
+        client.xadd("other", {"k": "person:9", "m": "d1"})
+        client.restore(before, 0, client.dump("other") or b"")
+        eventually(lambda: not client.exists(before) and len(persons(database_url)) == 1)
+        assert client.hincrby("person:1", "age", 1) == 2
+    assert persons(database_url) == [(1, "nobody", 2, None)]
 
 
 def test_two_deployments_of_the_same_keys_are_refused(database_url: str, tmp_path: Path) -> None:

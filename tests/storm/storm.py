@@ -201,6 +201,7 @@ class Storm:
         if not self._faults.changed:
             checks.check_letters(findings, topology, clients, False)
         checks.check_applied(findings, topology, url, clients, poison | buried)
+        checks.check_answered(findings, topology, url, clients, poison | buried)
         checks.check_history(findings, url, clients, end)
         if self._faults.changed or topology.lossy:
             checks.repair(topology, self.files)

@@ -20,6 +20,10 @@ Fault = Callable[[float, random.Random], None]
 """Does harm for so many seconds, then mends it."""
 
 
+#: Seconds after which nobody but an operator gets two servers out of their roles.
+_STUCK_SECONDS = 40
+
+
 class Topology:
     """Where clients write; ``lossy``: a promotion may lose what was answered, as in any Redis."""
 
@@ -221,7 +225,21 @@ class Pair(Topology):
 
     def _until_in_sync(self) -> None:
         """One is the primary, and the other its replica, which has all."""
-        until(lambda: all(map(role, self.nodes)) and self._is_in_sync(), 90, "a replica in sync")
+        since = time.monotonic()
+
+        def in_sync() -> bool:
+            if time.monotonic() > since + _STUCK_SECONDS:
+                self._part()
+            return all(map(role, self.nodes)) and self._is_in_sync()
+
+        until(in_sync, 90, "a replica in sync")
+
+    def _part(self) -> None:
+        """One Sentinel can leave two replicas of each other, when faults come fast; an operator helps."""
+        roles = [role(node) for node in self.nodes]
+        if [found.get("role") for found in roles] == ["slave", "slave"]:
+            with self._primary().client() as client:
+                client.replicaof("NO", "ONE")
 
     def _is_in_sync(self) -> bool:
         roles = {found.get("role"): found for found in map(role, self.nodes)}

@@ -73,6 +73,12 @@ class Worker:
         self.client = client
         self.name = name
         [self.stream] = lanes(client)
+        self.begin()
+
+    def begin(self) -> None:
+        """Have the lane, with nothing to be done again."""
+        applied = self.client.execute_command("GEARSYNC.APPLIED", self.stream)
+        self.client.execute_command("GEARSYNC.REDO", self.stream, *applied, self.name)
 
     def last(self) -> bytes:
         return entries(self.client, self.stream)[-1][0]
@@ -536,7 +542,8 @@ def test_the_applied_position_is_one_with_the_writes(
     sent = Sent(server, "HSET", "person:1", "age", 2)
     worker.wait_for(1)
     [taken] = worker.take()
-    assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [0, b"0-0"]
+    assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [1, b"0-0"]
+    client.execute_command("GEARSYNC.EPOCH", 5)
     worker.settle()
     sent.result()
     assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [1, taken]
@@ -544,6 +551,34 @@ def test_the_applied_position_is_one_with_the_writes(
     with connect(server) as again:
         assert again.execute_command("GEARSYNC.APPLIED", worker.stream) == [1, taken]
         assert again.hgetall("person:1") == {b"age": b"2"}
+
+
+def test_who_has_not_begun_with_what_sql_has_takes_nothing(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """Another worker, or another primary meanwhile, may have committed what this one knows nothing of."""
+    other = Worker(client, "other")
+    sent = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    with pytest.raises(redis.ResponseError, match=r"FENCED .* begin with REDO"):
+        worker.take()
+    with pytest.raises(redis.ResponseError, match="FENCED"):
+        other.take()
+    other.begin()
+    assert len(other.take()) == 1
+    other.settle()
+    assert sent.result() == 1
+    server.restart()
+    with connect(server) as client:
+        nothing = Sent(server, "HDEL", "person:2", "age")
+        wait_for(lambda: blocked(client) == 1, "the client that waits")
+        other.client = client
+        with pytest.raises(redis.ResponseError, match="FENCED"):
+            client.execute_command("GEARSYNC.TAKE", other.stream, "9-1", other.name)
+        assert nothing.waits
+        other.begin()
+        assert client.execute_command("GEARSYNC.TAKE", other.stream, "9-1", other.name) == [1]
+        assert nothing.result() == 0
 
 
 def test_after_a_restart_nothing_waits(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
@@ -683,13 +718,52 @@ def test_a_key_does_not_leave_amid_its_write(
     worker.wait_for(1)
     with module_server() as other, connect(other) as there:
         words = ("MIGRATE", "127.0.0.1", other.port, "", 0, 5000, "KEYS", "elsewhere", "person:1")
-        with pytest.raises(redis.ResponseError, match="try again"):
-            client.execute_command(*words)
+        for keys in (words, (*words[:-1], worker.stream)):
+            with pytest.raises(redis.ResponseError, match="try again"):
+                client.execute_command(*keys)
         worker.take()
         worker.settle()
         sent.result()
         client.execute_command(*words)
         assert there.hgetall("person:1") == {b"age": b"2"}
+
+
+def test_a_lane_stays_until_what_sql_has_of_it_is_in_redis(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """The shard that has it next has not its keys, and does nothing of it again."""
+    waiting = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    server.restart()
+    assert isinstance(waiting.result(), redis.ConnectionError)
+    with connect(server) as client, module_server() as other, connect(other) as there:
+        deploy(there, PERSONS)
+        worker = Worker(client)
+        words = ("MIGRATE", "127.0.0.1", other.port, worker.stream, 0, 5000, "COPY")
+        with pytest.raises(redis.ResponseError, match="on its way to SQL"):
+            client.execute_command(*words)
+        worker.take()
+        client.execute_command(*words)
+        assert there.execute_command("GEARSYNC.APPLIED", worker.stream) == [1 << 62, b"0-0"]
+
+
+def test_a_lane_of_the_same_name_begins_anew(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """What SQL has kept of the one before is not done again over what clients have written since."""
+    sent = Sent(server, "HSET", "person:1", "age", 1)
+    worker.wait_for(1)
+    worker.take()
+    worker.settle()
+    sent.result()
+    client.execute_command("GEARSYNC.UNDEPLOY", "people")
+    wait_for(lambda: client.execute_command("GEARSYNC.DEPLOYMENTS") == [], "the end of the deployment")
+    deploy(client, PERSONS)
+    assert Worker(client).stream == worker.stream
+    for _ in range(2):
+        with connect(server) as client:
+            assert client.execute_command("GEARSYNC.APPLIED", worker.stream) == [2, b"0-0"]
+        server.restart()
 
 
 @pytest.mark.parametrize("failure", ["ERROR", "MISS"])
