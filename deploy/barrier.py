@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from deploy import output, pausing, status
+from deploy import output, paused_targets, pausing, status
 from deploy.connections import same_server
 from deploy.output import CommandError
 from deploy.server_errors import ShardError, errors_of
@@ -110,6 +110,12 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for each in shard["deployments"]
         for function in each.get("functions") or []
         if (paused := pausing.described(function))
+    ]
+    sentences += [
+        f"{sentence} on {shard['address']} until gearsync resume {each['name']} --target {target}."
+        for shard in statuses
+        for each in shard["deployments"]
+        for target, sentence in zip(paused_targets.of(each), paused_targets.sentences(each))
     ]
     return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 

@@ -115,12 +115,13 @@ class Sampler:
         entries = sum(each["length"] for each in target["lanes"])
         weights = [each["bytes"] for each in target["lanes"] if "bytes" in each]
         # What a pause holds back waits on purpose.
-        lanes = [each for each in target["lanes"] if each.get("status") != "held"]
+        is_paused = bool(target.get("paused"))
+        lanes = [each for each in target["lanes"] if each.get("status") != "held" and not is_paused]
         ages = [each["oldest_ms"] for each in lanes if "oldest_ms" in each]
         sample = Sample(at, flow.rate_in, flow.rate_out, entries, lag.get("p99"))
         return TargetFigures(
             target["name"],
-            _state(document, told),
+            _state(document, told, is_paused),
             flow,
             Backlog(entries, sum(weights) if weights else None, max(ages, default=None)),
             Lag(lag.get("p50"), lag.get("p99")),
@@ -143,7 +144,7 @@ class Sampler:
         return FunctionFigures(
             name,
             function["target"],
-            held.state(function) or _state(document, told),
+            held.state(function) or _state(document, told, _is_paused(document, function["target"])),
             flow,
             function.get("held", 0),
             self._remember(key, sample),
@@ -196,10 +197,16 @@ def _backlog(document: dict[str, Any], targets: Sequence[TargetFigures]) -> Back
     )
 
 
-def _state(document: dict[str, Any], told: dict[str, Any]) -> str:
-    """Return what stands in the way first: the deployment, then its worker, then the target."""
+def _is_paused(document: dict[str, Any], target: str) -> bool:
+    return any(each["name"] == target and each.get("paused") for each in document["targets"])
+
+
+def _state(document: dict[str, Any], told: dict[str, Any], is_paused: bool) -> str:
+    """Return what stands in the way first: the deployment, its pause, its worker, then the target."""
     if document["state"] != "active":
         return str(document["state"])
+    if is_paused:
+        return "paused"
     if document["worker"]["state"] != "running":
         return str(document["worker"]["state"])
     return str(told.get("state") or _report(document).get("state") or "starting")

@@ -74,12 +74,14 @@ def _add_deployment(made: Exposition, labels: tuple[str, str], document: dict[st
 def _add_target(made: Exposition, labels: tuple[str, ...], target: dict[str, Any]) -> None:
     lanes = target["lanes"]
     # What a pause holds back waits on purpose.
-    waiting = [each for each in lanes if each.get("status") != "held"]
+    is_paused = bool(target.get("paused"))
+    waiting = [each for each in lanes if each.get("status") != "held" and not is_paused]
     ages = [each["oldest_ms"] / 1000 for each in waiting if "oldest_ms" in each]
     made.add("gearsync_changes_captured", labels, target.get("captured"))
     made.add("gearsync_backlog_entries", labels, sum(each["length"] for each in lanes))
     made.add("gearsync_oldest_change_seconds", labels, max(ages, default=None))
     made.add("gearsync_dead_letters", labels, target["dead_letters"])
+    made.add("gearsync_target_paused", labels, is_paused)
 
 
 def registry_of(watched: Watch) -> CollectorRegistry:

@@ -8,11 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
+import click
+
 from deploy import status, workers
-from deploy.hosts.base import Pause
+from deploy.hosts.base import Pause, Pauses
 from deploy.output import CommandError
 from deploy.server_errors import ShardError, errors_of
 from deploy.shards import Shard, Shards
+
+AT_WORK = ("running", "waiting", "starting")
+"""What a worker says that may have something on its way to a database."""
 
 
 def name_of(name: str) -> str:
@@ -25,8 +30,27 @@ def name_of(name: str) -> str:
     return name
 
 
+def require_one_kind(functions: Sequence[str], targets: Sequence[str]) -> None:
+    """Refuse what names both functions and targets. Raises click.UsageError."""
+    if functions and targets:
+        raise click.UsageError("give --function or --target, not both.")
+
+
+def named(name: str, functions: Sequence[str], targets: Sequence[str]) -> str:
+    """Return what of a deployment is meant, for a sentence: all of it, or these functions or targets."""
+    if functions:
+        return f"{' and '.join(functions)} of {name}"
+    return f"target {' and '.join(targets)} of {name}" if targets else name
+
+
+def parts(functions: Sequence[str], targets: Sequence[str]) -> dict[str, list[str]]:
+    """Return the same for JSON."""
+    found = {"functions": list(functions), "targets": list(targets)}
+    return {what: names for what, names in found.items() if names}
+
+
 def pause_of(deployment: dict[str, Any]) -> Pause | None:
-    """Return who paused a deployment, from its part of a status; None: it goes on."""
+    """Return who paused a deployment, or a target, from its part of a status; None: it goes on."""
     paused = deployment.get("paused")
     return None if paused is None else Pause(_text(paused["by"]), _text(paused["reason"]))
 
@@ -169,16 +193,31 @@ def wait_while(
         time.sleep(workers.POLL_SECONDS)
 
 
+def reports(entry: dict[str, Any]) -> bool:
+    """Whether a worker tells what it does; one that hangs, or is gone, has nothing at its databases."""
+    return bool(0 <= entry["worker"]["heartbeat_age_ms"] < workers.HEARTBEAT_FRESH_MS)
+
+
+def is_old(entry: dict[str, Any], passed_ms: float) -> bool:
+    """Whether the last report is from before a pause that began so many milliseconds ago."""
+    return bool(entry["worker"]["heartbeat_age_ms"] >= passed_ms)
+
+
 def _is_at_work(entry: dict[str, Any], passed_ms: float) -> bool:
-    """``passed_ms``: a report that is older tells nothing of this pause."""
-    worker = entry["worker"]
-    age = worker["heartbeat_age_ms"]
-    if not 0 <= age < workers.HEARTBEAT_FRESH_MS:
+    if not reports(entry):
         return False
-    return age >= passed_ms or (worker["report"] or {}).get("state") in ("running", "waiting", "starting")
+    return is_old(entry, passed_ms) or (entry["worker"]["report"] or {}).get("state") in AT_WORK
 
 
-def on_any(documents: Sequence[dict[str, Any]], name: str) -> Pause | None:
-    """Return the pause of a deployment on whichever shard has one."""
-    entries = (workers.entry_of(each, name) for each in documents)
-    return next((found for each in entries if each is not None and (found := pause_of(each))), None)
+def on_any(documents: Sequence[dict[str, Any]], name: str) -> Pauses:
+    """Return the pauses of a deployment, each of whichever shard has one."""
+    found = (workers.entry_of(each, name) for each in documents)
+    entries = [each for each in found if each is not None]
+    whole = next((pause for each in entries if (pause := pause_of(each))), None)
+    targets = {
+        target["name"]: pause
+        for each in entries
+        for target in each["targets"]
+        if (pause := pause_of(target)) is not None
+    }
+    return Pauses(whole, targets)

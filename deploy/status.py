@@ -149,7 +149,7 @@ def _of_lag(deployment: dict[str, Any], limits: Limits) -> list[str]:
         lane
         for target in deployment["targets"]
         for lane in target.get("lanes", [])
-        if lane.get("status") != "held"
+        if lane.get("status") != "held" and not target.get("paused")
     ]
     oldest = max((lane.get("oldest_ms", 0) for lane in lanes), default=0)
     if oldest > limits.max_lag_ms:
@@ -189,6 +189,9 @@ def _paused(deployment: dict[str, Any]) -> tuple[str, str]:
     """Return what is paused, and the option that resumes it; both empty: nothing is."""
     if deployment.get("paused"):
         return "it", ""
+    target = next((each["name"] for each in deployment["targets"] if each.get("paused")), "")
+    if target:
+        return f"its target {target}", f" --target {target}"
     paused = (each["name"] for each in deployment.get("functions") or [] if each.get("paused"))
     function = next(paused, "")
     return (f"its function {function}", f" --function {function}") if function else ("", "")

@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from deploy import pausing, status
-from deploy.hosts.base import Deployed, Pause
+from deploy.hosts.base import Deployed, Pauses
 from deploy.plan import Plan
 from deploy.server_errors import ShardError, errors_of
 from deploy.shards import Shard
@@ -133,8 +133,8 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
                 _drop_stale_wheels(site, deployment)
 
 
-def _deploy(site: _Site, deployment: Deployment, paused: Pause | None) -> None:
-    if paused is None or site.before is not None:
+def _deploy(site: _Site, deployment: Deployment, paused: Pauses) -> None:
+    if site.before is not None or not (paused.whole or paused.targets):
         site.shard.host.deploy(deployment)
     else:
         site.shard.host.deploy_paused(deployment, paused)

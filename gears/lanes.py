@@ -40,6 +40,8 @@ class Lanes(NamedTuple):
     state: str
     version: int
     lanes: tuple[Lane, ...]
+    paused: frozenset[str] = frozenset()
+    """The targets that are paused alone."""
 
 
 class Pulse(NamedTuple):
@@ -72,7 +74,8 @@ def fetch_deployment(client: redis.Redis, name: str) -> Deployment | None:
 
 def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
     """Return the lanes of a deployment, retired ones first, with the shard's epoch."""
-    epoch, source, state, version, entries = client.execute_command("GEARSYNC.LANES", name)
+    # A module that is older than this worker pauses no target alone.
+    epoch, source, state, version, entries, *more = client.execute_command("GEARSYNC.LANES", name)
     lanes = tuple(
         Lane(
             stream.decode(),
@@ -84,7 +87,8 @@ def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
         )
         for stream, dead, target, index, status in entries
     )
-    return Lanes(int(epoch), state.decode(), int(version), lanes)
+    paused = frozenset(target.decode() for target in (more[0] if more else ()))
+    return Lanes(int(epoch), state.decode(), int(version), lanes, paused)
 
 
 def fetch_versions(client: redis.Redis, name: str) -> list[Any]:

@@ -60,6 +60,7 @@ OF_SHARDS = (
     Definition(
         "gearsync_function_changes_captured", _COUNTER, FUNCTION, "Changes captured, of each function."
     ),
+    Definition("gearsync_target_paused", _GAUGE, TARGET, "Whether the target is paused alone; 1 or 0."),
     Definition("gearsync_function_paused", _GAUGE, FUNCTION, "Whether the function is paused alone; 1 or 0."),
     Definition(
         "gearsync_function_held_changes", _GAUGE, FUNCTION, "Changes that a pause of the function holds back."

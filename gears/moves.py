@@ -50,12 +50,12 @@ class Handover:
         pause: Callable[[float, str], None],
     ) -> None:
         self._url, self._deployment, self._target = url, deployment, target
-        self._marks = {token(deployment, mark): mark for mark in marks}
+        self._marks = {token(deployment, target, mark): mark for mark in marks}
         self._pause = pause
         self._begun = self._asked = time.monotonic()
         self._seconds = FIRST_SECONDS
         self._doubted: set[str] = set()
-        self.moves = of_marks(deployment, marks)
+        self.moves = of_marks(deployment, target, marks)
 
     def wait(self, missing: str) -> None:
         """Wait a while for a token that was not there; find out whether it will come at all."""
@@ -92,17 +92,20 @@ def _named(key: bytes) -> str:
     return f"slot {key.split(b':')[2].decode()}" if key.startswith(SLOT) else f"key {key!r}"
 
 
-def token(deployment: str, mark: Change) -> str:
-    """Return what stands for one key on its way to one node."""
-    return hashlib.sha256(b"\0".join([deployment.encode(), mark.node, mark.key])).hexdigest()
+def token(deployment: str, target: str, mark: Change) -> str:
+    """Return what stands for one key on its way to one node, in the lanes of one target: two targets may be
+    in one database.
+    """
+    words = [deployment.encode(), target.encode(), mark.node, mark.key]
+    return hashlib.sha256(b"\0".join(words)).hexdigest()
 
 
-def of_marks(deployment: str, marks: Sequence[Change]) -> Moves:
+def of_marks(deployment: str, target: str, marks: Sequence[Change]) -> Moves:
     """Return the tokens that a batch gives and takes."""
     given = tuple(
-        token(deployment, mark) for mark in marks if mark.op == changes.LEFT and mark.node != NO_NODE
+        token(deployment, target, mark) for mark in marks if mark.op == changes.LEFT and mark.node != NO_NODE
     )
-    taken = tuple(token(deployment, mark) for mark in marks if mark.op == changes.CAME)
+    taken = tuple(token(deployment, target, mark) for mark in marks if mark.op == changes.CAME)
     return Moves(given, taken)
 
 

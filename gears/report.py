@@ -35,6 +35,8 @@ class TargetReport:
         self.retries = 0
         # Of a follower, if there is one: a dictionary that is replaced as a whole.
         self.around: dict[str, Any] | None = None
+        # Whether it is paused alone, and nothing is at work for it any more.
+        self.paused = False
 
     def claimed(self, lane: str) -> None:
         """Note that the database has given the lane to this worker."""
@@ -92,11 +94,15 @@ class TargetReport:
 
     @property
     def state(self) -> tuple[str, str]:
-        """``waiting`` and why, when any lane is; ``starting`` until one is claimed; else ``running``."""
+        """``waiting`` and why, when any lane is; ``starting`` until one is claimed; ``paused`` alone; else
+        ``running``.
+        """
         with self._lock:
             return self._state()
 
     def _state(self) -> tuple[str, str]:
+        if self.paused:
+            return "paused", ""
         error = next(filter(None, self._errors.values()), "")
         return ("waiting" if error else "running" if self._errors else "starting"), error
 
@@ -153,7 +159,7 @@ def _quantile(ordered: list[float], share: float) -> float | None:
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
 
 
-_SEVERITY = ("running", "starting", "waiting")
+_SEVERITY = ("paused", "running", "starting", "waiting")
 
 
 class Report:

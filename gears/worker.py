@@ -30,21 +30,17 @@ import connectors
 from connectors import Connector, ConnectorError, TargetError
 from gears import address, holds, lanes, logs, requirements
 from gears.backoff import Backoff
+from gears.crews import Crews
 from gears.deployment import Deployment
 from gears.errors import DeclarationError, PayloadError
-from gears.follower import Follower
-from gears.following import functions_of
 from gears.functions import Transform
 from gears.groups import limits_of
-from gears.held import HoldingRunner
-from gears.lanes import Lane, Lanes
+from gears.lanes import Lanes
 from gears.listening import host_and_port
-from gears.loader import Loader
 from gears.logs import event
 from gears.report import Report, TargetReport
 from gears.requirements import RequirementsError
-from gears.runner import LaneRunner, Shared, unavailable_target
-from gears.through import ThroughRunner
+from gears.runner import Shared, unavailable_target
 
 log = logging.getLogger("gearsync.worker")
 
@@ -73,9 +69,7 @@ class Worker:
         self._resumed = threading.Event()
         self._report = Report(self._id, 0)
         self._shared: Shared | None = None
-        self._runners: list[LaneRunner] = []
-        self._followers: list[Follower] = []
-        self._loaders: list[Loader] = []
+        self._crews: Crews | None = None
         self._lanes: Lanes | None = None
         self._targets: dict[str, TargetReport] = {}
         self.asked_to_stop = False
@@ -118,41 +112,24 @@ class Worker:
         self._targets = self._report.targets = {name: TargetReport() for name in deployment.targets}
         shared = Shared(self._url, deployment, self._id, self._opener(deployment), transforms)
         self._shared = shared
+        self._crews = crews = Crews(shared, self._targets)
         if self._stop.is_set():
             shared.stop.set()
         version = deployment.version
         log.info(
             "deployment %s version %d: working", self._name, version, extra=event("working", version=version)
         )
-        self._work(shared)
-        return self._end(shared)
+        self._work(shared, crews)
+        return self._end(shared, crews)
 
-    def _stand_beside(self, shared: Shared) -> None:
-        """Load what is read and follow what others change, unless that is under way."""
-        if self._report.state != "running":
-            self._report.set_state("running")
-            self._load(shared)
-            self._follow(shared)
-
-    def _load(self, shared: Shared) -> None:
-        for name in dict.fromkeys(function.target_name for function in shared.deployment.reading):
-            self._loaders.append(Loader(shared, name, self._targets[name]))
-            self._loaders[-1].start()
-
-    def _follow(self, shared: Shared) -> None:
-        for name, report in self._targets.items():
-            if functions_of(shared.deployment, name):
-                self._followers.append(Follower(shared, name, report))
-                self._followers[-1].start()
-
-    def _end(self, shared: Shared) -> int:
-        self._halt_all(STOP_SECONDS)
-        if any(runner.thread.is_alive() for runner in self._runners):
+    def _end(self, shared: Shared, crews: Crews) -> int:
+        crews.halt(STOP_SECONDS)
+        if any(runner.thread.is_alive() for runner in crews.runners()):
             log.warning(
                 "the database does not answer: the batch in flight is rolled back", extra=event("rolled_back")
             )
-        if self._followers:
-            self._forget_followers()
+        if crews.followers():
+            self._forget_followers(crews)
         if shared.fenced:
             log.error("fenced: %s", shared.fenced, extra=event("fenced", error=shared.fenced))
             self._report.set_state("fenced", shared.fenced)
@@ -160,31 +137,19 @@ class Worker:
             return EXIT_FENCED
         return EXIT_FAILED if self._failed else EXIT_STOPPED
 
-    def _halt_all(self, seconds: float) -> bool:
-        """Ask all threads to end, and wait so long for them; whether all have ended."""
-        threads: list[LaneRunner | Follower | Loader] = [*self._runners, *self._followers, *self._loaders]
-        for each in threads:
-            each.halt()
-        deadline = time.monotonic() + seconds
-        for each in threads:
-            each.thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(each.thread.is_alive() for each in threads)
-
-    def _pause(self) -> None:
+    def _pause(self, crews: Crews) -> None:
         """Have nothing to do with the databases, no connection either, until the deployment is resumed."""
         log.info("paused: changes wait in their lanes", extra=event("paused"))
-        while not self._halt_all(HEARTBEAT_SECONDS) and not self._stop.is_set():
+        while not crews.halt(HEARTBEAT_SECONDS) and not self._stop.is_set():
             continue
-        self._runners, self._loaders, self._followers = [], [], []
-        for report in self._targets.values():
-            report.forget_lanes()
+        crews.dismiss()
         self._resumed.clear()
         self._report.set_state("paused")
         while not self._resumed.is_set() and not self._stop.is_set():
             self._resumed.wait(HEARTBEAT_SECONDS)
         log.info("resumed")
 
-    def _forget_followers(self) -> None:
+    def _forget_followers(self, crews: Crews) -> None:
         """When the deployment is undeployed, nothing is kept in the databases for its followers."""
         try:
             with lanes.connect(self._url) as client:
@@ -192,7 +157,7 @@ class Worker:
             states = {each["name"]: each["state"] for each in status["deployments"]}
             if status["role"] != "primary" or states.get(self._name, "draining") != "draining":
                 return
-            for each in self._followers:
+            for each in crews.followers():
                 each.forget()
         except (redis.RedisError, ConnectorError) as error:
             told = event("outbox_kept", error=str(error))
@@ -285,12 +250,12 @@ class Worker:
 
     # -- Lanes -------------------------------------------------------------------------------------------
 
-    def _work(self, shared: Shared) -> None:
+    def _work(self, shared: Shared, crews: Crews) -> None:
         while not self._stop.is_set() and not shared.stop.is_set():
             if self._report.state != "running":
                 # From the look at the lanes on, nobody may take this worker for one that does nothing.
                 self._report.set_state("starting")
-            known = self._patiently(self._fetch_lanes)
+            known = self._patiently(lambda: self._fetch_lanes(crews))
             if known is None:
                 return
             if known.version != shared.deployment.version:
@@ -299,62 +264,38 @@ class Worker:
             self._lanes = known
             self._changed.clear()
             if known.state == "paused":
-                self._pause()
+                self._pause(crews)
                 continue
-            self._stand_beside(shared)
-            self._run_lanes(shared, known)
+            self._report.set_state("running")
+            self._run_lanes(shared, crews, known)
 
-    def _fetch_lanes(self) -> Lanes:
+    def _fetch_lanes(self, crews: Crews) -> Lanes:
         with lanes.connect(self._url) as client:
-            return lanes.fetch_lanes(client, self._name)
+            return self._look(client, crews)
 
-    def _run_lanes(self, shared: Shared, known: Lanes) -> None:
-        """Run the lanes until they change: of each target first the retired ones, until they are empty.
+    def _look(self, client: redis.Redis, crews: Crews) -> Lanes:
+        at = time.monotonic()
+        known = lanes.fetch_lanes(client, self._name)
+        crews.note(at, known.paused)
+        return known
 
-        Those of another shard are waited for by marks: what is ours may have to come before.
-        """
+    def _run_lanes(self, shared: Shared, crews: Crews, known: Lanes) -> None:
+        """Run the lanes until they change."""
         count = len(known.lanes)
         log.info(
             "epoch %d, %d lanes", known.epoch, count, extra=event("lanes", epoch=known.epoch, count=count)
         )
-        self._runners = []
-        for report in self._targets.values():
-            report.forget_lanes()
-            if not known.lanes:
-                # A shard without a slot: nothing is in the way.
-                report.claimed("")
-        waiting: dict[str, list[Lane]] = {}
-        for lane in known.lanes:
-            if lane.retired and lane.target in self._targets:
-                self._start(shared, known, lane)
-        for lane in known.lanes:
-            if not lane.retired:
-                waiting.setdefault(lane.target, []).append(lane)
+        crews.begin(known)
         while not (self._stop.is_set() or shared.stop.is_set() or self._changed.is_set()):
-            for target in list(waiting):
-                if not self._retired_at_work(target):
-                    for lane in waiting.pop(target):
-                        self._start(shared, known, lane)
+            crews.step()
             self._changed.wait(0.1)
         if not self._stop.is_set() and not shared.stop.is_set():
-            self._join_runners()
+            self._join_runners(crews)
 
-    def _start(self, shared: Shared, known: Lanes, lane: Lane) -> None:
-        kind = ThroughRunner if shared.deployment.is_through else HoldingRunner
-        runner = kind(shared, lane, known.epoch, self._targets[lane.target], until_empty=lane.retired)
-        self._runners.append(runner)
-        runner.start()
-
-    def _retired_at_work(self, target: str) -> bool:
-        return any(
-            runner.goes_first and runner.target == target and runner.thread.is_alive()
-            for runner in self._runners
-        )
-
-    def _join_runners(self) -> None:
-        for runner in self._runners:
+    def _join_runners(self, crews: Crews) -> None:
+        for runner in crews.runners():
             runner.halt()
-        for runner in self._runners:
+        for runner in crews.runners():
             while runner.thread.is_alive() and not self._stop.is_set():
                 runner.thread.join(0.5)
 
@@ -369,13 +310,13 @@ class Worker:
                 if pulse.state == "stop":
                     self.stop("the deployment is gone from this server, or it is a replica now")
                 elif pulse.state == "drain":
-                    for each in self._followers:
+                    for each in self._crews.followers() if self._crews is not None else ():
                         each.halt()
                 elif pulse.version != self._report.version:
                     self.stop(f"version {pulse.version} replaces version {self._report.version}")
                 elif (pulse.state == "pause") != (self._report.state == "paused"):
                     (self._changed if pulse.state == "pause" else self._resumed).set()
-                elif self._lanes is not None and self._differs(lanes.fetch_lanes(client, self._name)):
+                elif self._crews is not None and self._differs(self._look(client, self._crews)):
                     self._changed.set()
                 elif self._shared is not None and not self._shared.deployment.is_through:
                     self._shared.hold_number = holds.fetch(client, self._name).number
@@ -395,7 +336,8 @@ class Worker:
 
     def _differs(self, now: Lanes) -> bool:
         """Whether the lanes must be claimed anew: another epoch, or a lane that was not there."""
-        assert self._lanes is not None
+        if self._lanes is None:
+            return False
         known = {lane.stream for lane in self._lanes.lanes}
         return now.epoch != self._lanes.epoch or any(lane.stream not in known for lane in now.lanes)
 

@@ -7,7 +7,7 @@ import shlex
 
 import click
 
-from deploy import held, output, pausing
+from deploy import held, output, paused_targets, pausing
 from deploy import shards as shard
 from deploy.hosts.base import Pause
 from deploy.options import json_option, redis_option
@@ -33,6 +33,13 @@ def _who() -> str:
     multiple=True,
     help="Pause only this function; may be given several times.",
 )
+@click.option(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    help="Pause only what goes to this target; may be given several times.",
+)
 @click.option("--reason", metavar="TEXT", default="", help="Why; shown in the status and to clients.")
 @click.option("--by", metavar="WHO", default=_who, help="Who; the user of this system unless given.")
 @click.option(
@@ -45,38 +52,47 @@ def _who() -> str:
 )
 @json_option
 def command(
-    name: str, url: str, functions: tuple[str, ...], reason: str, by: str, timeout: float, as_json: bool
+    name: str,
+    url: str,
+    functions: tuple[str, ...],
+    targets: tuple[str, ...],
+    reason: str,
+    by: str,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Pause the deployment NAME on every shard, or on none: its changes wait until `gearsync resume`.
 
     NAME may also be the file that was deployed. Capture goes on, up to the backlog's bound. The worker ends
     the batch in flight and leaves the databases alone. Writes that wait for SQL (write-through) are refused
     at once, and a read of a key that is not in Redis fails or misses, as its function says. Ends when no
-    worker applies anything. With --function, all other functions go on.
+    worker applies anything. With --target, all other targets go on; with --function, all other functions.
     """
+    pausing.require_one_kind(functions, targets)
     name = pausing.name_of(name)
     with shard.connect(url) as shards, Progress() as progress:
         if functions:
             held.pause(shards, name, functions, Pause(by, reason))
             busy = held.wait_until_held(shards, name, functions, timeout, progress.show)
+        elif targets:
+            paused_targets.pause(shards, name, targets, Pause(by, reason))
+            busy = paused_targets.wait_until_still(shards, name, targets, timeout, progress.show)
         else:
             pausing.pause(shards, name, Pause(by, reason))
             busy = list(pausing.wait_until_still(shards, name, timeout, progress.show))
-    what = f"{' and '.join(functions)} of {name}" if functions else name
+    what = pausing.named(name, functions, targets)
     if busy:
         raise CommandError(
             f"{what} is paused, but after {timeout:g} s the worker on {', '.join(busy)} still has a batch at "
             "its database.",
             "it begins no other; `gearsync status` shows when it is through.",
         )
-    _tell(name, functions, what, by, reason, as_json)
-
-
-def _tell(name: str, functions: tuple[str, ...], what: str, by: str, reason: str, as_json: bool) -> None:
-    options = "".join(f" --function {shlex.quote(each)}" for each in functions)
     if as_json:
-        more = {"functions": list(functions)} if functions else {}
+        more = pausing.parts(functions, targets)
         output.as_json({"deployment": name, **more, "state": "paused", "by": by, "reason": reason})
     else:
-        wait = "is paused: its changes wait" if len(functions) < 2 else "are paused: their changes wait"
+        is_one = len(functions) + len(targets) < 2
+        wait = "is paused: its changes wait" if is_one else "are paused: their changes wait"
+        options = "".join(f" --function {shlex.quote(each)}" for each in functions)
+        options += "".join(f" --target {shlex.quote(each)}" for each in targets)
         output.line(f"{what} {wait} until `gearsync resume {name}{options}`.")

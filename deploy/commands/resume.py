@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from deploy import held, output, pausing
+from deploy import held, output, paused_targets, pausing
 from deploy import shards as shard
 from deploy.options import json_option, redis_option
 
@@ -19,22 +19,31 @@ from deploy.options import json_option, redis_option
     multiple=True,
     help="Resume this function, which was paused alone; may be given several times.",
 )
+@click.option(
+    "--target",
+    "targets",
+    metavar="NAME",
+    multiple=True,
+    help="Resume this target, which was paused alone; may be given several times.",
+)
 @json_option
-def command(name: str, url: str, functions: tuple[str, ...], as_json: bool) -> None:
+def command(name: str, url: str, functions: tuple[str, ...], targets: tuple[str, ...], as_json: bool) -> None:
     """Have the deployment NAME go on, on every shard; also where it was not paused.
 
     NAME may also be the file that was deployed. What was captured meanwhile goes to SQL in its order;
-    `gearsync wait` waits for it. Functions that were paused alone go on when they are named.
+    `gearsync wait` waits for it. Functions and targets that were paused alone go on when they are named.
     """
+    pausing.require_one_kind(functions, targets)
     name = pausing.name_of(name)
     with shard.connect(url) as shards:
         if functions:
             held.resume(shards, name, functions)
+        elif targets:
+            paused_targets.resume(shards, name, targets)
         else:
             pausing.resume(shards, name)
     if as_json:
-        more = {"functions": list(functions)} if functions else {}
-        output.as_json({"deployment": name, **more, "state": "active"})
+        output.as_json({"deployment": name, **pausing.parts(functions, targets), "state": "active"})
     else:
-        goes = "go on" if len(functions) > 1 else "goes on"
-        output.line(f"{' and '.join(functions)} of {name} {goes}." if functions else f"{name} {goes}.")
+        goes = "go on" if len(functions) + len(targets) > 1 else "goes on"
+        output.line(f"{pausing.named(name, functions, targets)} {goes}.")

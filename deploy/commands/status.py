@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from deploy import held, options, output, pausing, shards, status, watch
+from deploy import held, options, output, paused_targets, pausing, shards, status, watch
 from deploy.status import Limits
 
 
@@ -88,6 +88,7 @@ def _print_shard(shard: dict[str, Any]) -> None:
         for deployment in shard["deployments"]:
             if paused := pausing.described(deployment):
                 output.bullets([f"{deployment['name']} is {paused}"])
+            output.bullets(paused_targets.sentences(deployment))
             output.bullets(held.sentences(deployment))
     else:
         output.line("  Nothing is deployed here.")

@@ -122,7 +122,7 @@ def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
             f'{function.name} has on_delete="keep", so that no change deletes its rows.',
             "delete them by SQL.",
         )
-    waits = held.held_of(found, source.deployment.name, function.name)
+    waits = held.held_of(found, function, source.deployment.name)
     settings = Settings(
         source.deployment.name,
         # Nothing comes to SQL of what a pause holds back, however long it is waited for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from deploy import held, status
+from deploy import held, paused_targets, status
 from deploy.doctor.findings import Diagnosis
 from deploy.status import Limits
 
@@ -35,13 +35,17 @@ def _paused(statuses: list[dict[str, Any]], diagnosis: Diagnosis) -> None:
     place = diagnosis.at("deployments")
     for document in statuses:
         for deployment in document.get("deployments", ()):
-            for sentence in held.sentences(deployment):
-                place.warn(
-                    "pause",
-                    f"{deployment['name']} on {document['address']}: {sentence}.",
-                    "Its rows in SQL stay as they were, and what is held back takes room in the backlog.",
-                    f"gearsync resume {deployment['name']} --function NAME.",
-                )
+            for option, sentences in (
+                ("--target", paused_targets.sentences(deployment)),
+                ("--function", held.sentences(deployment)),
+            ):
+                for sentence in sentences:
+                    place.warn(
+                        "pause",
+                        f"{deployment['name']} on {document['address']}: {sentence}.",
+                        "Its rows in SQL stay as they were, and what is held back takes room in the backlog.",
+                        f"gearsync resume {deployment['name']} {option} NAME.",
+                    )
 
 
 def _without_missed(document: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,14 @@ class Pause:
     reason: str
 
 
+@dataclass(frozen=True)
+class Pauses:
+    """The pause of a deployment, and those of its targets that are paused alone, by their names."""
+
+    whole: Pause | None
+    targets: Mapping[str, Pause]
+
+
 #: A key and the fields of its hash.
 Row = tuple[bytes, Mapping[bytes, bytes]]
 
@@ -104,13 +112,15 @@ class Host(abc.ABC):
         """Return the fields (``wheel_field``) of the wheels that were uploaded for a deployment."""
 
     @abc.abstractmethod
-    def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
-        """Bring a deployment that is not there yet, paused from its first moment on."""
+    def deploy_paused(self, deployment: Deployment, pauses: Pauses) -> None:
+        """Bring a deployment that is not there yet, it or targets of it paused from its first moment on."""
 
     @abc.abstractmethod
-    def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
-        """Have nothing of a deployment, or of some functions, go to SQL any more; clients of write-through
-        are refused at once.
+    def pause(
+        self, name: str, pause: Pause, functions: Sequence[str] = (), targets: Sequence[str] = ()
+    ) -> None:
+        """Have nothing of a deployment, or of some functions or else targets, go to SQL any more; clients of
+        write-through are refused at once.
         """
 
     @property
@@ -119,8 +129,8 @@ class Host(abc.ABC):
         return ""
 
     @abc.abstractmethod
-    def resume(self, name: str, functions: Sequence[str] = ()) -> None:
-        """Have it, or these functions, go on; also what is not paused."""
+    def resume(self, name: str, functions: Sequence[str] = (), targets: Sequence[str] = ()) -> None:
+        """Have it, or else these functions or targets, go on; also what is not paused."""
 
     @abc.abstractmethod
     def undeploy(self, name: str, discard: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from deploy.hosts import many
-from deploy.hosts.base import Deployed, Host, Pause, Row
+from deploy.hosts.base import Deployed, Host, Pause, Pauses, Row
 from deploy.hosts.replies import text
 from gears.deployment import Deployment
 
@@ -61,20 +61,23 @@ class ModuleHost(Host):
         found: Any = self.client.hkeys(f"gearsync:{{{self.status()['tag']}}}:wheels:{name}")
         return {text(each) for each in found}
 
-    def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
-        # Between the two a worker could begin.
+    def deploy_paused(self, deployment: Deployment, pauses: Pauses) -> None:
+        # Between two of them a worker could begin.
         with self.client.pipeline(transaction=True) as pipeline:
             pipeline.execute_command("GEARSYNC.DEPLOY", *deployment.deploy_arguments())
-            pipeline.execute_command("GEARSYNC.PAUSE", deployment.name, pause.by, pause.reason)
+            if pauses.whole is not None:
+                pipeline.execute_command(*_pause(deployment.name, pauses.whole))
+            for target, pause in pauses.targets.items():
+                pipeline.execute_command(*_pause(deployment.name, pause), "TARGET", target)
             pipeline.execute()
 
-    def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
-        words = ["FUNCTION", *functions] if functions else []
-        self.client.execute_command("GEARSYNC.PAUSE", name, pause.by, pause.reason, *words)
+    def pause(
+        self, name: str, pause: Pause, functions: Sequence[str] = (), targets: Sequence[str] = ()
+    ) -> None:
+        self.client.execute_command(*_pause(name, pause), *_parts(functions, targets))
 
-    def resume(self, name: str, functions: Sequence[str] = ()) -> None:
-        words = ["FUNCTION", *functions] if functions else []
-        self.client.execute_command("GEARSYNC.RESUME", name, *words)
+    def resume(self, name: str, functions: Sequence[str] = (), targets: Sequence[str] = ()) -> None:
+        self.client.execute_command("GEARSYNC.RESUME", name, *_parts(functions, targets))
 
     def undeploy(self, name: str, discard: bool) -> None:
         self.client.execute_command("GEARSYNC.UNDEPLOY", name, *(["DISCARD"] if discard else []))
@@ -141,6 +144,16 @@ class ModuleHost(Host):
                 return False
             raise
         return True
+
+
+def _pause(name: str, pause: Pause) -> tuple[str, ...]:
+    return "GEARSYNC.PAUSE", name, pause.by, pause.reason
+
+
+def _parts(functions: Sequence[str], targets: Sequence[str]) -> list[str]:
+    if functions:
+        return ["FUNCTION", *functions]
+    return ["TARGET", *targets] if targets else []
 
 
 def _counted(fields: Sequence[bytes] | None) -> list[Any]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import redis
 
 from deploy.hosts import drivers, hashes, redisgears_status, sessions
-from deploy.hosts.base import Deployed, Host, Pause, Row
+from deploy.hosts.base import Deployed, Host, Pause, Pauses, Row
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
@@ -176,29 +176,35 @@ class RedisGearsHost(Host):
     def wheels(self, name: str) -> set[str]:
         return set()
 
-    def deploy_paused(self, deployment: Deployment, pause: Pause) -> None:
+    def deploy_paused(self, deployment: Deployment, pauses: Pauses) -> None:
         self.deploy(deployment)
-        self.pause(deployment.name, pause)
+        if pauses.whole is not None:
+            self.pause(deployment.name, pauses.whole)
+        for target, pause in pauses.targets.items():
+            self.pause(deployment.name, pause, targets=[target])
 
-    def pause(self, name: str, pause: Pause, functions: Sequence[str] = ()) -> None:
+    def pause(
+        self, name: str, pause: Pause, functions: Sequence[str] = (), targets: Sequence[str] = ()
+    ) -> None:
         if functions:
             raise redis.ResponseError(self.function_pause_refusal)
-        words = [base64.b64encode(each.encode()) for each in (pause.by, pause.reason)]
+        words = [base64.b64encode(each.encode()) for each in (pause.by, pause.reason, *targets)]
         self._ask(name, "pause", *words)
 
     @property
     def function_pause_refusal(self) -> str:
-        return "RedisGears brings all functions of a target to SQL together; pause the whole deployment"
+        return "RedisGears brings all functions of a target to SQL together"
 
-    def resume(self, name: str, functions: Sequence[str] = ()) -> None:
+    def resume(self, name: str, functions: Sequence[str] = (), targets: Sequence[str] = ()) -> None:
         # No function is ever paused alone.
         if not functions:
-            self._ask(name, "resume")
+            self._ask(name, "resume", *(base64.b64encode(each.encode()) for each in targets))
 
     def undeploy(self, name: str, discard: bool) -> None:
-        if not discard and self._is_paused(name):
+        for target in () if discard else self._paused(name):
+            what = f"the target {target} of {name}" if target else f"the deployment {name}"
             raise redis.ResponseError(
-                f"the deployment {name} is paused, so that its changes would never be in SQL; resume it first"
+                f"{what} is paused, so that its changes would never be in SQL; resume it first"
             )
         self._unregister(name, *(READERS if discard else READERS[:1]))
         if discard:
@@ -269,16 +275,31 @@ class RedisGearsHost(Host):
             }
             if not marks:
                 return True
-            if time.monotonic() > deadline:
+            # No longer wait would bring what is paused to SQL.
+            if time.monotonic() > deadline or self._are_paused(marks):
                 return False
             time.sleep(POLL_SECONDS)
 
-    def _is_paused(self, name: str) -> bool:
+    def _are_paused(self, marks: Iterable[tuple[str, str]]) -> bool:
+        """Whether each of these lanes, a deployment's by their streams, is of a target that is paused."""
+        paused = {
+            (name, lane["stream"])
+            for name in {name for name, _ in marks}
+            for lane in self._lanes(name)
+            # What an older gearsync has deployed does not tell.
+            if lane.get("paused")
+        }
+        return all(each in paused for each in marks)
+
+    def _paused(self, name: str) -> list[str]:
+        """Return what of a deployment is paused: its targets' names, "" for all of it."""
         found = self._sessions().get(name)
         try:
-            return found is not None and json.loads(self._question(found, "status"))["paused"] is not None
+            status = {} if found is None else json.loads(self._question(found, "status"))
         except Mute:
-            return False
+            return []
+        whole = [""] if status.get("paused") else []
+        return whole + [each["name"] for each in status.get("targets", ()) if each.get("paused")]
 
     def _is_in_cluster(self) -> bool:
         info: Any = self.client.info("cluster")
@@ -362,10 +383,14 @@ class RedisGearsHost(Host):
         return lanes
 
     def _stranded(self, deployment: Deployment) -> list[str]:
-        """Say which targets of an earlier version, gone from this one, still have changes to be brought."""
+        """Say which targets of an earlier version, gone from this one, are paused or still have changes."""
         if deployment.name not in self._sessions():
             return []
-        problems = []
+        problems = [
+            f"the target {target} is paused, and this version leaves it out; resume it first"
+            for target in self._paused(deployment.name)
+            if target and target not in deployment.targets
+        ]
         for key in self._streams(LANE, deployment.name):
             target = key.split(":")[3]
             waiting = int(self.client.xlen(key)) if target not in deployment.targets else 0

@@ -65,7 +65,7 @@ def of(session: Session, asked: dict[str, Any], problems: Sequence[str]) -> dict
     worker.update(pid=asked["pid"], restarts=asked["restarts"])
     worker["report"].update(pid=asked["pid"], targets=_with_errors_of(session, asked["report"]))
     if asked["paused"] is not None:
-        made["paused"] = {**asked["paused"], **_as_bytes(asked["paused"], "by", "reason")}
+        made["paused"] = _pause(asked["paused"])
         made["state"] = "paused" if made["state"] == "active" else made["state"]
     if not problems:
         states = [each["state"] for each in worker["report"]["targets"].values()]
@@ -74,9 +74,9 @@ def of(session: Session, asked: dict[str, Any], problems: Sequence[str]) -> dict
     return made
 
 
-def _as_bytes(document: dict[str, Any], *names: str) -> dict[str, str]:
-    """Return texts with one character a byte, as the module writes them."""
-    return {name: document[name].encode().decode("latin-1") for name in names}
+def _pause(told: dict[str, Any]) -> dict[str, Any]:
+    """Return a pause with one character a byte in its texts, as the module writes them."""
+    return {**told, **{name: told[name].encode().decode("latin-1") for name in ("by", "reason")}}
 
 
 def of_mute(session: Session, lanes: Sequence[Lane], problem: str) -> dict[str, Any]:
@@ -124,10 +124,12 @@ def _document(
 def _target(name: str, lanes: Sequence[Lane]) -> dict[str, Any]:
     own = [each for each in lanes if each.target == name]
     captured = [each.told["captured"] for each in own if "captured" in each.told]
+    paused = [_pause(each.told["paused"]) for each in own if each.told.get("paused")]
     return {
         "name": name,
         **({"captured": sum(captured)} if captured else {}),
         "dead_letters": sum(each.dead_letters for each in own),
+        **({"paused": paused[0]} if paused else {}),
         "lanes": [each.document() for each in own],
     }
 

@@ -24,13 +24,10 @@ typedef struct Waiter {
 
 static Waiter *waiters;
 
-/* REACHED: all up to the mark is in SQL; HELD: but for changes of functions that are paused. */
+/* REACHED: all up to the mark is in SQL; HELD: but for changes of functions and targets that are paused. */
 typedef enum { WAITS, HELD, REACHED } Reach;
 
-static Reach reach_of(const Waiter *waiter, const Mark *mark) {
-    Deployment *deployment = NULL;
-    Lane *lane = registry_find_lane((Slice){mark->stream, strlen(mark->stream)}, &deployment);
-    if (lane == NULL) return REACHED;
+static Reach reach_of_lane(const Waiter *waiter, const Mark *mark, const Deployment *deployment, const Lane *lane) {
     Slice key = {waiter->key, waiter->key_len};
     bool all_paused = true, passed = lane->length == 0 || stream_id_compare(lane->acked, mark->id) >= 0;
     if (lane->function != NULL) {
@@ -44,7 +41,15 @@ static Reach reach_of(const Waiter *waiter, const Mark *mark) {
     return all_paused ? HELD : WAITS;
 }
 
-/* The least of all marks: HELD when nothing but paused functions is in the way. */
+static Reach reach_of(const Waiter *waiter, const Mark *mark) {
+    Deployment *deployment = NULL;
+    Lane *lane = registry_find_lane((Slice){mark->stream, strlen(mark->stream)}, &deployment);
+    if (lane == NULL) return REACHED;
+    Reach reach = reach_of_lane(waiter, mark, deployment, lane);
+    return reach == WAITS && pause_is_of_target(deployment, lane->target) ? HELD : reach;
+}
+
+/* The least of all marks: HELD when nothing but paused functions and targets is in the way. */
 static Reach reach_of_all(const Waiter *waiter) {
     Reach least = REACHED;
     for (int i = 0; i < waiter->count && least != WAITS; i++) {
@@ -121,7 +126,7 @@ static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
 }
 
 static const char held_back[] =
-    "PAUSED all else is in SQL, and changes of functions that are paused are held back; see GEARSYNC.STATUS";
+    "PAUSED all else is in SQL, and changes of what is paused are held back; see GEARSYNC.STATUS";
 
 static int reply_reached(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;

@@ -52,7 +52,7 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = registry_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
-    if (deployment->paused_ms > 0 && !discard)
+    if (deployment->paused.since_ms > 0 && !discard)
         return RedisModule_ReplyWithError(ctx,
                                           "ERR the deployment is paused, so that it would never be empty; resume "
                                           "it first, or drop what waits");
@@ -61,6 +61,10 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
             ctx,
             "ERR a function of the deployment is paused, so that it would never be empty; "
             "resume it first, or drop what waits");
+    if (pause_any_target(deployment) && !discard)
+        return RedisModule_ReplyWithError(ctx,
+                                          "ERR a target of the deployment is paused, so that it would never be empty; "
+                                          "resume it first, or drop what waits");
     registry_undeploy(ctx, deployment, discard);
     return RedisModule_ReplyWithSimpleString(ctx, "OK");
 }
@@ -90,16 +94,27 @@ static void reply_lane(RedisModuleCtx *ctx, Lane *lane) {
     reply_text(ctx, lane->retired ? "retired" : "current");
 }
 
+static void reply_paused_targets(RedisModuleCtx *ctx, const Deployment *deployment) {
+    long count = 0;
+    RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
+    for (int i = 0; i < deployment->ntargets; i++) {
+        if (deployment->target_pauses[i].since_ms == 0) continue;
+        reply_text(ctx, deployment->targets[i]);
+        count++;
+    }
+    RedisModule_ReplySetArrayLength(ctx, count);
+}
+
 static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return reply_replica(ctx);
     Deployment *deployment = registry_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
-    RedisModule_ReplyWithArray(ctx, 5);
+    RedisModule_ReplyWithArray(ctx, 6);
     RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
     reply_text(ctx, shard.source);
-    reply_text(ctx, deployment->draining ? "draining" : deployment->paused_ms > 0 ? "paused" : "active");
+    reply_text(ctx, deployment->draining ? "draining" : deployment->paused.since_ms > 0 ? "paused" : "active");
     RedisModule_ReplyWithLongLong(ctx, deployment->version);
     RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
     long count = 0;
@@ -111,6 +126,7 @@ static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
             count++;
         }
     RedisModule_ReplySetArrayLength(ctx, count);
+    reply_paused_targets(ctx, deployment);
     return REDISMODULE_OK;
 }
 

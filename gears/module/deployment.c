@@ -218,6 +218,7 @@ static void read_targets_and_rules(Reader *reader, Deployment *deployment) {
     if (reader->error != NULL) deployment->ntargets = 0;
     deployment->targets = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(char *));
     deployment->captured_of = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(long long));
+    deployment->target_pauses = RedisModule_Calloc((size_t)deployment->ntargets + 1, sizeof(Pause));
     for (int i = 0; i < deployment->ntargets; i++) {
         deployment->targets[i] = next_name(reader, "a target's name");
         for (int j = 0; j < i; j++)
@@ -320,7 +321,7 @@ void deployment_free(Deployment *deployment) {
     for (int i = 0; i < deployment->lane_count; i++) lane_free(deployment->lanes[i]);
     worker_release(&deployment->worker);
     text_free(&deployment->arguments);
-    pause_clear(deployment);
+    pause_free(deployment);
     hold_free(deployment);
     earlier_free(deployment);
     free_if(deployment->name);

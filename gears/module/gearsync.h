@@ -149,6 +149,12 @@ typedef struct {
     Text by, why;
 } Hold;
 
+/* Since when nothing goes to SQL (0: it does), by whom and why, and how clients are told that. */
+typedef struct {
+    long long since_ms;
+    Text by, why, sentence;
+} Pause;
+
 typedef struct Deployment {
     char *name;
     long long version;
@@ -172,8 +178,8 @@ typedef struct Deployment {
     struct Earlier *earlier; /* earlier.c; oldest first */
     int nearlier;
     bool full;
-    long long paused_ms; /* since when nothing goes to SQL; 0: it does */
-    Text paused_by, paused_why, paused_sentence;
+    Pause paused;
+    Pause *target_pauses; /* of targets that are paused alone, by target */
     Hold *holds;
     int nholds;
     long long hold_number; /* another one after each change of what is held; 0: nothing was yet */
@@ -243,14 +249,19 @@ int versions_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 int pause_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int resume_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
-void pause_clear(Deployment *deployment);
+void pause_free(Deployment *deployment);
+char *pause_check(const Deployment *deployment, const Deployment *old); /* NULL, or the error */
 void pause_inherit(Deployment *deployment, Deployment *old);
-RedisModuleString *pause_text(const Deployment *deployment); /* for the registry, */
-void pause_load(Slice name, Slice value);                    /* and out of it */
-const char *pause_of_write(const Deployment *deployment);    /* what its clients are told; NULL: it is not paused */
-const char *pause_of_read(const Deployment *deployment);
-void pause_status(Text *out, const Deployment *deployment);
-void pause_add_line(Text *text, Slice slice); /* without what stands in the way of a line */
+RedisModuleString *pause_text(const Pause *pause); /* for the registry, */
+void pause_load(Slice name, Slice value);          /* and out of it: the deployment's, */
+void pause_load_target(Slice rest, Slice value);   /* and "<target>:<deployment>" */
+/* What clients of a target are told; NULL: neither it nor the deployment is paused. */
+const char *pause_of_write(const Deployment *deployment, int target);
+const char *pause_of_read(const Deployment *deployment, int target);
+bool pause_is_of_target(const Deployment *deployment, const char *target); /* it is paused alone */
+bool pause_any_target(const Deployment *deployment);
+void pause_status(Text *out, const Pause *pause); /* as a JSON object */
+void pause_add_line(Text *text, Slice slice);     /* without what stands in the way of a line */
 void pause_add_since(Text *text, long long ms, const Text *by, const Text *why); /* "since … by …: …" */
 Deployment *pause_find(RedisModuleCtx *ctx, RedisModuleString *name);            /* NULL: the error is replied */
 #define PAUSE_MOST_BYTES 1000                                                    /* of who and why together */
@@ -497,6 +508,8 @@ typedef void (*RowReady)(void *waiter, const char *failure);
 struct Reader;
 /* NULL: the key is there, or has no row, or nobody reads it through; else it is loaded, and on_ready is called. */
 struct Reader *reads_want(RedisModuleCtx *ctx, int db, RedisModuleString *key, RowReady on_ready, void *waiter);
+/* Why the row that such a key wants will not be read for now; NULL: it may be, or none is wanted. */
+const char *reads_paused(RedisModuleCtx *ctx, int db, RedisModuleString *key);
 void reads_want_no_more(struct Reader *reader);
 bool reads_key_exists(RedisModuleCtx *ctx, int db, RedisModuleString *name);
 void reads_collect(void); /* frees clients that timed out or left */
@@ -506,11 +519,12 @@ void misses_overtake(RedisModuleCtx *ctx, int db, RedisModuleString *key);
 void misses_changed(const Slice *key); /* a change of it was captured; NULL: it may be of any */
 void misses_look_again(void);          /* changes have come to SQL */
 void misses_rules_changed(void);
-void misses_fail(const Deployment *deployment, const char *failure); /* all of them */
-void misses_give_back(const Deployment *deployment, int target);     /* what a worker took, and won't answer */
-size_t misses_waiting(const Deployment *deployment);                 /* clients */
-void loads_collect(void);                                            /* as reads_collect, of workers */
-void loads_step_aside(void);                                         /* no worker waits here for a moment */
+/* All of them, or (target >= 0) those of one target. */
+void misses_fail(const Deployment *deployment, int target, const char *failure);
+void misses_give_back(const Deployment *deployment, int target); /* what a worker took, and won't answer */
+size_t misses_waiting(const Deployment *deployment);             /* clients */
+void loads_collect(void);                                        /* as reads_collect, of workers */
+void loads_step_aside(void);                                     /* no worker waits here for a moment */
 int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);

@@ -288,9 +288,6 @@ void hold_status(Text *out, const Deployment *deployment, const char *function) 
             held += deployment->lanes[i]->length;
     text_printf(out, ", \"held\": %llu", held);
     if (!hold->paused) return;
-    text_printf(out, ", \"paused\": {\"since_ms\": %lld, \"by\": ", hold->since_ms);
-    text_json(out, hold->by.bytes, hold->by.len);
-    text_printf(out, ", \"reason\": ");
-    text_json(out, hold->why.bytes, hold->why.len);
-    text_printf(out, "}");
+    text_printf(out, ", ");
+    pause_status(out, &(Pause){.since_ms = hold->since_ms, .by = hold->by, .why = hold->why});
 }

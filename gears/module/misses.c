@@ -207,15 +207,16 @@ void misses_rules_changed(void) {
 }
 
 /* The list is begun anew each time: a client that goes on may end other misses too. */
-static Miss *any_of(const Deployment *deployment) {
+static Miss *any_of(const Deployment *deployment, int target) {
     for (int state = 0; state < MISS_STATES; state++)
         for (Miss *miss = lists[state].first; miss != NULL; miss = miss->next)
-            if (miss->rule->deployment == deployment) return miss;
+            if (miss->rule->deployment == deployment && (target < 0 || miss->rule->target == target)) return miss;
     return NULL;
 }
 
-void misses_fail(const Deployment *deployment, const char *failure) {
-    for (Miss *miss = any_of(deployment); miss != NULL; miss = any_of(deployment)) miss_settle(miss, failure);
+void misses_fail(const Deployment *deployment, int target, const char *failure) {
+    for (Miss *miss = any_of(deployment, target); miss != NULL; miss = any_of(deployment, target))
+        miss_settle(miss, failure);
 }
 
 size_t misses_waiting(const Deployment *deployment) {

@@ -215,7 +215,8 @@ static ReadRule *rule_of_missing(RedisModuleCtx *ctx, int db, RedisModuleString 
     if (key == NULL) return missing_knows(db, text) ? NULL : rule;
     bool ends = is_near_end(rule, key);
     RedisModule_CloseKey(key);
-    if (ends && rule->deployment->paused_ms == 0 && misses_count() < MOST_REFRESHED && miss_find(db, text) == NULL)
+    if (ends && pause_of_read(rule->deployment, rule->target) == NULL && misses_count() < MOST_REFRESHED &&
+        miss_find(db, text) == NULL)
         miss_look(miss_make(rule, db, name, true));
     return NULL;
 }
@@ -252,6 +253,13 @@ static void wait_for_row(RedisModuleCtx *ctx, Reader *reader, ReadRule *rule, in
     reader->open++;
     miss_join(miss, link);
     miss_look(miss);
+}
+
+const char *reads_paused(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
+    if (shard.nreads == 0) return NULL;
+    RedisModule_SelectDb(ctx, db);
+    const ReadRule *rule = rule_of_missing(ctx, db, key);
+    return rule != NULL ? pause_of_write(rule->deployment, rule->target) : NULL;
 }
 
 struct Reader *reads_want(RedisModuleCtx *ctx, int db, RedisModuleString *key, RowReady on_ready, void *waiter) {
@@ -295,7 +303,7 @@ static bool must_fail(ReadRule **rules, int count) {
 static const char *pause_among(int db, RedisModuleString **keys, ReadRule **rules, int count) {
     for (int i = 0; i < count; i++) {
         if (rules[i] == NULL) continue;
-        const char *paused = pause_of_read(rules[i]->deployment);
+        const char *paused = pause_of_read(rules[i]->deployment, rules[i]->target);
         if (paused == NULL) paused = held_of_read(db, string_slice(keys[i]));
         if (paused != NULL) return paused;
     }

@@ -224,6 +224,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     if (error == NULL) error = check_databases(ctx, deployment);
     if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
     if (error == NULL && old != NULL) error = hold_check(deployment, old);
+    if (error == NULL && old != NULL) error = pause_check(deployment, old);
     if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
         error = slice_copy((Slice){"the cluster does not tell which slots this node has", 51});
     if (error != NULL || check_only) {

@@ -115,9 +115,15 @@ static void collect_fields(Strings *fields) {
         const char *kind = deployment->draining ? "draining" : "deployment";
         strings_add(fields, RedisModule_CreateStringPrintf(NULL, "%s:%s", kind, deployment->name));
         strings_add(fields, RedisModule_CreateString(NULL, deployment->arguments.bytes, deployment->arguments.len));
-        if (deployment->paused_ms > 0) {
+        if (deployment->paused.since_ms > 0) {
             strings_add(fields, RedisModule_CreateStringPrintf(NULL, "paused:%s", deployment->name));
-            strings_add(fields, pause_text(deployment));
+            strings_add(fields, pause_text(&deployment->paused));
+        }
+        for (int j = 0; j < deployment->ntargets; j++) {
+            if (deployment->target_pauses[j].since_ms == 0) continue;
+            strings_add(fields, RedisModule_CreateStringPrintf(NULL, "paused-target:%s:%s", deployment->targets[j],
+                                                               deployment->name));
+            strings_add(fields, pause_text(&deployment->target_pauses[j]));
         }
         for (int j = 0; j < deployment->nholds; j++) {
             strings_add(fields, hold_field(deployment, j));
@@ -339,9 +345,11 @@ void registry_load(RedisModuleCtx *ctx) {
         for (size_t i = 0; i + 1 < pairs.count; i += 2)
             if (starts_with(string_slice(pairs.strings[i]), "applied:", &rest))
                 load_applied(rest, string_slice(pairs.strings[i + 1]));
-        for (size_t i = 0; i + 1 < pairs.count; i += 2)
-            if (starts_with(string_slice(pairs.strings[i]), "paused:", &rest))
-                pause_load(rest, string_slice(pairs.strings[i + 1]));
+        for (size_t i = 0; i + 1 < pairs.count; i += 2) {
+            Slice field = string_slice(pairs.strings[i]), value = string_slice(pairs.strings[i + 1]);
+            if (starts_with(field, "paused:", &rest)) pause_load(rest, value);
+            if (starts_with(field, "paused-target:", &rest)) pause_load_target(rest, value);
+        }
         load_earlier(&pairs);
     }
     for (int i = 0; i < before.count; i++)

@@ -41,7 +41,13 @@ static void add_target(RedisModuleCtx *ctx, Text *out, Deployment *deployment, c
     for (int i = 0; i < deployment->ntargets; i++)
         if (strcmp(deployment->targets[i], target) == 0)
             text_printf(out, "\"captured\": %lld, ", deployment->captured_of[i]);
-    text_printf(out, "\"dead_letters\": %zu, \"lanes\": [\n", dead);
+    text_printf(out, "\"dead_letters\": %zu, ", dead);
+    for (int i = 0; i < deployment->ntargets; i++) {
+        if (strcmp(deployment->targets[i], target) != 0 || deployment->target_pauses[i].since_ms == 0) continue;
+        pause_status(out, &deployment->target_pauses[i]);
+        text_printf(out, ", ");
+    }
+    text_printf(out, "\"lanes\": [\n");
     bool first = true;
     for (int i = 0; i < deployment->lane_count; i++) {
         if (strcmp(deployment->lanes[i]->target, target) != 0) continue;
@@ -133,10 +139,14 @@ static void add_deployment(RedisModuleCtx *ctx, Text *out, Deployment *deploymen
     backlog_of(deployment, &entries, &bytes);
     text_printf(out, "    {\"name\": \"%s\", \"version\": %lld, \"state\": \"%s\",\n", deployment->name,
                 deployment->version,
-                deployment->draining        ? "draining"
-                : deployment->paused_ms > 0 ? "paused"
-                                            : "active");
-    pause_status(out, deployment);
+                deployment->draining              ? "draining"
+                : deployment->paused.since_ms > 0 ? "paused"
+                                                  : "active");
+    if (deployment->paused.since_ms > 0) {
+        text_printf(out, "      ");
+        pause_status(out, &deployment->paused);
+        text_printf(out, ",\n");
+    }
     text_printf(out, "      \"captured\": %lld, \"failed\": %lld, \"missed\": %lld, ", deployment->captured,
                 deployment->failed, deployment->missed);
     add_string(out, "missed_key", (Slice){deployment->missed_key, deployment->missed_key_len});
@@ -201,7 +211,7 @@ void status_info(RedisModuleInfoCtx *ctx, int for_crash_report) {
             RedisModule_InfoAddFieldULongLong(ctx, name, values[f]);
         }
         snprintf(name, sizeof(name), "%s_paused", deployment->name);
-        RedisModule_InfoAddFieldULongLong(ctx, name, deployment->paused_ms > 0);
+        RedisModule_InfoAddFieldULongLong(ctx, name, deployment->paused.since_ms > 0);
         snprintf(name, sizeof(name), "%s_worker", deployment->name);
         RedisModule_InfoAddFieldCString(ctx, name, worker_state_name(deployment->worker.state));
     }

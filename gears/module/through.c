@@ -121,9 +121,12 @@ static void on_row(void *waiter, const char *failure) {
 }
 
 /* A key that is read through, and not in Redis, has a row perhaps: what changes a part of it begins with that. */
+static bool may_want_row(const Write *write) {
+    return !write->loaded && effect_kind(string_slice(write->argv[0])) < DELETE_KEYS && write->argc >= 2;
+}
+
 static bool waits_for_row(RedisModuleCtx *ctx, Write *write) {
-    WriteKind kind = effect_kind(string_slice(write->argv[0]));
-    if (write->loaded || kind >= DELETE_KEYS || write->argc < 2) return false;
+    if (!may_want_row(write)) return false;
     write->reader = reads_want(ctx, write->db, write->argv[1], on_row, write);
     if (write->reader != NULL) write->stage = LOADING;
     return write->reader != NULL;
@@ -132,7 +135,9 @@ static bool waits_for_row(RedisModuleCtx *ctx, Write *write) {
 /* The turn of a write has come: it is logged, unless it has no effect for SQL. NULL, or why it can't be. */
 static const char *start(RedisModuleCtx *ctx, Write *write) {
     Rule *rule = first_rule(write);
-    if (rule != NULL && rule->deployment->paused_ms > 0) return pause_of_write(rule->deployment);
+    const char *paused = rule != NULL ? pause_of_write(rule->deployment, rule->target) : NULL;
+    if (paused == NULL && rule != NULL && may_want_row(write)) paused = reads_paused(ctx, write->db, write->argv[1]);
+    if (paused != NULL) return paused;
     if (rule == NULL || waits_for_row(ctx, write)) return NULL;
     Effect effect = effect_of(ctx, write->db, write->argv, write->argc);
     if (effect.op == 0 && lane_of_rule(rule)->behind) {

@@ -331,7 +331,7 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
             RedisModule_Log(ctx, "debug", "two workers of %s beat: %s and %.*s", deployment->name, worker->id,
                             (int)id.len, id.bytes);
         take_heartbeat(worker, id, report);
-        state = deployment->draining ? "drain" : deployment->paused_ms > 0 ? "pause" : "run";
+        state = deployment->draining ? "drain" : deployment->paused.since_ms > 0 ? "pause" : "run";
     }
     RedisModule_ReplyWithArray(ctx, 3);
     RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);

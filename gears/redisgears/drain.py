@@ -84,7 +84,7 @@ class Drain:
         with self._busy:
             error = self._bring(stream, self._shard.epoch, self._pages(stream, pending[1], pending[2]))
         if error:
-            if error != self._pausing.reason():
+            if error != self._pausing.reason(self._target):
                 log(f"{stream}: {error}; trying again", "warning")
             raise Failed(error)
 
@@ -108,7 +108,7 @@ class Drain:
 
     def _bring(self, stream: str, epoch: int, pages: Iterator[list[Any]]) -> str:
         """Have pages written, one being read while another is written; return why not all of them are."""
-        paused = self._pausing.reason()
+        paused = self._pausing.reason(self._target)
         if paused:
             return paused
         try:
@@ -119,7 +119,7 @@ class Drain:
             sent: deque[list[Any]] = deque()
             error = ""
             for entries in pages:
-                error = self._pausing.reason()
+                error = self._pausing.reason(self._target)
                 if error:
                     break
                 self._process.send(self._attempt, stream, epoch, entries)

@@ -163,7 +163,7 @@ class Loader:
     def _load(self, loads: list[Load]) -> None:
         with atomic():
             self._know_lanes()
-            paused = self._pausing.reason()
+            paused = self._pausing.reason(self._target)
             waiting = self._written.busy([each.key for each in loads])
             ready = [each for each in loads if each.key not in waiting]
             stamps = {each.key: self._written.stamp(each.key) for each in ready}

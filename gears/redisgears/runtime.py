@@ -86,7 +86,7 @@ class Runtime:
         if asked == "backfill":
             return json.dumps([self._backfill(base64.b64decode(each)) for each in arguments[2:]])
         if asked in ("pause", "resume"):
-            return self._pause(*(base64.b64decode(each).decode() for each in arguments[2:]))
+            return self._pause(asked, [base64.b64decode(each).decode() for each in arguments[2:]])
         if asked == "keep":
             self._kept.keep(self.deployment.version, self.payload)
             return "OK"
@@ -95,12 +95,17 @@ class Runtime:
         known = "status, deployment, recapture, backfill, pause, resume, keep and versions"
         raise ValueError(f"gearsync knows no {asked}; it knows {known}")
 
-    def _pause(self, *words: str) -> str:
-        """Pause, by whom and why; go on without words."""
-        if words:
-            self._pausing.begin(*words)
-        else:
-            self._pausing.end()
+    def _pause(self, asked: str, words: list[str]) -> str:
+        """Pause, by whom, why and which targets; or have targets go on. Without targets it is all."""
+        who, targets = (words[:2], words[2:]) if asked == "pause" else ([], words)
+        unknown = [each for each in targets if each not in self.drains]
+        if unknown:
+            raise ValueError(f"no function brings changes to a target {unknown[0]} here")
+        for target in targets or [""]:
+            if asked == "pause":
+                self._pausing.begin(who[0], who[1], target)
+            else:
+                self._pausing.end(target)
         if self._commits is not None:
             self.through.wake.set()
         return "OK"
@@ -128,7 +133,7 @@ class Runtime:
         lanes = {name: self._lane_status(name) for name in self.drains}
         paused = self._pausing.document()
         for name, drain in self.drains.items():
-            if paused is None:
+            if paused is None and lanes[name]["paused"] is None:
                 drain.open(str(lanes[name]["stream"]), self.shard.epoch)
         return {
             "version": self.deployment.version,
@@ -144,7 +149,9 @@ class Runtime:
             "targets": list(lanes.values()),
             "functions": self.capture.counts_of_functions(),
             "paused": paused,
-            "report": self._report() if paused is None else self._paused_report(),
+            "report": self._report_while(
+                paused is not None, {name for name in lanes if lanes[name]["paused"] is not None}
+            ),
             "reads": self.reads.counts if self.deployment.reading else None,
         }
 
@@ -164,13 +171,13 @@ class Runtime:
                 found[name] = added(found[name], own)
         return found
 
-    def _paused_report(self) -> dict[str, Any]:
-        """Return the same while nothing goes to SQL, but for what was on its way."""
+    def _report_while(self, is_all_paused: bool, paused: set[str]) -> dict[str, Any]:
+        """Return the same, but nothing goes to SQL of all targets, or of some, than what was on its way."""
         is_busy = self._commits is not None and self._commits.is_busy
         found = self._report()
-        for name, each in found.items():
+        for name in found if is_all_paused else paused:
             works = is_busy or (name in self.drains and self.drains[name].is_busy)
-            found[name] = {**each, "state": "running" if works else "paused", "last_error": ""}
+            found[name] = {**found[name], "state": "running" if works else "paused", "last_error": ""}
         return found
 
     def _lane_status(self, target: str) -> dict[str, Any]:
@@ -190,6 +197,7 @@ class Runtime:
             "length": execute("XLEN", stream),
             "dead_letters": execute("XLEN", dead),
             "captured": self.capture.counts()[target],
+            "paused": self._pausing.document(target),
             "oldest_ms": max(0, age),
             "first_id": first_id,
             "last_id": last,

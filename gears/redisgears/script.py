@@ -34,7 +34,7 @@ RETRY_SECONDS = 1
 LEFT_OUT = frozenset(
     f"gears.{name}"
     for name in (
-        *("earlier", "lanes", "moves", "runner", "worker", "requirements", "config", "module"),
+        *("earlier", "lanes", "moves", "runner", "worker", "crews", "requirements", "config", "module"),
         *("listening", "logs", "metrics", "serving"),
         *(
             "held",

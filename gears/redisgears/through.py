@@ -48,9 +48,10 @@ class Through:
     ) -> None:
         found = [each for each in deployment.capturing if isinstance(each.pattern, Pattern)]
         self._timeouts = [(each.mapping.keys.match, _timeout(each.pattern)) for each in found]
-        self._group = Group(deployment, found[0].target_name)
+        self._target = found[0].target_name
+        self._group = Group(deployment, self._target)
         self._mapped = None if self._group.fields is None else {each.encode() for each in self._group.fields}
-        self._prefix = self.name = through_prefix(deployment.name, found[0].target_name)
+        self._prefix = self.name = through_prefix(deployment.name, self._target)
         self._shard = shard
         self._standing = Standing(self._prefix, shard)
         self._reads = reads
@@ -139,8 +140,8 @@ class Through:
         self.wake.set()
 
     def pause(self) -> str:
-        """Return why nothing is written now; empty: the deployment is not paused."""
-        reason = self._pausing.reason()
+        """Return why nothing is written now; empty: neither the deployment nor the target is paused."""
+        reason = self._pausing.reason(self._target)
         return f"nothing was written: {reason}" if reason else ""
 
     @property

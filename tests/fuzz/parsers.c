@@ -42,7 +42,7 @@ static const char *string_ptr_len(const RedisModuleString *string, size_t *len) 
 
 void worker_init(Worker *worker) { worker->pipe = -1; }
 void worker_release(Worker *worker) { assert(worker->pid == 0); }
-void pause_clear(Deployment *deployment) { assert(deployment->paused_ms == 0); }
+void pause_free(Deployment *deployment) { RedisModule_Free(deployment->target_pauses); }
 void earlier_free(Deployment *deployment) { assert(deployment->nearlier == 0); }
 void lane_free(Lane *lane) { assert(lane == NULL); }
 void hold_free(Deployment *deployment) { assert(deployment->nholds == 0); }

@@ -254,13 +254,15 @@ def test_marks_change_no_row_and_are_told() -> None:
     assert [row.kind for row in prepared.rows] == ["upsert"]
     assert prepared.marks == [changes[0], changes[2]]
     assert prepared.position == changes[2].position
-    given, taken = moves.of_marks("people", prepared.marks)
-    assert given == (moves.token("people", changes[2]),)
-    assert taken == (moves.token("people", changes[0]),)
+    given, taken = moves.of_marks("people", "shop", prepared.marks)
+    assert given == (moves.token("people", "shop", changes[2]),)
+    assert taken == (moves.token("people", "shop", changes[0]),)
+    # Another target may be in the same database, and its lanes are not as far.
+    assert not set(given) & set(moves.of_marks("people", "other", prepared.marks).given)
 
 
 def test_a_mark_without_a_node_gives_no_token() -> None:
-    assert moves.of_marks("people", [change("m", n="0" * 40)]) == ((), ())
+    assert moves.of_marks("people", "shop", [change("m", n="0" * 40)]) == ((), ())
 
 
 @pytest.mark.parametrize(
