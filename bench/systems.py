@@ -191,7 +191,7 @@ class Spent(NamedTuple):
 def drain(server: RedisServer, url: str, fill: Callable[[], object]) -> Spent:
     """Start a worker, hold it while ``fill`` fills the lane, and measure it from then to its last commit."""
     with worker(server, url) as process:
-        _wait_until(lambda: _runs(server, process.pid), "the worker does not run")
+        wait_running(server, process)
         process.suspend()
         try:
             fill()
@@ -203,6 +203,11 @@ def drain(server: RedisServer, url: str, fill: Callable[[], object]) -> Spent:
         seconds, after = time.perf_counter() - begin, process.cpu_times()
         cpu = after.user + after.system - before.user - before.system
         return Spent(waiting, seconds, cpu, int(process.memory_info().rss))
+
+
+def wait_running(server: RedisServer, process: psutil.Process) -> None:
+    """Wait until a worker has told that it works."""
+    _wait_until(lambda: _runs(server, process.pid), "the worker does not run")
 
 
 def _runs(server: RedisServer, pid: int) -> bool:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from connectors.blocks import grouped, tables_of
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, Unavailable
 from connectors.intents import Committed, Intents
 from connectors.order import in_order
-from connectors.rows import Claim, Group, Position, RowOp, groups, waves
-from connectors.units import Unit, write_apart
+from connectors.rows import Claim, Group, Position, RowOp
+from connectors.units import Unit, rows_of, write_apart
 
 if TYPE_CHECKING:
     from connectors.checkpoint import Checkpoint
@@ -60,8 +61,8 @@ class Groups:
 
         Raises Fenced or Unavailable (with ``in_commit`` only ``claim`` and ``committed`` tell what is in).
         """
-        rows = [row for unit in units for row in unit]
-        for name in {row.table for row in rows}:
+        rows = rows_of(units)
+        for name in tables_of(rows):
             self.table(name)
         try:
             kept = self._intents.values(claim, position, previous, record({}))
@@ -84,11 +85,11 @@ class Groups:
         self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
     ) -> None:
         """Commit rows, the position, and ``kept`` as a row of the table of intents."""
-        found = waves(rows)
-        if len(found) <= 1 and not any(row.mark for row in rows):
-            ordered = [group for wave in found for group in in_order(groups(wave), self.table)]
-            if self._commit_at_once(claim, position, ordered, kept):
-                return
+        waves = grouped(rows)
+        found = waves[0] if waves else []
+        plain = len(waves) <= 1 and not any(group.mark for group in found)
+        if plain and self._commit_at_once(claim, position, in_order(found, self.table), kept):
+            return
         with self._transaction() as connection:
             self._checkpoint.move(connection, claim, position, len(rows))
             self._write(connection, rows)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 
 from connectors import reflection, texts, types, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
-from connectors.blocks import by_column
+from connectors.blocks import by_column, keys_of
 from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.postgres_checksums import PostgresChecksums, of_children
@@ -206,7 +206,7 @@ class PostgresConnector(Connector):
             text = self._group_texts[shape] = text_of(prefix, [self._part(group) for group in found])
         with self._single() as connection:
             encoding = connection.info.encoding
-            columns = [column for group in found for column in zip(*_values(group))]
+            columns = [column for group in found for column in _columns(group)]
             arrays = [
                 array_text(column).encode("utf-8" if encoding == "ascii" else encoding) for column in columns
             ]
@@ -216,7 +216,7 @@ class PostgresConnector(Connector):
     def _part(self, group: Group) -> Part:
         table = self.table(group.table)
         if group.kind == "delete":
-            statement, arrays = self._delete_of(table, _values(group), CONDITION)
+            statement, arrays = self._delete_of(table, keys_of(group.rows), CONDITION)
         else:
             statement, arrays = self._upsert_of(table, group.rows, self._absent(table, group), CONDITION)
         return statement, len(arrays)
@@ -324,9 +324,9 @@ class PostgresConnector(Connector):
         return Unavailable(sentence)
 
 
-def _values(group: Group) -> list[tuple[Any, ...]]:
+def _columns(group: Group) -> Iterable[Sequence[Any]]:
     """Return what a group's rows give to its statement: the values, or of those that go, the keys."""
-    return [row.key if group.kind == "delete" else row.values for row in group.rows]
+    return zip(*keys_of(group.rows)) if group.kind == "delete" else by_column(group.rows)
 
 
 def _percent(text: str) -> str:

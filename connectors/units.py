@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Callable, Sequence
+from typing import Any, Callable, Sequence
 
+from connectors.blocks import Rows
 from connectors.errors import ConnectorError, Refused, SchemaMismatch
 from connectors.rows import RowOp
 
 #: The rows of one write: of each table that it reaches, and of each key.
 Unit = Sequence[RowOp]
+
+
+class Singles(Sequence[Unit]):
+    """Units of one row each, which are made when they are asked for: most never are."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Any) -> Any:
+        return [[row] for row in self.rows[at]] if isinstance(at, slice) else [self.rows[at]]
+
+
+def rows_of(units: Sequence[Unit]) -> Sequence[RowOp]:
+    """Return the rows of all units."""
+    return units.rows if isinstance(units, Singles) else [row for unit in units for row in unit]
+
 
 #: Writes rows under a savepoint; raises Refused or SchemaMismatch with nothing written.
 Attempt = Callable[[Sequence[RowOp]], None]

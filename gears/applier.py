@@ -132,6 +132,13 @@ class Applier:
                 return converters
         return self._converters
 
+    def converters_of(self, first: Change, last: Change) -> Sequence[Converter] | None:
+        """Return what makes rows of all changes from ``first`` to ``last``; None: not the same of all."""
+        if not self._before:
+            return self._converters
+        found = self.converters_at(first.position)
+        return found if found is self.converters_at(last.position) else None
+
     def _forget_passed(self, position: Position) -> None:
         """Their tables may go from now on."""
         if self._before and not self._before[0][0].goes_on_after(position):

@@ -6,7 +6,7 @@ import functools
 import re
 from itertools import chain
 from operator import itemgetter
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 from connectors import Position
 
@@ -148,6 +148,9 @@ class Changes(Sequence[Change]):
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def __iter__(self) -> Iterator[Change]:
+        return map(self.__getitem__, range(len(self.ids)))
 
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):

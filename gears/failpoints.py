@@ -10,10 +10,13 @@ import os
 import signal
 from pathlib import Path
 
+# Read once: a client waits while some of the places are passed.
+_NAMED = os.environ.get("GEARSYNC_FAILPOINT")
+
 
 def reach(name: str) -> None:
     """Kill here if this is the place named and it was not reached before."""
-    if os.environ.get("GEARSYNC_FAILPOINT") != name:
+    if name != _NAMED:
         return
     marker = os.environ.get("GEARSYNC_FAILPOINT_ONCE", "")
     if not marker or os.path.exists(marker):

@@ -6,13 +6,15 @@ import collections
 import time
 from collections.abc import Mapping, Sequence
 
-from connectors import Connector, ConnectorError, Position, RowOp
+from connectors import Connector, ConnectorError, Position
+from connectors.units import Unit, rows_of
 from gears import failpoints
 from gears.applier import Applier
 from gears.conversion import RowFault
 from gears.deployment import Deployment
 from gears.intents import Intent, Outcome, record_of, refusal_of, settled, unit_of
 from gears.patterns import Through
+from gears.singles import singles_of
 
 KEEP_SECONDS = 60.0
 """How long SQL keeps its records: longer than what Redis can forget with an AOF, or by a promotion.
@@ -45,9 +47,11 @@ class Groups:
         self._pruned = time.monotonic()
         self._seen: collections.deque[tuple[float, Position]] = collections.deque()
         self._newest_seen: Position | None = None
+        # What the last group was, until it is told: its rows, its intents, and what became of those.
+        self._untold: tuple[int, Sequence[Intent], Sequence[Outcome]] | None = None
 
     def commit(self, intents: Sequence[Intent], position: Position) -> list[Outcome]:
-        """Commit a group; return what became of each.
+        """Commit a group; return what became of each. ``tell`` is to follow.
 
         Raises what ``Connector.commit_intents`` raises: after Unavailable with ``in_commit`` only its record
         tells, after anything else nothing is committed.
@@ -65,12 +69,20 @@ class Groups:
             return record_of(outcomes)
 
         failpoints.reach("before-sql")
-        self._connector.commit_intents(self._applier.claimed, position, self.last, units, record)
+        refused = self._connector.commit_intents(self._applier.claimed, position, self.last, units, record)
         self.last = position
-        rows = sum(len(units[at]) for at, place in enumerate(places) if not outcomes[place].reason)
-        self._applier.count(rows, intents[0].entries[0].position.ms, position.ms)
-        self._count_changes([intents[place] for place, said in enumerate(outcomes) if not said.reason])
+        rows = len(rows_of(units)) - sum(len(units[at]) for at in refused)
+        self._untold = (rows, intents, outcomes)
         return outcomes
+
+    def tell(self) -> None:
+        """Report the last group: nobody has to wait for that."""
+        if self._untold is None:
+            return
+        rows, intents, outcomes = self._untold
+        self._untold = None
+        self._applier.count(rows, intents[0].entries[0].ms, intents[-1].entries[-1].ms)
+        self._count_changes([intent for intent, said in zip(intents, outcomes) if not said.reason])
 
     def prune(self) -> None:
         """Forget old records, now and then, but for the last one. Raises what the connector raises."""
@@ -99,14 +111,19 @@ class Groups:
                 functions[name] = sum(match(each.key) is not None for each in entries)
         self._applier.arrived(entries, functions)
 
-    def _prepare(self, intents: Sequence[Intent]) -> tuple[list[int], list[list[RowOp]], dict[int, str]]:
+    def _prepare(self, intents: Sequence[Intent]) -> tuple[Sequence[int], Sequence[Unit], dict[int, str]]:
         """Return the rows of those that fit, with their places, and why the others do not."""
+        converters = self._applier.converters_of(intents[0].entries[0], intents[-1].entries[0])
+        singles = None if converters is None else singles_of(intents, converters)
+        if singles is not None:
+            return range(len(intents)), singles, {}
         places: list[int] = []
-        units: list[list[RowOp]] = []
+        units: list[Unit] = []
         reasons: dict[int, str] = {}
         for place, intent in enumerate(intents):
+            at = converters or self._applier.converters_at(intent.entries[0].position)
             try:
-                unit = unit_of(intent, self._applier.converters_at(intent.entries[0].position))
+                unit = unit_of(intent, at)
             except RowFault as error:
                 reasons[place] = refusal_of(intent.entries[0].key, error, "")
             else:

@@ -21,19 +21,14 @@ WORTH_COMPRESSING = 1024
 
 
 class Intent(NamedTuple):
-    """One write: an entry of the lane for each key of it."""
+    """One write: an entry of the lane for each key of it. ``id`` is that of its last entry, by which the
+    module knows it; ``command`` does it in Redis: the number of the database, and the command in the words of
+    the protocol.
+    """
 
-    entries: tuple[Change, ...]
-
-    @property
-    def id(self) -> str:
-        """The id of its last entry, by which the module knows it."""
-        return self.entries[-1].id
-
-    @property
-    def command(self) -> bytes:
-        """What does it in Redis: the number of the database, and the command in the words of the protocol."""
-        return self.entries[0].ticket
+    entries: Sequence[Change]
+    id: str
+    command: bytes
 
 
 class Outcome(NamedTuple):
@@ -49,8 +44,10 @@ def is_intent(change: Change) -> bool:
     return change.op in changes.INTENTS
 
 
-def runs_of(all_changes: Sequence[Change]) -> list[list[Change]]:
+def runs_of(all_changes: Sequence[Change]) -> Sequence[Sequence[Change]]:
     """Cut where intents and other changes take turns."""
+    if all(meta[:1] in changes.INTENTS for meta in changes.metas_of(all_changes)):
+        return [all_changes] if all_changes else []
     runs: list[list[Change]] = []
     for change in all_changes:
         if runs and is_intent(runs[-1][-1]) == is_intent(change):
@@ -62,13 +59,15 @@ def runs_of(all_changes: Sequence[Change]) -> list[list[Change]]:
 
 def intents_of(entries: Sequence[Change]) -> list[Intent]:
     """Gather entries to intents. An entry that follows nothing lost its first one with a promotion."""
-    found: list[list[Change]] = []
+    found: list[Intent] = []
     for entry in entries:
-        if entry.ticket == FOLLOWS and found:
-            found[-1].append(entry)
+        ticket = entry.ticket
+        if ticket == FOLLOWS and found:
+            first = found.pop()
+            found.append(Intent([*first.entries, entry], entry.id, first.command))
         else:
-            found.append([entry])
-    return [Intent(tuple(each)) for each in found]
+            found.append(Intent([entry], entry.id, ticket))
+    return found
 
 
 def unit_of(intent: Intent, converters: Sequence[Converter]) -> list[RowOp]:

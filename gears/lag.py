@@ -23,13 +23,19 @@ class LagHistogram:
 
         Both times are in milliseconds since 1970. A batch costs the same however large it is.
         """
+        if count == 0:
+            return
+        oldest, newest = ms_at(0), ms_at(count - 1)
         for place, bound in enumerate(BOUNDS):
-            self._counts[place] += count - _first_since(now_ms - bound * 1000, count, ms_at)
+            since = now_ms - bound * 1000
+            if since <= oldest:
+                self._counts[place] += count
+            elif since <= newest:
+                self._counts[place] += count - _first_since(since, count, ms_at)
         self._count += count
         step = max(1, -(-count // MOST_LOOKED_AT))
         seen = [max(0.0, now_ms - ms_at(at)) for at in range(0, count, step)]
-        if seen:
-            self._sum += sum(seen) / len(seen) * count / 1000
+        self._sum += sum(seen) / len(seen) * count / 1000
 
     def document(self) -> dict[str, Any]:
         """Return JSON's types: how many were within each bound (``le``, seconds), all, and their sum."""

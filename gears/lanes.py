@@ -274,7 +274,7 @@ class Intake(NamedTuple):
 
     reading: Reading
     version: int
-    alive: frozenset[str]
+    alive: frozenset[bytes]
 
 
 class Exchange:
@@ -288,39 +288,45 @@ class Exchange:
         self._stream = stream
         self._worker = worker
         self._after = LANE_HEAD
+        self._take = b"".join(self._connection.pack_command("GEARSYNC.TAKE", stream, self._ALL, worker))
+        self._sent = 0
 
-    def next(self, settled: Settled | None, block_ms: int) -> Intake:
-        """Settle, then return the next entries of the lane; wait up to ``block_ms`` for the first."""
+    def ask(self, settled: Settled | None, block_ms: int) -> None:
+        """Settle, and ask for the next entries of the lane; ``block_ms``: how long to wait for the first."""
+        settling = [] if settled is None else self._settle(settled)
+        read = "XREAD", "COUNT", CHUNK, "BLOCK", block_ms, "STREAMS", self._stream, self._after
         # The server takes no other command while XREAD waits: TAKE comes right after what it found.
-        commands: list[Sequence[Any]] = [self._read(block_ms), self._take()]
-        if settled is not None:
-            words = [word for pair in settled.refused for word in pair]
-            commands.insert(0, ("GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker, *words))
-        *_, entries, taken = self._send(commands)
+        packed = self._connection.pack_command(*read)
+        self._connection.send_packed_command([b"".join([*settling, *packed, self._take])])
+        self._sent = 2 if settled is None else 3
+
+    def answer(self) -> Intake:
+        """Return what was asked for. Raises what was said of the settling, too."""
+        *_, entries, taken = self._receive()
         reading = Reading()
         if entries:
             reading.add(entries[0][1])
             self._after = entries[0][1][-1][0]
         version, *alive = taken
-        return Intake(reading, int(version), frozenset(each.decode("ascii") for each in alive))
+        return Intake(reading, int(version), frozenset(alive))
 
     def settle(self, settled: Settled) -> None:
         """Settle alone."""
+        self._connection.send_packed_command(self._settle(settled))
+        self._sent = 1
+        self._receive()
+
+    def _settle(self, settled: Settled) -> list[bytes]:
         words = [word for pair in settled.refused for word in pair]
-        self._send([("GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker, *words)])
+        command = "GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker
+        packed: list[bytes] = self._connection.pack_command(*command, *words)
+        return packed
 
-    def _take(self) -> Sequence[Any]:
-        return "GEARSYNC.TAKE", self._stream, self._ALL, self._worker
-
-    def _read(self, block_ms: int) -> Sequence[Any]:
-        return "XREAD", "COUNT", CHUNK, "BLOCK", block_ms, "STREAMS", self._stream, self._after
-
-    def _send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Send commands in one go and return their replies; raises the first error after all were read."""
-        self._connection.send_packed_command(self._connection.pack_commands(commands))
+    def _receive(self) -> list[Any]:
+        """Return the replies to what was sent; raises the first error after all were read."""
         replies: list[Any] = []
         failure: redis.ResponseError | None = None
-        for _ in commands:
+        for _ in range(self._sent):
             try:
                 replies.append(self._connection.read_response())
             except redis.ResponseError as error:

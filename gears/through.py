@@ -62,14 +62,17 @@ class ThroughRunner(LaneRunner):
         settled: Settled | None = None
         try:
             while not self._over:
-                intake = exchange.next(settled, BLOCK_MS)
+                exchange.ask(settled, BLOCK_MS)
+                # The clients of the last group have their replies while the worker does what can wait.
+                groups.tell()
+                groups.prune()
+                intake = exchange.answer()
                 if settled is not None:
                     failpoints.reach("settled")
                 settled = None
                 if intake.version != self.deployment.version:
                     raise Replaced
                 if not len(intake.reading):
-                    groups.prune()
                     if self._until_empty and not client.xlen(self._lane.stream):
                         return True
                     continue
@@ -77,6 +80,7 @@ class ThroughRunner(LaneRunner):
                 self._backoff.reset()
             if settled is not None:
                 exchange.settle(settled)
+                groups.tell()
         finally:
             exchange.close()
         return True
@@ -91,6 +95,7 @@ class ThroughRunner(LaneRunner):
         for run in runs_of(intake.reading.changes):
             if settled is not None:
                 exchange.settle(settled)
+                groups.tell()
                 settled = None
             if is_intent(run[0]):
                 settled = _commit(exchange, groups, intents_of(run), intake.alive)
@@ -100,7 +105,7 @@ class ThroughRunner(LaneRunner):
             lanes.acknowledge(client, self._lane.stream, intake.reading.last_id)
         return settled
 
-    def _apply_plain(self, client: redis.Redis, applier: Applier, run: list[Change]) -> None:
+    def _apply_plain(self, client: redis.Redis, applier: Applier, run: Sequence[Change]) -> None:
         """Expiry, and what else changes such keys without a client that waits."""
         new = [change for change in run if not is_applied(change, applier.position)]
         for part in applier.parts(new) if new else []:
@@ -152,9 +157,11 @@ class ThroughRunner(LaneRunner):
             self._halt.wait(max(0.0, deadline - time.monotonic()))
 
 
-def _commit(exchange: Exchange, groups: Groups, intents: Sequence[Intent], alive: frozenset[str]) -> Settled:
+def _commit(
+    exchange: Exchange, groups: Groups, intents: Sequence[Intent], alive: frozenset[bytes]
+) -> Settled:
     """Commit the intents whose clients wait; return what the module is to be told."""
-    taken = [intent for intent in intents if intent.id in alive]
+    taken = [intent for intent in intents if intent.entries[-1].entry_id in alive]
     last_id = intents[-1].id
     failpoints.reach("taken")
     try:
@@ -166,5 +173,4 @@ def _commit(exchange: Exchange, groups: Groups, intents: Sequence[Intent], alive
             exchange.settle(Settled(last_id, refused))
         raise
     failpoints.reach("after-commit")
-    groups.prune()
     return Settled(last_id, [(each.id, each.reason) for each in outcomes if each.reason])

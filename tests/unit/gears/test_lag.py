@@ -49,3 +49,13 @@ def test_a_clock_that_is_behind_makes_no_negative_lag() -> None:
     histogram.add(1_000, 1, [1_500].__getitem__)
     assert histogram.document()["sum"] == 0.0
     assert within(histogram, 0.005) == 1
+
+
+def test_what_is_in_each_bucket_is_what_came_within_its_bound() -> None:
+    times = [90_000, 95_000, 95_000, 99_000, 99_990, 100_500]
+    for first in range(len(times)):
+        for last in range(first, len(times)):
+            histogram, some = LagHistogram(), times[first : last + 1]
+            histogram.add(100_000, len(some), some.__getitem__)
+            counted = [within(histogram, bound) for bound in BOUNDS]
+            assert counted == [sum(100_000 - each <= bound * 1000 for each in some) for bound in BOUNDS]
