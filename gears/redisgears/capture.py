@@ -46,7 +46,7 @@ class Group:
         self.functions = [each.name for each in functions]
         self.captured = 0
         self._documents = [each.mapping.keys.covers for each in functions if each.mapping.type == kinds.JSON]
-        self.operations = any(each.mapping.operations for each in functions)
+        self._operating = [each.mapping.keys.covers for each in functions if each.mapping.operations]
         fields: dict[str, None] = {}
         whole = False
         for function in functions:
@@ -69,6 +69,10 @@ class Group:
     def covers(self, key: bytes) -> bool:
         """Whether a function of the target covers the key."""
         return any(covers(key) for covers in self.covering)
+
+    def operates(self, key: bytes) -> bool:
+        """Whether a function of the target takes the key's field ``#`` for an operation."""
+        return any(covers(key) for covers in self._operating)
 
     def holds_document(self, key: Any) -> bool:
         """Whether the key is one of those that hold JSON."""

@@ -44,7 +44,7 @@ class OperatingCapture(Capture):
             return super().on_event(record)
         try:
             name = as_bytes(key)
-            if any(group.operations and group.covers(name) for group in self._groups):
+            if any(group.operates(name) for group in self._groups):
                 held = _held(key)
                 if held is not None:
                     self.refresh()
@@ -64,7 +64,7 @@ class OperatingCapture(Capture):
         for group in self._groups:
             if not group.covers(name):
                 continue
-            if not group.operations:
+            if not group.operates(name):
                 self._append_plain(group, key, kind, event)
             elif not self._append_asked(group, key, kind, event, held, ticket) and acknowledged:
                 for words in acknowledged.commands():

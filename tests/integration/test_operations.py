@@ -31,6 +31,13 @@ WriteBehind(
     target=Target("env:FIRST_DB_URL", name="first"),
     operations=True,
 )
+WriteBehind(
+    name="guests",
+    keys="guest:{id}",
+    table="persons",
+    columns={"first_name": "first", "last_name": "last", "age": "age"},
+    target=Target("env:FIRST_DB_URL", name="first"),
+)
 """
 PERSONS = "CREATE TABLE persons (id INTEGER PRIMARY KEY, first VARCHAR(20), last VARCHAR(20), age INTEGER)"
 ADA: dict[Any, Any] = {"first_name": "Ada", "last_name": "Lovelace", "age": "36"}
@@ -146,6 +153,14 @@ def test_each_operation(world: World) -> None:
     world.write(key, "~")
     world.system.wait()
     assert (world.fields(key), world.row(number)) == ({}, None)
+
+
+def test_for_a_function_without_the_option_it_is_a_field(world: World) -> None:
+    """Also where another function of the same target has the option."""
+    _, number = world.new_key()
+    world.write(f"guest:{number}", "-w1", **ADA)
+    eventually(lambda: world.row(number) == ROW)
+    assert world.fields(f"guest:{number}") == {**ADA, "#": "-w1"}
 
 
 def test_a_part_of_the_fields(world: World) -> None:
