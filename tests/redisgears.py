@@ -75,6 +75,8 @@ class RedisGears(RedisServer, Scripted):
     """
 
     name = "redisgears"
+    #: It may make a virtual environment, and have pip install into it, before it answers.
+    start_seconds = 300.0
 
     def __init__(
         self,

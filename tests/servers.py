@@ -68,6 +68,8 @@ class Server:
     """One server process. Subclasses say how it is prepared, started, and asked whether it is ready."""
 
     name = "server"
+    #: After how many seconds a start hangs.
+    start_seconds = START_SECONDS
     #: The user the process runs as when the tests run as root; None: root itself.
     system_user: str | None = None
 
@@ -222,7 +224,7 @@ class Server:
 
     def _wait_until_ready(self) -> None:
         assert self.process is not None
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + self.start_seconds
         while True:
             try:
                 self._check_ready()

@@ -6,6 +6,7 @@ This is the hot path: it runs on Redis' main thread. It never raises: RedisGears
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from time import monotonic
 from typing import Any
 from zlib import crc32
@@ -57,7 +58,8 @@ class Group:
         self.lane = ""
         """Its stream on this shard, as the shard is now."""
         self.marks: list[str | None] = []
-        """Where the last change of each group of keys is noted (written.py)."""
+        """Where the last change of each group of keys is noted (written.py), while ``watched``."""
+        self.watched: Sequence[bool] = (False,)
         self.place = ("", "")
         """The lane, and what a plain write says of itself there."""
 
@@ -85,7 +87,9 @@ class Group:
         """Append a change of a key to the lane."""
         name = key.encode() if type(key) is str else key
         self.captured += 1
-        self.marks[crc32(name) % BUCKETS] = execute("XADD", self.lane, "*", "k", key, *pairs)
+        added = execute("XADD", self.lane, "*", "k", key, *pairs)
+        if self.watched[0]:
+            self.marks[crc32(name) % BUCKETS] = added
 
     def image(self, key: Any) -> list[Any] | None:
         """Return the captured fields and values of a key, flat; None: it is no hash.
@@ -119,6 +123,8 @@ class Capture:
         targets = dict.fromkeys(each.target_name for each in deployment.capturing)
         self._groups = [Group(deployment, target) for target in targets]
         self._written = Written()
+        for group in self._groups:
+            group.watched = self._written.watched
         self._quiet = self._written.quiet
         self._looked = [0.0]
         self._place: tuple[str, str, int] | None = None

@@ -45,7 +45,7 @@ def way(
     ``quiet``: whether nothing is captured now. ``looked``: when it was seen which shard this is, by ``look``.
     """
     fields = group.fields or ()
-    covering = group.covering
+    covering, watched = group.covering, group.watched
     names = SEPARATOR.join(fields)
     separators = len(fields) - 1
     join, separator = SEPARATOR.join, SEPARATOR
@@ -74,7 +74,8 @@ def way(
         except Exception:
             # Some value is no text; or Redis refuses, as it will again.
             return otherwise(record)
-        group.marks[crc32(name) % BUCKETS] = added
+        if watched[0]:
+            group.marks[crc32(name) % BUCKETS] = added
         group.captured += 1
         return False
 
@@ -85,7 +86,9 @@ def way(
             return otherwise(record)
         lane, meta = group.place
         some = join([field for field, _ in there])
-        group.marks[crc32(name) % BUCKETS] = execute("XADD", lane, "*", "k", key, PACKED, meta, some, text)
+        added = execute("XADD", lane, "*", "k", key, PACKED, meta, some, text)
+        if watched[0]:
+            group.marks[crc32(name) % BUCKETS] = added
         group.captured += 1
         return False
 

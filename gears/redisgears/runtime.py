@@ -23,6 +23,7 @@ from gears.redisgears.process import Sources
 from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
 from gears.redisgears.through import Through
+from gears.redisgears.written import Written
 from gears.report import added
 
 SWITCH_SECONDS = 0.0005
@@ -46,6 +47,8 @@ class Runtime:
             for name in dict.fromkeys(each.target_name for each in self.deployment.capturing)
         }
         self.reads = Reads(sources, payload, self.deployment, self.shard, self._pausing)
+        if self.deployment.reading or self.deployment.is_through:
+            Written().watch()
         self._commits: Commits | None = None
         if self.deployment.is_through:
             self.through = Through(self.deployment, self.shard, self.capture, self.reads, self._pausing)

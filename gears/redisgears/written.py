@@ -1,7 +1,8 @@
 """Which keys were written here lately: no row is read while a change of its key is on its way to SQL.
 
-Of each lane the id of the last change is kept for each of 65,536 groups of keys. All deployments of this
-process share it, also those that hold another version of this code: so it is made of Python's own types.
+Of each lane the id of the last change is kept for each of 65,536 groups of keys, once a deployment of this
+process asks (it reads rows, or its clients wait): that is a good part of what a capture costs. All of them
+share it, also those that hold another version of this code: so it is made of Python's own types.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
-from gears.redisgears.api import execute, plain
+from gears.redisgears.api import atomic, execute, plain
 from gears.redisgears.names import LANE
 
 BUCKETS = 1 << 16
@@ -31,6 +32,8 @@ class Written:
         self._lanes: dict[str, list[Any]] = shared.setdefault("lanes", {})
         self._held: dict[bytes, int] = shared.setdefault("held", {})
         self._ended: dict[int, int] = shared.setdefault("ended", {})
+        self.watched: list[bool] = shared.setdefault("watched", [False])
+        """Its one element: whether ``marks`` are to be written."""
         self.quiet: list[bool] = shared.setdefault("quiet", [False])
         """Its one element: whether what is written at this moment is no change."""
         self.passing: list[bool] = shared.setdefault("passing", [False])
@@ -44,6 +47,14 @@ class Written:
             yield
         finally:
             self.quiet[0] = self.passing[0] = False
+
+    def watch(self) -> None:
+        """Have marks written from now on. Of what is in the lanes already, any key may be the one."""
+        with atomic():
+            if not self.watched[0]:
+                self.watched[0] = True
+                for stream, lane in self._lanes.items():
+                    lane[1] = _last_of(stream)
 
     def marks(self, stream: str, epoch: int) -> list[str | None]:
         """Return the ids of the last changes in a lane, by groups of keys, to be written by who captures.

@@ -158,6 +158,35 @@ def test_a_client_waits_for_its_own_change_and_no_longer_than_it_may(
         assert client.hget("person:1", "name") is None
 
 
+def test_a_change_from_before_anybody_read_is_waited_for(postgres_url: str, tmp_path: Path) -> None:
+    """The first deployment that reads comes while changes of another one wait."""
+    run_sql(postgres_url, PERSONS)
+    put(postgres_url, 1)
+    functions = FUNCTIONS.split("ReadThrough(")[0] + BEHIND
+    world = System(tmp_path, functions, {"FIRST_DB_URL": postgres_url}, host="redisgears")
+    with world as client, world.environment():
+        client.hset("person:2", "name", "Joe")
+        world.wait()
+        with locked(postgres_url):
+            client.hset("person:1", "name", "Eve")
+            client.delete("person:1")
+            reading = write(tmp_path, FUNCTIONS % "timeout_ms=300", "reading.py")
+            done = gearsync("deploy", reading, "--offline", "--redis", world.server.url)
+            assert done.returncode == 0, done.stderr
+            with pytest.raises(redis.ResponseError, match="READTHROUGH"):
+                client.hget("person:1", "name")
+        world.wait()
+        eventually(lambda: _read(client, "person:2") == b"Joe")
+        assert _read(client, "person:1") is None
+
+
+def _read(client: redis.Redis, key: str) -> object:
+    try:
+        return client.hget(key, "name")
+    except redis.ResponseError as error:
+        return str(error)
+
+
 def test_a_new_version_reads_on(sqlite_url: str, tmp_path: Path) -> None:
     run_sql(sqlite_url, PERSONS)
     put(sqlite_url, 1, 2)
