@@ -15,6 +15,8 @@ from tests.servers import free_port, run_sql
 
 skip_without_redisgears()
 
+UNTIL_IT_SAYS = "15"
+"""Seconds in which a process starts and meets its error, also on a busy machine; deploy waits them out."""
 TWO = (
     FUNCTIONS
     + """
@@ -93,7 +95,7 @@ def test_a_database_that_is_not_reached(
     secret = f"postgresql://ada:secret@127.0.0.1:{free_port()}/db"
     file = write(tmp_path, FUNCTIONS.replace("env:REPORTING_DB_URL", f"file:{tmp_path / 'url'}"))
     (tmp_path / "url").write_text(secret)
-    done = run(server, "deploy", file, "--offline", "--timeout", "4")
+    done = run(server, "deploy", file, "--offline", "--timeout", UNTIL_IT_SAYS)
     assert done.returncode == 1
     assert "the worker is waiting (reporting: " in done.stderr
     assert "people is deployed: its changes are captured, and wait" in done.stderr
@@ -114,7 +116,7 @@ def test_a_database_that_is_not_reached(
 def test_a_file_that_raises_inside(server: RedisGears, tmp_path: Path) -> None:
     text = FUNCTIONS.replace("    target=reporting,\n", "    target=reporting,\n    transform=changed,\n")
     file = write(tmp_path, RAISES_THERE + text)
-    done = run(server, "deploy", file, "--timeout", "4")
+    done = run(server, "deploy", file, "--timeout", UNTIL_IT_SAYS)
     assert done.returncode == 1
     assert "RuntimeError: no such thing there (functions.py, line 5)" in done.stderr
     [waits] = attention(server)

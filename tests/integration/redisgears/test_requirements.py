@@ -190,6 +190,7 @@ def test_an_air_gapped_cluster_deploys_with_what_was_imported(
             assert known(node) == [SQLALCHEMY]
 
 
+@pytest.mark.timeout(900)
 def test_in_a_virtual_environment_the_drivers_outlive_upgrades_and_restarts(
     exported: Path, python: Path, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
