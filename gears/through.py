@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import redis
 
-from connectors import Connector, Position, SchemaMismatch, Unavailable
+from connectors import Connector, ConnectorError, Position, SchemaMismatch, Unavailable
 from connectors.errors import Refused
 from gears import deadletters, failpoints, lanes
 from gears.applier import Applier
@@ -63,21 +63,22 @@ class ThroughRunner(LaneRunner):
         try:
             while not self._over:
                 exchange.ask(settled, BLOCK_MS)
-                # The clients of the last group have their replies while the worker does what can wait.
-                groups.tell()
-                groups.prune()
+                trouble = _rest(groups)
                 intake = exchange.answer()
                 if settled is not None:
                     failpoints.reach("settled")
                 settled = None
                 if intake.version != self.deployment.version:
                     raise Replaced
-                if not len(intake.reading):
-                    if self._until_empty and not client.xlen(self._lane.stream):
-                        return True
-                    continue
-                settled = self._take(client, exchange, applier, groups, intake)
-                self._backoff.reset()
+                if len(intake.reading):
+                    settled = self._take(client, exchange, applier, groups, intake)
+                    self._backoff.reset()
+                elif self._until_empty and not client.xlen(self._lane.stream):
+                    return True
+                if trouble is not None:
+                    if settled is not None:
+                        exchange.settle(settled)
+                    raise trouble
             if settled is not None:
                 exchange.settle(settled)
                 groups.tell()
@@ -155,6 +156,19 @@ class ThroughRunner(LaneRunner):
         except redis.RedisError as failure:
             log.debug("%s: %s", self._lane.stream, failure)
             self._halt.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _rest(groups: Groups) -> ConnectorError | None:
+    """Do what can wait while the clients of the last group get their replies.
+
+    Returns what is in the way in SQL: those who are taken by now are told first, by the group that meets it.
+    """
+    groups.tell()
+    try:
+        groups.prune()
+    except ConnectorError as error:
+        return error
+    return None
 
 
 def _commit(
