@@ -105,17 +105,20 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
     ]
     sentences += [
         f"function {function['name']} of {each['name']} on {shard['address']} is {paused}; "
-        f"{output.counted(function['held'], 'change is', 'changes are')} held back until gearsync resume."
+        f"{output.counted(function['held'], 'change is', 'changes are')} held back until gearsync resume "
+        f"{each['name']} --function {function['name']}."
         for shard in statuses
         for each in shard["deployments"]
         for function in each.get("functions") or []
         if (paused := pausing.described(function))
     ]
     sentences += [
-        f"{sentence} on {shard['address']} until gearsync resume {each['name']} --target {target}."
+        f"target {name} of {each['name']} on {shard['address']} is {pausing.described(target)}; "
+        f"{output.counted(paused_targets.waiting(target), 'change waits', 'changes wait')} until gearsync "
+        f"resume {each['name']} --target {name}."
         for shard in statuses
         for each in shard["deployments"]
-        for target, sentence in zip(paused_targets.of(each), paused_targets.sentences(each))
+        for name, target in paused_targets.of(each).items()
     ]
     return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
 

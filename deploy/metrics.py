@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.metrics_core import Metric
@@ -14,14 +14,22 @@ from prometheus_client.registry import Collector
 from deploy import output
 from deploy.output import CommandError
 from deploy.status import HEARTBEAT_LIMIT_MS
-from deploy.watching import Watch
+from deploy.watching import AwaitedWatch
 from gears.metrics import ALL, Exposition
+
+
+class Looking(Protocol):
+    """Who looks at the shards: a ``watching.Watch``, or one that waits for its Redis."""
+
+    def look(self) -> list[dict[str, Any]]:
+        """Return what ``Watch.look`` does."""
+        ...
 
 
 class ShardsCollector(Collector):
     """Looks at the shards each time it is asked, once at a time."""
 
-    def __init__(self, watched: Watch) -> None:
+    def __init__(self, watched: Looking) -> None:
         self._watched = watched
         self._lock = threading.Lock()
 
@@ -84,22 +92,24 @@ def _add_target(made: Exposition, labels: tuple[str, ...], target: dict[str, Any
     made.add("gearsync_target_paused", labels, is_paused)
 
 
-def registry_of(watched: Watch) -> CollectorRegistry:
+def registry_of(watched: Looking) -> CollectorRegistry:
     """Return a registry that has these metrics alone."""
     registry = CollectorRegistry()
     registry.register(ShardsCollector(watched))
     return registry
 
 
-def text_of(watched: Watch) -> str:
+def text_of(watched: Looking) -> str:
     """Return the metrics as Prometheus reads them."""
     return generate_latest(registry_of(watched)).decode()
 
 
 @contextlib.contextmanager
 def served(url: str, host: str, port: int) -> Iterator[None]:
-    """Serve the metrics of the shards behind ``url`` from a thread. Raises CommandError."""
-    with Watch(url) as watched:
+    """Serve the metrics of the shards behind ``url`` from a thread, also before they answer. Raises
+    CommandError.
+    """
+    with AwaitedWatch(url) as watched:
         try:
             server, thread = start_http_server(port, host, registry_of(watched))
         except OSError as error:

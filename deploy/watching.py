@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
-from deploy import shards, status
+import redis
+
+from deploy import output, shards, status
 from deploy.output import CommandError
+from deploy.server_errors import ShardError
 from deploy.shards import Shards
 
 #: Seconds that a shard may take to answer: one that hangs must not hold up what is shown of the others.
@@ -65,3 +69,48 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class AwaitedWatch:
+    """The same, of a Redis that may be away at first: until it answers, it is one shard that is away."""
+
+    def __init__(self, url: str) -> None:
+        """Look for it. Raises ShardError when waiting would not help: a URL or a login that is wrong."""
+        self._url = url
+        self._watch: Watch | None = None
+        try:
+            self._watch = Watch(url)
+        except ShardError as error:
+            if not _is_away(error):
+                raise
+            output.warning(f"{error.message} It is asked again whenever somebody wants its figures.")
+
+    def look(self) -> list[dict[str, Any]]:
+        """Return what ``Watch.look`` does."""
+        if self._watch is None:
+            try:
+                self._watch = Watch(self._url)
+            except ShardError as error:
+                return [{"address": _place(self._url), "error": error.message}]
+        return self._watch.look()
+
+    def __enter__(self) -> AwaitedWatch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._watch is not None:
+            self._watch.close()
+
+
+def _is_away(error: ShardError) -> bool:
+    cause = error.__cause__
+    is_lost = isinstance(cause, (redis.ConnectionError, redis.TimeoutError))
+    return is_lost and not isinstance(cause, redis.exceptions.AuthenticationError)
+
+
+def _place(url: str) -> str:
+    """Return where a URL points to, without a login."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path

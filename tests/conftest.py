@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Union
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy.engine import make_url
 
 from tests import redisgears as gears12
@@ -21,6 +22,10 @@ from tests.hosts import HOSTS
 from tests.redisgears import RedisGears
 from tests.sanitizers import module_path
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
+
+# A busy machine makes examples slowly, which is no fault of a test.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 Gears = Union[RedisGears, ContainerRedisGears, GivenRedisGears]
 Database = Union[PostgresServer, MariaDBServer, GivenServer]

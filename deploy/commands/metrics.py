@@ -25,8 +25,8 @@ from deploy.watching import Watch
 def command(url: str, listen: tuple[str, int], once: bool) -> None:
     """Serve the figures of all shards to Prometheus, at /metrics, until SIGTERM or Ctrl-C.
 
-    Each shard is asked when Prometheus asks; one that is away is gearsync_shard_up 0. The names are in
-    docs/operations.md.
+    Each shard is asked when Prometheus asks; one that is away, also at the start, is gearsync_shard_up 0. The
+    names are in docs/operations.md.
     """
     if once:
         with Watch(url) as watched:

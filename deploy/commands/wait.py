@@ -34,6 +34,8 @@ def command(url: str, timeout: float, key: str | None, deployment: str | None) -
         with found.again() as now:
             left = barrier.leftovers(status.fetch(now), deployment)
     # What a pause holds back is told at once.
-    after = f"after {timeout:g} s, " if time.monotonic() - began >= 0.9 * timeout else ""
+    is_late = time.monotonic() - began >= 0.9 * timeout
+    after = f"after {timeout:g} s, " if is_late else ""
     lines = [f"{after}not all changes are in SQL.", *(f"  {each}" for each in left)]
-    raise output.CommandError("\n".join(lines), "give it more time (--timeout), or see gearsync status.")
+    more = "give it more time (--timeout)" if is_late else "gearsync resume what is paused"
+    raise output.CommandError("\n".join(lines), f"{more}, or see gearsync status.")

@@ -35,17 +35,16 @@ def _paused(statuses: list[dict[str, Any]], diagnosis: Diagnosis) -> None:
     place = diagnosis.at("deployments")
     for document in statuses:
         for deployment in document.get("deployments", ()):
-            for option, sentences in (
-                ("--target", paused_targets.sentences(deployment)),
-                ("--function", held.sentences(deployment)),
-            ):
-                for sentence in sentences:
-                    place.warn(
-                        "pause",
-                        f"{deployment['name']} on {document['address']}: {sentence}.",
-                        "Its rows in SQL stay as they were, and what is held back takes room in the backlog.",
-                        f"gearsync resume {deployment['name']} {option} NAME.",
-                    )
+            targets = zip(paused_targets.of(deployment), paused_targets.sentences(deployment))
+            found = [(f"--target {name}", sentence) for name, sentence in targets]
+            found += [("--function NAME", sentence) for sentence in held.sentences(deployment)]
+            for option, sentence in found:
+                place.warn(
+                    "pause",
+                    f"{deployment['name']} on {document['address']}: {sentence}.",
+                    "Its rows in SQL stay as they were, and what is held back takes room in the backlog.",
+                    f"gearsync resume {deployment['name']} {option}.",
+                )
 
 
 def _without_missed(document: dict[str, Any]) -> dict[str, Any]:

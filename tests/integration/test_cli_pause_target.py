@@ -79,7 +79,10 @@ def test_a_function_with_a_target_of_its_own_waits_through_a_restart_and_an_upgr
     client.delete("item:2")
     eventually(lambda: world.table("orders") == {"1": "1"} and world.table("copies") == {"1": "1"})
     late = world.run("wait", "--timeout", "30", code=1)
-    assert "target own is paused since" in late and "3 changes wait on" in late and "after 30 s" not in late
+    assert (
+        "target own of shop on" in late and "3 changes wait until gearsync resume shop --target own" in late
+    )
+    assert "after 30 s" not in late and "Try: gearsync resume what is paused" in late
     assert "resume it first" in world.run("undeploy", "shop", code=1)
     with world.system.environment():
         world.system.server.restart()

@@ -7,12 +7,15 @@ import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy import metrics
+from deploy import metrics, watching
+from deploy.server_errors import ShardError
+from deploy.watching import AwaitedWatch
 from gears import serving
 from gears.listening import host_and_port
 from gears.metrics import ALL
@@ -56,7 +59,7 @@ def shard(address: str = "h:1") -> dict[str, Any]:
 
 
 def text(*documents: dict[str, Any]) -> str:
-    return metrics.text_of(Looks(*documents))  # type: ignore[arg-type]
+    return metrics.text_of(Looks(*documents))
 
 
 def test_values_and_labels() -> None:
@@ -172,3 +175,16 @@ def test_the_shard_of_a_url(url: str, shard: str) -> None:
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         host_and_port(text)
+
+
+def test_a_redis_that_is_away_at_the_start_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ShardError, match="none of"):
+        AwaitedWatch("http://127.0.0.1:1")
+    url = "redis://ann:secret@127.0.0.1:1"
+    with AwaitedWatch(url) as watched:
+        assert "can't be reached" in capsys.readouterr().err
+        assert read(metrics.text_of(watched))["gearsync_shard_up"] == [({"shard": "127.0.0.1:1"}, 0.0)]
+        monkeypatch.setattr(watching, "Watch", lambda url: Mock(look=Looks(shard()).look))
+        assert read(metrics.text_of(watched))["gearsync_shard_up"] == [({"shard": "h:1"}, 1.0)]
