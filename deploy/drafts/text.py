@@ -24,7 +24,7 @@ def render(draft: Draft, file: str) -> str:
         "Each function carries the hashes of one key template to the rows of one table. Take out what you "
         "do not want, let keys say how your keys look, and keep the fields that your hashes have. Then:"
     )
-    lines += [f"#   gearsync check {shown(file)}", f"#   gearsync deploy {shown(file)}"]
+    lines += [f"#   gearsync {each} {_in_line(file)}" for each in ("check", "deploy")]
     for sentence in draft.comments:
         lines += ["#", *_comment(sentence)]
     for schema, name in targets.items():
@@ -71,7 +71,7 @@ def _target(draft: Draft, name: str, schema: str | None) -> list[str]:
     if draft.reference.setting:
         masks = ", with the password for ***" if "***" in draft.reference.setting else ""
         lines += _comment(f"Set here and where the worker runs{masks}:")
-        lines.append(f"#   {shown(draft.reference.setting)}")
+        lines.append(f"#   {_in_line(draft.reference.setting)}")
     lines += [f"[targets.{_key(name)}]", f"url = {quoted(draft.reference.text)}"]
     if schema is not None:
         lines.append(f"schema = {quoted(schema)}")
@@ -105,6 +105,11 @@ def _left_out(every: list[LeftOut]) -> list[str]:
 
 def _one_line(text: str) -> str:
     return shown(" ".join(text.split()))
+
+
+def _in_line(text: str) -> str:
+    """Return a text as it can stand in a comment: a file's name may hold the end of a line."""
+    return shown(text).replace("\n", "\\n")
 
 
 def _comment(text: str, first: str = "# ") -> list[str]:

@@ -102,3 +102,8 @@ def test_a_reference_is_kept_and_a_sqlite_file_has_its_whole_path(
     assert references.find("env:NOT_SET").url is None
     with pytest.raises(TargetError):
         references.find("env:")
+
+
+def test_a_file_whose_name_ends_a_line_stays_in_its_comment() -> None:
+    content = text.render(Draft(REFERENCE, "a database", []), "a\nkeys = 1\r.toml")
+    assert "keys" not in tomllib.loads(content) and r"gearsync deploy a\nkeys = 1" in content
