@@ -96,7 +96,7 @@ def through(redis: Redis, tmp_path: Path) -> Any:
     file = tmp_path / "gearsync.toml"
     file.write_text(FUNCTIONS, encoding="utf-8")
     module = importlib.import_module("gears.redisgears.through")
-    pausing = types.SimpleNamespace(reason=lambda: "")
+    pausing = types.SimpleNamespace(reason=lambda _: "")
     made = module.Through(config.load(str(file)), Shard(), Nothing(), Nothing(), pausing)
     made.enter()
     made.begin(None)
