@@ -242,7 +242,8 @@ class Connector(Reading, Groups):
         try:
             with self._transaction() as connection:
                 begin(connection, len(rows))
-                self._write(connection, rows)
+                # What constraints that wait for the COMMIT refuse is isolated as all else.
+                self._write_waves(connection, rows)
             return Applied(len(rows), 0)
         except Refused as error:
             log.debug("a batch of %d rows is isolated: %s", len(rows), error)
@@ -427,10 +428,13 @@ class Connector(Reading, Groups):
             self._write(connection, rows)
 
     def _write(self, connection: Connection, rows: Sequence[RowOp]) -> None:
+        self._write_waves(connection, rows)
+        self._settle(connection)
+
+    def _write_waves(self, connection: Connection, rows: Sequence[RowOp]) -> None:
         for wave in grouped(rows):
             for group in in_order(wave, self.table):
                 self._write_group(connection, group)
-        self._settle(connection)
 
     def _write_group(self, connection: Connection, group: Group) -> None:
         table = self.table(group.table)

@@ -40,6 +40,8 @@ log = logging.getLogger("gearsync.worker")
 
 BLOCK_MS = 250
 """The longest wait for a first change: how late a stop is noticed."""
+SHORTEST_WAIT_SECONDS = 0.002
+"""For more changes to join a batch, before the next look."""
 ON_ITS_WAY_SECONDS = 0.2
 """How long to wait for the slot of a lane before the next look."""
 
@@ -457,14 +459,17 @@ class ReadingThread:
         if self.idle:
             self._ended.wait(BLOCK_MS / 1000 if self.parked else 0)
             return
-        deadline = time.monotonic() + interval_ms / 1000
+        began = time.monotonic()
+        deadline = began + interval_ms / 1000
         while len(read) < most and not self._ended.is_set():
             if reader.read_into(read, most - len(read), 0):
                 continue
-            left = deadline - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if now >= deadline:
                 break
-            time.sleep(min(left, 0.002))
+            # Until they are as many as a batch takes, if they go on to come as they did: each look costs.
+            rest = (now - began) * (most - len(read)) / len(read)
+            time.sleep(min(deadline - now, max(rest, SHORTEST_WAIT_SECONDS)))
         reader.end_transaction(read)
         self._runner.check(reader)
         self.parked = self._runner.cut(read)
