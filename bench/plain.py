@@ -80,25 +80,39 @@ def _connection(url: str) -> Iterator[Any]:
         engine.dispose()
 
 
-def best_rate(url: str, rows: Values, schema: Schema = PERSON, between: str = "") -> tuple[float, int]:
-    """Return rows a second and the batch size that was fastest, each batch committed; ``between`` is a
-    statement before each size.
+def best_rate(
+    url: str, rows: Callable[[int], Values], schema: Schema = PERSON, between: str = ""
+) -> tuple[float, int]:
+    """Return rows a second and the batch size that was fastest, each batch committed; ``rows`` gives those of
+    each try, which should differ: a database spares itself what changes nothing. ``between`` is a statement
+    before each try.
     """
     write = _WRITERS[sa.make_url(url).get_backend_name()](schema)
     found = []
     with _connection(url) as connection:
-        for batch in BATCHES:
+        for number, batch in enumerate(BATCHES):
+            values = rows(number)
             if between:
                 connection.cursor().execute(between)
                 connection.commit()
             begin = time.perf_counter()
-            for start in range(0, len(rows), batch):
-                cursor = connection.cursor()
-                write(cursor, rows[start : start + batch])
-                connection.commit()
-                cursor.close()
-            found.append((len(rows) / (time.perf_counter() - begin), batch))
+            _in_batches(connection, write, values, batch)
+            found.append((len(values) / (time.perf_counter() - begin), batch))
     return max(found)
+
+
+def put(url: str, rows: Values, schema: Schema = PERSON) -> None:
+    """Write rows by the plain upsert."""
+    with _connection(url) as connection:
+        _in_batches(connection, _WRITERS[sa.make_url(url).get_backend_name()](schema), rows, BATCHES[-1])
+
+
+def _in_batches(connection: Any, write: Write, rows: Values, batch: int) -> None:
+    for start in range(0, len(rows), batch):
+        cursor = connection.cursor()
+        write(cursor, rows[start : start + batch])
+        connection.commit()
+        cursor.close()
 
 
 def ceiling(url: str, rows: Values, schema: Schema = PERSON) -> float:
