@@ -20,6 +20,8 @@ from tests.servers import RedisServer, ServerError, run_sql
 
 TITLE = "Capture: HSET with the function, beside the bare server"
 KEYS = 100_000
+FIRST, OTHERS = 0, 1
+"""Halves of the cores."""
 DATABASE = os.environ.get("GEARSYNC_BENCH_DRAIN", "postgres")
 
 
@@ -67,15 +69,18 @@ def _function(server: RedisServer, case: Case) -> Iterator[None]:
         yield
         return
     names = _names(case.fields)
-    with systems.database(DATABASE) as url:
+    with contextlib.ExitStack() as stack:
+        with systems.on_cores(OTHERS):
+            url = stack.enter_context(systems.database(DATABASE))
         run_sql(url, "DROP TABLE persons")
         columns = ", ".join(f"{name} VARCHAR(40)" for name in names)
         run_sql(url, f"CREATE TABLE persons (person_id VARCHAR(40) PRIMARY KEY, {columns})")
         systems.deploy(server, url, columns=names)
-        with systems.worker(server, url):
-            measure(server, _pairs(case.fields), 16, 20_000)
-            systems.wait_empty(server)
-            yield
+        with systems.on_cores(OTHERS):
+            stack.enter_context(systems.worker(server, url))
+        measure(server, _pairs(case.fields), 16, 20_000)
+        systems.wait_empty(server)
+        yield
 
 
 def _names(fields: int) -> list[str]:
@@ -90,9 +95,11 @@ def _round(case: Case, module: bool, requests: int) -> Figures:
     options = (
         ["--appendonly", "no"] if case.aof == "no" else ["--appendonly", "yes", "--appendfsync", case.aof]
     )
-    with systems.redis(*options, module=module) as server:
-        with _function(server, case) if module else contextlib.nullcontext():
-            return measure(server, _pairs(case.fields), case.pipeline, requests)
+    # Beside a worker that drains, Redis and its clients have one half of the cores: the bare server too.
+    with systems.on_cores(FIRST) if case.drains else contextlib.nullcontext():
+        with systems.redis(*options, module=module) as server:
+            with _function(server, case) if module else contextlib.nullcontext():
+                return measure(server, _pairs(case.fields), case.pipeline, requests)
 
 
 def _case(case: Case, quick: bool) -> Row:

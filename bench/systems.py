@@ -69,6 +69,22 @@ def database(kind: str, schema: Schema = PERSON, mappings: int = 1) -> Iterator[
 
 
 @contextlib.contextmanager
+def on_cores(half: int) -> Iterator[None]:
+    """What is started meanwhile gets the first half of the machine's cores (0), or the second (1)."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    cores = list(range(os.cpu_count() or 1))
+    middle = len(cores) // 2
+    os.sched_setaffinity(0, (cores[:middle], cores[middle:])[half] or cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def redis(*options: str, module: bool = True) -> Iterator[RedisServer]:
     """A redis-server, with the module unless told otherwise; no worker is started."""
     path = gears.module.path() if module else None
