@@ -425,21 +425,25 @@ void kinds_free(void);
 
 /* -- capture.c ------------------------------------------------------------------------------------------------ */
 int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
-/* False: it is too large for a stream entry; errno says how. */
-bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key,
                   bool if_there); /* its present state; changes appended */
-/* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
-void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
-                  const char *node);
-void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_flush(RedisModuleCtx *ctx, int db);
 /* The present state of a key, at once, not at the end of the unit; changes appended. */
 int capture_now(RedisModuleCtx *ctx, int db, RedisModuleString *key);
-void heal_tails(RedisModuleCtx *ctx);     /* heal.c: of all lanes */
-bool capture_is_noted(int db, Slice key); /* an event of the key is still to be captured in this unit */
+void heal_tails(RedisModuleCtx *ctx); /* heal.c: of all lanes */
+
+/* -- appends.c: changes get into their lanes ------------------------------------------------------------------- */
+/* False: it is too large for a stream entry; errno says how. */
+bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image);
+/* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
+void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                  const char *node);
 void capture_count(Deployment *deployment, int target, Rule **rules, int count); /* one change for these rules */
-bool capture_is_pending(void); /* the server is to call us at the end of the execution unit */
+
+/* -- pending.c: events until the end of their unit ------------------------------------------------------------- */
+bool capture_is_noted(int db, Slice key);               /* an event of the key is still to be captured in this unit */
+bool capture_is_pending(void);                          /* the server is to call us at the end of the execution unit */
+void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_free(void);
 
 /* -- units.c -------------------------------------------------------------------------------------------------- */

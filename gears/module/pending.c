@@ -1,0 +1,109 @@
+/* Events are noted, and captured at the end of their unit: where the server has post-notification jobs. */
+#include "capture.h"
+
+#include <string.h>
+
+static Event *pending;
+static int pending_count, pending_capacity, pending_running;
+
+void capture_free(void) {
+    image_forget_metas();
+    entry_free_shared();
+    kinds_free();
+    if (pending != NULL) RedisModule_Free(pending);
+    pending = NULL;
+    pending_count = pending_capacity = pending_running = 0;
+}
+
+bool capture_is_pending(void) { return pending_count > 0; }
+
+bool capture_is_noted(int db, Slice key) {
+    for (int i = pending_running; i < pending_count; i++) {
+        Slice other = string_slice(pending[i].key);
+        if (pending[i].db == db && !(pending[i].cause & CAUSE_DONE) && other.len == key.len &&
+            memcmp(other.bytes, key.bytes, key.len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Whether an event that was noted after the one in hand tells more of the key. */
+bool pending_tells_more(int db, Slice key) {
+    for (int i = pending_running + 1; i < pending_count; i++) {
+        Slice other = string_slice(pending[i].key);
+        if (pending[i].db == db && !(pending[i].cause & CAUSE_DONE) && other.len == key.len &&
+            memcmp(other.bytes, key.bytes, key.len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What else the unit did with the key of event is a part of it: the operation is one for all. */
+void pending_take(Event *event) {
+    Slice key = string_slice(event->key);
+    for (int i = pending_running + 1; i < pending_count; i++) {
+        Slice other = string_slice(pending[i].key);
+        if (pending[i].db != event->db || other.len != key.len || memcmp(other.bytes, key.bytes, key.len) != 0 ||
+            (pending[i].cause & (CAUSE_DONE | CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
+            continue;
+        event->cause |= pending[i].cause & ~(CAUSE_ASKED | CAUSE_FILL);
+        event->writes += pending[i].writes;
+        pending[i].cause |= CAUSE_DONE;
+    }
+}
+
+/* What must stand before keys of slots that are on their way here does not part a transaction. */
+static void put_marks_first(RedisModuleCtx *ctx) {
+    for (int i = 0; i < pending_count && shard.primary && shard.tag[0] != '\0'; i++)
+        slots_before_capture(ctx, string_slice(pending[i].key));
+}
+
+static void run_pending(RedisModuleCtx *ctx, void *pd) {
+    (void)pd;
+    if (shard.cluster && shard.whole) put_marks_first(ctx);
+    /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
+    for (pending_running = 0; pending_running < pending_count; pending_running++) {
+        Event event = pending[pending_running];
+        if (shard.primary) capture_event(ctx, event);
+        RedisModule_FreeString(NULL, event.key);
+    }
+    pending_count = pending_running = 0;
+    unit_end();
+}
+
+/* What one unit wrote and then flushes (db -1: every database) is captured while it is there: at the end of the unit it
+ * would look like keys whose time is over. */
+void capture_before_flush(RedisModuleCtx *ctx, int db) {
+    for (pending_running = 0; pending_running < pending_count; pending_running++) {
+        Event event = pending[pending_running];
+        if ((event.cause & CAUSE_ADOPTED) || (db >= 0 && event.db != db)) continue;
+        pending[pending_running].cause |= CAUSE_DONE;
+        capture_event(ctx, event);
+    }
+}
+
+bool pending_expects_end(RedisModuleCtx *ctx) {
+    return pending_count > 0 || RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) == REDISMODULE_OK;
+}
+
+void pending_note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause, bool writes) {
+    Slice name = string_slice(key);
+    if (pending_count > 0) {
+        given_forget();
+        Event *last = &pending[pending_count - 1];
+        Slice other = string_slice(last->key);
+        if (last->db == db && !(last->cause & CAUSE_DONE) && other.len == name.len &&
+            memcmp(other.bytes, name.bytes, name.len) == 0) {
+            int both = last->cause & cause & CAUSE_APPLIED;
+            last->cause = ((last->cause | cause) & ~CAUSE_APPLIED) | both;
+            last->writes += writes;
+            return;
+        }
+    }
+    if (!pending_expects_end(ctx)) return;
+    if (pending_count == pending_capacity) {
+        pending_capacity = pending_capacity > 0 ? pending_capacity * 2 : 64;
+        pending = RedisModule_Realloc(pending, sizeof(Event) * (size_t)pending_capacity);
+    }
+    pending[pending_count++] = (Event){RedisModule_HoldString(NULL, key), db, cause, writes};
+}
