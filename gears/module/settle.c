@@ -64,6 +64,14 @@ static Refused *parse_refused(RedisModuleString **argv, int argc, int *count) {
     return NULL;
 }
 
+/* What SQL has committed stays to be done, by the worker's next REDO, while a cluster that is down refuses it: it must not be
+ * taken for done. */
+static bool is_refused_here(RedisModuleCtx *ctx) {
+    if (cluster_is_ok(ctx)) return false;
+    RedisModule_ReplyWithError(ctx, "CLUSTERDOWN the cluster is down, so that nothing can be written here; try again");
+    return true;
+}
+
 static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment **deployment) {
     Lane *lane = shard.primary ? registry_find_lane(string_slice(stream), deployment) : NULL;
     if (lane == NULL)
@@ -132,6 +140,7 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     if (lane == NULL) return REDISMODULE_OK;
     if (lane->taker != key_hash(string_slice(argv[3])))
         return RedisModule_ReplyWithError(ctx, "FENCED another worker has taken this lane");
+    if (is_refused_here(ctx)) return REDISMODULE_OK;
     Refused *refused = parse_refused(argv + 4, argc - 4, &count);
     if (refused == NULL) return RedisModule_ReplyWithError(ctx, usage);
     Slice stream = string_slice(argv[1]);
@@ -213,7 +222,7 @@ int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     for (int i = 5; i < argc; i += 3)
         if (!stream_id_parse(string_slice(argv[i]), &each)) return RedisModule_ReplyWithError(ctx, usage);
     Lane *lane = own_lane(ctx, argv[1], NULL);
-    if (lane == NULL) return REDISMODULE_OK;
+    if (lane == NULL || is_refused_here(ctx)) return REDISMODULE_OK;
     lane->taker = key_hash(string_slice(argv[4]));
     for (int i = 5; i < argc; i += 3) {
         stream_id_parse(string_slice(argv[i]), &each);

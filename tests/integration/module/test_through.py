@@ -747,6 +747,34 @@ def test_a_lane_stays_until_what_sql_has_of_it_is_in_redis(
         assert there.execute_command("GEARSYNC.APPLIED", worker.stream) == [1 << 62, b"0-0"]
 
 
+def test_what_sql_has_is_not_taken_for_done_while_a_cluster_is_down() -> None:
+    """It would refuse each write, which the worker then were never to do again."""
+    with module_server(*ALWAYS, "--cluster-enabled", "yes") as server, connect(server) as client:
+
+        def is_ok() -> bool:
+            state: dict[str, str] = client.execute_command("CLUSTER INFO")
+            return state["cluster_state"] == "ok"
+
+        client.execute_command("CLUSTER ADDSLOTS", *range(16384))
+        wait_for(is_ok, "the cluster")
+        deploy(client, PERSONS)
+        worker = Worker(client)
+        sent = Sent(server, "HSET", "person:1", "age", 1)
+        worker.wait_for(1)
+        [mine] = worker.take()
+        client.execute_command("CLUSTER DELSLOTS", 5)
+        wait_for(lambda: not is_ok(), "the cluster's end")
+        with pytest.raises(redis.RedisError, match="cluster is down"):
+            worker.settle(upto=mine)
+        with pytest.raises(redis.RedisError, match="cluster is down"):
+            worker.begin()
+        client.execute_command("CLUSTER ADDSLOTS", 5)
+        wait_for(is_ok, "the cluster")
+        assert worker.settle(upto=mine) == 1
+        assert sent.result() == 1
+        assert client.hgetall("person:1") == {b"age": b"1"}
+
+
 def test_a_lane_of_the_same_name_begins_anew(
     server: RedisServer, client: redis.Redis, worker: Worker
 ) -> None:
