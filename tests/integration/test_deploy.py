@@ -216,10 +216,10 @@ def test_a_database_that_is_down_is_waited_for_and_named(
     monkeypatch.setenv("REPORTING_DB_URL", "postgresql://gearsync:hunter2@127.0.0.1:1/x")
     with redis_with_module() as server:
         run = gearsync(
-            "deploy", write(tmp_path, FUNCTIONS), "--redis", server.url, "--offline", "--timeout", "4"
+            "deploy", write(tmp_path, FUNCTIONS), "--redis", server.url, "--offline", "--timeout", "8"
         )
         assert run.returncode == 1
-        assert "after 4 s" in run.stderr and "the worker is waiting" in run.stderr
+        assert "after 8 s" in run.stderr and "the worker is waiting" in run.stderr
         assert "the worker goes on trying" in run.stderr
         assert "hunter2" not in run.stderr + run.stdout
         assert deployments(server) == {"people": (1, "active")}
