@@ -14,22 +14,23 @@ from typing import Any, Callable, Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
 
-from connectors import marks, members, portable, reflection
-from connectors.blocks import grouped, keys_of, tables_of
-from connectors.checkpoint import Checkpoint
+from connectors import reflection
+from connectors.bookkeeping.checkpoint import Checkpoint
+from connectors.bookkeeping.handover import Handover
+from connectors.bookkeeping.intents import Intents
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.groups import Groups
-from connectors.handover import Handover
-from connectors.intents import Intents
-from connectors.isolation import Isolation
-from connectors.order import in_order
 from connectors.pool import watch
 from connectors.reading import READS, Reading
 from connectors.rows import Applied, Claim, Group, Moves, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
-from connectors.texts import PLAIN, Text
-from connectors.units import Unit
-from connectors.whole import WholeIsolation
+from connectors.values.texts import PLAIN, Text
+from connectors.writing import marks, members, portable
+from connectors.writing.blocks import grouped, keys_of, tables_of
+from connectors.writing.isolation import Isolation
+from connectors.writing.order import in_order
+from connectors.writing.units import Unit
+from connectors.writing.whole import WholeIsolation
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import hashlib
 import itertools
 from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence, Tuple
 
-from connectors import texts
 from connectors.tables import Column
+from connectors.values import texts
 
 Fold = Callable[[bytes], bytes]
 Images = Sequence[Sequence[Optional[bytes]]]

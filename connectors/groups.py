@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from connectors.blocks import grouped, tables_of
+from connectors.bookkeeping.intents import Committed, Intents
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, Unavailable
-from connectors.intents import Committed, Intents
-from connectors.order import in_order
 from connectors.rows import Claim, Group, Position, RowOp
-from connectors.units import Unit, rows_of, write_apart
+from connectors.writing.blocks import grouped, tables_of
+from connectors.writing.order import in_order
+from connectors.writing.units import Unit, rows_of, write_apart
 
 if TYPE_CHECKING:
-    from connectors.checkpoint import Checkpoint
+    from connectors.bookkeeping.checkpoint import Checkpoint
     from connectors.tables import Table
 
 log = logging.getLogger(__name__)

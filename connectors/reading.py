@@ -1,6 +1,6 @@
 """Reading rows back: those of some keys, and whole tables page by page; what all databases have in common.
 
-Transactions here only read. Values come as the texts of ``connectors/texts.py``; NULL is None.
+Transactions here only read. Values come as the texts of ``connectors/values/texts.py``; NULL is None.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any, ClassVar, Iterable, Iterator, Optional, Sequence, Tuple
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from connectors import texts, wheres
+from connectors import wheres
 from connectors.checksums import Checksums
 from connectors.children import ChildChecksums
 from connectors.errors import ConversionError, Refused, SchemaMismatch
-from connectors.members import KEYS_AT_ONCE
 from connectors.tables import Column, Table
-from connectors.texts import Encode
+from connectors.values import texts
+from connectors.values.texts import Encode
+from connectors.writing.members import KEYS_AT_ONCE
 
 #: The execution option of a transaction that only reads.
 READS = "gearsync_reads"

@@ -8,9 +8,9 @@ from typing import Any, Callable
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Inspector
 
-from connectors import times, types
 from connectors.errors import SchemaMismatch
 from connectors.tables import Convert, Table
+from connectors.values import times, types
 
 
 class Traits:

@@ -13,8 +13,8 @@ from connectors.target import parse_url
 
 # By name, so that only the driver that is used must be installed.
 _CLASSES = {
-    "postgresql": "connectors.postgres:PostgresConnector",
-    "mysql": "connectors.mysql:MySQLConnector",
+    "postgresql": "connectors.postgres.connector:PostgresConnector",
+    "mysql": "connectors.mysql.connector:MySQLConnector",
     "sqlite": "connectors.sqlite:SQLiteConnector",
 }
 

@@ -18,14 +18,15 @@ from typing import Any, Iterable, Iterator, Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from connectors import bulk, reflection, texts, times, types, wheres
+from connectors import reflection, wheres
 from connectors.base import Connector
-from connectors.blocks import by_column
 from connectors.errors import ConnectorError, ConversionError, Refused, SchemaMismatch, Unavailable
 from connectors.reading import READS
 from connectors.rows import Refusal, RowOp
 from connectors.tables import Column, Convert, Table
-from connectors.texts import Text
+from connectors.values import bulk, texts, times, types
+from connectors.values.texts import Text
+from connectors.writing.blocks import by_column
 
 #: How many decimal digits a number keeps in SQLite, which stores it as an 8-byte float.
 _DIGITS = 15

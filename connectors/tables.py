@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterable
 
-from connectors.texts import PLAIN, Text
+from connectors.values.texts import PLAIN, Text
 
 Convert = Callable[[object], Any]
 

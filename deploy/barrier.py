@@ -10,10 +10,10 @@ from typing import Any
 import redis
 
 from deploy import output, paused_targets, pausing, status
-from deploy.connections import same_server
 from deploy.output import CommandError
-from deploy.server_errors import ShardError, errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.connections import same_server
+from deploy.reaching.server_errors import ShardError, errors_of
+from deploy.reaching.shards import Shard, Shards
 
 #: Seconds that an answer may come later than the timeout that the server was told.
 GRACE = 10.0

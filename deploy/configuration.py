@@ -1,4 +1,4 @@
-"""Write docs/configuration.md from signatures, docstrings and the options that gears.config knows."""
+"""Write docs/configuration.md from signatures, docstrings and the options of gears.declaring.config."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ import gears
 from connectors import Target
 from deploy import reference
 from deploy.cli import group
-from gears import kinds, patterns
-from gears.additions import MARKING, REST_BYTES
-from gears.config import TARGET_OPTIONS
-from gears.deployment import BACKLOG, SETTINGS, Deployment
+from gears.declaring import kinds, patterns
+from gears.declaring.additions import MARKING, REST_BYTES
+from gears.declaring.config import TARGET_OPTIONS
+from gears.declaring.deployment import BACKLOG, SETTINGS, Deployment
 
 HEAD = """\
 # Configuration

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 from deploy import output, paused_targets, pausing
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shard, Shards
-from gears.deployment import Deployment
-from gears.functions import Function
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard, Shards
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
 
 ON_A_CLUSTER = "on a Redis Cluster, keys that move to another shard could overtake what is held back"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gears.listening import host_and_port
+from gears.worker.listening import host_and_port
 
 
 def place(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:

@@ -9,7 +9,7 @@ from typing import Any
 from deploy import output, pausing
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
-from deploy.shards import Shards
+from deploy.reaching.shards import Shards
 
 
 def of(deployment: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,8 @@ import click
 from deploy import status, workers
 from deploy.hosts.base import Pause, Pauses
 from deploy.output import CommandError
-from deploy.server_errors import ShardError, errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.server_errors import ShardError, errors_of
+from deploy.reaching.shards import Shard, Shards
 
 AT_WORK = ("running", "waiting", "starting")
 """What a worker says that may have something on its way to a database."""

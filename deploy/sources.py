@@ -11,13 +11,13 @@ from sqlalchemy.engine import URL
 from connectors import Target, TargetError
 from deploy import output
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shards
-from gears import config, kinds
-from gears.deployment import Deployment
-from gears.errors import DeclarationError
-from gears.functions import Function
-from gears.patterns import Around, Reading
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shards
+from gears.declaring import config, kinds
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Around, Reading
 
 HISTORY = "the rows of a history say what was, and Redis only knows what is"
 

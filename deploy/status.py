@@ -7,8 +7,8 @@ from typing import Any
 
 from deploy import output
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard, Shards
 
 #: A worker that has not reported for so long is taken for stuck.
 HEARTBEAT_LIMIT_MS = 15_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploy import status
-from deploy.shards import Shards
+from deploy.reaching.shards import Shards
 
 HEARTBEAT_FRESH_MS = 5000
 """A heartbeat older than this is of a worker that is gone, or that hangs."""

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from gears.declarations import ReadThrough, WriteAround, WriteBehind, WriteThrough, deployment_settings
-from gears.functions import Change
+from gears.declaring.declarations import (
+    ReadThrough,
+    WriteAround,
+    WriteBehind,
+    WriteThrough,
+    deployment_settings,
+)
+from gears.declaring.functions import Change
 
 __all__ = ["Change", "ReadThrough", "WriteAround", "WriteBehind", "WriteThrough", "deployment_settings"]

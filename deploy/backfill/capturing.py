@@ -11,8 +11,8 @@ from redis.crc import key_slot
 from deploy.backfill.limits import Stop
 from deploy.backfill.place import Counts
 from deploy.hosts.base import IN_WRITING, NO_HASH
-from deploy.server_errors import errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard, Shards
 
 BATCH = 100
 """The most keys of one command: the server serves nobody else meanwhile."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from deploy.output import CommandError
 from deploy.sources import load
-from gears import kinds
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.template import Template
+from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.template import Template
 
 OWN_KEYS = b"gearsync:"
 KEY_TYPES = {kinds.HASH: "hash", kinds.JSON: None, kinds.SET: "set", kinds.LIST: "list", kinds.ZSET: "zset"}

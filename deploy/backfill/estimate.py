@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploy.backfill.chosen import Scan
-from deploy.connections import same_server
-from deploy.server_errors import errors_of
-from deploy.shards import Shard
+from deploy.reaching.connections import same_server
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard
 
 SAMPLE = 500
 """Keys of each database that are looked at: the share is right within a few hundredths."""

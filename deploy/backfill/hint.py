@@ -9,10 +9,10 @@ from deploy import output
 from deploy.backfill import estimate
 from deploy.backfill.chosen import Chosen
 from deploy.hosts.base import Deployed
-from deploy.server_errors import ShardError
-from deploy.shards import Shards
-from gears.deployment import Deployment
-from gears.functions import Function
+from deploy.reaching.server_errors import ShardError
+from deploy.reaching.shards import Shards
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
 
 
 def existing_keys(shards: Shards, deployment: Deployment, before: Sequence[dict[str, Deployed]]) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shard
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard
 from deploy.status import attention
 
 LOOK_SECONDS = 0.1

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from deploy.server_errors import errors_of
-from deploy.shards import Shards
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shards
 
 
 @dataclass

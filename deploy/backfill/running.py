@@ -11,8 +11,8 @@ from deploy.backfill.chosen import Chosen
 from deploy.backfill.limits import Backlog, Pace, Stop, Stopped
 from deploy.backfill.place import Counts, Place, Progress
 from deploy.backfill.walking import Walk, run_id_of
-from deploy.server_errors import errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard, Shards
 
 TELL_SECONDS = 0.1
 

@@ -12,9 +12,9 @@ from deploy.backfill.capturing import Capturer
 from deploy.backfill.chosen import Scan
 from deploy.backfill.limits import Backlog, Pace, Stop, Stopped
 from deploy.backfill.place import Counts, Place, Progress
-from deploy.connections import same_server
-from deploy.server_errors import ShardError, errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.connections import same_server
+from deploy.reaching.server_errors import ShardError, errors_of
+from deploy.reaching.shards import Shard, Shards
 
 PAGE = 1000
 """How many places of the keyspace one SCAN looks at."""

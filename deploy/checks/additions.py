@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from connectors import Column, ConversionError, SchemaMismatch, Table
 from deploy.checks import ddl
 from deploy.checks.findings import Findings, did_you_mean
-from gears.added import document_of, moment_of
-from gears.additions import HISTORY
-from gears.expressions import VALUE, Name
-from gears.functions import Function
-from gears.tables import history_key_problem
+from gears.applying.added import document_of, moment_of
+from gears.applying.tables import history_key_problem
+from gears.declaring.additions import HISTORY
+from gears.declaring.expressions import VALUE, Name
+from gears.declaring.functions import Function
 
 
 def check(function: Function, table: Table, backend: str, findings: Findings) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from connectors import Target, TargetError
 from deploy.checks.findings import Findings
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.patterns import Through
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Through
 
 
 def check_within(deployment: Deployment, findings: Findings) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateColumn, CreateTable
 
-from gears import additions
-from gears.expressions import VALUE, Name
-from gears.mapping import Mapping
+from gears.declaring import additions
+from gears.declaring.expressions import VALUE, Name
+from gears.declaring.mapping import Mapping
 
 _MOMENT = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=3), "mysql", "mariadb")
 _NAME = sa.Text().with_variant(mysql.VARCHAR(255), "mysql", "mariadb")

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gears.errors import Mistake
-from gears.functions import Function
+from gears.declaring.errors import Mistake
+from gears.declaring.functions import Function
 
 
 @dataclass

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from deploy import output
-from deploy.plan import Plan
-from gears import kinds
-from gears.deployment import Deployment
-from gears.errors import Mistake
+from deploy.rollout.plan import Plan
+from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import Mistake
 
 
 def function_rows(deployment: Deployment) -> list[tuple[object, ...]]:

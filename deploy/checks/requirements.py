@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from deploy.checks.findings import Findings
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 
 def check(

@@ -8,9 +8,9 @@ import redis
 
 from deploy.checks.findings import Findings
 from deploy.hosts.base import Deployed
-from deploy.shards import Shard
-from gears.deployment import Deployment
-from gears.errors import PayloadError
+from deploy.reaching.shards import Shard
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
 
 
 def check_server(

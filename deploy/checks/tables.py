@@ -7,10 +7,10 @@ from sqlalchemy.engine import URL
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
 from deploy.checks import additions, triggers
 from deploy.checks.findings import Findings, did_you_mean
-from gears import kinds
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.patterns import Around
+from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Around
 
 _WORDS = {kinds.HASH: "a hash without the field", kinds.JSON: "a document without the path"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from connectors import Connector, Table
 from connectors.triggers import CURRENT, MISSING, triggers_of
 from deploy.checks.findings import Findings
-from gears.functions import Function
+from gears.declaring.functions import Function
 
 
 def check(function: Function, connector: Connector, table: Table, place: str, findings: Findings) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 
 import click
 
-from deploy import barrier, options, output, shards, status
+from deploy import barrier, options, output, status
 from deploy.backfill import estimate
 from deploy.backfill.chosen import Chosen, choose
 from deploy.backfill.place import Counts
 from deploy.backfill.running import Limits, Running
 from deploy.output import CommandError
 from deploy.progress import Count
-from deploy.server_errors import ShardError
-from deploy.shards import Shards
+from deploy.reaching import shards
+from deploy.reaching.server_errors import ShardError
+from deploy.reaching.shards import Shards
 from deploy.sources import require_deployed
 
 WAITING = 100_000

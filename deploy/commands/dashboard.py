@@ -9,7 +9,7 @@ import click
 
 from deploy import options, output
 from deploy.output import CommandError
-from gears.listening import host_and_port
+from gears.worker.listening import host_and_port
 
 TOKEN = "GEARSYNC_DASHBOARD_TOKEN"
 _TOKEN_HINT = f'export {TOKEN}="$(openssl rand -hex 16)", or --token-file PATH.'

@@ -7,8 +7,12 @@ from typing import Any, TypeVar
 
 import click
 
-from deploy import letter_export, letter_retry, letter_shown, letters, options, output, shards
-from deploy.letters import Choice, Letter
+from deploy import options, output
+from deploy.letters import export as letter_export
+from deploy.letters import retry as letter_retry
+from deploy.letters import shown, store
+from deploy.letters.store import Choice, Letter
+from deploy.reaching import shards
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -53,7 +57,7 @@ def list_letters(url: str, as_json: bool, deployment: str | None, target: str | 
     functions, table, column, at and shard.
     """
     with shards.connect(url) as found:
-        there = letters.read(found, Choice((), (), deployment, target))
+        there = store.read(found, Choice((), (), deployment, target))
     if as_json:
         output.as_json([each.document() for each in there])
     elif there:
@@ -86,13 +90,13 @@ def show(id_: str, url: str, as_json: bool, deployment: str | None, target: str 
     that is there now; null if it is gone) and rows, a list of objects with function, table, columns and note.
     """
     with shards.connect(url) as found:
-        chosen = letters.read(found, Choice((id_,), (), deployment, target))
-        letters.require_single(chosen, (id_,))
-        document = letter_shown.document(chosen[0])
+        chosen = store.read(found, Choice((id_,), (), deployment, target))
+        store.require_single(chosen, (id_,))
+        document = shown.document(chosen[0])
     if as_json:
         output.as_json(document)
     else:
-        letter_shown.print_letter(document)
+        shown.print_letter(document)
 
 
 @command.command()
@@ -122,7 +126,7 @@ def export(
     Letters stay where they are; those that come meanwhile may be among them.
     """
     with shards.connect(url) as found:
-        chosen = letters.each(found, Choice(ids, keys, deployment, target))
+        chosen = store.each(found, Choice(ids, keys, deployment, target))
         written = letter_export.write(chosen, path)
     output.status(f"{output.counted(written, 'dead letter')} exported.")
 
@@ -179,7 +183,7 @@ def _tell_left(tried: letter_retry.Tried) -> None:
 
 
 def _names_of(some: list[Letter]) -> str:
-    names = ", ".join(letters.named(letter.key) for letter in some[:5])
+    names = ", ".join(store.named(letter.key) for letter in some[:5])
     return names + (f" and {len(some) - 5} more" if len(some) > 5 else "")
 
 
@@ -204,7 +208,7 @@ def drop(
             click.confirm(
                 f"Delete {output.counted(len(chosen), 'dead letter')} for good?", abort=True, err=True
             )
-        dropped = letters.drop(found, chosen)
+        dropped = store.drop(found, chosen)
     output.line(f"{output.counted(dropped, 'dead letter')} dropped.")
 
 
@@ -212,10 +216,10 @@ def _chosen(found: shards.Shards, choice: Choice, every: bool) -> list[Letter]:
     named = bool(choice.ids or choice.keys)
     if named == every:
         raise click.UsageError("Say which dead letters: --id or --key, or --all.")
-    chosen = letters.read(found, choice)
-    letters.require_single(chosen, choice.ids)
+    chosen = store.read(found, choice)
+    store.require_single(chosen, choice.ids)
     for key in choice.keys:
-        if not any(letters.named(letter.key) == key for letter in chosen):
+        if not any(store.named(letter.key) == key for letter in chosen):
             raise output.CommandError(
                 f"there is no dead letter of the key {key}.", "see gearsync deadletters list."
             )
@@ -225,4 +229,4 @@ def _chosen(found: shards.Shards, choice: Choice, every: bool) -> list[Letter]:
 def _row(letter: Letter) -> list[object]:
     document = letter.document()
     place = f"{document['table']}.{document['column']}" if document["column"] else document["table"]
-    return [letter.id, letters.named(letter.key), place, document["reason"]]
+    return [letter.id, store.named(letter.key), place, document["reason"]]

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from deploy import demo
-from deploy.demo_database import TARGETS, VARIABLE
+from deploy.demo import run
+from deploy.demo.database import TARGETS, VARIABLE
 
 
 @click.command(name="demo")
@@ -41,4 +41,4 @@ def command(target: str, keys: int, folder: str) -> None:
     SQL, and compares every hash with its row. All servers that it starts are ended. Exit code 1: something
     failed or differs.
     """
-    demo.run(target, keys, os.path.abspath(folder))
+    run.run(target, keys, os.path.abspath(folder))

@@ -6,17 +6,18 @@ from typing import NoReturn
 
 import click
 
-from deploy import output, plan, status, upgrade, upload, workers
+from deploy import output, status, workers
 from deploy.backfill import hint
 from deploy.checks import report
 from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
-from deploy.plan import Plan
 from deploy.progress import Progress
-from deploy.shards import Shards
-from deploy.upgrade import Upgrade
+from deploy.reaching.shards import Shards
+from deploy.rollout import plan, upgrade, upload
+from deploy.rollout.plan import Plan
+from deploy.rollout.upgrade import Upgrade
 from deploy.workers import WorkerState
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 
 @click.command()

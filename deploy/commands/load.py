@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import click
 
 from connectors import Connector, ConnectorError, connect
-from deploy import loading, options, output, shards
-from deploy.loading import Counts, Loading, Place, Total
+from deploy import options, output
+from deploy.loading import run as loading
+from deploy.loading.putting import Putter
+from deploy.loading.run import Counts, Loading, Place, Total
 from deploy.output import CommandError
 from deploy.progress import Count
-from deploy.putting import Putter
+from deploy.reaching import shards
 from deploy.sources import Source, choose, require_deployed
-from gears.images import RowReader
+from gears.applying.images import RowReader
 
 _AGAIN = "run the same command again: it goes on where it ended."
 

@@ -7,8 +7,9 @@ import threading
 
 import click
 
-from deploy import metrics, options
-from deploy.watching import Watch
+from deploy import options
+from deploy.watching import metrics
+from deploy.watching.look import Watch
 
 
 @click.command(name="metrics")

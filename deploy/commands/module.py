@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from deploy import server
 from deploy.output import line
+from deploy.running import server
 
 
 @click.group(name="module")

@@ -8,11 +8,11 @@ import shlex
 import click
 
 from deploy import held, output, paused_targets, pausing
-from deploy import shards as shard
 from deploy.hosts.base import Pause
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
+from deploy.reaching import shards as shard
 
 
 def _who() -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 import click
 from packaging.requirements import InvalidRequirement, Requirement
 
-from deploy import bundle_file, output, shards
-from deploy.bundle_file import BundleFileError
+from deploy import output
 from deploy.hosts import drivers
 from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import Packages
@@ -17,8 +16,11 @@ from deploy.hosts.sessions import PREFIX
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
-from deploy.server_errors import errors_of
-from deploy.shards import Shards
+from deploy.reaching import shards
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shards
+from deploy.rollout import bundle_file
+from deploy.rollout.bundle_file import BundleFileError
 
 There = tuple[str, Packages]
 """A shard's address, and its packages."""

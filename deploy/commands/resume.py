@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from deploy import held, output, paused_targets, pausing
-from deploy import shards as shard
 from deploy.options import json_option, redis_option
+from deploy.reaching import shards as shard
 
 
 @click.command()

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 
 import click
 
-from deploy import plan
-from deploy import shards as shard
 from deploy.commands.deploy import carry_out
 from deploy.hosts.base import Deployed
 from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shards
-from gears.deployment import Deployment
-from gears.errors import PayloadError
+from deploy.reaching import shards as shard
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shards
+from deploy.rollout import plan
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
 
 
 @click.command()

@@ -6,8 +6,8 @@ import os
 
 import click
 
-from deploy import server
 from deploy.output import CommandError
+from deploy.running import server
 
 
 @click.command(name="server", context_settings={"allow_interspersed_args": False})

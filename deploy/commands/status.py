@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from deploy import held, options, output, paused_targets, pausing, shards, status, watch
+from deploy import held, options, output, paused_targets, pausing, status
+from deploy.reaching import shards
 from deploy.status import Limits
+from deploy.watching import watch
 
 
 @click.command(name="status")

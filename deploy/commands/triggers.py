@@ -14,10 +14,10 @@ from deploy import output
 from deploy.options import json_option
 from deploy.output import CommandError
 from deploy.progress import Progress
-from gears import config
-from gears.deployment import Deployment
-from gears.errors import DeclarationError
-from gears.following import functions_of
+from gears.declaring import config
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError
+from gears.worker.following.session import functions_of
 
 
 class _Made(NamedTuple):

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from deploy import output, status, workers
-from deploy import shards as shard
 from deploy.backfill.place import Place
 from deploy.checks.report import counted
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
-from deploy.server_errors import ShardError, errors_of
-from deploy.shards import Shards
+from deploy.reaching import shards as shard
+from deploy.reaching.server_errors import ShardError, errors_of
+from deploy.reaching.shards import Shards
 
 
 @dataclass

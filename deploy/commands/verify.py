@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import click
 
 from connectors import ConnectorError, connect
-from deploy import held, options, output, shards
+from deploy import held, options, output
 from deploy.output import CommandError
+from deploy.reaching import shards
 from deploy.sources import Source, comparable, require_deployed
 from deploy.verifying import policies
 from deploy.verifying.reasons import explain

@@ -6,7 +6,8 @@ import time
 
 import click
 
-from deploy import barrier, options, output, shards, status
+from deploy import barrier, options, output, status
+from deploy.reaching import shards
 
 
 @click.command(name="wait")

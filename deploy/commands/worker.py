@@ -6,8 +6,9 @@ import contextlib
 
 import click
 
-from deploy import external, options
-from gears import logs
+from deploy import options
+from deploy.running import external
+from gears.worker import logs
 
 
 @click.command(name="worker")
@@ -34,7 +35,7 @@ def command(
     """
     with contextlib.ExitStack() as stack:
         if metrics_listen is not None:
-            from deploy import metrics
+            from deploy.watching import metrics
 
             stack.enter_context(metrics.served(url, *metrics_listen))
         external.run(url, deployment, log_format)

@@ -16,15 +16,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from deploy import letter_pages, letter_retry, letters
 from deploy.dashboard import board
 from deploy.dashboard.board import Board
 from deploy.dashboard.guard import Changes, Guard, Hosts
 from deploy.dashboard.shown import letter_document
-from deploy.letter_pages import Filter, Place
-from deploy.letters import Letter
+from deploy.letters import pages, retry, store
+from deploy.letters.pages import Filter, Place
+from deploy.letters.store import Letter
 from deploy.output import CommandError
-from deploy.shards import Shards
+from deploy.reaching.shards import Shards
 
 PAGE_SIZE = 25
 MAX_PAGE_SIZE = 100
@@ -108,7 +108,7 @@ def _letters(shown: Board) -> Handler:
         if not size.isdecimal() or not 1 <= int(size) <= MAX_PAGE_SIZE:
             raise Refused(400, f"size must be a number from 1 to {MAX_PAGE_SIZE}.")
         shards, statuses = shown.reached()
-        page = await run_in_threadpool(letter_pages.page, shards, statuses, chosen, before, int(size))
+        page = await run_in_threadpool(pages.page, shards, statuses, chosen, before, int(size))
         older = None if page.older is None else str(page.older)
         return Document({"letters": [letter_document(each) for each in page.letters], "older": older})
 
@@ -126,7 +126,7 @@ def _change(
         shards, statuses = shown.reached()
 
         def run() -> dict[str, Any]:
-            return work(shards, letter_pages.find(shards, statuses, places))
+            return work(shards, pages.find(shards, statuses, places))
 
         return Document({"asked": len(places), **await run_in_threadpool(run)})
 
@@ -134,12 +134,12 @@ def _change(
 
 
 def _retry(shards: Shards, chosen: list[Letter]) -> dict[str, Any]:
-    tried = letter_retry.retry(shards, chosen)
+    tried = retry.retry(shards, chosen)
     return {"done": len(tried.retried), "uncovered": len(tried.uncovered), "left": len(tried.left)}
 
 
 def _drop(shards: Shards, chosen: list[Letter]) -> dict[str, Any]:
-    return {"done": letters.drop(shards, chosen), "uncovered": 0, "left": 0}
+    return {"done": store.drop(shards, chosen), "uncovered": 0, "left": 0}
 
 
 async def _body(request: Request) -> Any:

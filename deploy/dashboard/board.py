@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy import status
-from deploy.figures import Sampler, ShardFigures
 from deploy.output import CommandError
-from deploy.shards import Shards
-from deploy.watching import Watch
+from deploy.reaching.shards import Shards
+from deploy.watching.figures import Sampler, ShardFigures
+from deploy.watching.look import Watch
 
 
 @dataclass(frozen=True)

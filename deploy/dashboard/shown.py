@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy import letter_pages
-from deploy.letters import Letter
+from deploy.letters import pages
+from deploy.letters.store import Letter
 
 MAX_FIELDS = 60
 MAX_TEXT = 1000
@@ -22,7 +22,7 @@ def letter_document(letter: Letter) -> dict[str, Any]:
     pairs = list(image.items())
     return {
         **document,
-        "place": str(letter_pages.place(letter)),
+        "place": str(pages.place(letter)),
         "key": _text(document["key"]),
         "reason": _text(document["reason"]),
         "image": [[_text(name), _text(value)] for name, value in pairs[:MAX_FIELDS]],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gears.errors import Mistake
+from gears.declaring.errors import Mistake
 
 ERROR, WARNING, NOTE = SEVERITIES = ("error", "warning", "note")
 

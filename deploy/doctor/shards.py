@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploy import shards as reaching
 from deploy import status
 from deploy.doctor import access, clocks, cluster, deployments, durability, memory, replication, versions
 from deploy.doctor.asking import Redis
 from deploy.doctor.findings import Diagnosis
 from deploy.hosts.base import Host
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shard, Shards
-from gears.deployment import Deployment
-from gears.errors import PayloadError
+from deploy.reaching import shards as reaching
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard, Shards
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
 
 
 def check(url: str, diagnosis: Diagnosis) -> list[Deployment]:

@@ -13,8 +13,8 @@ from deploy.doctor import clocks
 from deploy.doctor.databases import common, mysql, postgres, sqlite
 from deploy.doctor.databases.common import Asked
 from deploy.doctor.findings import ERROR, WARNING, Diagnosis, Place
-from gears.deployment import Deployment
-from gears.functions import Function
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
 
 _KINDS: dict[str, Callable[[Asked], None]] = {
     "mysql": mysql.check,

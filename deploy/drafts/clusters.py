@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Optional
 
 from deploy.drafts.draft import literal
-from gears.template import Template
+from gears.declaring.template import Template
 
 # What stands between the parts of a key; it is kept, as a part of its own.
 _SEPARATORS = re.compile(r"([:/|#{}])")

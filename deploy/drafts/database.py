@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from connectors import Column, Connector, SchemaMismatch, Table
-from connectors.checkpoint import TABLE_NAME as CHECKPOINT
-from connectors.handover import TABLE_NAME as HANDOVER
-from connectors.intents import TABLE_NAME as INTENTS
+from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
+from connectors.bookkeeping.handover import TABLE_NAME as HANDOVER
+from connectors.bookkeeping.intents import TABLE_NAME as INTENTS
 from connectors.triggers.base import FOLLOWER, OUTBOX
 from connectors.triggers.sqlite import OWN
-from connectors.types import NothingFits
+from connectors.values.types import NothingFits
 from deploy.checks.findings import did_you_mean
 from deploy.drafts.draft import Entry, LeftOut, Line, keys_of, parents_first
 from deploy.output import CommandError
-from gears.errors import TemplateError
-from gears.mapping import is_text
-from gears.template import Template
+from gears.declaring.errors import TemplateError
+from gears.declaring.mapping import is_text
+from gears.declaring.template import Template
 
 #: gearsync's own tables, and those in which tools that change schemas note what they did.
 OURS = frozenset((CHECKPOINT, HANDOVER, INTENTS, OUTBOX, FOLLOWER, OWN))

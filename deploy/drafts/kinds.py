@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Callable
 
 from connectors import ConversionError
-from connectors import times as time_converters
-from connectors import types as converters
+from connectors.values import times as time_converters
+from connectors.values import types as converters
 
 # Numbers as programs write them. What has a leading zero or plus is no number: a code, or a phone's.
 _INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]*)\Z")

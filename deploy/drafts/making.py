@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from connectors import Connector, SchemaMismatch, Table, Target, TargetError, connect
-from deploy import shards as redis_shards
 from deploy.checks import ddl
 from deploy.drafts import database, django, matching, models, proposals, sampling
 from deploy.drafts.draft import Draft, parents_first
@@ -17,10 +16,11 @@ from deploy.drafts.kinds import Profile
 from deploy.drafts.references import Reference, require_url
 from deploy.drafts.samples import Hashes, kinds_of
 from deploy.output import CommandError, counted
-from gears import config
-from gears.deployment import Deployment
-from gears.errors import DeclarationError
-from gears.functions import Function
+from deploy.reaching import shards as redis_shards
+from gears.declaring import config
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError
+from gears.declaring.functions import Function
 
 Show = Callable[[str], None]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from connectors import Column, ConversionError, Table
-from connectors.types import NothingFits
+from connectors.values.types import NothingFits
 from deploy.drafts import clusters
 from deploy.drafts.draft import Entry, Line
 from deploy.drafts.kinds import Profile

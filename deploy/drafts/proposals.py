@@ -13,7 +13,7 @@ from deploy.drafts.kinds import Profile
 from deploy.drafts.matching import presence
 from deploy.drafts.samples import Kind
 from deploy.output import counted
-from gears.mapping import is_text
+from gears.declaring.mapping import is_text
 
 
 def propose(

@@ -12,8 +12,8 @@ from deploy.drafts.clusters import VARIES, Cluster, Parts
 from deploy.drafts.draft import LeftOut
 from deploy.drafts.kinds import Profile
 from deploy.output import counted
-from gears.mapping import is_text
-from gears.template import Template
+from gears.declaring.mapping import is_text
+from gears.declaring.template import Template
 
 #: Hashes of one kind have few fields; with more, names of fields are values themselves.
 _MOST_FIELDS = 200

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import redis
 
-from deploy.connections import same_server
 from deploy.output import CommandError
-from deploy.server_errors import errors_of
-from deploy.shards import Shards
+from deploy.reaching.connections import same_server
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shards
 
 #: Seconds after which a sample is what was found until then.
 SECONDS = 30.0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 if TYPE_CHECKING:
     from deploy.hosts.packages import Packages

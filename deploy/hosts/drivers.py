@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from connectors import TargetError
 from deploy.hosts.packages import Packages
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 SQLALCHEMY = ("sqlalchemy", "SQLAlchemy==2.0.58")
 DRIVERS = {

@@ -11,7 +11,7 @@ import redis
 from deploy.hosts import many
 from deploy.hosts.base import Deployed, Host, Pause, Pauses, Row
 from deploy.hosts.replies import text
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 
 class ModuleHost(Host):

@@ -20,10 +20,10 @@ from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
 from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 from deploy.hosts.sessions import Session
-from gears import kinds
-from gears.deployment import Deployment
-from gears.errors import PayloadError
-from gears.patterns import Behind, Reading, Through
+from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
+from gears.declaring.patterns import Behind, Reading, Through
 from gears.redisgears import script
 from gears.redisgears.names import ALL, DEAD, LANE, dead_of, family, session
 from gears.redisgears.servers import WRONG_SLOTS, files_wrongly

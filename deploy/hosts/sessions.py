@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from deploy.hosts.replies import as_dict, last_line, text
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.names import lane_prefix, late_prefix, session
 from gears.redisgears.script import captured_targets, has_operations, prefixes, through_functions

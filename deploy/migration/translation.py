@@ -9,8 +9,8 @@ from typing import Any
 
 from deploy.migration.databases import Database, Databases, Place, Untranslated
 from deploy.migration.standins import Call, Recording
-from gears import functions
-from gears.patterns import Behind, Through
+from gears.declaring import functions
+from gears.declaring.patterns import Behind, Through
 
 #: What rgsync listens to unless the recipe says otherwise.
 DEFAULT_EVENTS = ("hset", "hmset", "del", "change")

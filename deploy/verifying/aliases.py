@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from connectors.tables import Table
-from gears.functions import Function
+from gears.declaring.functions import Function
 
 MOST = 1_000_000
 """How many are remembered."""

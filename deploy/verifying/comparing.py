@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from connectors import Connector, ConversionError
-from deploy.shards import Shard
+from deploy.reaching.shards import Shard
 from deploy.verifying.aliases import Aliases
 from deploy.verifying.expected import Expected, Expecter, Image, Row
 from deploy.verifying.hashes import Hashes

@@ -8,16 +8,16 @@ from typing import Any
 
 from connectors import Column, Connector, ConversionError
 from connectors.rows import RowOp
-from connectors.values import refusal, same, stands_for_absent
-from gears import change as changes
-from gears import kinds, paths
-from gears.added import Origin
-from gears.change import Change
-from gears.conversion import RowFault
-from gears.converters import converter_for
-from gears.expressions import VALUE, Expression, Name
-from gears.functions import Function, Transform
-from gears.tables import table_of
+from connectors.values.equal import refusal, same, stands_for_absent
+from gears.applying import change as changes
+from gears.applying.added import Origin
+from gears.applying.change import Change
+from gears.applying.conversion import RowFault
+from gears.applying.converters import converter_for
+from gears.applying.tables import table_of
+from gears.declaring import kinds, paths
+from gears.declaring.expressions import VALUE, Expression, Name
+from gears.declaring.functions import Function, Transform
 
 Image = Any
 """What a key holds. Of a hash the captured fields, each value or None; of a function that sees whole hashes

@@ -7,8 +7,8 @@ from typing import Any
 
 from connectors import Connector, Table
 from deploy.verifying.hashes import Hashes
-from gears.errors import KeyPartError
-from gears.functions import Function
+from gears.declaring.errors import KeyPartError
+from gears.declaring.functions import Function
 
 PAGE = 2000
 """How many rows one SELECT brings, and one command asks for."""

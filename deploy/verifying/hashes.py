@@ -8,12 +8,12 @@ from typing import Any
 
 import redis
 
-from deploy.clients import Clients
-from deploy.server_errors import errors_of
-from deploy.shards import Shard, Shards
+from deploy.reaching.clients import Clients
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shard, Shards
 from deploy.verifying.expected import Expecter, Image
 from deploy.verifying.states import states_of
-from gears import kinds
+from gears.declaring import kinds
 
 SCAN_KEYS = 1000
 """How many keys one step of a SCAN looks at, about."""

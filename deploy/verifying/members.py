@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from connectors import Column, Connector, ConversionError
-from deploy.shards import Shard
+from deploy.reaching.shards import Shard
 from deploy.verifying.aliases import Aliases
 from deploy.verifying.comparing import Portion
 from deploy.verifying.expected import (
@@ -29,11 +29,11 @@ from deploy.verifying.expected import (
 )
 from deploy.verifying.hashes import Hashes
 from deploy.verifying.trying import Trying
-from gears import change as changes
-from gears.change import Change
-from gears.conversion import RowFault
-from gears.functions import Function
-from gears.members import IMAGES
+from gears.applying import change as changes
+from gears.applying.change import Change
+from gears.applying.conversion import RowFault
+from gears.applying.members import IMAGES
+from gears.declaring.functions import Function
 
 AT_ONCE = 100
 """How many keys are compared at once,"""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gears import kinds
-from gears.functions import Function
+from gears.declaring import kinds
+from gears.declaring.functions import Function
 
 NOUNS = {
     kinds.HASH: ("hash", "hashes"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from deploy.server_errors import errors_of
-from deploy.shards import Shards
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.patterns import Around, Reading
+from deploy.reaching.server_errors import errors_of
+from deploy.reaching.shards import Shards
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Around, Reading
 
 
 def kept(deployment: Deployment, function: Function, shards: Shards) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.verifying.expected import DIFFERS, EXTRA, MISSING, Difference
-from gears.deadletters import readable
+from gears.applying.deadletters import readable
 
 NAMED = 20
 """How many differences are named, unless asked for otherwise."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from connectors import Connector
-from deploy.loading import Total
+from deploy.loading.run import Total
 from deploy.progress import Count
-from deploy.shards import Shard, Shards
+from deploy.reaching.shards import Shard, Shards
 from deploy.sources import Source
 from deploy.verifying import collecting, nouns
 from deploy.verifying.comparing import Comparer, Portion
@@ -23,11 +23,11 @@ from deploy.verifying.hashes import Hashes
 from deploy.verifying.members import AT_ONCE, MembersComparer, MembersExpecter
 from deploy.verifying.report import Counts, Named
 from deploy.verifying.settling import Settings, Settler
-from gears import kinds
-from gears.deadletters import readable
-from gears.functions import Function, Transform
-from gears.images import RowReader
-from gears.template import Template
+from gears.applying.deadletters import readable
+from gears.applying.images import RowReader
+from gears.declaring import kinds
+from gears.declaring.functions import Function, Transform
+from gears.declaring.template import Template
 
 CHUNK = 2000
 """How many keys are compared at once."""

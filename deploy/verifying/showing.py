@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deploy import letters, output
+from deploy import output
+from deploy.letters import store
 from deploy.sources import Source
 from deploy.verifying import nouns
 from deploy.verifying.report import Counts, Named
 from deploy.verifying.sampling import CONFIDENCE, most_that_differ
-from gears import kinds
+from gears.declaring import kinds
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ def _what(each: Named) -> str:
 
 def _name(each: Named) -> str:
     if each.key is not None:
-        return letters.named(each.key)
+        return store.named(each.key)
     return ", ".join(f"{name} = {value!r}" for name, value in each.row.items())
 
 

@@ -15,8 +15,9 @@ import redis
 from deploy.hosts.base import Host
 from deploy.hosts.hashes import replies
 from deploy.verifying.expected import Expecter, Image
-from gears import kinds, memberstates
-from gears.mapping import Mapping
+from gears.declaring import kinds
+from gears.declaring.mapping import Mapping
+from gears.worker import memberstates
 
 UNKNOWN = "unknown command"
 

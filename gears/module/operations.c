@@ -72,7 +72,7 @@ void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
 
 void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket) {
     if (ticket.len == 0) return;
-    /* In the slot of the key: a hash tag of its own comes first (gears/acknowledgments.py has the other half). */
+    /* In the slot of the key: a hash tag of its own comes first (gears/applying/acknowledgments.py has the other half). */
     Slice key = string_slice(name), tag = hash_tag(key);
     Text stream = {0};
     if (tag.len > 0) {

@@ -1,5 +1,5 @@
 /* Key templates, the lane hash and the cluster slot of a key. tests/vectors.json holds this file and Python's
- * gears/template.py to the same answers. */
+ * gears/declaring/template.py to the same answers. */
 #include "gearsync.h"
 
 #include <string.h>

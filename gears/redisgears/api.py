@@ -12,7 +12,7 @@ from typing import Any, ContextManager
 
 import redisgears
 
-from gears.commands import Commands
+from gears.applying.commands import Commands
 
 execute = redisgears.executeCommand
 RETURN_SECONDS = 0.0002

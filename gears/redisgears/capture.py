@@ -11,9 +11,9 @@ from time import monotonic
 from typing import Any
 from zlib import crc32
 
-from gears import change as changes
-from gears import kinds
-from gears.deployment import Deployment
+from gears.applying import change as changes
+from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
 from gears.redisgears.events import OF_HASHES, OF_STRINGS
 from gears.redisgears.names import NOT_TEXT, OWN_KEYS, dead_of

@@ -18,17 +18,17 @@ from typing import IO, Any, Callable
 
 import connectors
 from connectors import Connector, ConnectorError
-from gears import change as changes
-from gears import deadletters, failpoints
-from gears.acknowledgments import asked_for, of_changes
-from gears.applier import Applier
-from gears.change import Change, Malformed, is_applied
-from gears.deadletters import Letter
-from gears.deployment import Deployment
-from gears.pipeline import Batch
+from gears.applying import change as changes
+from gears.applying import deadletters, failpoints
+from gears.applying.acknowledgments import asked_for, of_changes
+from gears.applying.applier import Applier
+from gears.applying.change import Change, Malformed, is_applied
+from gears.applying.deadletters import Letter
+from gears.applying.pipeline import Batch
+from gears.applying.report import TargetReport
+from gears.declaring.deployment import Deployment
 from gears.redisgears import frames
 from gears.redisgears.names import NOT_TEXT, PACKED, SEPARATOR
-from gears.report import TargetReport
 
 NICENESS = 10
 _SEPARATOR = SEPARATOR.encode()

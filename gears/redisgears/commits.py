@@ -8,13 +8,13 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gears import failpoints
+from gears.applying import failpoints
+from gears.applying.report import TargetReport
 from gears.redisgears.api import atomic, log, start_thread
 from gears.redisgears.process import Committer, ProcessEnded, Sources
 from gears.redisgears.standing import Changed, Place
 from gears.redisgears.through import Through
 from gears.redisgears.write import SENT, Write
-from gears.report import TargetReport
 
 DENY_SECONDS = 0.02
 """How often clients are told that the database is away."""

@@ -9,15 +9,15 @@ from typing import IO, Any
 
 import connectors
 from connectors import Connector, ConnectorError, Position, Unavailable
-from gears import change as changes
-from gears import failpoints
-from gears.applier import Applier
-from gears.deadletters import Letter
-from gears.deployment import Deployment
-from gears.groups import Groups, limits_of
-from gears.intents import intents_of, outcomes_of
+from gears.applying import change as changes
+from gears.applying import failpoints
+from gears.applying.applier import Applier
+from gears.applying.deadletters import Letter
+from gears.applying.groups import Groups, limits_of
+from gears.applying.intents import intents_of, outcomes_of
+from gears.applying.report import TargetReport
+from gears.declaring.deployment import Deployment
 from gears.redisgears import frames
-from gears.report import TargetReport
 
 
 class Committer:

@@ -12,15 +12,15 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from gears import deadletters, failpoints
-from gears.acknowledgments import Acknowledgment
-from gears.deadletters import Letter
+from gears.applying import deadletters, failpoints
+from gears.applying.acknowledgments import Acknowledgment
+from gears.applying.deadletters import Letter
+from gears.applying.report import TargetReport
 from gears.redisgears.api import GearsCommands, execute, log, start_thread
 from gears.redisgears.names import dead_of
 from gears.redisgears.pausing import Pausing
 from gears.redisgears.process import Process, ProcessEnded, Sources
 from gears.redisgears.shard import Shard
-from gears.report import TargetReport
 
 GROUP = "__gears_consumer_group__"
 """RedisGears' own consumer group of every stream that it reads."""

@@ -8,15 +8,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from gears.functions import Function
-from gears.patterns import Reading
+from gears.applying.report import TargetReport
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Reading
 from gears.redisgears.api import as_bytes, atomic, execute, log, start_thread
 from gears.redisgears.pausing import Pausing
 from gears.redisgears.place import NoPlace, require_place
 from gears.redisgears.process import ProcessEnded, Reader, Sources
 from gears.redisgears.shard import Shard
 from gears.redisgears.written import Written, lane_prefixes
-from gears.report import TargetReport
 
 MOST = 500
 """How many rows are read at once."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gears import change as changes
-from gears.acknowledgments import Acknowledgment, stream_of
-from gears.deployment import Deployment
-from gears.mapping import OPERATION
+from gears.applying import change as changes
+from gears.applying.acknowledgments import Acknowledgment, stream_of
+from gears.declaring.deployment import Deployment
+from gears.declaring.mapping import OPERATION
 from gears.redisgears.api import as_bytes, atomic, execute
 from gears.redisgears.capture import Capture, Group
 from gears.redisgears.drain import GROUP, trim

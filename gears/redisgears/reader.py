@@ -9,8 +9,8 @@ from typing import IO, Any
 
 import connectors
 from connectors import Connector, ConnectorError, Unavailable
-from gears.deployment import Deployment
-from gears.images import RowReader
+from gears.applying.images import RowReader
+from gears.declaring.deployment import Deployment
 from gears.redisgears import frames
 
 

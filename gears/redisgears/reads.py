@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.patterns import Reading
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Reading
 from gears.redisgears.api import (
     as_bytes,
     atomic,

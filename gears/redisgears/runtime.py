@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gears.deployment import Deployment
+from gears.applying.report import added
+from gears.declaring.deployment import Deployment
 from gears.redisgears.api import execute, log, plain, start_thread
 from gears.redisgears.capture import Capture
 from gears.redisgears.commands import REFUSED, WRITES
@@ -24,7 +25,6 @@ from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
 from gears.redisgears.through import Through
 from gears.redisgears.written import Written
-from gears.report import added
 
 SWITCH_SECONDS = 0.0005
 """How long the thread that brings batches to SQL may keep Python from the one that captures."""

@@ -11,10 +11,10 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from gears import kinds
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.patterns import Through
+from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Through
 from gears.redisgears import bootstrap
 from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.events import EVENTS, MISS, OF_STRINGS, READS
@@ -32,27 +32,9 @@ RETRY_SECONDS = 1
 
 #: What runs beside Redis only.
 LEFT_OUT = frozenset(
-    f"gears.{name}"
-    for name in (
-        *("earlier", "lanes", "moves", "runner", "worker", "crews", "requirements", "config", "module"),
-        *("listening", "logs", "metrics", "serving"),
-        *(
-            "held",
-            "holds",
-            "memberstates",
-            "sieve",
-            "ownslots",
-            "through",
-            "loader",
-            "misses",
-            "bringing",
-            "place",
-            "follower",
-            "following",
-            "sweep",
-            "progress",
-        ),
-        *("redisgears.script", "redisgears.bootstrap"),
+    (
+        *("gears.worker", "gears.module", "gears.declaring.config"),
+        *("gears.redisgears.script", "gears.redisgears.bootstrap"),
     )
 )
 

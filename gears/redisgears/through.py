@@ -15,10 +15,10 @@ from typing import Any
 
 import redisgears
 
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.intents import FOLLOWS
-from gears.patterns import Through as Pattern
+from gears.applying.intents import FOLLOWS
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.patterns import Through as Pattern
 from gears.redisgears import effects
 from gears.redisgears.api import as_bytes, atomic, execute, future, resume
 from gears.redisgears.capture import Capture, Group

@@ -14,13 +14,14 @@ from hypothesis import assume, given, seed, settings
 from hypothesis import strategies as st
 
 from connectors import Target
-from gears import deadletters, intents, paths
-from gears.change import INTENTS, Change, decode, is_applied
-from gears.deadletters import Fault
-from gears.deployment import Deployment, wheel_fields
-from gears.errors import KeyPartError, PayloadError, TemplateError
-from gears.functions import build
-from gears.template import Template
+from gears.applying import deadletters, intents
+from gears.applying.change import INTENTS, Change, decode, is_applied
+from gears.applying.deadletters import Fault
+from gears.declaring import paths
+from gears.declaring.deployment import Deployment, wheel_fields
+from gears.declaring.errors import KeyPartError, PayloadError, TemplateError
+from gears.declaring.functions import build
+from gears.declaring.template import Template
 
 BIGGEST = (1 << 63) - 1
 """The largest number that a checkpoint holds."""

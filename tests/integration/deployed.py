@@ -10,11 +10,11 @@ import redis
 
 from connectors import Target
 from gears import module
-from gears.change import decode
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import Mapping
-from gears.template import Template
+from gears.applying.change import decode
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 from tests.servers import RedisServer
 
 

@@ -19,10 +19,10 @@ from connectors import Target
 from deploy.cli import group
 from deploy.doctor import shards, targets
 from deploy.doctor.findings import Diagnosis
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import Mapping
-from gears.template import Template
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 from tests.integration import deployed
 from tests.servers import RedisServer, run_sql
 
@@ -199,7 +199,7 @@ def test_mariadb(mariadb_url: str) -> None:
     )
     run_sql(mariadb_url, "CREATE TABLE old (id VARCHAR(64) PRIMARY KEY, name VARCHAR(64)) CHARACTER SET utf8")
     assert {each for each in of_database(mariadb_url) if each[0] != "note"} == set()
-    with mock.patch("connectors.mysql._SQL_MODE", ""):
+    with mock.patch("connectors.mysql.connector._SQL_MODE", ""):
         # As where a proxy keeps from the session what the connector sets.
         assert ("error", "sql_mode") in of_database(mariadb_url)
     merged = of_database(mariadb_url, "old")

@@ -14,11 +14,11 @@ import redis
 from redis.crc import key_slot
 
 from connectors import connect as connect_database
-from deploy import shards
-from deploy.connections import same_server
-from deploy.putting import Putter
+from deploy.loading.putting import Putter
+from deploy.reaching import shards
+from deploy.reaching.connections import same_server
 from deploy.sources import choose
-from gears.images import RowReader
+from gears.applying.images import RowReader
 from tests.cluster import Cluster
 from tests.integration import deployed
 from tests.integration.command import Process, gearsync, until

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import redis
 
-from deploy import held, shards
+from deploy import held
 from deploy.hosts.base import Pause
 from deploy.hosts.module import ModuleHost
 from deploy.output import CommandError
-from gears import config
+from deploy.reaching import shards
+from gears.declaring import config
 from tests.integration.deploying import eventually, gearsync, gearsync_json, rows, write
 from tests.integration.system import System
 from tests.servers import run_sql

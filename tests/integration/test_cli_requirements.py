@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deploy import bundle_file
 from deploy.hosts.bundles import Bundle
+from deploy.rollout import bundle_file
 from tests.integration import deployed
 from tests.integration.command import gearsync
 

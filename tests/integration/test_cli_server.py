@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from deploy import server
+from deploy.running import server
 from gears import module
 from tests.integration.command import Process, Served, gearsync, until
 from tests.servers import free_port

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from deploy import shards
+from deploy.reaching import shards
 from tests.integration import deployed
 from tests.integration.command import gearsync, until
 from tests.servers import RedisServer, ServerError, free_port

@@ -14,8 +14,9 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from deploy import barrier, shards
-from deploy.shards import Shard
+from deploy import barrier
+from deploy.reaching import shards
+from deploy.reaching.shards import Shard
 from tests.chaos.pair import SentinelServer
 from tests.cluster import Cluster
 from tests.integration import deployed

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy import demo_database
+from deploy.demo import database as demo_database
 from deploy.output import CommandError
 from tests.integration.command import environment, gearsync
 
@@ -88,7 +88,7 @@ def test_a_difference_fails_with_a_sentence(tmp_path: Path) -> None:
     """Two rows are spoilt before they are compared."""
     spoil = """
 import sqlalchemy
-from deploy import demo
+from deploy.demo import run as demo
 from deploy.cli import main
 
 real = demo._report

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from deploy import plan, upload
+from deploy.rollout import plan, upload
 from tests.integration.deploying import (
     FUNCTIONS,
     PERSONS,

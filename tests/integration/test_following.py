@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from connectors import Target, connect
-from gears import following, rowkeys
-from gears.deployment import Deployment
-from gears.follower import Follower
-from gears.functions import Function, build
-from gears.report import TargetReport
-from gears.runner import Shared
+from gears.applying.report import TargetReport
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function, build
+from gears.worker.following import rowkeys, session
+from gears.worker.following.follower import Follower
+from gears.worker.runner import Shared
 from tests.integration import deployed
 from tests.integration.deploying import eventually, rows
 from tests.integration.test_write_around import PERSONS, prepare
@@ -183,8 +183,8 @@ def _place(client: redis.Redis) -> Any:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is kept, and looked at all the time."""
-    monkeypatch.setattr(following, "KEEP_SECONDS", 0.0)
-    monkeypatch.setattr(following, "RELEASE_SECONDS", 0.0)
+    monkeypatch.setattr(session, "KEEP_SECONDS", 0.0)
+    monkeypatch.setattr(session, "RELEASE_SECONDS", 0.0)
 
 
 def test_entries_go_when_all_followers_have_passed(hurried: None, database_url: str) -> None:

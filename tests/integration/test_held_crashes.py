@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from deploy.hosts.module import ModuleHost
-from gears import config, failpoints
-from gears.worker import Worker
+from gears.applying import failpoints
+from gears.declaring import config
+from gears.worker.worker import Worker
 from tests.integration.deploying import eventually, rows, write
 from tests.integration.test_cli_pause_function import SEEN, assert_in_order
 from tests.sanitizers import module_path

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from connectors import Connector, SchemaMismatch, Target, connect
-from gears.declarations import ReadThrough
-from gears.errors import KeyPartError
-from gears.functions import Function
-from gears.images import RowReader
+from gears.applying.images import RowReader
+from gears.declaring.declarations import ReadThrough
+from gears.declaring.errors import KeyPartError
+from gears.declaring.functions import Function
 from tests.servers import run_sql
 
 

@@ -12,11 +12,11 @@ import sqlalchemy as sa
 
 import connectors
 from connectors import Connector, Target
-from gears.declarations import ReadThrough
-from gears.deployment import Deployment
-from gears.loader import Loader
-from gears.report import TargetReport
-from gears.runner import Shared
+from gears.applying.report import TargetReport
+from gears.declaring.declarations import ReadThrough
+from gears.declaring.deployment import Deployment
+from gears.worker.reading.loader import Loader
+from gears.worker.runner import Shared
 from tests.integration.deploying import eventually
 from tests.integration.module.driving import connect, module_server
 from tests.integration.module.reading import Client, counts

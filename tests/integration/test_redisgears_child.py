@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gears import config
+from gears.declaring import config
 from gears.redisgears import frames
 from tests.integration.deploying import ROOT, rows, write
 from tests.servers import run_sql

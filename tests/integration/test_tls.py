@@ -13,8 +13,8 @@ import pytest
 
 from connectors import connect as connect_database
 from connectors.errors import Unavailable
-from deploy import shards
-from deploy.server_errors import ShardError
+from deploy.reaching import shards
+from deploy.reaching.server_errors import ShardError
 from tests.cluster import Cluster
 from tests.conftest import Database, chosen
 from tests.integration.command import Process, gearsync, until

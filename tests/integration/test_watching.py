@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from deploy import metrics
-from deploy.figures import DeploymentFigures, Sampler
-from deploy.watching import Watch
+from deploy.watching import metrics
+from deploy.watching.figures import DeploymentFigures, Sampler
+from deploy.watching.look import Watch
 from tests.hosts import HOSTS
 from tests.integration import deployed
 from tests.integration.command import GEARSYNC, environment

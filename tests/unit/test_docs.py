@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from deploy import cli, configuration, reference
-from gears import config
+from gears.declaring import config
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gears.metrics import ALL
+from gears.worker.metrics import ALL
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "compose" / "monitoring"

@@ -21,19 +21,8 @@ ROOT = Path(__file__).parents[2]
 #: These also run inside RedisGears, on Python 3.7.
 OLD_PYTHON = [
     *sorted((ROOT / "connectors").rglob("*.py")),
-    *(
-        ROOT / "gears" / f"{name}.py"
-        for name in [
-            "functions",
-            "declarations",
-            "executing",
-            "mapping",
-            "template",
-            "deployment",
-            "config",
-            "errors",
-        ]
-    ),
+    *sorted((ROOT / "gears" / "declaring").rglob("*.py")),
+    *sorted((ROOT / "gears" / "applying").rglob("*.py")),
 ]
 
 #: What is looked at here does not depend on the optimiser, which takes most of the time.

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from connectors import Connector, SchemaMismatch
-from connectors.checkpoint import TABLE_NAME as CHECKPOINT
+from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
 from deploy.doctor.findings import Place
-from gears.functions import Function
+from gears.declaring.functions import Function
 
 #: From so many of its connections in use on, a database has few to spare.
 NEARLY_FULL = 0.8

@@ -6,7 +6,7 @@ import pytest
 
 from connectors import Connector, RowOp, Target, connect
 from deploy.verifying.expected import DIFFERS, Difference, Expecter
-from gears.declarations import WriteBehind
+from gears.declaring.declarations import WriteBehind
 from tests.servers import run_sql
 
 COLUMNS = {

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors import Target
-from gears.applier import Applier
-from gears.change import Change
-from gears.deadletters import Letter
-from gears.deployment import WHOLE, Deployment
-from gears.functions import Function
-from gears.mapping import Mapping
-from gears.report import TargetReport
-from gears.template import Template
+from gears.applying.applier import Applier
+from gears.applying.change import Change
+from gears.applying.deadletters import Letter
+from gears.applying.report import TargetReport
+from gears.declaring.deployment import WHOLE, Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 from tests.form import SOAK
 from tests.integration.connectors.test_isolation import CHILD, STRICT
 

@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from gears.change import read_label
+from gears.applying.change import read_label
 from tests.choice import version_of
 from tests.sanitizers import module_path
 from tests.servers import RedisServer, find_redis_server

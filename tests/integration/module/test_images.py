@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from deploy.connections import same_server
 from deploy.hosts import many
+from deploy.reaching.connections import same_server
 from tests.integration.module.driving import acknowledge, deploy
 from tests.integration.module.test_marks import mark
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import redis
 
-from gears.change import Change
-from gears.moves import where_left
+from gears.applying.change import Change
+from gears.worker.moves import where_left
 from tests.integration.module.driving import (
     ALWAYS,
     acknowledge,

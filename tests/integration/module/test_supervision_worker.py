@@ -13,10 +13,10 @@ import pytest
 import redis
 
 from connectors import Target
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import Mapping
-from gears.template import Template
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 from tests.integration.deploying import ROOT
 from tests.integration.module.clock import Clock
 from tests.integration.module.driving import ALWAYS, connect, module_server, wait_for

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import redis
 
-from deploy.clients import Clients
-from deploy.shards import connect as connect_shards
+from deploy.reaching.clients import Clients
+from deploy.reaching.shards import connect as connect_shards
 from tests.integration.module.driving import (
     ALWAYS,
     Change,

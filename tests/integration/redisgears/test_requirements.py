@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from deploy import bundle_file
 from deploy.hosts.bundles import Bundle
+from deploy.rollout import bundle_file
 from tests.bare_python import NOWHERE, bare_python, copy_python, has_virtualenv
 from tests.cluster import Cluster
 from tests.integration.deploying import FUNCTIONS, PERSONS, gearsync, gearsync_json, rows, write

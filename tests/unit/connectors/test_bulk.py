@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import ConversionError, sqlite, types
-from connectors.bulk import many_of
+from connectors import ConversionError, sqlite
 from connectors.tables import Convert
+from connectors.values import types
+from connectors.values.bulk import many_of
 
 CONVERTERS: dict[str, Convert] = {
     "integer": types.integer(-(2**15), 2**15 - 1),

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from connectors import Column, RowOp, SchemaMismatch, Table, Target
 from connectors.rgsync import RgsyncConnector, _Batch
-from connectors.types import integer, text
+from connectors.values.types import integer, text
 
 PERSONS = Table(
     "persons",

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import RowOp, Table
-from connectors.order import in_order
-from connectors.postgres import array_text
+from connectors.postgres.connector import array_text
 from connectors.rows import groups, waves
+from connectors.writing.order import in_order
 
 ROWS = st.lists(
     st.builds(

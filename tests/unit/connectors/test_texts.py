@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors import texts, times, types
+from connectors.values import texts, times, types
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectors import ConversionError, times, types
+from connectors import ConversionError
+from connectors.values import times, types
 
 UTC = datetime.timezone.utc
 INT = types.integer(-(2**31), 2**31 - 1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from connectors import texts, times, types
 from connectors.checksums import Checksums, Form, moment, padded, truth
 from connectors.tables import Column, Convert
-from connectors.texts import Text
-from connectors.values import same, stands_for_absent
+from connectors.values import texts, times, types
+from connectors.values.equal import same, stands_for_absent
+from connectors.values.texts import Text
 
 WHOLE = types.integer(-100, 100_000)
 

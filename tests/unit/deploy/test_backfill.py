@@ -14,7 +14,7 @@ from deploy.backfill.hint import new_functions
 from deploy.backfill.limits import Pace, Stop, Stopped, room_of
 from deploy.backfill.place import Counts, Progress
 from deploy.hosts.base import Deployed
-from gears.template import Template
+from gears.declaring.template import Template
 
 FUNCTIONS = """
 from gears import WriteBehind

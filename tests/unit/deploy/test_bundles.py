@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from deploy import bundle_file
-from deploy.bundle_file import BundleFileError
 from deploy.hosts import bundles
 from deploy.hosts.bundles import Bundle, BundleError
+from deploy.rollout import bundle_file
+from deploy.rollout.bundle_file import BundleFileError
 
 PYMYSQL = Bundle("PyMySQL==1.1.1", {"PyMySQL-1.1.1-py3-none-any.whl": b"\x00wheel"})
 PSYCOPG = Bundle(

@@ -10,7 +10,7 @@ import pytest
 import gears
 from connectors import Target
 from deploy import configuration
-from gears.config import FUNCTION_OPTIONS, TARGET_OPTIONS, TOP_LEVEL
+from gears.declaring.config import FUNCTION_OPTIONS, TARGET_OPTIONS, TOP_LEVEL
 
 ROOT = Path(__file__).parents[3]
 #: For the tests of gearsync itself.

@@ -10,18 +10,27 @@ from typing import Any, cast
 import pytest
 from click.testing import CliRunner
 
-from deploy import letter_pages, letter_retry, letters
 from deploy.cli import group
 from deploy.commands.dashboard import TOKEN
 from deploy.dashboard import app, serving, shown
 from deploy.dashboard.board import Board, Snapshot
 from deploy.dashboard.guard import HEADERS, Changes, Hosts, is_loopback
-from deploy.letter_pages import Place
-from deploy.letter_retry import Tried
-from deploy.letters import Letter
-from deploy.measures import Backlog, DeploymentFigures, Flow, Lag, Sample, ShardFigures, WorkerFigures
+from deploy.letters import pages, store
+from deploy.letters import retry as letter_retry
+from deploy.letters.pages import Place
+from deploy.letters.retry import Tried
+from deploy.letters.store import Letter
 from deploy.output import CommandError
-from deploy.shards import Shard
+from deploy.reaching.shards import Shard
+from deploy.watching.measures import (
+    Backlog,
+    DeploymentFigures,
+    Flow,
+    Lag,
+    Sample,
+    ShardFigures,
+    WorkerFigures,
+)
 from tests.asgi import Answer, ask
 
 SECRET = "0123456789abcdef"
@@ -159,11 +168,11 @@ class Changed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.done: list[tuple[str, list[str]]] = []
-        monkeypatch.setattr(letter_pages, "find", lambda shards, statuses, places: list(map(str, places)))
+        monkeypatch.setattr(pages, "find", lambda shards, statuses, places: list(map(str, places)))
         monkeypatch.setattr(
             letter_retry, "retry", lambda _, chosen: Tried(self._note("retry", chosen), [], [])
         )
-        monkeypatch.setattr(letters, "drop", lambda shards, chosen: len(self._note("drop", chosen)))
+        monkeypatch.setattr(store, "drop", lambda shards, chosen: len(self._note("drop", chosen)))
 
     def _note(self, verb: str, chosen: list[Any]) -> list[Any]:
         self.done.append((verb, chosen))

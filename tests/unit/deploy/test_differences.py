@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from connectors import Target
-from deploy import differences, upgrade
-from deploy.differences import Difference
 from deploy.output import CommandError
-from deploy.upgrade import Upgrade
-from gears.deployment import Deployment
-from gears.functions import build
+from deploy.rollout import differences, upgrade
+from deploy.rollout.differences import Difference
+from deploy.rollout.upgrade import Upgrade
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import build
 
 
 def payload(target: str = "env:A", name: str = "persons", settings: Any = None, **options: Any) -> str:

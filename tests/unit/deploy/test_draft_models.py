@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from deploy import cli
 from deploy.drafts import models
-from gears import config
-from gears.deployment import Deployment
+from gears.declaring import config
+from gears.declaring.deployment import Deployment
 
 SHOP = """
 import sqlalchemy as sa

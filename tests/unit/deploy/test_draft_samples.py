@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import mysql
 
 from connectors import Column, Table, connect
-from connectors.types import integer, text
+from connectors.values.types import integer, text
 from deploy.drafts import clusters, matching, proposals
 from deploy.drafts.columns import column_for, key_column_for
 from deploy.drafts.kinds import Profile
 from deploy.drafts.samples import Kind, kinds_of
-from gears.template import Template
+from gears.declaring.template import Template
 
 CONNECTORS = {
     "postgresql": connect("postgresql://nobody@127.0.0.1/nothing"),

@@ -13,8 +13,8 @@ from connectors import TargetError
 from deploy.drafts import references, text
 from deploy.drafts.draft import Draft, Entry, LeftOut, Line, keys_of, parents_first
 from deploy.drafts.references import Reference
-from gears import config
-from gears.template import Template
+from gears.declaring import config
+from gears.declaring.template import Template
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -9,7 +9,7 @@ import pytest
 from connectors import Target
 from deploy.hosts import drivers
 from deploy.hosts.packages import Known, Packages
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 SQLALCHEMY = "SQLAlchemy==2.0.58"
 PSYCOPG = "psycopg[binary]==3.1.20"

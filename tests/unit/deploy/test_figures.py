@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from deploy.figures import DeploymentFigures, Sampler
-from deploy.rates import Rate
+from deploy.watching.figures import DeploymentFigures, Sampler
+from deploy.watching.rates import Rate
 
 
 def status(captured: int = 0, applied: int = 0, worker: str = "w1") -> dict[str, Any]:

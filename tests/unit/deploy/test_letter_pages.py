@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from deploy import letter_pages
-from deploy.letter_pages import Filter, Place
-from deploy.shards import Shard, Shards
+from deploy.letters import pages
+from deploy.letters.pages import Filter, Place
+from deploy.reaching.shards import Shard, Shards
 
 Entries = dict[str, list[tuple[bytes, dict[bytes, bytes]]]]
 
@@ -69,8 +69,8 @@ def all_pages(shards: FakeShards, chosen: Filter, size: int) -> list[str]:
     found: list[str] = []
     before: Place | None = None
     while True:
-        page = letter_pages.page(cast(Shards, shards), shards.statuses(), chosen, before, size)
-        found += [str(letter_pages.place(each)) for each in page.letters]
+        page = pages.page(cast(Shards, shards), shards.statuses(), chosen, before, size)
+        found += [str(pages.place(each)) for each in page.letters]
         if page.older is None:
             return found
         assert len(page.letters) == size or before is None or page.older.order < before.order
@@ -87,7 +87,7 @@ def test_pages_go_from_the_newest_to_the_oldest_over_all_lanes_and_shards() -> N
     places = all_pages(shards, Filter(), 7)
     assert len(places) == len(set(places)) == 150 + 100 + 250
     assert places == sorted(places, key=lambda each: Place.parse(each).order, reverse=True)
-    assert shards.most <= letter_pages.CHUNK
+    assert shards.most <= pages.CHUNK
 
 
 def test_the_end_of_a_page_between_letters_with_one_id_leaves_none_out() -> None:
@@ -97,7 +97,7 @@ def test_the_end_of_a_page_between_letters_with_one_id_leaves_none_out() -> None
 
 def test_a_last_page_that_is_full_is_the_last_one() -> None:
     shards = FakeShards({"a": {"one": [entry(1), entry(2)]}})
-    page = letter_pages.page(cast(Shards, shards), shards.statuses(), Filter(), None, 2)
+    page = pages.page(cast(Shards, shards), shards.statuses(), Filter(), None, 2)
     assert (len(page.letters), page.older) == (2, None)
 
 
@@ -111,23 +111,23 @@ def test_filters_by_function_and_deployment() -> None:
 def test_a_rare_function_does_not_make_one_request_look_through_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(letter_pages, "SCAN_LIMIT", 50)
+    monkeypatch.setattr(pages, "SCAN_LIMIT", 50)
     shards = FakeShards({"a": {"one": [entry(0, "rare"), *(entry(n) for n in range(1, 201))]}})
-    first = letter_pages.page(cast(Shards, shards), shards.statuses(), Filter(function="rare"), None, 10)
+    first = pages.page(cast(Shards, shards), shards.statuses(), Filter(function="rare"), None, 10)
     assert (list(first.letters), first.older) == ([], Place(151, 0, "one"))
     assert all_pages(shards, Filter(function="rare"), 10) == ["0-0 one"]
 
 
 def test_a_shard_that_did_not_answer_is_left_out() -> None:
     shards = FakeShards({"a": {"one": [entry(1)]}, "b": {"two": [entry(2)]}})
-    page = letter_pages.page(cast(Shards, shards), shards.statuses()[:1], Filter(), None, 10)
+    page = pages.page(cast(Shards, shards), shards.statuses()[:1], Filter(), None, 10)
     assert [each.stream for each in page.letters] == ["one"]
 
 
 def test_find_looks_at_streams_of_letters_only() -> None:
     shards = FakeShards({"a": {"one": [entry(1)]}})
     places = [Place(1, 0, "one"), Place(2, 0, "one"), Place(1, 0, "somebody:else")]
-    found = letter_pages.find(cast(Shards, shards), shards.statuses(), places)
+    found = pages.find(cast(Shards, shards), shards.statuses(), places)
     assert [(each.id, each.stream, each.key) for each in found] == [("1-0", "one", b"person:1")]
 
 

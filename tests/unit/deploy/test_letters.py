@@ -7,9 +7,9 @@ import json
 import pytest
 import redis
 
-from deploy.letters import Choice, Letter, require_single
+from deploy.letters.store import Choice, Letter, require_single
 from deploy.output import CommandError
-from deploy.shards import Shard
+from deploy.reaching.shards import Shard
 
 SHARD = Shard("h:1", redis.Redis(), "redis://h:1")
 

@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from deploy import live
 from deploy.cli import group
-from deploy.figures import Sampler
+from deploy.watching import live
+from deploy.watching.figures import Sampler
 from tests.unit.deploy.test_figures import AWAY, status
 
 

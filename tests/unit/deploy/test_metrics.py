@@ -13,13 +13,14 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy import metrics, watching
-from deploy.server_errors import ShardError
-from deploy.watching import AwaitedWatch
-from gears import serving
-from gears.listening import host_and_port
-from gears.metrics import ALL
-from gears.report import Report, TargetReport
+from deploy.reaching.server_errors import ShardError
+from deploy.watching import look as watching
+from deploy.watching import metrics
+from deploy.watching.look import AwaitedWatch
+from gears.applying.report import Report, TargetReport
+from gears.worker import serving
+from gears.worker.listening import host_and_port
+from gears.worker.metrics import ALL
 from tests.unit.deploy.test_figures import AWAY, status
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"

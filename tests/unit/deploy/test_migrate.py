@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from deploy import cli
-from gears import config
+from gears.declaring import config
 
 SHOP = """
 from rgsync import RGWriteBehind

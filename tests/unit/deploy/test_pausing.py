@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from deploy import pausing, status, workers
-from deploy.shards import Shards
+from deploy.reaching.shards import Shards
 
 
 def heard(state: str, age_ms: int) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ import pytest
 from connectors import Target
 from deploy.checks import clashes
 from deploy.checks.findings import Findings
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import build
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
 
 REPORTING = Target("env:REPORTING_DB_URL", name="reporting")
 

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.checks import requirements
 from deploy.checks.findings import Findings
-from gears.deployment import Deployment
+from gears.declaring.deployment import Deployment
 
 
 def wheel(folder: Path, name: str) -> Path:

@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from connectors import Target, connect
-from deploy import differences
 from deploy.checks import clashes, ddl, tables
 from deploy.checks.findings import Findings
 from deploy.drafts import creation
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import Mapping, build
+from deploy.rollout import differences
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping, build
 from tests.servers import run_sql
 
 SCHEMA = """

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from connectors import Target
-from deploy import plan
 from deploy.checks import tables
 from deploy.checks.findings import Findings
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import build
+from deploy.rollout import plan
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
 
 SCHEMA = """ CREATE TABLE persons (person_id TEXT PRIMARY KEY, first TEXT, last TEXT, age INTEGER); CREATE
 TABLE strict_persons (person_id TEXT PRIMARY KEY, first TEXT NOT NULL, kind TEXT NOT NULL DEFAULT 'x',

@@ -11,7 +11,7 @@ import pytest
 from deploy.commands import rollback
 from deploy.hosts.base import Deployed
 from deploy.output import CommandError
-from deploy.shards import Shards
+from deploy.reaching.shards import Shards
 
 
 def version(number: int, table: str, state: str = "replaced") -> Deployed:

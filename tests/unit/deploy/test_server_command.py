@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import server
 from deploy.output import CommandError
+from deploy.running import server
 from gears import module
 
 

@@ -6,10 +6,10 @@ import pytest
 
 from connectors import Target
 from deploy.hosts.sessions import Reader, Session
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import Mapping
-from gears.template import Template
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 
 NEEDED = {
     "KeysReader person:*": "writes to keys that begin with person: are not captured",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
 
-from deploy.connections import direct_url
-from deploy.server_errors import ShardError, errors_of
-from deploy.shards import connect
+from deploy.reaching.connections import direct_url
+from deploy.reaching.server_errors import ShardError, errors_of
+from deploy.reaching.shards import connect
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deploy import shards
-from deploy.watching import AGAIN_SECONDS, Watch
+from deploy.reaching import shards
+from deploy.watching.look import AGAIN_SECONDS, Watch
 
 
 class FakeShards:
@@ -31,7 +31,7 @@ def test_a_cluster_is_asked_for_its_shards_anew_now_and_then(
 ) -> None:
     now = [100.0]
     fake = FakeShards(kind)
-    monkeypatch.setattr("deploy.watching.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deploy.watching.look.time.monotonic", lambda: now[0])
     monkeypatch.setattr(shards, "connect", lambda *given: fake)
     watch = Watch("redis://h")
     watch.look()

@@ -8,15 +8,16 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
-from connectors import Connector, RowOp, types
+from connectors import Connector, RowOp
 from connectors.tables import Column, Table
-from gears.change import Change
-from gears.conversion import Converter
-from gears.functions import Change as SeenChange
-from gears.functions import Function
-from gears.mapping import Mapping
-from gears.pipeline import Batch
-from gears.template import Template
+from connectors.values import types
+from gears.applying.change import Change
+from gears.applying.conversion import Converter
+from gears.applying.pipeline import Batch
+from gears.declaring.functions import Change as SeenChange
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 
 #: What a new row holds in the columns that its hash lacks.
 DEFAULTS: dict[str, Any] = {"name": "nobody", "age": None, "note": "empty"}

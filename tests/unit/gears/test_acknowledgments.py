@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from redis.crc import key_slot
 
-from gears.acknowledgments import asked_for, of_changes, stream_of
-from gears.change import Change
+from gears.applying.acknowledgments import asked_for, of_changes, stream_of
+from gears.applying.change import Change
 
 
 def change(number: int, meta: bytes, key: bytes = b"person:1") -> Change:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gears.address import AddressError, resolve
+from gears.worker.address import AddressError, resolve
 
 
 def test_a_url_is_itself() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gears.backoff import Backoff
+from gears.worker.backoff import Backoff
 
 
 def test_each_wait_is_within_the_upper_half_of_its_ceiling() -> None:

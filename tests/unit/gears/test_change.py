@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import Position
-from gears.change import Change, decode, is_applied, read_meta
+from gears.applying.change import Change, decode, is_applied, read_meta
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())[
     "changes"

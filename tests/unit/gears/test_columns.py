@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import RowOp
-from connectors.blocks import grouped
-from gears import columns
-from gears.change import Change
-from gears.pipeline import Batch
+from connectors.writing.blocks import grouped
+from gears.applying import columns
+from gears.applying.change import Change
+from gears.applying.pipeline import Batch
 from tests.unit.gears.batches import change, converter
 
 IMAGES = st.fixed_dictionaries(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gears.config import load
-from gears.errors import DeclarationError
+from gears.declaring.config import load
+from gears.declaring.errors import DeclarationError
 
 PYTHON = """
 from gears import WriteBehind, deployment_settings

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from connectors import RowOp, SchemaMismatch
-from gears import change as changes
-from gears.change import Change
-from gears.conversion import MAX_REASON, MAX_SHAPES, Converter, RowFault
-from gears.functions import Change as SeenChange
+from gears.applying import change as changes
+from gears.applying.change import Change
+from gears.applying.conversion import MAX_REASON, MAX_SHAPES, Converter, RowFault
+from gears.declaring.functions import Change as SeenChange
 from tests.unit.gears.batches import change, converter
 
 

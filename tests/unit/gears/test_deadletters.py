@@ -8,10 +8,10 @@ from typing import Any, cast
 
 import pytest
 
-from gears import deadletters
-from gears.change import Change, Malformed
-from gears.commands import Commands
-from gears.deadletters import Fault, Letter
+from gears.applying import deadletters
+from gears.applying.change import Change, Malformed
+from gears.applying.commands import Commands
+from gears.applying.deadletters import Fault, Letter
 
 AGE = Fault("people", "persons", "age", "column age: too large")
 NAME = Fault("people", "persons", "name", "column name: too long")

@@ -7,11 +7,11 @@ import json
 import pytest
 
 from connectors import Target
-from gears.deployment import Deployment
-from gears.errors import DeclarationError, PayloadError
-from gears.functions import Function
-from gears.mapping import build
-from gears.together import check_together
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError, PayloadError
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
+from gears.declaring.together import check_together
 
 
 def function(name: str, transform_name: str | None = None, **options: object) -> Function:

@@ -7,14 +7,15 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from connectors import Connector, types
+from connectors import Connector
 from connectors.tables import Column, Table
-from gears.change import Change
-from gears.converters import converter_for
-from gears.functions import Change as SeenChange
-from gears.functions import Function
-from gears.mapping import build
-from gears.pipeline import Batch
+from connectors.values import types
+from gears.applying.change import Change
+from gears.applying.converters import converter_for
+from gears.applying.pipeline import Batch
+from gears.declaring.functions import Change as SeenChange
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
 from tests.unit.gears.batches import _ids
 
 TEXT = types.text(20)

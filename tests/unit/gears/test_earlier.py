@@ -9,11 +9,11 @@ import pytest
 import redis
 
 from connectors import Target
-from gears.change import Change
-from gears.deployment import Deployment
-from gears.earlier import Earlier
-from gears.functions import build
-from gears.rules import Rules, cut
+from gears.applying.change import Change
+from gears.applying.rules import Rules, cut
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import build
+from gears.worker.earlier import Earlier
 
 STREAM = "lane"
 

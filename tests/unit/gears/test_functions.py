@@ -6,9 +6,9 @@ import pytest
 
 from connectors import Target
 from gears import Change, WriteBehind
-from gears.errors import DeclarationError
-from gears.executing import Collector, execute, transforms_of
-from gears.functions import Function
+from gears.declaring.errors import DeclarationError
+from gears.declaring.executing import Collector, execute, transforms_of
+from gears.declaring.functions import Function
 
 REPORTING = Target("env:REPORTING_DB_URL", name="reporting")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from connectors import Position
-from gears import groups
-from gears.groups import KEEP_SECONDS, Groups
+from gears.applying import groups
+from gears.applying.groups import KEEP_SECONDS, Groups
 
 
 class Recorder:

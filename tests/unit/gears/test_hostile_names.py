@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from connectors import Refusal
-from gears.change import Change
-from gears.functions import Change as SeenChange
-from gears.pipeline import faults_of, letters_of
+from gears.applying.change import Change
+from gears.applying.pipeline import faults_of, letters_of
+from gears.declaring.functions import Change as SeenChange
 from tests.unit.gears.batches import batch, change, converter
 
 

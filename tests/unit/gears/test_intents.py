@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gears.intents import WORTH_COMPRESSING, Outcome, outcomes_of, record_of
+from gears.applying.intents import WORTH_COMPRESSING, Outcome, outcomes_of, record_of
 
 
 @pytest.mark.parametrize("count", [0, 1, 500])

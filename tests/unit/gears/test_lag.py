@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gears.lag import BOUNDS, LagHistogram
+from gears.applying.lag import BOUNDS, LagHistogram
 
 
 def within(histogram: LagHistogram, seconds: float) -> int:

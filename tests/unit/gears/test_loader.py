@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import gears.loader
+import gears.worker.reading.loader
 from connectors import SchemaMismatch, Target, Unavailable
-from gears.declarations import ReadThrough
-from gears.deployment import Deployment
-from gears.loader import Database
-from gears.runner import Shared
+from gears.declaring.declarations import ReadThrough
+from gears.declaring.deployment import Deployment
+from gears.worker.reading.loader import Database
+from gears.worker.runner import Shared
 
 
 class Rows:
@@ -43,7 +43,7 @@ class Rows:
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Rows:
     found = Rows()
-    monkeypatch.setattr(gears.loader, "RowReader", lambda function, connector: connector)
+    monkeypatch.setattr(gears.worker.reading.loader, "RowReader", lambda function, connector: connector)
     return found
 
 
@@ -89,13 +89,13 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
     database: Database, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr("gears.loader.time.monotonic", lambda: now)
+    monkeypatch.setattr("gears.worker.reading.loader.time.monotonic", lambda: now)
     rows.away = True
     for _ in range(5):
         with pytest.raises(Unavailable):
             database.read(0, [b"a"])
     assert (len(rows.asked), rows.closed) == (1, 1)
     rows.away = False
-    now += gears.loader.AWAY_SECONDS
+    now += gears.worker.reading.loader.AWAY_SECONDS
     assert database.read(0, [b"a"]) == {b"a": {b"name": b"a"}}
     assert rows.opened == 2

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gears import logs
-from gears.logs import ConsoleLines, JsonLines, Repeats, event
-from gears.worker import main
+from gears.worker import logs
+from gears.worker.logs import ConsoleLines, JsonLines, Repeats, event
+from gears.worker.process import main
 
 
 class Log:

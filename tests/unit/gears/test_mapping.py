@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gears.mapping import Mapping, build
+from gears.declaring.mapping import Mapping, build
 
 RIGHT: dict[str, Any] = {"keys": "person:{id}", "table": "persons", "columns": {"first_name": "first"}}
 

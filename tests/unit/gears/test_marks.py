@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors import Connector, connect
-from gears.change import Change
-from gears.conversion import Converter
-from gears.functions import Function
-from gears.images import RowReader
-from gears.mapping import build
-from gears.pipeline import Batch
+from gears.applying.change import Change
+from gears.applying.conversion import Converter
+from gears.applying.images import RowReader
+from gears.applying.pipeline import Batch
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
 from tests.servers import run_sql
 from tests.unit.gears.batches import change
 

@@ -9,15 +9,16 @@ import pytest
 import redis
 import sqlalchemy as sa
 
-from connectors import Connector, types
+from connectors import Connector
 from connectors.tables import Column, Table
-from gears.change import Change
-from gears.conversion import Converter
-from gears.converters import converter_for
-from gears.functions import Function
-from gears.mapping import build
-from gears.memberstates import Members
-from gears.pipeline import Batch
+from connectors.values import types
+from gears.applying.change import Change
+from gears.applying.conversion import Converter
+from gears.applying.converters import converter_for
+from gears.applying.pipeline import Batch
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
+from gears.worker.memberstates import Members
 from tests.unit.gears.batches import _ids
 
 COLUMNS = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from gears import moves
+from gears.worker import moves
 
 
 def told(connection_class: type, *ports: int, **options: Any) -> Any:

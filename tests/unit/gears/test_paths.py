@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gears import paths
+from gears.declaring import paths
 
 DOCUMENT = paths.read(
     '{"a": {"b c": [1, {"d": 2.50}]}, "é": "x", "n": null, "t": true, "big": 123456789012345678901234567890, '

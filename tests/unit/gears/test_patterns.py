@@ -6,12 +6,13 @@ from typing import Any, Callable
 import pytest
 
 from connectors import Target
-from gears import ReadThrough, WriteAround, WriteBehind, WriteThrough, config, patterns
-from gears.declarations import Declaration
-from gears.deployment import Deployment
-from gears.errors import DeclarationError
-from gears.patterns import Around, Reading, Through
-from gears.together import check_together
+from gears import ReadThrough, WriteAround, WriteBehind, WriteThrough
+from gears.declaring import config, patterns
+from gears.declaring.declarations import Declaration
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError
+from gears.declaring.patterns import Around, Reading, Through
+from gears.declaring.together import check_together
 
 TARGET = Target("sqlite:////tmp/x.db", name="db")
 PERSONS: dict[str, Any] = {"keys": "person:{id}", "table": "persons", "columns": ["name"], "target": TARGET}

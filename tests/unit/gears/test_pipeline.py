@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import Refusal
-from gears import moves
-from gears.change import Change
-from gears.functions import Change as SeenChange
-from gears.pipeline import Batch, faults_of, letters_of, parts_of
+from gears.applying.change import Change
+from gears.applying.pipeline import Batch, faults_of, letters_of, parts_of
+from gears.declaring.functions import Change as SeenChange
+from gears.worker import moves
 from tests.unit.gears.batches import COLUMNS, DEFAULTS, NOT_NULL, Rows, batch, change, converter, run
 
 # -- A model: hashes that are written, and the rows as docs/design.md says, change by change ---------------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from gears import progress
-from gears.progress import Progress
+from gears.worker.following import progress
+from gears.worker.following.progress import Progress
 
 
 def test_it_goes_on_when_nothing_is_open() -> None:

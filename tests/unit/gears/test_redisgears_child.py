@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gears.change import decode
+from gears.applying.change import decode
 from gears.redisgears.child import _entry_of
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from connectors import Target
-from gears.deployment import Deployment
-from gears.functions import Function
-from gears.mapping import Mapping
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
+from gears.declaring.mapping import Mapping
+from gears.declaring.template import Template
 from gears.redisgears import script
 from gears.redisgears.names import dead_of, family, lane_prefix, session
 from gears.redisgears.servers import files_wrongly
-from gears.template import Template
 
 
 def deployment(*templates: str) -> Deployment:
@@ -48,8 +48,8 @@ def test_the_script_is_python_and_the_same_each_time() -> None:
 
 def test_what_runs_beside_redis_only_stays_there() -> None:
     names = set(script.sources())
-    assert {"gears.applier", "gears.redisgears.child", "connectors.postgres"} <= names
-    assert not names & {"gears.worker", "gears.runner", "gears.redisgears.script"}
+    assert {"gears.applying.applier", "gears.redisgears.child", "connectors.postgres.connector"} <= names
+    assert not names & {"gears.worker", "gears.worker.runner", "gears.redisgears.script"}
 
 
 def imported(text: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gears import config
+from gears.declaring import config
 
 FUNCTIONS = """
 [targets.first]

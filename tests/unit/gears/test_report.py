@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from gears.report import Report, TargetReport, added
+from gears.applying.report import Report, TargetReport, added
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, in seconds, in a list of one."""
     now = [1000.0]
-    monkeypatch.setattr("gears.report.time.time", lambda: now[0])
+    monkeypatch.setattr("gears.applying.report.time.time", lambda: now[0])
     return now
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from gears import requirements
-from gears.deployment import Deployment
-from gears.requirements import RequirementsError
+from gears.declaring.deployment import Deployment
+from gears.worker import requirements
+from gears.worker.requirements import RequirementsError
 
 
 def folder_of(directory: Path, wheels: dict[str, bytes] | None = None, **settings: Any) -> str:

@@ -8,21 +8,22 @@ from typing import Any, cast
 import pytest
 import sqlalchemy as sa
 
-from connectors import Connector, RowOp, SchemaMismatch, times, types
+from connectors import Connector, RowOp, SchemaMismatch
 from connectors.tables import Column, Table
-from gears import config
-from gears.added import Origin, fields_of
-from gears.additions import HISTORY, HISTORY_KEY
-from gears.change import Change
-from gears.conversion import Converter, RowFault
-from gears.converters import converter_for
-from gears.deployment import Deployment
-from gears.errors import DeclarationError, PayloadError
-from gears.functions import Change as SeenChange
-from gears.functions import Function
-from gears.images import RowReader
-from gears.mapping import build
-from gears.pipeline import Batch
+from connectors.values import times, types
+from gears.applying.added import Origin, fields_of
+from gears.applying.change import Change
+from gears.applying.conversion import Converter, RowFault
+from gears.applying.converters import converter_for
+from gears.applying.images import RowReader
+from gears.applying.pipeline import Batch
+from gears.declaring import config
+from gears.declaring.additions import HISTORY, HISTORY_KEY
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError, PayloadError
+from gears.declaring.functions import Change as SeenChange
+from gears.declaring.functions import Function
+from gears.declaring.mapping import build
 from tests.unit.gears.batches import change
 
 STREAM = "gearsync:{0}:lane:0123456789ab:people:reporting:0.1"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors import Position
-from gears.change import Change, Changes
-from gears.functions import Function, build
-from gears.holds import Held, name_hash
-from gears.lanes import Reading
-from gears.rules import Rules
-from gears.sieve import Sieve
+from gears.applying.change import Change, Changes
+from gears.applying.rules import Rules
+from gears.declaring.functions import Function, build
+from gears.worker.holds import Held, name_hash
+from gears.worker.lanes import Reading
+from gears.worker.sieve import Sieve
 
 
 def function(name: str, keys: str, on_flush: str = "keep") -> Function:

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import RowOp
-from connectors.units import rows_of
-from gears.change import Change
-from gears.intents import FOLLOWS, intents_of, unit_of
-from gears.singles import singles_of
+from connectors.writing.units import rows_of
+from gears.applying.change import Change
+from gears.applying.intents import FOLLOWS, intents_of, unit_of
+from gears.applying.singles import singles_of
 from tests.unit.gears.batches import converter
 
 IMAGES = st.fixed_dictionaries(

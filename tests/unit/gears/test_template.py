@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gears.errors import KeyPartError, TemplateError
-from gears.template import Template
+from gears.declaring.errors import KeyPartError, TemplateError
+from gears.declaring.template import Template
 
 with open(os.path.join(os.path.dirname(__file__), "..", "..", "vectors.json"), encoding="utf-8") as file:
     VECTORS = json.load(file)

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from connectors import Unavailable
-from gears import lanes
-from gears.lanes import Intake, Reading, Settled
-from gears.through import ThroughRunner
+from gears.worker import lanes
+from gears.worker.lanes import Intake, Reading, Settled
+from gears.worker.through import ThroughRunner
 
 
 class _Exchange:

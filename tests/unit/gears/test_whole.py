@@ -11,11 +11,11 @@ import pytest
 
 from deploy.hosts import drivers
 from deploy.hosts.redisgears import RedisGearsHost
-from gears import lanes
-from gears.config import load
-from gears.deployment import Deployment
-from gears.errors import DeclarationError
-from gears.whole import transactions_of
+from gears.applying.whole import transactions_of
+from gears.declaring.config import load
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import DeclarationError
+from gears.worker import lanes
 from tests.unit.gears.batches import change
 
 Entry = tuple[bytes, list[bytes]]

@@ -1,0 +1,1 @@
+"""The tables of gearsync itself in a target: how far it is, and what it has promised."""

@@ -1,0 +1,67 @@
+"""Checksums of rows in MySQL and MariaDB, of tables whose keys are numbers: all order those alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+from connectors.checksums import Checksums, Form, Images, Keys, form_of
+from connectors.children import ChildChecksums
+from connectors.tables import Column, Table
+
+if TYPE_CHECKING:
+    from connectors.mysql.connector import MySQLConnector
+
+_WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint")
+_NUMBERS = (*_WHOLE, "year", "date", "double")
+
+
+def of_table(connector: MySQLConnector, table: Table, columns: Sequence[Column]) -> MySQLChecksums | None:
+    """Return the checksums of ``columns``; None: the order of the table's keys is the database's own."""
+    keys = [table.columns[name] for name in table.primary_key]
+    return MySQLChecksums(connector, table, columns) if all(_kind(key) in _WHOLE for key in keys) else None
+
+
+class MySQLChecksums(Checksums):
+    """The checksums of ``columns`` of ``table``."""
+
+    def __init__(self, connector: MySQLConnector, table: Table, columns: Sequence[Column]) -> None:
+        super().__init__([form_of(column, _kind(column), _NUMBERS) for column in columns])
+        self._connector = connector
+        names = [connector.quoted_column(column.name) for column in columns]
+        pieces = ", ".join(_piece(form, name) for form, name in zip(self.forms, names))
+        key = ", ".join(map(connector.quoted_column, table.primary_key))
+        self._head = (
+            f"SELECT MD5(GROUP_CONCAT(CONCAT({pieces}) ORDER BY {key} SEPARATOR '')) "
+            f"FROM {connector.quoted_table(table.name)} WHERE ({key}) IN ("
+        )
+
+    def arranged(self, keys: Keys, images: Images) -> Images:
+        return [images[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
+
+    def remote(self, keys: Keys) -> str:
+        return self._connector.checksum(self._head, keys)
+
+
+def of_children(
+    connector: MySQLConnector, table: Table, parents: Sequence[str], columns: Sequence[str]
+) -> ChildChecksums:
+    """Return the checksums of ``columns`` of all rows whose columns ``parents`` have given values."""
+    forms = [form_of(table.columns[name], _kind(table.columns[name]), _NUMBERS) for name in columns]
+    row = ", ".join(_piece(form, connector.quoted_column(name)) for form, name in zip(forms, columns))
+    key = ", ".join(map(connector.quoted_column, parents))
+    head = (
+        f"SELECT MD5(GROUP_CONCAT(CONCAT({row}) ORDER BY CAST(CONCAT({row}) AS BINARY) SEPARATOR '')) "
+        f"FROM {connector.quoted_table(table.name)} WHERE ({key}) IN ("
+    )
+    return ChildChecksums(forms, lambda keys: connector.checksum(head, keys))
+
+
+def _kind(column: Column) -> str:
+    return column.type_text.lower().partition("(")[0].partition(" ")[0]
+
+
+def _piece(form: Form, name: str) -> str:
+    text = form.expression.format(name)
+    if form.sized:
+        return f"COALESCE(OCTET_LENGTH({text}), ''), ':', COALESCE({text}, '')"
+    return f"COALESCE({text}, ''), ','"

@@ -1,0 +1,371 @@
+"""PostgreSQL through psycopg 3.
+
+Rows go as one array a column, written here as PostgreSQL's own array text and taken apart by unnest() in the
+server: one statement whatever the number of rows, as fast as COPY into a temporary table, and without one.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar, Iterable, Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import URL, Connection
+
+from connectors import reflection, wheres
+from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
+from connectors.children import ChildChecksums
+from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.postgres.checksums import PostgresChecksums, of_children
+from connectors.postgres.groups import CONDITION, Part, Statements, parameters_of, text_of
+from connectors.postgres.texts import as_stored
+from connectors.rows import Claim, Group, Position, Refusal, RowOp
+from connectors.tables import Column, Convert, Table
+from connectors.values import texts, types
+from connectors.values.texts import Text
+from connectors.writing.blocks import by_column, keys_of
+
+#: What the first two characters of an SQLSTATE mean. Classes that are not here may pass: Unavailable.
+_REFUSED_CLASSES = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
+_MISMATCH_CLASSES = {"0A", "26", "2B", "34", "3F", "42"}
+_REFUSED_CODES = {"22P05"}
+_MISMATCH_CODES = {"55000"}
+
+# Stands for NULL while a column is one text; no text can hold it, for it has no UTF-8.
+_NULL = "\udc00"
+
+# "unnamed portal parameter $2", in whatever language; not what functions say, which quote their statement.
+_PARAMETER = re.compile(r'[^"$]*\$([0-9]+)')
+
+_AS_TEXT = "CAST({} AS text)"
+
+_TYPES_QUERY = """
+SELECT a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), t.typcategory, t.typtype
+FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = CAST(CAST(%s AS text) AS regclass) AND a.attnum > 0 AND NOT a.attisdropped
+"""
+# Rows come into a partition by its table.
+_PARTITIONS_QUERY = """
+SELECT relname FROM pg_class
+WHERE relispartition AND relnamespace = CAST(COALESCE(CAST(%s AS text), current_schema()) AS regnamespace)
+"""
+
+
+class PostgresTraits(reflection.Traits):
+    nul = False
+    nan = True
+    infinity = True
+
+
+class PostgresConnector(Connector):
+    """The connector for ``postgresql+psycopg://`` URLs."""
+
+    traits = PostgresTraits
+    compares_rows = True
+    # BEGIN itself says it, which saves a round trip.
+    reads: ClassVar[dict[str, Any]] = {**Connector.reads, "postgresql_readonly": True}
+    syntax = wheres.POSTGRES
+    joined = "string_agg(CAST(s.k AS text), ',' ORDER BY s.k)"
+
+    def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
+        if url.get_driver_name() != "psycopg":
+            raise TargetError(
+                "gearsync reaches PostgreSQL by psycopg: write postgresql:// or postgresql+psycopg://"
+            )
+        super().__init__(url, schema, **options)
+        self._statements = Statements()
+        self._group_texts: dict[Any, str] = {}
+
+    def _engine_options(self) -> dict[str, Any]:
+        settings = {
+            "lock_timeout": int(self.lock_seconds * 1000),
+            "statement_timeout": int(self.statement_seconds * 1000),
+            "idle_in_transaction_session_timeout": SILENT_SECONDS * 1000,
+            # How values are written that are read back.
+            "DateStyle": "ISO",
+            "IntervalStyle": "postgres",
+            "extra_float_digits": 1,
+            # Triggers of ours leave alone what has this setting.
+            "gearsync.own": 1,
+        }
+        return {
+            "isolation_level": "READ COMMITTED",
+            "connect_args": {
+                "connect_timeout": CONNECT_SECONDS,
+                "tcp_user_timeout": SILENT_SECONDS * 1000,
+                "keepalives_idle": 30,
+                "application_name": "gearsync",
+                "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
+                # A pooler between us and the server could give the next transaction another session.
+                "prepare_threshold": None,
+            },
+        }
+
+    def _converter(self, type_: Any) -> Convert:
+        if isinstance(type_, postgresql.DOMAIN):
+            return self._converter(type_.data_type)
+        if isinstance(type_, postgresql.ARRAY):
+            return _array(type_.item_type)
+        if isinstance(type_, postgresql.INTERVAL):
+            if type_.precision is not None or type_.fields is not None:
+                return types.refused("an interval of limited precision would be rounded; declare it without")
+            return types.judged_by_database(nul=False)
+        if isinstance(type_, postgresql.MONEY):
+            return types.numeric(17, 2)
+        if isinstance(type_, postgresql.BIT):
+            return types.judged_by_database(nul=False)
+        return super()._converter(type_)
+
+    def _text(self, type_: Any) -> Text:
+        if isinstance(type_, postgresql.DOMAIN):
+            return self._text(type_.data_type)
+        if isinstance(type_, postgresql.BYTEA):
+            return texts.PLAIN
+        if isinstance(type_, sa.Boolean):
+            return Text(_AS_TEXT, texts.truth)
+        if isinstance(type_, postgresql.MONEY):
+            return Text("CAST(CAST({} AS numeric) AS text)")
+        if isinstance(type_, sa.DateTime):
+            in_utc = Text("CAST({} AT TIME ZONE 'UTC' AS text)", texts.utc)
+            return in_utc if type_.timezone else Text(_AS_TEXT, texts.timestamp)
+        if isinstance(type_, sa.Time):
+            return Text(_AS_TEXT, texts.clock)
+        return Text(_AS_TEXT)
+
+    def _complete(
+        self, connection: Connection, reflected: reflection.Reflected, name: str, columns: dict[str, Column]
+    ) -> list[str]:
+        # Outside of a statement with parameters a percent sign is not doubled.
+        place = self._quoted_table(name).replace("%%", "%")
+        for column, base, full, category, kind in connection.exec_driver_sql(_TYPES_QUERY, (place,)):
+            columns[column].type_text = full
+            # unnest() takes arrays of arrays apart whole, and no array of a domain over one.
+            columns[column].type = base if category != "A" and kind in "be" else None
+            if full == '"char"':
+                columns[column].convert = types.text(byte_limit=1, nul=False)
+            if full == "name":
+                columns[column].convert = types.text(byte_limit=63, nul=False)
+        return []
+
+    def _table_names(self, connection: Connection) -> list[str]:
+        names = super()._table_names(connection)
+        parts = connection.exec_driver_sql(_PARTITIONS_QUERY, (self.schema,)).scalars()
+        return list(set(names).difference(parts))
+
+    def _upsert(
+        self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
+    ) -> None:
+        statement, arrays = self._upsert_of(table, rows, absent)
+        self._send(connection, statement, arrays, rows[0].columns)
+
+    def _upsert_of(
+        self, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]], condition: str = ""
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return the statement, which writes nothing unless ``condition`` holds, and its parameters."""
+        names = rows[0].columns
+        source, arrays = self._source(table, names, by_column(rows))
+        key = ", ".join(self._quote(name) for name in table.primary_key)
+        changes = [
+            f"{self._quote(name)} = EXCLUDED.{self._quote(name)}"
+            for name in names
+            if name not in table.primary_key
+        ]
+        changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
+        action = f"UPDATE SET {', '.join(changes)}" if changes else "NOTHING"
+        statement = (
+            f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(map(self._quote, names))}) "
+            f"OVERRIDING SYSTEM VALUE {source} {condition} ON CONFLICT ({key}) DO {action}"
+        )
+        return statement, arrays
+
+    def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
+        statement, arrays = self._delete_of(table, keys)
+        self._send(connection, statement, arrays, table.primary_key)
+
+    def _delete_of(
+        self, table: Table, keys: Sequence[tuple[Any, ...]], condition: str = ""
+    ) -> tuple[str, tuple[str, ...]]:
+        source, arrays = self._source(table, table.primary_key, list(zip(*keys)))
+        match = " AND ".join(
+            f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
+        )
+        place = self._quoted_table(table.name)
+        return f"DELETE FROM {place} t USING ({source} {condition}) k WHERE {match}", arrays
+
+    def forget_tables(self) -> None:
+        super().forget_tables()
+        self._group_texts.clear()
+
+    def _commit_at_once(
+        self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
+    ) -> bool:
+        shape = tuple(group[:5] for group in found)
+        text = self._group_texts.get(shape)
+        if text is None:
+            prefix = f"{self._quote(self.schema)}." if self.schema else ""
+            text = self._group_texts[shape] = text_of(prefix, [self._part(group) for group in found])
+        with self._single() as connection:
+            encoding = connection.info.encoding
+            columns = [column for group in found for column in _columns(group)]
+            arrays = [
+                array_text(column).encode("utf-8" if encoding == "ascii" else encoding) for column in columns
+            ]
+            rows = sum(len(group.rows) for group in found)
+            return self._statements.run(connection, text, parameters_of(claim, rows, kept, arrays)) > 0
+
+    def _part(self, group: Group) -> Part:
+        table = self.table(group.table)
+        if group.kind == "delete":
+            statement, arrays = self._delete_of(table, keys_of(group.rows), CONDITION)
+        else:
+            statement, arrays = self._upsert_of(table, group.rows, self._absent(table, group), CONDITION)
+        return statement, len(arrays)
+
+    def _select(
+        self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
+    ) -> Iterable[tuple[int, Sequence[Any]]]:
+        source, arrays = self._source(table, table.primary_key, list(zip(*keys)), numbered=True)
+        names = [f"t.{self._quote(column.name)}" for column in columns]
+        wanted = ", ".join(column.text.select.format(name) for column, name in zip(columns, names))
+        match = " AND ".join(
+            f"t.{self._quote(name)} = k.c{index}" for index, name in enumerate(table.primary_key)
+        )
+        statement = (
+            f"SELECT k.n - 1, {wanted or 'NULL'} FROM ({source}) k "
+            f"JOIN {self._quoted_table(table.name)} t ON {match}"
+        )
+        for row in self._send(connection, statement, arrays, table.primary_key):
+            yield row[0], row[1:]
+
+    def _found(
+        self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]], columns: Sequence[Column]
+    ) -> Sequence[Sequence[Any]]:
+        return [row for _, row in self._select(connection, table, keys, columns)]
+
+    def as_stored(self, column: Column, value: Any) -> bytes | None:
+        return as_stored(self, column, _element(value))
+
+    def checksums(self, name: str, columns: Sequence[str]) -> PostgresChecksums:
+        return PostgresChecksums(self, self.table(name), columns)
+
+    def child_checksums(self, name: str, parents: Sequence[str], columns: Sequence[str]) -> ChildChecksums:
+        return of_children(self, self.table(name), parents, columns)
+
+    def checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
+        """Return the checksum that a statement makes of the rows of ``keys``, a SELECT in its middle."""
+        source, arrays = self._source(table, table.primary_key, list(zip(*keys)), numbered=True)
+        with self._reading() as connection:
+            return str(self._send(connection, head + source + tail, arrays, table.primary_key).scalar())
+
+    def _send(
+        self, connection: Connection, statement: str, arrays: tuple[str, ...], names: Sequence[str]
+    ) -> sa.CursorResult[Any]:
+        """Execute a statement whose parameters are the arrays of the columns ``names``."""
+        try:
+            return connection.exec_driver_sql(statement, arrays)
+        except sa.exc.DBAPIError as error:
+            explained = self._explain(error)
+            if isinstance(explained, Refused) and not explained.column:
+                diagnostics = getattr(error.orig, "diag", None)
+                # The last line is the outermost; those before it are about the value, or quote it.
+                lines = (getattr(diagnostics, "context", None) or "").splitlines() or [""]
+                found = _PARAMETER.match(lines[-1])
+                if found and 0 < int(found.group(1)) <= len(names):
+                    explained.column = names[int(found.group(1)) - 1]
+            raise explained from error.orig
+
+    def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
+        row = refusal.row
+        for name, value in zip(row.columns, row.values):
+            column = table.columns[name]
+            if column.type is None and value is not None:
+                # What goes as text and is cast in the statement: the error does not tell which it was.
+                statement = f"SELECT CAST(CAST(%s AS text) AS {_percent(column.type_text)})"
+                try:
+                    with self._translated(), connection.begin_nested():
+                        connection.exec_driver_sql(statement, (_element(value),))
+                except Refused:
+                    return name
+        return ""
+
+    def _settle(self, connection: Connection) -> None:
+        # Two statements in one message, which goes without parameters only.
+        both = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED"
+        connection.exec_driver_sql(both, execution_options={"no_parameters": True})
+
+    def _source(
+        self, table: Table, names: Sequence[str], columns: Sequence[Sequence[Any]], numbered: bool = False
+    ) -> tuple[str, tuple[str, ...]]:
+        """Return a SELECT of rows, its columns named c0, c1, …, and its parameters. ``columns``: the values
+        of each. ``numbered``: at the end stands the row's number, n, from 1 on.
+        """
+        of_table = [table.columns[name] for name in names]
+        arrays = ", ".join(f"%s::{_percent(column.type or 'text')}[]" for column in of_table)
+        wanted = ", ".join(
+            f"c{index}" if column.type else f"CAST(c{index} AS {_percent(column.type_text)}) AS c{index}"
+            for index, column in enumerate(of_table)
+        )
+        aliases = ", ".join(f"c{index}" for index in range(len(names)))
+        literals = tuple(map(array_text, columns))
+        if numbered:
+            return f"SELECT {wanted}, n FROM unnest({arrays}) WITH ORDINALITY AS s({aliases}, n)", literals
+        return f"SELECT {wanted} FROM unnest({arrays}) AS s({aliases})", literals
+
+    def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError:
+        state = getattr(error.orig, "sqlstate", None)
+        if state is None:
+            return super()._explain(error)
+        diagnostics = getattr(error.orig, "diag", None)
+        sentence = self._sentence(error, getattr(diagnostics, "message_primary", None))
+        if state in _MISMATCH_CODES or state[:2] in _MISMATCH_CLASSES:
+            return SchemaMismatch(sentence)
+        if state in _REFUSED_CODES or state[:2] in _REFUSED_CLASSES:
+            return Refused(sentence, getattr(diagnostics, "column_name", None) or "")
+        return Unavailable(sentence)
+
+
+def _columns(group: Group) -> Iterable[Sequence[Any]]:
+    """Return what a group's rows give to its statement: the values, or of those that go, the keys."""
+    return zip(*keys_of(group.rows)) if group.kind == "delete" else by_column(group.rows)
+
+
+def _percent(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _array(item: Any) -> Convert:
+    if isinstance(item, (sa.Numeric, sa.DateTime, sa.Time, postgresql.INTERVAL)):
+        limits = [getattr(item, name, None) for name in ("precision", "scale")]
+        if any(limit is not None for limit in limits) and not isinstance(item, sa.Float):
+            return types.refused("the elements of an array of limited precision would be rounded")
+    return types.judged_by_database(nul=False)
+
+
+def array_text(values: Sequence[Any]) -> str:
+    """Return the values of one column as PostgreSQL's array text, each element quoted.
+
+    The text is made of the whole column at once: per value there is no Python code but for values that are no
+    texts.
+    """
+    kinds = set(map(type, values))
+    if kinds == {int}:
+        return "{" + ",".join(map(str, values)) + "}"
+    if kinds != {str}:
+        values = [_element(value) for value in values]
+    # Between two values stands NUL, which no text in PostgreSQL holds.
+    joined = "\0".join(values)
+    if "\\" in joined:
+        joined = joined.replace("\\", "\\\\")
+    if '"' in joined:
+        joined = joined.replace('"', '\\"')
+    text = '{"' + joined.replace("\0", '","') + '"}'
+    return text.replace(f'"{_NULL}"', "NULL") if type(None) in kinds else text
+
+
+def _element(value: Any) -> str:
+    if value is None:
+        return _NULL
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    return str(value)

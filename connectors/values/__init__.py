@@ -1,0 +1,1 @@
+"""Values on their way to columns, and back to the texts of a hash."""

@@ -1,0 +1,1 @@
+"""gearsync demo: the whole way in one command."""

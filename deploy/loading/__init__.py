@@ -1,0 +1,1 @@
+"""gearsync load: rows to Redis."""

@@ -1,0 +1,1 @@
+"""The way to each shard of Redis, and what can go wrong on it."""

@@ -1,0 +1,1 @@
+"""A deployment on its way to all shards: planned, compared, uploaded."""

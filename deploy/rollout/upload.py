@@ -1,0 +1,224 @@
+"""Bring a deployment to all primaries, or to none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from deploy import pausing, status
+from deploy.hosts.base import Deployed, Pauses
+from deploy.reaching.server_errors import ShardError, errors_of
+from deploy.reaching.shards import Shard
+from deploy.rollout.plan import Plan
+from gears.declaring.deployment import Deployment, wheel_field, wheel_fields
+from gears.declaring.errors import PayloadError
+
+
+class DeployFailed(Exception):
+    """The deployment is on no shard that took it newly; ``notes`` says what was put back, and what could
+    not be.
+    """
+
+    def __init__(self, message: str, notes: list[str]) -> None:
+        super().__init__(message)
+        self.notes = notes
+
+
+@dataclass
+class _Site:
+    """One shard under deployment, with what is needed to put it back."""
+
+    shard: Shard
+    before: Deployed | None
+    tag: str = ""
+    wheels_before: dict[bytes, bytes] | None = None
+    sent: bool = False
+
+    @property
+    def client(self) -> redis.Redis:
+        return self.shard.client
+
+    @property
+    def address(self) -> str:
+        return self.shard.address
+
+    def wheels_key(self, name: str) -> str:
+        return f"gearsync:{{{self.tag}}}:wheels:{name}"
+
+
+def is_deployed_already(plan: Plan) -> bool:
+    """Return whether every shard has this very deployment, its wheels included; only the version may
+    differ.
+    """
+    deployment = plan.deployment
+    if deployment is None or plan.shards is None:
+        return False
+    wanted = _without_version(deployment.to_payload())
+    for site in _sites(plan, deployment):
+        before = site.before
+        if before is None or before.state != "active" or _without_version(before.payload) != wanted:
+            return False
+        with errors_of(site.address):
+            if plan.wheels and not _has_wheels(site, deployment, plan.wheels):
+                return False
+    return len({shard[deployment.name].version for shard in plan.before}) == 1
+
+
+def _without_version(payload: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(payload)
+    document.pop("version", None)
+    return document
+
+
+def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) -> bool:
+    site.tag = _tag(site.shard)
+    if not site.tag:
+        return True
+    key = site.wheels_key(deployment.name)
+    return all(
+        site.client.hget(key, wheel_field(name, deployment.wheels[name])) == path.read_bytes()
+        for name, path in wheels.items()
+    )
+
+
+def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
+    assert plan.shards is not None
+    return [
+        _Site(shard, before.get(deployment.name)) for shard, before in zip(plan.shards.shards, plan.before)
+    ]
+
+
+def _tag(shard: Shard) -> str:
+    """Return the hash tag of a shard's own keys; a cluster's node has one once it was asked to check a
+    deployment, and has none as long as it has no slot.
+    """
+    return str(shard.host.status()["tag"])
+
+
+def send(plan: Plan, progress: Callable[[str], None]) -> None:
+    """Upload the wheels, then deploy on every primary; ``progress`` takes a sentence for each step.
+
+    Raises DeployFailed when a shard refuses or is lost; every shard then has again what it had before, as
+    far as it can be reached.
+    """
+    deployment = plan.deployment
+    assert deployment is not None and plan.shards is not None
+    sites = _sites(plan, deployment)
+    try:
+        # A shard that is new must not begin what waits on all others.
+        paused = pausing.on_any(status.fetch(plan.shards), deployment.name)
+        plan.shards.make_ready()
+        for site in sites:
+            with errors_of(site.address):
+                site.tag = _tag(site.shard)
+                _upload_wheels(site, deployment, plan.wheels, progress)
+        with errors_of(sites[0].address):
+            sites[0].shard.host.bring(deployment, progress)
+        for site in sites:
+            progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
+            with errors_of(site.address):
+                site.sent = True
+                _deploy(site, deployment, paused)
+    except (ShardError, OSError) as error:
+        notes = _put_back(sites, deployment, progress)
+        raise DeployFailed(str(error), notes) from error
+    for site in sites:
+        if site.tag:
+            with errors_of(site.address):
+                _drop_stale_wheels(site, deployment)
+
+
+def _deploy(site: _Site, deployment: Deployment, paused: Pauses) -> None:
+    if site.before is not None or not (paused.whole or paused.targets):
+        site.shard.host.deploy(deployment)
+    else:
+        site.shard.host.deploy_paused(deployment, paused)
+
+
+def _upload_wheels(
+    site: _Site, deployment: Deployment, wheels: dict[str, Path], progress: Callable[[str], None]
+) -> None:
+    if not wheels:
+        return
+    if not site.tag:
+        progress(f"{site.address} has no slot yet, and so no place for wheels; deploy again once it has")
+        return
+    key = site.wheels_key(deployment.name)
+    reply: Any = site.client.hgetall(key)
+    site.wheels_before = reply
+    for name, path in wheels.items():
+        progress(f"Uploading {name} to {site.address}")
+        site.client.hset(key, wheel_field(name, deployment.wheels[name]), path.read_bytes())
+
+
+def _drop_stale_wheels(site: _Site, deployment: Deployment) -> None:
+    """Remove the wheels of earlier versions; only now, because until here a worker could still have asked
+    for them.
+    """
+    key = site.wheels_key(deployment.name)
+    names: Any = site.client.hkeys(key)
+    kept = wheel_fields(deployment.to_payload())
+    for each in site.shard.host.versions(deployment.name):
+        # To go back to them.
+        kept |= wheel_fields(each.payload)
+    stale = [name for name in names if name.decode() not in kept]
+    if stale:
+        site.client.hdel(key, *stale)
+
+
+# -- Putting back ------------------------------------------------------------------------------------------
+
+
+def _put_back(sites: list[_Site], deployment: Deployment, progress: Callable[[str], None]) -> list[str]:
+    notes = []
+    for site in sites:
+        if not site.sent and site.wheels_before is None:
+            continue
+        progress(f"Putting back what {site.address} had")
+        try:
+            with errors_of(site.address):
+                notes.append(_put_back_one(site, deployment))
+        except (ShardError, PayloadError) as error:
+            notes.append(
+                f"{site.address} could not be put back ({error}); when it answers again, deploy again, or "
+                "run "
+                f"`gearsync undeploy {deployment.name}`"
+            )
+    return [note for note in notes if note]
+
+
+def _put_back_one(site: _Site, deployment: Deployment) -> str:
+    note = ""
+    if site.sent:
+        note = _remove(site, deployment) if site.before is None else _restore(site, site.before)
+    if site.wheels_before is not None:
+        key = site.wheels_key(deployment.name)
+        with site.client.pipeline(transaction=True) as pipeline:
+            pipeline.delete(key)
+            if site.wheels_before:
+                pipeline.hset(key, mapping=site.wheels_before)  # type: ignore[arg-type]
+            pipeline.execute()
+    return note
+
+
+def _restore(site: _Site, before: Deployed) -> str:
+    site.shard.host.deploy(Deployment.from_payload(before.payload))
+    if before.state == "draining":
+        site.shard.host.undeploy(before.name, discard=False)
+    return f"{site.address} has version {before.version} again"
+
+
+def _remove(site: _Site, deployment: Deployment) -> str:
+    """Take a deployment away that was not there before; what it captured meanwhile belongs to nobody."""
+    found = [each for each in site.shard.host.status()["deployments"] if each["name"] == deployment.name]
+    if not found:
+        return ""
+    site.shard.host.undeploy(deployment.name, discard=True)
+    captured = int(found[0]["captured"])
+    dropped = f"; {captured} writes that it had captured meanwhile stay in Redis alone" if captured else ""
+    return f"{site.address} has no {deployment.name} again{dropped}"

@@ -1,0 +1,1 @@
+"""Figures of what runs: sampled, shown in a terminal, told to Prometheus."""

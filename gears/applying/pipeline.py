@@ -1,0 +1,288 @@
+"""From the changes of one batch to row operations: matched to functions, coalesced by key, converted.
+
+The last image of a key wins. What coalescing must not lose is *how* the row got there: whether it was deleted
+in between, or lost fields; ``fold`` keeps that in the operation, so that the rows are the same however the
+changes fall into batches. Functions with a transform see every change, because a transform may drop one or
+turn it to another row; so do histories, of which each change is a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from connectors import Position, Refusal, RowOp
+from connectors.writing.blocks import Rows
+from gears.applying import change as changes
+from gears.applying import deadletters
+from gears.applying.change import Change, Changes
+from gears.applying.coalescing import NOTHING, adds_to, fold
+from gears.applying.columns import Together
+from gears.applying.conversion import Converter, RowFault
+from gears.applying.deadletters import Fault, Letter
+from gears.applying.matching import Matching
+
+NO_TRANSACTIONS: Mapping[bytes, str] = {}
+NO_STATES = (changes.LEFT, changes.CAME, changes.REJECTED, changes.UNREAD)
+NOWHERE = -1
+SHOWN_BYTES = 100
+"""How much of a field ``#`` that is no operation a reason repeats."""
+
+
+def parts_of(all_changes: Sequence[Change]) -> list[Sequence[Change]]:
+    """Cut where keys come from another shard: what stands before must not wait for what that shard owes."""
+    if not any(meta[:1] == changes.CAME for meta in changes.metas_of(all_changes)):
+        return [all_changes]
+    parts: list[Sequence[Change]] = []
+    start = 0
+    for at, change in enumerate(all_changes):
+        if change.op == changes.CAME and at > start and all_changes[at - 1].op != changes.CAME:
+            parts.append(all_changes[start:at])
+            start = at
+    return [*parts, all_changes[start:]]
+
+
+class _Slot:
+    """The latest state of one key for one function; ``at`` is the place of its change in the batch."""
+
+    __slots__ = ("at", "converter", "op", "parts", "taken")
+
+    def __init__(self, converter: Converter, parts: tuple[bytes, ...]) -> None:
+        self.converter = converter
+        self.parts = parts
+        self.taken = 0
+        self.clear()
+
+    def clear(self) -> None:
+        self.at = NOWHERE
+        self.op = NOTHING
+
+
+class Batch:
+    """A prepared batch. ``rows`` are its operations in order, ``faults`` what was refused before SQL.
+
+    ``position`` is where its last change stands; ``skipped`` counts changes that no function covers;
+    ``marks`` are those of keys that left the shard or came to it.
+    """
+
+    def __init__(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> None:
+        self.changes = Changes.of(all_changes)
+        self.converters = converters
+        self.faults: list[tuple[Change, Fault]] = []
+        self.skipped = 0
+        self.marks: list[Change] = []
+        #: What was refused when it was committed, by the id of the change; see ``letters_of``.
+        self.refused: dict[str, str] = {}
+        self.letters: Sequence[Letter] = ()
+        self._matching = Matching(converters)
+        self._slots: dict[bytes, list[_Slot]] = {}
+        self._placed: list[tuple[int, RowOp]] = []
+        # The place of the last flush of each table that was cleared.
+        self._cleared: dict[str, int] = {}
+        self._by_key: dict[bytes, list[int]] | None = None
+        together = Together(self.changes, self._matching)
+        self._counts = together.taken
+        self.skipped += together.skipped
+        for single in together.singles:
+            self._make(*single)
+        for at in together.others:
+            self._take(at, self.changes[at])
+        self._emit()
+        # Two functions may write one row, and a flush clears what came before it: the lane's order matters.
+        self.rows = Rows(together.blocks, self._placed)
+
+    @property
+    def position(self) -> Position:
+        last: Change = self.changes[-1]
+        return last.position
+
+    def counts(self) -> dict[str, int]:
+        """Return how many changes each function had, those that are refused included."""
+        counts = {each.function.name: self._counts.get(each.function.name, 0) for each in self.converters}
+        for slots in self._slots.values():
+            for slot in slots:
+                counts[slot.converter.function.name] += slot.taken
+        return counts
+
+    # -- Taking changes in -------------------------------------------------------------------------------
+
+    def _take(self, at: int, change: Change) -> None:
+        op = change.op
+        if op == changes.FLUSHED:
+            self._flush(at, change)
+            return
+        if op in (changes.LEFT, changes.CAME):
+            self.marks.append(change)
+            return
+        if op == changes.REJECTED:
+            self._reject(change)
+            return
+        if op == changes.UNREAD:
+            self._refuse(change, change.ticket.decode())
+            return
+        slots = self._slots.get(change.key)
+        if slots is None:
+            slots = [_Slot(*found) for found in self._matching.of_key(change.key)]
+            self._slots[change.key] = slots
+        if not slots:
+            self.skipped += 1
+        for slot in slots:
+            slot.taken += 1
+            if op in changes.GONE and slot.converter.keeps(op):
+                continue
+            if not slot.converter.coalesces:
+                self._take_each(at, change, slot)
+            elif op in changes.GONE and slot.converter.marks(op):
+                self._mark(at, op, slot)
+            else:
+                if slot.at != NOWHERE and adds_to(change, self.changes[slot.at], slot.op):
+                    self._place(slot)
+                    slot.clear()
+                slot.at = at
+                slot.op = fold(slot.op, op)
+
+    def _reject(self, change: Change) -> None:
+        """The client meant something with the field ``#`` that nobody knows: nothing is guessed."""
+        held = change.ticket[:SHOWN_BYTES].decode("utf-8", "backslashreplace")
+        self._refuse(change, f"the field # holds {held!r}, which begins with none of the operations = + - ~")
+
+    def _refuse(self, change: Change, reason: str) -> None:
+        matching = [each for each in self.converters if each.match(change.key) is not None]
+        self.faults += [(change, each.fault(reason)) for each in matching]
+        self.skipped += not matching
+
+    def _mark(self, at: int, op: bytes, slot: _Slot) -> None:
+        """The row stays, so that what it held counts; it is marked once, with the first time."""
+        if slot.op in changes.GONE:
+            return
+        if slot.at != NOWHERE:
+            self._place(slot)
+        slot.at, slot.op = at, op
+
+    def _take_each(self, at: int, change: Change, slot: _Slot) -> None:
+        try:
+            row = slot.converter.row(change, change.op, slot.parts)
+        except RowFault as error:
+            self.faults.append((change, error.fault))
+            return
+        if row is not None:
+            self._placed.append((at, row))
+
+    def _flush(self, at: int, change: Change) -> None:
+        """Clear the tables whose mapping says so; what came before in this batch no longer matters."""
+        clearing = {each.mapping.table: each for each in self.converters if each.mapping.on_flush == "delete"}
+        for slots in self._slots.values():
+            for slot in slots:
+                if slot.converter.mapping.table in clearing:
+                    slot.clear()
+        self._placed = [(place, row) for place, row in self._placed if row.table not in clearing]
+        for table, converter in sorted(clearing.items()):
+            self._placed.append((at, RowOp(table, "clear", origin=(change, converter, change.op))))
+            self._cleared[table] = at
+
+    # -- Giving rows out ---------------------------------------------------------------------------------
+
+    def _emit(self) -> None:
+        for slots in self._slots.values():
+            for slot in slots:
+                if slot.at != NOWHERE:
+                    self._place(slot)
+
+    def _place(self, slot: _Slot) -> None:
+        self._make(slot.at, slot.op, slot.converter, slot.parts)
+
+    def _make(self, at: int, op: bytes, converter: Converter, parts: tuple[bytes, ...]) -> None:
+        change = self.changes[at]
+        try:
+            row = converter.row(change, op, parts)
+        except RowFault:
+            row = self._last_good(converter, parts, change)
+        if row is not None:
+            self._placed.append((at, row))
+
+    def _places(self, key: bytes) -> list[int]:
+        if self._by_key is None:
+            self._by_key = {}
+            for at, each in enumerate(self.changes.keys()):
+                self._by_key.setdefault(each, []).append(at)
+        return self._by_key[key]
+
+    def _states(self, converter: Converter, last: Change) -> list[tuple[Change, bytes]]:
+        """Return the changes that a row stands for, up to ``last``, each with its folded operation."""
+        states: list[tuple[Change, bytes]] = []
+        op = NOTHING
+        cleared = self._cleared.get(converter.mapping.table, NOWHERE)
+        for at in self._places(last.key):
+            change = self.changes[at]
+            if at < cleared or change.op in NO_STATES:
+                continue
+            if change.op in changes.GONE and converter.keeps(change.op):
+                continue
+            marks = change.op in changes.GONE and converter.marks(change.op)
+            if marks and op in changes.GONE:
+                continue
+            if states and (marks or adds_to(change, states[-1][0], op)):
+                states, op = [], NOTHING
+            op = fold(op, change.op)
+            states.append((change, op))
+            if change is last:
+                break
+        return states
+
+    def _last_good(self, converter: Converter, parts: tuple[bytes, ...], last: Change) -> RowOp | None:
+        """The last image of a row is refused: return the row of the one before it that is not."""
+        for change, op in reversed(self._states(converter, last)):
+            try:
+                return converter.row(change, op, parts)
+            except RowFault as error:
+                self.faults.append((change, error.fault))
+        return None
+
+    def earlier(self, row: RowOp) -> list[RowOp]:
+        """Return the rows of the key's states before ``row``, in order: it is refused itself."""
+        change, converter, _ = _origin(row)
+        parts = converter.match(change.key)
+        if not converter.coalesces or parts is None:
+            return []
+        rows = []
+        for before, op in self._states(converter, change)[:-1]:
+            try:
+                candidate = converter.row(before, op, parts)
+            except RowFault as error:
+                self.faults.append((before, error.fault))
+            else:
+                if candidate is not None:
+                    rows.append(candidate)
+        return rows
+
+
+def _origin(row: RowOp) -> tuple[Change, Converter, bytes]:
+    origin = row.origin
+    assert isinstance(origin, tuple)
+    change, converter, op = origin
+    return change, converter, op
+
+
+def faults_of(refusals: Sequence[Refusal]) -> list[tuple[Change, Fault]]:
+    """Return what the database refused as faults of changes."""
+    found = []
+    for refusal in refusals:
+        change, converter, _ = _origin(refusal.row)
+        found.append((change, converter.refused(refusal.reason, refusal.column)))
+    return found
+
+
+def letters_of(
+    faults: Sequence[tuple[Change, Fault]], transactions: Mapping[bytes, str] = NO_TRANSACTIONS
+) -> list[Letter]:
+    """Gather faults by change; returns their letters in the order of the ids, as a stream wants them.
+
+    ``transactions``: the ids of those that are refused whole, by entry id of their changes.
+    """
+    by_position: dict[Position, tuple[Change, list[Fault]]] = {}
+    for change, fault in faults:
+        by_position.setdefault(change.position, (change, []))[1].append(fault)
+    ordered = sorted(by_position, key=lambda position: (position.ms, position.seq, position.epoch))
+    return [
+        deadletters.of_change(change, found, transactions.get(change.entry_id, ""))
+        for change, found in (by_position[position] for position in ordered)
+    ]

@@ -1,0 +1,1 @@
+"""What a user declares, validated: functions, mappings, key templates, a deployment."""

@@ -1,0 +1,1 @@
+"""The worker beside Redis, of the module host: ``python -m gears.worker``."""

@@ -1,0 +1,1 @@
+"""Write-around: rows that others change in SQL reach Redis."""

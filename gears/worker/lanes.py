@@ -1,0 +1,341 @@
+"""The Redis side of the worker: which lanes there are, reading, acknowledging, dead letters, heartbeats."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from connectors import Position
+from gears.applying.acknowledgments import Acknowledgment
+from gears.applying.change import Changes, Malformed, decode, goes_on, read_meta
+from gears.applying.commands import Commands
+from gears.declaring.deployment import Deployment
+
+SOCKET_TIMEOUT_SECONDS = 15.0
+CHUNK = 1000
+"""The most entries of one XREAD: Redis builds the answer on its main thread."""
+LANE_HEAD = b"0-0"
+
+
+class Lane(NamedTuple):
+    """One lane of a deployment, as the module tells."""
+
+    stream: str
+    dead_stream: str
+    target: str
+    number: int
+    retired: bool
+    adopted: bool = False
+    """It came from another shard with its slot."""
+
+
+class Lanes(NamedTuple):
+    """The answer of GEARSYNC.LANES."""
+
+    epoch: int
+    state: str
+    version: int
+    lanes: tuple[Lane, ...]
+    paused: frozenset[str] = frozenset()
+    """The targets that are paused alone."""
+
+
+class Pulse(NamedTuple):
+    """The answer of GEARSYNC.HEARTBEAT."""
+
+    epoch: int
+    version: int
+    state: str
+
+
+def connect(url: str) -> redis.Redis:
+    """Return a client that raises at once what goes wrong; retrying is the worker's own."""
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        decode_responses=False,
+        socket_timeout=SOCKET_TIMEOUT_SECONDS,
+        socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+def fetch_deployment(client: redis.Redis, name: str) -> Deployment | None:
+    """Return the deployment of that name as the module holds it; None: there is none."""
+    for entry in client.execute_command("GEARSYNC.DEPLOYMENTS"):
+        if entry[0].decode() == name:
+            return Deployment.from_payload(entry[3])
+    return None
+
+
+def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
+    """Return the lanes of a deployment, retired ones first, with the shard's epoch."""
+    # A module that is older than this worker pauses no target alone.
+    epoch, source, state, version, entries, *more = client.execute_command("GEARSYNC.LANES", name)
+    lanes = tuple(
+        Lane(
+            stream.decode(),
+            dead.decode(),
+            target.decode(),
+            int(index),
+            status == b"retired",
+            b":lane:" + source + b":" not in stream,
+        )
+        for stream, dead, target, index, status in entries
+    )
+    paused = frozenset(target.decode() for target in (more[0] if more else ()))
+    return Lanes(int(epoch), state.decode(), int(version), lanes, paused)
+
+
+def fetch_versions(client: redis.Redis, name: str) -> list[Any]:
+    """Return ``[version, payload, marks]`` of each version that was replaced, oldest first; a mark is
+    ``[stream, ms, seq]``. A module that is older than this worker keeps none.
+    """
+    try:
+        reply: Any = client.execute_command("GEARSYNC.VERSIONS", name)
+    except redis.ResponseError as error:
+        # A package is upgraded before the server that has the module loaded is started anew.
+        if not str(error).lower().startswith("unknown command"):
+            raise
+        return []
+    return list(reply)
+
+
+def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pulse:
+    """Tell the module that this worker lives; return what the module wants of it."""
+    epoch, version, state = client.execute_command("GEARSYNC.HEARTBEAT", name, worker_id, report)
+    return Pulse(int(epoch), int(version), state.decode())
+
+
+def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
+    """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
+    return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+
+
+def deny(client: redis.Redis, stream: str, reason: str) -> int:
+    """Refuse the intents that no worker has taken; return how many there were."""
+    return int(client.execute_command("GEARSYNC.DENY", stream, reason))
+
+
+def fetch_applied(client: redis.Redis, stream: str) -> Position:
+    """Return up to where Redis has what SQL committed of the intents of a lane."""
+    epoch, entry_id = client.execute_command("GEARSYNC.APPLIED", stream)
+    ms, _, seq = entry_id.partition(b"-")
+    return Position(int(epoch), int(ms), int(seq))
+
+
+def redo(
+    client: redis.Redis,
+    stream: str,
+    position: Position,
+    worker: str,
+    outcomes: Sequence[tuple[str, bytes, str]],
+) -> None:
+    """Have Redis do what SQL committed, up to a position; each outcome is an id, its command and a reason."""
+    words = [word for outcome in outcomes for word in outcome]
+    entry_id = f"{position.ms}-{position.seq}"
+    client.execute_command("GEARSYNC.REDO", stream, position.epoch, entry_id, worker, *words)
+
+
+def tell(client: redis.Redis, told: Sequence[Acknowledgment]) -> list[str]:
+    """Write acknowledgments; return what Redis said of those that it refused. Raises RedisError otherwise."""
+    refused = []
+    for start in range(0, len(told), CHUNK):
+        with client.pipeline(transaction=False) as pipe:
+            for each in told[start : start + CHUNK]:
+                for words in each.commands():
+                    pipe.execute_command(*words)
+            # Not tried again: a lane that waited for memory would keep what it could free.
+            replies = pipe.execute(raise_on_error=False)
+        refused += [str(reply) for reply in replies[::2] if isinstance(reply, redis.ResponseError)]
+    return refused
+
+
+class RedisCommands(Commands):
+    """The commands of a client."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        # One without callbacks, which would make other types of some replies.
+        self._client = redis.Redis(connection_pool=client.connection_pool)
+        for name in list(self._client.response_callbacks):
+            del self._client.response_callbacks[name]
+
+    def call(self, *words: Any) -> Any:
+        return self._client.execute_command(*words)
+
+    def transaction(self, commands: Sequence[Sequence[Any]]) -> None:
+        with self._client.pipeline(transaction=True) as pipe:
+            for words in commands:
+                pipe.execute_command(*words)
+            pipe.execute()
+
+
+class Reading:
+    """What was read of a lane so far: changes, entries that are none, and the last id of both."""
+
+    def __init__(self) -> None:
+        self.changes = Changes([], [])
+        self.malformed: list[Malformed] = []
+        self.last_id = ""
+
+    def __len__(self) -> int:
+        return len(self.changes) + len(self.malformed)
+
+    def add(self, entries: Sequence[tuple[bytes, list[bytes]]]) -> None:
+        """Add entries as the stream has them."""
+        changes, malformed = decode(entries)
+        self.changes.extend(changes)
+        self.malformed += malformed
+        self.last_id = entries[-1][0].decode("ascii")
+
+
+def _goes_on(entry: tuple[bytes, list[bytes]]) -> bool:
+    return goes_on(read_meta(entry[1]))
+
+
+class Reader:
+    """Reads one lane from its head, on a connection of its own."""
+
+    def __init__(self, url: str, stream: str) -> None:
+        self._client = connect(url)
+        self._connection = self._client.connection_pool.get_connection()
+        self._stream = stream
+        self._after = LANE_HEAD
+        # What was read while looking for the end of a transaction, and belongs to the next one.
+        self._ahead: list[tuple[bytes, list[bytes]]] = []
+        self._is_cut = False
+
+    def read_into(self, reading: Reading, most: int, block_ms: int) -> int:
+        """Add the next entries, at most ``most``; wait up to ``block_ms`` for the first. Returns how many."""
+        entries = self._ahead[:most] or self._read(min(most, CHUNK), block_ms)
+        self._ahead = self._ahead[most:]
+        if entries:
+            reading.add(entries)
+        return len(entries)
+
+    def end_transaction(self, reading: Reading) -> None:
+        """Add what else belongs to the transaction of the last entry, which ``most`` may have cut.
+
+        A transaction is in the lane whole, or not yet; so where a read found the lane's end, one ends too.
+        """
+        while self._ahead or self._is_cut:
+            self._ahead = self._ahead or self._read(CHUNK, 0)
+            if not self._ahead:
+                return
+            more = next((at for at, each in enumerate(self._ahead) if not _goes_on(each)), len(self._ahead))
+            if more:
+                reading.add(self._ahead[:more])
+                self._ahead = self._ahead[more:]
+            if self._ahead:
+                return
+
+    def _read(self, count: int, block_ms: int) -> list[tuple[bytes, list[bytes]]]:
+        arguments: list[Any] = ["XREAD", "COUNT", count]
+        if block_ms > 0:
+            arguments += ["BLOCK", block_ms]
+        # The plain connection: redis-py's own XREAD makes a dict of each entry, which costs most.
+        self._connection.send_command(*arguments, "STREAMS", self._stream, self._after)
+        answer = self._connection.read_response()
+        entries: list[tuple[bytes, list[bytes]]] = answer[0][1] if answer else []
+        self._is_cut = len(entries) == count
+        if entries:
+            self._after = entries[-1][0]
+        return entries
+
+    @property
+    def client(self) -> redis.Redis:
+        """A client for commands beside the reading."""
+        return self._client
+
+    def version(self, name: str) -> int:
+        """Return the deployment's version by now: what was read before is of this version or older."""
+        self._connection.send_command("GEARSYNC.LANES", name)
+        return int(self._connection.read_response()[3])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+        self._client.close()
+
+
+class Settled(NamedTuple):
+    """What became of the intents of a lane up to an id: of those that were refused the ids and reasons."""
+
+    entry_id: str
+    refused: Sequence[tuple[str, str]]
+
+
+class Intake(NamedTuple):
+    """What was read of a lane, the deployment's version by then, and the intents whose clients wait."""
+
+    reading: Reading
+    version: int
+    alive: frozenset[bytes]
+
+
+class Exchange:
+    """Settles intents and takes the next ones, on its own connection: clients wait for each round trip."""
+
+    _ALL = "18446744073709551615-18446744073709551615"
+
+    def __init__(self, url: str, stream: str, worker: str) -> None:
+        self._client = connect(url)
+        self._connection = self._client.connection_pool.get_connection()
+        self._stream = stream
+        self._worker = worker
+        self._after = LANE_HEAD
+        self._take = b"".join(self._connection.pack_command("GEARSYNC.TAKE", stream, self._ALL, worker))
+        self._sent = 0
+
+    def ask(self, settled: Settled | None, block_ms: int) -> None:
+        """Settle, and ask for the next entries of the lane; ``block_ms``: how long to wait for the first."""
+        settling = [] if settled is None else self._settle(settled)
+        read = "XREAD", "COUNT", CHUNK, "BLOCK", block_ms, "STREAMS", self._stream, self._after
+        # The server takes no other command while XREAD waits: TAKE comes right after what it found.
+        packed = self._connection.pack_command(*read)
+        self._connection.send_packed_command([b"".join([*settling, *packed, self._take])])
+        self._sent = 2 if settled is None else 3
+
+    def answer(self) -> Intake:
+        """Return what was asked for. Raises what was said of the settling, too."""
+        *_, entries, taken = self._receive()
+        reading = Reading()
+        if entries:
+            reading.add(entries[0][1])
+            self._after = entries[0][1][-1][0]
+        version, *alive = taken
+        return Intake(reading, int(version), frozenset(alive))
+
+    def settle(self, settled: Settled) -> None:
+        """Settle alone."""
+        self._connection.send_packed_command(self._settle(settled))
+        self._sent = 1
+        self._receive()
+
+    def _settle(self, settled: Settled) -> list[bytes]:
+        words = [word for pair in settled.refused for word in pair]
+        command = "GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker
+        packed: list[bytes] = self._connection.pack_command(*command, *words)
+        return packed
+
+    def _receive(self) -> list[Any]:
+        """Return the replies to what was sent; raises the first error after all were read."""
+        replies: list[Any] = []
+        failure: redis.ResponseError | None = None
+        for _ in range(self._sent):
+            try:
+                replies.append(self._connection.read_response())
+            except redis.ResponseError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+        return replies
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+        self._client.close()

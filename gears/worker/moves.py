@@ -1,0 +1,174 @@
+"""Keys that change their shard in a cluster: how the workers of the two shards agree on their order.
+
+The old owner's mark stands in its lane behind all that it captured of the key, the new owner's before all
+that it captured. Both name the new owner's node. The token of a mark goes through the database, in the
+transactions of the two batches, so that nothing but the database has to be up for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import redis
+
+from connectors import Moves
+from gears.applying import change as changes
+from gears.applying.change import Change
+from gears.worker import lanes
+from gears.worker.logs import event
+
+log = logging.getLogger("gearsync.worker")
+
+NO_NODE = b"0" * 40
+"""The node of a mark that only carries the epoch of the shard that took a lane over."""
+SLOT = b"gearsync:slot:"
+"""How the key of a mark begins that is about all keys of a slot."""
+PAGE = 1000
+"""How many entries of a lane are looked through at a time."""
+FIRST_SECONDS, MOST_SECONDS = 0.05, 1.0
+"""How long to wait for a key's old shard before the next look, at first and at most."""
+ASK_SECONDS = 5.0
+"""After this long without a token, the other shards are asked whether there will be one."""
+
+
+class Handover:
+    """The keys of one batch that another shard must let go first, and the waiting for it.
+
+    ``moves`` are the batch's tokens, less those that will never come. ``pause(seconds, why)`` waits.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        deployment: str,
+        target: str,
+        marks: Sequence[Change],
+        pause: Callable[[float, str], None],
+    ) -> None:
+        self._url, self._deployment, self._target = url, deployment, target
+        self._marks = {token(deployment, target, mark): mark for mark in marks}
+        self._pause = pause
+        self._begun = self._asked = time.monotonic()
+        self._seconds = FIRST_SECONDS
+        self._doubted: set[str] = set()
+        self.moves = of_marks(deployment, target, marks)
+
+    def wait(self, missing: str) -> None:
+        """Wait a while for a token that was not there; find out whether it will come at all."""
+        mark = self._marks[missing]
+        why = f"{_named(mark.key)} came from another shard, which has not brought its changes to SQL yet"
+        now = time.monotonic()
+        if now - self._asked > ASK_SECONDS:
+            self._asked = now
+            try:
+                where = where_left(self._url, self._deployment, self._target, mark)
+            except redis.RedisError as error:
+                where = f"a shard that can't be asked ({error})"
+            if not where:
+                self._doubt(missing)
+                return
+            why += f": they wait in {where}"
+        self._pause(self._seconds, why if now - self._begun > ASK_SECONDS / 2 else "")
+        self._seconds = min(MOST_SECONDS, self._seconds * 2)
+
+    def _doubt(self, missing: str) -> None:
+        """No shard knows of the move. The token may have come while they were asked: look once more."""
+        if missing in self._doubted:
+            what = _named(self._marks[missing].key)
+            told = event("move_unknown", error=what)
+            log.warning("no shard has changes of %s that came before its move; going on", what, extra=told)
+            taken = list(self.moves.taken)
+            taken.remove(missing)
+            self.moves = self.moves._replace(taken=tuple(taken))
+        self._doubted.add(missing)
+
+
+def _named(key: bytes) -> str:
+    """Return what a mark is about: a slot (gearsync:slot:<number>:…), else a key."""
+    return f"slot {key.split(b':')[2].decode()}" if key.startswith(SLOT) else f"key {key!r}"
+
+
+def token(deployment: str, target: str, mark: Change) -> str:
+    """Return what stands for one key on its way to one node, in the lanes of one target: two targets may be
+    in one database.
+    """
+    words = [deployment.encode(), target.encode(), mark.node, mark.key]
+    return hashlib.sha256(b"\0".join(words)).hexdigest()
+
+
+def of_marks(deployment: str, target: str, marks: Sequence[Change]) -> Moves:
+    """Return the tokens that a batch gives and takes."""
+    given = tuple(
+        token(deployment, target, mark) for mark in marks if mark.op == changes.LEFT and mark.node != NO_NODE
+    )
+    taken = tuple(token(deployment, target, mark) for mark in marks if mark.op == changes.CAME)
+    return Moves(given, taken)
+
+
+def where_left(url: str, deployment: str, target: str, mark: Change) -> str:
+    """Say where in the cluster the key of a mark still has to be let go; empty: nowhere.
+
+    That is so when a MIGRATE failed after it had copied the key, when the old owner had no such deployment,
+    or when somebody has discarded its changes. Raises redis.RedisError when a shard can't be asked.
+    """
+    with lanes.connect(url) as client:
+        for address, node in _primaries(client):
+            with node:
+                for lane in _lanes(node, deployment, target):
+                    if _has_left(node, lane, mark):
+                        return f"{lane} of {address}"
+    return ""
+
+
+def _primaries(client: redis.Redis) -> Iterator[tuple[str, redis.Redis]]:
+    found: Any = client.execute_command("CLUSTER SLOTS")
+    options = dict(client.connection_pool.connection_kwargs)
+    own_host = options.get("host", "127.0.0.1")
+    options.pop("path", None)
+    for host, port in sorted({(each[2][0] or own_host, int(each[2][1])) for each in found}, key=str):
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if port == 0:
+            # What a server without a plain port tells who came by its unix socket.
+            raise redis.ConnectionError(
+                f"{name} is reached by TLS alone; start this worker with a rediss:// URL"
+            )
+        pool = redis.ConnectionPool(
+            connection_class=_connection_class(client), **{**options, "host": name, "port": port}
+        )
+        yield f"{name}:{port}", redis.Redis.from_pool(pool)
+
+
+def _connection_class(client: redis.Redis) -> Any:
+    found = client.connection_pool.connection_class
+    return redis.Connection if found is redis.UnixDomainSocketConnection else found
+
+
+def _lanes(node: redis.Redis, deployment: str, target: str) -> list[str]:
+    try:
+        return [each.stream for each in lanes.fetch_lanes(node, deployment).lanes if each.target == target]
+    except redis.ResponseError:
+        # A shard without the deployment, or without the module, has captured nothing.
+        return []
+
+
+def _has_left(node: redis.Redis, lane: str, mark: Change) -> bool:
+    after = b"-"
+    while True:
+        page: Any = node.execute_command("XRANGE", lane, after, "+", "COUNT", PAGE)
+        entries = [(entry_id, pairs) for entry_id, pairs in _flat(page)]
+        for change in changes.decode(entries)[0]:
+            if change.key == mark.key and change.op == changes.LEFT and change.node == mark.node:
+                return True
+        if len(entries) < PAGE:
+            return False
+        after = b"(" + entries[-1][0]
+
+
+def _flat(page: Any) -> Iterator[tuple[bytes, list[bytes]]]:
+    for entry_id, fields in page:
+        pairs = fields if isinstance(fields, list) else [part for pair in fields.items() for part in pair]
+        yield entry_id, pairs

@@ -1,0 +1,1 @@
+"""Read-through: rows are brought to the clients that wait for them."""

@@ -1,0 +1,191 @@
+"""A lane whose clients wait: their writes in one SQL transaction (docs/design.md, "Write-through")."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import redis
+
+from connectors import Connector, ConnectorError, Position, SchemaMismatch, Unavailable
+from connectors.errors import Refused
+from gears.applying import deadletters, failpoints
+from gears.applying.applier import Applier
+from gears.applying.change import Change, is_applied
+from gears.applying.groups import Groups
+from gears.applying.intents import (
+    Intent,
+    intents_of,
+    is_intent,
+    outcomes_of,
+    runs_of,
+)
+from gears.worker import lanes
+from gears.worker.lanes import Exchange, Intake, Settled
+from gears.worker.logs import event
+from gears.worker.runner import BLOCK_MS, LaneRunner, Replaced
+
+log = logging.getLogger("gearsync.worker")
+
+MOST_BACKOFF_SECONDS = 1.0
+"""Clients get errors until the database is tried again, so this is how late its return is noticed."""
+DENY_SECONDS = 0.02
+"""How often clients are told that the database is away."""
+
+
+class ThroughRunner(LaneRunner):
+    """Runs one lane of intents. One thread: a client waits for each step."""
+
+    most_backoff = MOST_BACKOFF_SECONDS
+
+    def _session(self) -> bool:
+        shared, lane = self._shared, self._lane
+        connector = shared.open_connector(lane.target)
+        client = lanes.connect(shared.url)
+        try:
+            applier = self._applier(connector, client)
+            connector.ensure_intents()
+            applier.open(lane.stream, self._epoch, shared.owner)
+            last = self._redo(client, connector, applier.position)
+            return self._work(client, applier, Groups(connector, applier, last))
+        except redis.ResponseError:
+            # The module drops a lane of an earlier version as soon as it is empty.
+            if self._until_empty and self._has_moved():
+                return True
+            raise
+        finally:
+            client.close()
+            connector.close()
+
+    def _work(self, client: redis.Redis, applier: Applier, groups: Groups) -> bool:
+        exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)
+        settled: Settled | None = None
+        try:
+            while not self._over:
+                exchange.ask(settled, BLOCK_MS)
+                trouble = _rest(groups)
+                intake = exchange.answer()
+                if settled is not None:
+                    failpoints.reach("settled")
+                settled = None
+                if intake.version != self.deployment.version:
+                    raise Replaced
+                if len(intake.reading):
+                    settled = self._take(client, exchange, applier, groups, intake)
+                    self._backoff.reset()
+                elif self._until_empty and not client.xlen(self._lane.stream):
+                    return True
+                if trouble is not None:
+                    if settled is not None:
+                        exchange.settle(settled)
+                    raise trouble
+            if settled is not None:
+                exchange.settle(settled)
+                groups.tell()
+        finally:
+            exchange.close()
+        return True
+
+    def _take(
+        self, client: redis.Redis, exchange: Exchange, applier: Applier, groups: Groups, intake: Intake
+    ) -> Settled | None:
+        """Bring what was read to SQL; return what is still to be settled."""
+        settled: Settled | None = None
+        if intake.reading.malformed:
+            self._bury(client, [deadletters.of_malformed(entry) for entry in intake.reading.malformed])
+        for run in runs_of(intake.reading.changes):
+            if settled is not None:
+                exchange.settle(settled)
+                groups.tell()
+                settled = None
+            if is_intent(run[0]):
+                settled = _commit(exchange, groups, intents_of(run), intake.alive)
+            else:
+                self._apply_plain(client, applier, run)
+        if settled is None and intake.reading.malformed:
+            lanes.acknowledge(client, self._lane.stream, intake.reading.last_id)
+        return settled
+
+    def _apply_plain(self, client: redis.Redis, applier: Applier, run: Sequence[Change]) -> None:
+        """Expiry, and what else changes such keys without a client that waits."""
+        new = [change for change in run if not is_applied(change, applier.position)]
+        for part in applier.parts(new) if new else []:
+            self._apply(applier, applier.prepare(part))
+        lanes.acknowledge(client, self._lane.stream, run[-1].id)
+
+    # -- After a crash -----------------------------------------------------------------------------------
+
+    def _redo(self, client: redis.Redis, connector: Connector, position: Position) -> Position | None:
+        """Bring Redis to what SQL has committed; return the position of the last transaction of intents."""
+        stream = self._lane.stream
+        applied = lanes.fetch_applied(client, stream)
+        for transaction in connector.committed(stream, applied):
+            if transaction.previous is not None and transaction.previous > applied:
+                self._tell_lost(applied, transaction.previous)
+            outcomes = outcomes_of(transaction.record)
+            lanes.redo(client, stream, transaction.position, self.owner, outcomes)
+            failpoints.reach("redo")
+            applied = transaction.position
+        # Also when there is nothing to do: only who has begun so may take.
+        lanes.redo(client, stream, applied, self.owner, [])
+        return connector.last_intent(stream)
+
+    def _tell_lost(self, applied: Position, since: Position) -> None:
+        log.error(
+            "%s: Redis has forgotten more than SQL has records of: writes after %d-%d, up to %d-%d, are in "
+            "SQL, and perhaps not in Redis; gearsync load brings missing keys back",
+            self._lane.stream,
+            applied.ms,
+            applied.seq,
+            since.ms,
+            since.seq,
+            extra=event("records_lost", lane=self._lane.stream),
+        )
+
+    # -- While the database is away ----------------------------------------------------------------------
+
+    def _wait(self, error: str) -> None:
+        """Wait for the next try; clients who ask meanwhile are told at once."""
+        seconds = self._begin_wait(error)
+        deadline = time.monotonic() + seconds
+        try:
+            with lanes.connect(self._shared.url) as client:
+                while not self._over and time.monotonic() < deadline:
+                    lanes.deny(client, self._lane.stream, f"nothing was written: {error}")
+                    self._halt.wait(DENY_SECONDS)
+        except redis.RedisError as failure:
+            log.debug("%s: %s", self._lane.stream, failure)
+            self._halt.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _rest(groups: Groups) -> ConnectorError | None:
+    """Do what can wait while the clients of the last group get their replies.
+
+    Returns what is in the way in SQL: those who are taken by now are told first, by the group that meets it.
+    """
+    groups.tell()
+    try:
+        groups.prune()
+    except ConnectorError as error:
+        return error
+    return None
+
+
+def _commit(
+    exchange: Exchange, groups: Groups, intents: Sequence[Intent], alive: frozenset[bytes]
+) -> Settled:
+    """Commit the intents whose clients wait; return what the module is to be told."""
+    taken = [intent for intent in intents if intent.entries[-1].entry_id in alive]
+    last_id = intents[-1].id
+    failpoints.reach("taken")
+    try:
+        outcomes = groups.commit(taken, taken[-1].entries[-1].position) if taken else []
+    except (Unavailable, Refused, SchemaMismatch) as error:
+        # Who is fenced leaves them to the next worker, who asks SQL, as after an error in COMMIT.
+        if not (isinstance(error, Unavailable) and error.in_commit):
+            refused = [(each.id, f"nothing was written: {error}") for each in taken]
+            exchange.settle(Settled(last_id, refused))
+        raise
+    failpoints.reach("after-commit")
+    return Settled(last_id, [(each.id, each.reason) for each in outcomes if each.reason])
