@@ -181,7 +181,7 @@ def test_rows_that_a_policy_keeps_are_no_difference(world: World) -> None:
     with world.server.client() as client:
         fill(client, 20)
         world.wait()
-        client.pexpire("person:3", 1)
+        client.pexpire("person:3", 25)
         world.wait()
     report = world.verify("--repair")
     assert (report["kept"], report["extra"], report["left"]) == (1, 0, 0)
@@ -190,7 +190,7 @@ def test_rows_that_a_policy_keeps_are_no_difference(world: World) -> None:
         # Nor does a letter of its last write, which was refused, delete such a row.
         client.hset("person:4", "age", "old")
         world.wait()
-        client.pexpire("person:4", 1)
+        client.pexpire("person:4", 25)
         world.wait()
     done = CliRunner().invoke(group, ["deadletters", "retry", "--redis", world.url, "--all"])
     world.wait()

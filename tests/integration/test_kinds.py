@@ -340,7 +340,7 @@ def test_members_become_rows(system: System) -> None:
         client.lpop("queue:1")
         client.copy("queue:1", "queue:2")
         other.zincrby("board:chess:1", 2, "bob")
-        other.pexpire("board:chess:1", 1)
+        other.pexpire("board:chess:1", 25)
         eventually(lambda: not other.exists("board:chess:1"))
         system.wait()
         assert tags() == [(1, "blue", "kept"), (1, "green", "new"), (3, "red", "new")]

@@ -42,11 +42,11 @@ def test_read_through_with_write_through(database_url: str, tmp_path: Path) -> N
     run_sql(database_url, "INSERT INTO persons VALUES (1, 'Ada', 36)")
     with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
         assert client.hgetall("person:1") == {b"name": b"Ada", b"age": b"36"}
-        client.pexpire("person:1", 1)
+        client.pexpire("person:1", 25)
         eventually(lambda: b"person:1" not in client.keys("person:*"))
         assert client.hincrby("person:1", "age", 1) == 37
         assert client.hgetall("person:1") == {b"name": b"Ada", b"age": b"37"}
-        client.pexpire("person:1", 1)
+        client.pexpire("person:1", 25)
         eventually(lambda: b"person:1" not in client.keys("person:*"))
         assert client.delete("person:1") == 0
         assert rows(database_url, "SELECT * FROM persons") == []

@@ -148,7 +148,7 @@ def test_a_row_that_write_behind_has_not_brought_yet_never_comes_back(
             if ending == "deleted":
                 client.delete("person:1")
             else:
-                client.pexpire("person:1", 1)
+                client.pexpire("person:1", 25)
                 eventually(lambda: not client.keys("person:1"))
             reader = Reader(system, "HGET", "person:1", "name")
             eventually(lambda: reads(system)["waiting"] == 1)
@@ -161,7 +161,7 @@ def test_with_write_through(host: str, database_url: str, tmp_path: Path) -> Non
     with System(tmp_path, declared, {"FIRST_DB_URL": database_url}, host=host) as client:
         assert client.hget("person:1", "name") == b"n1"
         client.hset("person:1", "name", "newer")
-        client.pexpire("person:1", 1)
+        client.pexpire("person:1", 25)
         eventually(lambda: not client.keys("person:1"))
         assert client.hgetall("person:1") == {b"name": b"newer", b"age": b"10"}
         client.delete("person:1")

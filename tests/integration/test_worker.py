@@ -106,7 +106,7 @@ def test_policies_keep_rows(host: str, tmp_path: Path) -> None:
         client.hset("person:2", "name", "Eve")
         system.wait()
         client.delete("person:1")
-        client.pexpire("person:2", 1)
+        client.pexpire("person:2", 25)
         eventually(lambda: not client.exists("person:2"))
         system.wait()
         assert persons(url) == [(1, "Ada", None), (2, "Eve", None)]

@@ -237,15 +237,15 @@ def test_grow_captures_beyond_the_limit(client: redis.Redis) -> None:
 def test_expiry_is_captured_beyond_the_limit(client: redis.Redis) -> None:
     deploy(client, backlog=(LIMIT, 0))
     client.hset("person:1", "first", "Ada")
-    client.pexpire("person:1", 1)
+    client.pexpire("person:1", 25)
     wait_for(lambda: not client.exists("person:1"), "the expiry")
     for number in range(2, LIMIT):
         client.hset(f"person:{number}", "first", "Ada")
-    client.pexpire("person:2", 1)
+    client.pexpire("person:2", 25)
     wait_for(lambda: not client.exists("person:2"), "the other expiry")
     with pytest.raises(redis.ResponseError, match=REFUSED):
         client.hset("person:3", "first", "Eve")
-    client.pexpire("person:3", 1)
+    client.pexpire("person:3", 25)
     wait_for(lambda: not client.exists("person:3"), "the expiry at the bound")
     assert [each.op for each in changes(client)].count("x") == 3
     assert len(changes(client)) == LIMIT + 2
@@ -490,7 +490,7 @@ def test_bytes_are_counted_after_a_restart_of_a_node_of_a_cluster() -> None:
 def test_a_replica_applies_all_that_its_primary_takes() -> None:
     with pair() as servers, connect(servers[0]) as primary, connect(servers[1]) as replica:
         fill(primary)
-        primary.pexpire("person:0", 1)
+        primary.pexpire("person:0", 25)
         wait_for(lambda: not primary.exists("person:0"), "the expiry at the bound")
         catch_up(primary, replica)
         deploy(primary, version=2, backlog=(LIMIT, 0), on_full="GROW")

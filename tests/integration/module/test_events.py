@@ -172,7 +172,7 @@ def test_active_expiry(people: redis.Redis) -> None:
 def test_lazy_expiry(people: redis.Redis, how: str) -> None:
     people.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
     try:
-        people.pexpire("person:1", 1)
+        people.pexpire("person:1", 25)
         wait_for(lambda: people.pttl("person:1") < 0, "the key's time is over")
         run(people, how)
         ops = [op for op, _, _ in seen(people)]

@@ -117,7 +117,7 @@ def test_a_key_whose_time_is_over_is_another_one(client: redis.Redis) -> None:
     deploy(client)
     client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
     client.hset(KEY, "age", "1")
-    client.pexpire(KEY, 1)
+    client.pexpire(KEY, 25)
     while client.execute_command("EVAL", "return redis.call('pttl', KEYS[1])", 1, KEY) >= 0:
         pass
     client.hset(KEY, items=list(ADA))

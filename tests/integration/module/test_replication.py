@@ -85,7 +85,7 @@ def test_a_replica_that_takes_writes_captures_none_of_them() -> None:
         replica.hset("person:1", "first", "B")
         replica.delete("person:1")
         replica.hset("person:2", "first", "C")
-        replica.pexpire("person:2", 1)
+        replica.pexpire("person:2", 25)
         wait_for(lambda: not replica.exists("person:2"), "expiry")
         primary.hset("person:3", "first", "D")
         catch_up(primary, replica)

@@ -115,7 +115,7 @@ def test_a_library_function(whole: redis.Redis) -> None:
 def test_a_key_that_expires_inside(whole: redis.Redis) -> None:
     """Its end is one of the things that the transaction did; one that time takes outside stands alone."""
     whole.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
-    transact(whole, hset(1), ("PEXPIRE", "person:1", 1), hset(2), ("PEXPIRE", "person:2", 1))
+    transact(whole, hset(1), ("PEXPIRE", "person:1", 25), hset(2), ("PEXPIRE", "person:2", 25))
     wait_for(lambda: whole.pttl("person:1") == -2, "its end")
     before = len(changes(whole))
     transact(whole, hset(3), ("GET", "person:2"), hset(4))
@@ -123,7 +123,7 @@ def test_a_key_that_expires_inside(whole: redis.Redis) -> None:
     assert {each.key for each in inside} >= {"person:4"} and len(inside) >= 1
     assert sorted(key for unit in units(whole)[1:] for key in unit)[-1] == "xperson:2"
     whole.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 1)
-    transact(whole, hset(5), ("PEXPIRE", "person:5", 1), hset(6), ("PEXPIRE", "person:6", 1))
+    transact(whole, hset(5), ("PEXPIRE", "person:5", 25), hset(6), ("PEXPIRE", "person:6", 25))
     wait_for(lambda: sum(each.op == "x" for each in changes(whole)) == 4, "the ends that time brings")
     assert units(whole)[-2:] in ([["xperson:5"], ["xperson:6"]], [["xperson:6"], ["xperson:5"]])
 
