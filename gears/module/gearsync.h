@@ -453,6 +453,11 @@ void unit_see_command(void); /* it passes the filter */
 /* Whether the next change in a lane belongs to the last one there. */
 bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane);
 
+/* -- soon.c: after the command in hand, before what comes after it from elsewhere ------------------------------ */
+typedef void (*SoonFunction)(RedisModuleCtx *ctx, int db, RedisModuleString *key);
+bool soon_needed(void); /* whether a command must not add to lanes itself */
+void soon_do(SoonFunction function, int db, RedisModuleString *key);
+
 /* -- operations.c --------------------------------------------------------------------------------------------- */
 typedef struct {
     char kind;               /* = + - ~, or ? for what begins with none of these; 0: there is no field '#' */

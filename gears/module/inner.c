@@ -11,6 +11,9 @@
 
 #define TWIN ".auth"
 
+/* LUAI_MAXCSTACK */
+#define MOST_WORDS_OF_LUA 8000
+
 /* What the user default means for a client that has it: anybody may be one; nobody can become one; it has a password. */
 typedef enum { DEFAULT_UNKNOWN, DEFAULT_OPEN, DEFAULT_OFF, DEFAULT_GUARDED } DefaultUser;
 
@@ -67,9 +70,22 @@ static bool needs_twin(RedisModuleCommandFilterCtx *filter) {
     return may_be_unauthenticated(RedisModule_CommandFilterGetClientId(filter));
 }
 
+/* Before 7.0.8 a server keeps the array of a script's words for the script's next command, and takes it for as long as it
+ * was before the insertion cut it to what is needed: so it gets room for as many words as Lua can give. */
+static void keep_room_for_scripts(RedisModuleCommandFilterCtx *filter) {
+    if (shard.server_version >= 0x070008) return;
+    if ((RedisModule_GetContextFlags(shard.detached) & REDISMODULE_CTX_FLAGS_LUA) == 0) return;
+    int argc = RedisModule_CommandFilterArgsCount(filter);
+    RedisModuleString *filler = RedisModule_CommandFilterArgGet(filter, 0);
+    for (int i = argc; i <= MOST_WORDS_OF_LUA; i++)
+        RedisModule_CommandFilterArgInsert(filter, i, RedisModule_HoldString(NULL, filler));
+    for (int i = MOST_WORDS_OF_LUA; i >= argc; i--) RedisModule_CommandFilterArgDelete(filter, i);
+}
+
 void inner_insert(RedisModuleCommandFilterCtx *filter, const char *command) {
     RedisModuleString *name = RedisModule_CreateStringPrintf(NULL, "%s%s", command, needs_twin(filter) ? TWIN : "");
     RedisModule_CommandFilterArgInsert(filter, 0, name);
+    keep_room_for_scripts(filter);
 }
 
 int inner_register(RedisModuleCtx *ctx, const char *command, RedisModuleCmdFunc function, const char *flags) {

@@ -237,22 +237,29 @@ static Reader *reader_make(RedisModuleCtx *ctx, int most, long long timeout_ms) 
     return reader;
 }
 
+/* A slot on its way here: changes of the key may wait on its old shard, and a mark will say so. */
+static void look(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
+    Slice name = string_slice(key);
+    slots_before_capture(ctx, name);
+    RedisModule_SelectDb(ctx, db);
+    Miss *miss = miss_find(db, name);
+    if (miss != NULL) miss_look(miss);
+}
+
 static void wait_for_row(RedisModuleCtx *ctx, Reader *reader, ReadRule *rule, int db, RedisModuleString *key) {
     Slice name = string_slice(key);
     Miss *miss = miss_find(db, name);
-    if (miss == NULL) {
-        /* A slot on its way here: changes of the key may wait on its old shard, and a mark will say so. */
-        slots_before_capture(ctx, name);
-        RedisModule_SelectDb(ctx, db);
-        miss = miss_make(rule, db, key, false);
-    }
+    if (miss == NULL) miss = miss_make(rule, db, key, false);
     for (const Link *link = miss->links; link != NULL; link = link->next)
         if (link->reader == reader) return;
     Link *link = &reader->links[reader->count++];
     link->reader = reader;
     reader->open++;
     miss_join(miss, link);
-    miss_look(miss);
+    if (soon_needed())
+        soon_do(look, db, key);
+    else
+        look(ctx, db, key);
 }
 
 const char *reads_paused(RedisModuleCtx *ctx, int db, RedisModuleString *key) {

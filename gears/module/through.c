@@ -228,14 +228,22 @@ static Rule *any_rule(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return NULL;
 }
 
+static void start_soon(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
+    (void)db, (void)key;
+    writes_any_ready = true;
+    through_start_ready(ctx);
+}
+
 /* argv[0] is our command, before that of the client. What has no effect for SQL, and needs no turn, is run at once. */
 static int hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, const Rule *rule) {
     Write *write = write_create(ctx, argv + 1, argc - 1);
     write->timeout_ms = rule->timeout_ms;
-    const char *problem = write->turns.ahead == 0 ? start(ctx, write) : NULL;
+    bool waits = write->turns.ahead > 0 || soon_needed();
+    if (waits && write->turns.ahead == 0) soon_do(start_soon, write->db, argv[2]);
+    const char *problem = waits ? NULL : start(ctx, write);
     int db = write->db;
     RedisModule_SelectDb(ctx, db);
-    if (write->stage != WAITING || write->turns.ahead > 0) {
+    if (waits || write->stage != WAITING) {
         write->client = RedisModule_BlockClient(ctx, write_on_unblocked, write_on_unblock_asked, write_free_reply, 0);
         write->deadline_ms = workers_clock_ms() + rule->timeout_ms;
         write_watch(ctx, write);

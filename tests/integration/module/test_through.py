@@ -415,6 +415,22 @@ def test_in_a_script_it_is_refused(client: redis.Redis) -> None:
     assert not client.exists("person:1")
 
 
+def test_a_script_keeps_room_for_long_commands(client: redis.Redis) -> None:
+    """Servers before 7.0.8 reuse the array of its words, which our own word must not shorten."""
+    script = """
+        local words = {}
+        for i = 1, 3000 do words[i] = tostring(i) end
+        redis.call('HSET', KEYS[1], unpack(words))
+        local refused = redis.pcall('HSET', KEYS[2], 'age', 1).err
+        for _ = 1, 20 do redis.call('HSET', KEYS[1], unpack(words)) end
+        return refused
+    """
+    for _ in range(20):
+        assert b"send it alone" in client.eval(script, 2, "elsewhere", "person:1")
+    assert client.hlen("elsewhere") == 1500
+    assert not client.exists("person:1")
+
+
 def test_who_waits_too_long_is_told(server: RedisServer) -> None:
     with connect(server) as client:
         deploy(client, HURRIED)
