@@ -153,5 +153,5 @@ def _as_sqlalchemy(error: Exception, engine: Engine, broken: bool) -> sa.exc.DBA
     made = sa.exc.DBAPIError.instance(
         "", None, error, base, connection_invalidated=broken, dialect=engine.dialect
     )
-    assert isinstance(made, sa.exc.DBAPIError)
+    assert isinstance(made, sa.exc.DBAPIError)  # noqa: S101 (for mypy)
     return made

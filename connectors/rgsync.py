@@ -318,7 +318,7 @@ def _letters(refusals: Iterable[Refusal]) -> list[_Letter]:
     letters = []
     for refusal in refusals:
         record = refusal.row.origin
-        assert isinstance(record, dict)
+        assert isinstance(record, dict)  # noqa: S101 (for mypy)
         letters.append(_Letter(record, refusal.reason, refusal.column))
     return letters
 

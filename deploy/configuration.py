@@ -149,7 +149,8 @@ def _targets() -> str:
     rows = [
         _row(name, _TYPES[given[name].annotation], _default_of(given[name]), said[name]) for name in given
     ]
-    assert set(TARGET_OPTIONS) < set(given)
+    if not set(TARGET_OPTIONS) < set(given):
+        raise ValueError(f"an option of targets in a file is none of Target's: {TARGET_OPTIONS}")
     return "\n".join([TARGETS, *_table("argument"), *rows, ""])
 
 

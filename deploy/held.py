@@ -107,8 +107,9 @@ def _resume(shard: Shard, name: str, ways: Ways) -> None:
 def _ways(shards: Shards, shard: Shard, name: str, functions: Sequence[str]) -> Ways:
     ways = Ways([], [])
     deployment = _deployment(shard, name)
-    for each in () if deployment is None else functions:
-        assert deployment is not None
+    if deployment is None:
+        return ways
+    for each in functions:
         function = _find(deployment, each)
         reason = _never(function, deployment)
         if reason:
@@ -176,8 +177,9 @@ def resume(shards: Shards, name: str, functions: Sequence[str]) -> None:
 def _back(shard: Shard, name: str, functions: Sequence[str], entry: dict[str, Any]) -> Ways:
     ways = Ways([], list(functions))
     deployment = _deployment(shard, name)
-    for each in () if deployment is None else functions:
-        assert deployment is not None
+    if deployment is None:
+        return ways
+    for each in functions:
         function = _find(deployment, each)
         if _never(function, deployment):
             names = ", ".join(f.name for f in deployment.capturing)

@@ -33,7 +33,7 @@ def commands(context: click.Context) -> Iterator[click.Context]:
         return
     for name in command.list_commands(context):
         child = command.get_command(context, name)
-        assert child is not None
+        assert child is not None  # noqa: S101 (for mypy)
         inner = click.Context(child, info_name=name, parent=context)
         yield inner
         yield from commands(inner)

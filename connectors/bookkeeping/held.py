@@ -66,10 +66,10 @@ def _fenced(connection: Connection, checkpoint: Checkpoint, claim: Claim) -> Pos
     table = checkpoint.table
     this = sa.and_(table.c.stream == claim.stream, table.c.generation == claim.generation)
     values = {"updated_at": sa.func.current_timestamp()}
-    if connection.execute(sa.update(table).where(this).values(values)).rowcount == 0:
+    is_ours = connection.execute(sa.update(table).where(this).values(values)).rowcount > 0
+    row = _row(connection, checkpoint, claim.stream) if is_ours else None
+    if row is None:
         raise Fenced(f"another worker has claimed {claim.stream}")
-    row = _row(connection, checkpoint, claim.stream)
-    assert row is not None
     return row
 
 

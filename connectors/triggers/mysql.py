@@ -91,10 +91,10 @@ class MySQLTriggers(Triggers):
 
     def _body(self, event: str, table: Table) -> str:
         # VALUES, no SELECT: that would hold a lock on the outbox to the end of the writer's statement.
-        insert = f"INSERT INTO {self.place(OUTBOX)} (name, pk) VALUES ({_literal(table.name)}, {{}});"
+        insert = f"INSERT INTO {self.place(OUTBOX)} (name, pk) VALUES ({_literal(table.name)}, "
         old, new = (self._key(table, row) for row in ("OLD", "NEW"))
-        first = insert.format(old if event == "DELETE" else new)
-        more = f"\n    IF {old} <> {new} THEN {insert.format(old)} END IF;" if event == "UPDATE" else ""
+        first = f"{insert}{old if event == 'DELETE' else new});"
+        more = f"\n    IF {old} <> {new} THEN {insert}{old}); END IF;" if event == "UPDATE" else ""
         return f"IF @gearsync_own IS NULL THEN\n    {first}{more}\nEND IF"
 
     def _key(self, table: Table, row: str) -> str:

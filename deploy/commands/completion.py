@@ -22,6 +22,6 @@ def command(ctx: click.Context, shell: str) -> None:
     root = ctx.find_root()
     name = root.info_name or "gearsync"
     of_shell = get_completion_class(shell)
-    assert of_shell is not None, "click knows the shells that are offered"
+    assert of_shell is not None, "click knows the shells that are offered"  # noqa: S101 (for mypy)
     source = of_shell(root.command, {}, name, f"_{name.replace('-', '_').upper()}_COMPLETE").source()
     click.echo(source.strip())

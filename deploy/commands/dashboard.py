@@ -11,7 +11,7 @@ from deploy import options, output
 from deploy.output import CommandError
 from gears.worker.listening import host_and_port
 
-TOKEN = "GEARSYNC_DASHBOARD_TOKEN"
+TOKEN = "GEARSYNC_DASHBOARD_TOKEN"  # noqa: S105 (the name of a variable)
 _TOKEN_HINT = f'export {TOKEN}="$(openssl rand -hex 16)", or --token-file PATH.'
 
 

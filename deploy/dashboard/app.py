@@ -171,11 +171,11 @@ def _places(texts: list[str]) -> list[Place]:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, Refused)  # noqa: S101 (for mypy)
     return Document({"error": str(error)}, status_code=error.status)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     """Answer when Redis is away, or will not: the page goes on, and asks again."""
-    assert isinstance(error, CommandError)
+    assert isinstance(error, CommandError)  # noqa: S101 (for mypy)
     return Document({"error": board.sentence(error)}, status_code=503)

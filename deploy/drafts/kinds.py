@@ -109,7 +109,7 @@ class Profile:
 
     def _measure(self, value: bytes) -> None:
         found = _DECIMAL.match(value)
-        assert found is not None
+        assert found is not None  # noqa: S101 (for mypy)
         whole, fraction = found.groups(b"")
         self.whole = max(self.whole, len(whole.lstrip(b"0")))
         self.scale = max(self.scale, len(fraction))

@@ -54,7 +54,7 @@ class Upgrade:
 def of(plan: Plan) -> Upgrade:
     """Compare a sound plan with what the shards have. Raises ShardError."""
     deployment, shards = plan.deployment, plan.shards
-    assert deployment is not None and shards is not None
+    assert deployment is not None and shards is not None  # noqa: S101 (for mypy)
     name = deployment.name
     deployed = {
         shard.address: before[name] for shard, before in zip(shards.shards, plan.before) if name in before

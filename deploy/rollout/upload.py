@@ -87,7 +87,7 @@ def _has_wheels(site: _Site, deployment: Deployment, wheels: dict[str, Path]) ->
 
 
 def _sites(plan: Plan, deployment: Deployment) -> list[_Site]:
-    assert plan.shards is not None
+    assert plan.shards is not None  # noqa: S101 (for mypy)
     return [
         _Site(shard, before.get(deployment.name)) for shard, before in zip(plan.shards.shards, plan.before)
     ]
@@ -107,7 +107,7 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
     far as it can be reached.
     """
     deployment = plan.deployment
-    assert deployment is not None and plan.shards is not None
+    assert deployment is not None and plan.shards is not None  # noqa: S101 (for mypy)
     sites = _sites(plan, deployment)
     try:
         # A shard that is new must not begin what waits on all others.

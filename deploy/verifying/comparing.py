@@ -105,7 +105,8 @@ class Comparer:
         """Return which row is each key's by its name, and note names that are not the row's own."""
         found = self._template.match_all(keys)
         parts = [each for each in found if each is not None]
-        assert len(parts) == len(found), "the keys were chosen by the template"
+        if len(parts) != len(found):
+            raise ValueError("a key that the function's template does not take was to be compared")
         texts = list(zip(*parts))
         columns = [_converted(convert, texts[at]) for at, convert in self.expecter.key_order]
         places = list(zip(*columns))

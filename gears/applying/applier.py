@@ -88,8 +88,9 @@ class Applier:
 
     @property
     def claimed(self) -> Claim:
-        """The claim under which the next batch goes."""
-        assert self._claim is not None, "not opened"
+        """The claim under which the next batch goes. Raises RuntimeError before ``open``."""
+        if self._claim is None:
+            raise RuntimeError("the lane is not claimed yet")
         return self._claim
 
     @property

@@ -167,7 +167,7 @@ class Converter:
 
     def _more(self, change: Change, parts: Sequence[Any], image: Image) -> tuple[Any, ...]:
         """Return the values of the columns that no single field fills."""
-        assert self._added is not None
+        assert self._added is not None  # noqa: S101 (for mypy)
         try:
             return self._added.values(Seen(change, parts, image))
         except Unfit as error:
@@ -260,7 +260,7 @@ class Converter:
     # -- With a transform --------------------------------------------------------------------------------
 
     def _transformed(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
-        assert self.transform is not None
+        assert self.transform is not None  # noqa: S101 (for mypy)
         names = self.mapping.primary_key
         seen = SeenChange(
             _as_text(change.key) or "",

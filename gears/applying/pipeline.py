@@ -257,7 +257,7 @@ class Batch:
 
 def _origin(row: RowOp) -> tuple[Change, Converter, bytes]:
     origin = row.origin
-    assert isinstance(origin, tuple)
+    assert isinstance(origin, tuple)  # noqa: S101 (for mypy)
     change, converter, op = origin
     return change, converter, op
 

@@ -201,7 +201,7 @@ def _capture_arguments(function: Function) -> list[object]:
 
 def _read_arguments(function: Function) -> list[object]:
     mapping, pattern = function.mapping, function.pattern
-    assert isinstance(pattern, Reading)
+    assert isinstance(pattern, Reading)  # noqa: S101 (for mypy)
     times = [pattern.timeout_ms, pattern.missing_ms, pattern.refresh_ahead * 1000]
     return [function.target_name, mapping.db, mapping.keys.text, *times, pattern.on_failure.upper()]
 

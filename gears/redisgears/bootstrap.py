@@ -44,7 +44,8 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
 
             def exec_module(self, module: Any) -> None:
                 place = "<gearsync>/" + module.__name__.replace(".", "/")
-                exec(compile(sources[module.__name__][1], place, "exec"), module.__dict__)
+                source = compile(sources[module.__name__][1], place, "exec")
+                exec(source, module.__dict__)  # noqa: S102 (a module is run when it is imported)
 
         finder: Any = Finder()
         others = {each: sys.modules.pop(each) for each in sources if each in sys.modules}

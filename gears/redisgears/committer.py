@@ -61,7 +61,7 @@ class Committer:
 
     def commit(self, entries: list[Any]) -> tuple[Any, ...]:
         """Commit a group; return what was refused, by its id, with the reason."""
-        assert self._groups is not None
+        assert self._groups is not None  # noqa: S101 (for mypy)
         intents = intents_of(changes.decode([(each[0], each[1]) for each in entries])[0])
         failpoints.reach("taken")
         outcomes = self._groups.commit(intents, intents[-1].entries[-1].position)

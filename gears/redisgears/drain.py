@@ -144,7 +144,7 @@ class Drain:
 
     def _result(self, stream: str, entries: list[Any]) -> str:
         """Wait for a page and let its entries go; return why it is not written."""
-        assert self._process is not None
+        assert self._process is not None  # noqa: S101 (for mypy)
         error, self.report, asking = self._process.result(self._bury)
         if not error and entries:
             self._acknowledge(stream, asking)

@@ -246,7 +246,7 @@ class Loader:
 
     def _make(self, load: Load, image: list[bytes] | None) -> None:
         pattern = load.function.pattern
-        assert isinstance(pattern, Reading)
+        assert isinstance(pattern, Reading)  # noqa: S101 (for mypy)
         if not image:
             self._missing.remember(load.key, pattern.missing_ms)
             self.missing += 1

@@ -100,12 +100,12 @@ class Child:
 
     @property
     def _requests(self) -> IO[bytes]:
-        assert self._popen.stdin is not None
+        assert self._popen.stdin is not None  # noqa: S101 (for mypy)
         return self._popen.stdin
 
     @property
     def _answers(self) -> IO[bytes]:
-        assert self._popen.stdout is not None
+        assert self._popen.stdout is not None  # noqa: S101 (for mypy)
         return self._popen.stdout
 
     def _ended(self, said: str = "") -> ProcessEnded:

@@ -52,7 +52,7 @@ def sources() -> Sources:
             if any(info.name == each or info.name.startswith(each + ".") for each in LEFT_OUT):
                 continue
             spec = importlib.util.find_spec(info.name)
-            assert spec is not None and spec.origin is not None
+            assert spec is not None and spec.origin is not None  # noqa: S101 (for mypy)
             found[info.name] = (info.ispkg, Path(spec.origin).read_text(encoding="utf-8"))
     return found
 

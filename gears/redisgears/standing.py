@@ -83,6 +83,6 @@ class Standing:
     def note(self, position: tuple[int, int, int]) -> None:
         """What SQL has committed up to here is in Redis, or is with this very transaction."""
         place = self._known
-        assert place is not None
+        assert place is not None  # noqa: S101 (for mypy)
         execute("SET", place.stream, " ".join(map(str, position)))
         self._known = place._replace(applied=position)

@@ -22,7 +22,7 @@ class Backoff:
         ceiling = min(self._most, self._first * FACTOR ** min(self.failures, 60))
         self.failures += 1
         # Never near zero: many workers that lost one database must not come back at once and hammer it.
-        return random.uniform(ceiling / 2, ceiling)
+        return random.uniform(ceiling / 2, ceiling)  # noqa: S311 (no secret)
 
     def reset(self) -> None:
         """Forget all failures."""

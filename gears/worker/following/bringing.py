@@ -41,7 +41,7 @@ class Bringer:
 
         Raises RedisError, or what the reader raises.
         """
-        assert isinstance(function.pattern, Around)
+        assert isinstance(function.pattern, Around)  # noqa: S101 (for mypy)
         refreshes = function.pattern.on_change == "refresh"
         size = REFRESH_AT_ONCE if refreshes else INVALIDATE_AT_ONCE
         later: list[bytes] = []
@@ -68,7 +68,7 @@ class Bringer:
         later: list[bytes] = self._ask(["GEARSYNC.WAITING", function.mapping.db, *ours])
         ready = sorted(set(ours) - set(later))
         rows = reader.read(ready)
-        assert isinstance(function.pattern, Around)
+        assert isinstance(function.pattern, Around)  # noqa: S101 (for mypy)
         waiting = self._put(function, function.pattern.ttl * 1000, rows) if ready else self._unwatch()
         if waiting is not None:
             return later + waiting

@@ -167,7 +167,7 @@ class Database:
     def ttl_ms(self, function: int) -> int:
         """Return how long a loaded hash of this function lives."""
         pattern = self._functions[function].pattern
-        assert isinstance(pattern, Reading)
+        assert isinstance(pattern, Reading)  # noqa: S101 (for mypy)
         return pattern.ttl * 1000
 
     def open(self) -> None:

@@ -98,6 +98,7 @@ def test_what_the_connector_writes_itself_makes_no_entry(database: Database) -> 
 
 
 HOSTILE = "od\"d's `%s` {}; -- ünï\\"
+ASCII = 'it\'s "{}" {x} `%s`'
 TYPES = {
     "postgresql": ("BYTEA", "UUID", "TIMESTAMP"),
     "mysql": ("VARBINARY(20)", "CHAR(36)", "DATETIME(6)"),
@@ -105,7 +106,8 @@ TYPES = {
 }
 
 
-def test_keys_of_all_types_and_hostile_names(database: Database) -> None:
+@pytest.mark.parametrize("table", [HOSTILE, ASCII])
+def test_keys_of_all_types_and_hostile_names(database: Database, table: str) -> None:
     quote = "`" if database.backend == "mysql" else '"'
 
     def quoted(name: str) -> str:
@@ -118,8 +120,8 @@ def test_keys_of_all_types_and_hostile_names(database: Database) -> None:
     key = ", ".join(map(quoted, kinds))
     with session(database) as somebody:
         somebody.execution_options(no_parameters=True)
-        somebody.exec_driver_sql(f"CREATE TABLE {quoted(HOSTILE)} ({columns}, PRIMARY KEY ({key}))")
-    outbox = follow(database, HOSTILE)
+        somebody.exec_driver_sql(f"CREATE TABLE {quoted(table)} ({columns}, PRIMARY KEY ({key}))")
+    outbox = follow(database, table)
     text = "a,b:'\" \\ %s ünï \N{GRINNING FACE}\n"
     values = ["-9007199254740993", text, b"\x00\xff,:", "0f0e0d0c-0b0a-0908-0706-050403020100", "2024-02-29"]
     values += ["2024-02-29 23:59:58.123456", "10.50"]
@@ -128,12 +130,12 @@ def test_keys_of_all_types_and_hostile_names(database: Database) -> None:
             somebody.exec_driver_sql("SET datestyle = 'German'")
             somebody.exec_driver_sql("SET bytea_output = 'escape'")
         mark = "?" if database.backend == "sqlite" else "%s"
-        place = quoted(HOSTILE) if mark == "?" else quoted(HOSTILE).replace("%", "%%")
+        place = quoted(table) if mark == "?" else quoted(table).replace("%", "%%")
         marks = ", ".join(mark for _ in values)
         somebody.exec_driver_sql(f"INSERT INTO {place} VALUES ({marks})", tuple(values))
     number = b"10.5" if database.backend == "sqlite" else b"10.50"
     texts = [value if isinstance(value, bytes) else str(value).encode() for value in values]
-    assert all_of(outbox) == [Entry(HOSTILE, (*texts[:-1], number))]
+    assert all_of(outbox) == [Entry(table, (*texts[:-1], number))]
 
 
 def test_a_timestamp_does_not_depend_on_the_zone_of_the_writer(database: Database) -> None:
