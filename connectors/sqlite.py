@@ -46,6 +46,8 @@ _MISMATCH = (
 
 
 class SQLiteTraits(reflection.Traits):
+    """Each float has 8 bytes and may be infinite."""
+
     infinity = True
     short_real = False
 

@@ -40,9 +40,11 @@ class Commands(click.Group):
     """The commands in the order above, each imported when it is asked for, so that the others start fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in their order."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by its name; None: there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"deploy.commands.{cmd_name}").command

@@ -27,6 +27,7 @@ class CommandError(click.ClickException):
         self.hint = hint
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Print message and hint to stderr; ``file`` is click's, and not used."""
         console = _console(stderr=True)
         _sentence(console, "Error", self.message, "bold red")
         if self.hint:

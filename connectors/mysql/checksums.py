@@ -36,6 +36,7 @@ class MySQLChecksums(Checksums):
         )
 
     def arranged(self, keys: Keys, images: Images) -> Images:
+        """Return ``images`` in the order of their keys, which are numbers."""
         return [images[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
 
     def remote(self, keys: Keys) -> str:

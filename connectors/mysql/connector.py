@@ -95,6 +95,8 @@ WHERE t.table_schema = COALESCE(%s, DATABASE()) AND t.table_name = %s
 
 
 class MySQLTraits(reflection.Traits):
+    """A time has no fraction of a second unless its type says so."""
+
     second_digits = 0
 
 

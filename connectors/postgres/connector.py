@@ -53,6 +53,8 @@ WHERE relispartition AND relnamespace = CAST(COALESCE(CAST(%s AS text), current_
 
 
 class PostgresTraits(reflection.Traits):
+    """Texts hold no NUL; floats may be NaN and infinite."""
+
     nul = False
     nan = True
     infinity = True

@@ -33,6 +33,7 @@ class Stop:
         self._event = threading.Event()
 
     def set(self) -> None:
+        """Tell all threads."""
         self._event.set()
 
     def clear(self) -> None:

@@ -42,10 +42,12 @@ class Progress:
     counts: Counts = field(default_factory=Counts)
 
     def to_json(self) -> str:
+        """Return it as ``from_json`` takes it."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Progress:
+        """Return what ``to_json`` has written."""
         document: dict[str, Any] = json.loads(text)
         return cls(**{**document, "counts": Counts(**document["counts"])})
 

@@ -49,6 +49,7 @@ class Document(JSONResponse):
     """JSON in ASCII alone, so that half a surrogate pair, which stands for a byte, passes too."""
 
     def render(self, content: Any) -> bytes:
+        """Return the content as bytes of ASCII. Raises ValueError for a number that JSON has not."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 

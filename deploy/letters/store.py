@@ -30,6 +30,7 @@ class Letter:
 
     @property
     def key(self) -> bytes:
+        """The key of Redis that its change is of."""
         return self.fields.get("key", b"")
 
     @property
@@ -39,6 +40,7 @@ class Letter:
 
     @property
     def functions(self) -> list[str]:
+        """The names of the functions whose rows were refused."""
         return [str(name) for name in self._json("functions", [])]
 
     @property
@@ -98,6 +100,7 @@ class Choice:
     target: str | None = None
 
     def covers(self, letter: Letter) -> bool:
+        """Whether a letter is one of those that are meant."""
         is_named = not (self.ids or self.keys) or letter.id in self.ids or named(letter.key) in self.keys
         return (
             is_named and self.deployment in (None, letter.deployment) and self.target in (None, letter.target)

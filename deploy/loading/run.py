@@ -77,6 +77,7 @@ class Place:
         return after, Counts(**document["counts"]), document["scope"] == self._scope
 
     def write(self, shards: Shards, after: Sequence[bytes], counts: Counts) -> None:
+        """Note the last key of the rows that are loaded, and the counts. Raises ShardError."""
         document = {
             "scope": self._scope,
             "after": [readable(part) for part in after],
@@ -85,6 +86,7 @@ class Place:
         self._command(shards, "SET", json.dumps(document))
 
     def forget(self, shards: Shards) -> None:
+        """Forget the load: it is done, or begins anew. Raises ShardError."""
         self._command(shards, "DEL")
 
     def _command(self, shards: Shards, name: str, *arguments: str) -> Any:

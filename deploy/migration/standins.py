@@ -84,6 +84,8 @@ def end(token: contextvars.Token[Recording]) -> None:
 
 
 class RGWriteBehind:
+    """Hashes to rows, behind the write."""
+
     def __init__(
         self,
         GB: Any,
@@ -104,6 +106,8 @@ class RGWriteBehind:
 
 
 class RGWriteThrough:
+    """Hashes to rows, before the client has its reply."""
+
     def __init__(
         self, GB: Any, keysPrefix: Any, mappings: Any, connector: Any, name: Any, version: Any = None
     ) -> None:
@@ -111,6 +115,8 @@ class RGWriteThrough:
 
 
 class RGJSONWriteBehind:
+    """Documents to rows or documents, behind the write."""
+
     def __init__(
         self, GB: Any, keysPrefix: Any, connector: Any, name: Any, *options: Any, **named: Any
     ) -> None:
@@ -118,6 +124,8 @@ class RGJSONWriteBehind:
 
 
 class RGJSONWriteThrough:
+    """Documents to rows or documents, before the client has its reply."""
+
     def __init__(
         self, GB: Any, keysPrefix: Any, connector: Any, name: Any, *options: Any, **named: Any
     ) -> None:
@@ -141,6 +149,8 @@ class Connection:
 
 
 class BaseSqlConnection(Connection):
+    """What connections to servers of SQL have in common."""
+
     def __init__(self, user: Any, passwd: Any, db: Any) -> None:
         super().__init__(user, passwd, db)
         self.user = user
@@ -149,14 +159,20 @@ class BaseSqlConnection(Connection):
 
 
 class MySqlConnection(BaseSqlConnection):
+    """To MySQL or MariaDB."""
+
     dialect = "mysql"
 
 
 class PostgresConnection(BaseSqlConnection):
+    """To PostgreSQL."""
+
     dialect = "postgresql"
 
 
 class SQLiteConnection(Connection):
+    """To a file of SQLite."""
+
     dialect = "sqlite"
 
     def __init__(self, filePath: Any) -> None:
@@ -165,10 +181,14 @@ class SQLiteConnection(Connection):
 
 
 class RedisConnection(Connection):
+    """To another Redis."""
+
     password_at = 2
 
 
 class RedisClusterConnection(Connection):
+    """To another cluster of Redis."""
+
     password_at = 3
 
 
@@ -183,6 +203,8 @@ class Connector:
 
 
 class BaseSqlConnector(Connector):
+    """Writes rows of one table; ``pk`` is its primary key."""
+
     def __init__(self, connection: Any, tableName: Any, pk: Any, exactlyOnceTableName: Any = None) -> None:
         super().__init__()
         self.connection = connection
@@ -192,16 +214,22 @@ class BaseSqlConnector(Connector):
 
 
 class MySqlConnector(BaseSqlConnector):
+    """Writes to MySQL or MariaDB."""
+
     database = "MySQL"
     dialect = "mysql"
 
 
 class PostgresConnector(BaseSqlConnector):
+    """Writes to PostgreSQL."""
+
     database = "PostgreSQL"
     dialect = "postgresql"
 
 
 class SQLiteConnector(BaseSqlConnector):
+    """Writes to a file of SQLite."""
+
     database = "SQLite"
     dialect = "sqlite"
 

@@ -79,6 +79,7 @@ class Shards:
 
     @property
     def primaries(self) -> list[redis.Redis]:
+        """A client of each primary."""
         return [shard.client for shard in self.shards]
 
     @property
@@ -136,6 +137,7 @@ class Shards:
             raise
 
     def close(self) -> None:
+        """Close the connections to all primaries."""
         for shard in self.shards:
             shard.client.close()
 

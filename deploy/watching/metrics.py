@@ -38,6 +38,7 @@ class ShardsCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
+        """Look at the shards, and yield the metrics of all."""
         with self._lock:
             documents = self._watched.look()
         yield from families(documents)

@@ -92,6 +92,7 @@ class Batch:
 
     @property
     def position(self) -> Position:
+        """The place of its last change in the lane."""
         last: Change = self.changes[-1]
         return last.position
 

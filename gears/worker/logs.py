@@ -41,6 +41,7 @@ class JsonLines(logging.Formatter):
         self._always = always
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
         at = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
         line = {
             "at": at.isoformat(timespec="milliseconds"),
@@ -60,6 +61,7 @@ class ConsoleLines(logging.Formatter):
         super().__init__("%(asctime)s gearsync worker %(levelname)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
         return super().format(record).replace("\r", "\\r").replace("\n", "\\n")
 
 

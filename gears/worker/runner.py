@@ -360,22 +360,27 @@ class LaneRunner:
 
     @property
     def target(self) -> str:
+        """The name of the target that the lane leads to."""
         return self._lane.target
 
     @property
     def owner(self) -> str:
+        """Who claims the lane: a name that no other worker has."""
         return self._shared.owner
 
     @property
     def url(self) -> str:
+        """The URL of the shard."""
         return self._shared.url
 
     @property
     def stream(self) -> str:
+        """The lane's key in Redis."""
         return self._lane.stream
 
     @property
     def deployment(self) -> Deployment:
+        """The deployment whose functions run."""
         return self._shared.deployment
 
     @property

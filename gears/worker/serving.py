@@ -33,6 +33,7 @@ class WorkerCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of what the worker would report now."""
         report = self._document()
         made = Exposition(OF_WORKERS)
         made.add("gearsync_worker_up", self._labels, 1)

@@ -79,6 +79,7 @@ class Worker:
     # -- Life --------------------------------------------------------------------------------------------
 
     def run(self) -> int:
+        """Do the worker's work to its end; return the exit code of the process."""
         try:
             deployment = self._patiently(self._fetch)
         except PayloadError as error:
