@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Sequence
+from typing import Callable, Sequence
 
+from connectors.base import Connector
 from connectors.checksums import Checksums, Form, Images, Keys, form_of
 from connectors.children import ChildChecksums
 from connectors.tables import Column, Table
 
-if TYPE_CHECKING:
-    from connectors.mysql.connector import MySQLConnector
-
 _WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint")
 _NUMBERS = (*_WHOLE, "year", "date", "double")
 
+Ask = Callable[[str, Keys], str]
+"""Takes the head of a statement, and keys, which come behind it."""
 
-def of_table(connector: MySQLConnector, table: Table, columns: Sequence[Column]) -> MySQLChecksums | None:
+
+def of_table(
+    connector: Connector, ask: Ask, table: Table, columns: Sequence[Column]
+) -> MySQLChecksums | None:
     """Return the checksums of ``columns``; None: the order of the table's keys is the database's own."""
     keys = [table.columns[name] for name in table.primary_key]
-    return MySQLChecksums(connector, table, columns) if all(_kind(key) in _WHOLE for key in keys) else None
+    is_ordered = all(_kind(key) in _WHOLE for key in keys)
+    return MySQLChecksums(connector, ask, table, columns) if is_ordered else None
 
 
 class MySQLChecksums(Checksums):
-    """The checksums of ``columns`` of ``table``."""
+    """The checksums of ``columns`` of ``table``, for which the database is asked by ``ask``."""
 
-    def __init__(self, connector: MySQLConnector, table: Table, columns: Sequence[Column]) -> None:
+    def __init__(self, connector: Connector, ask: Ask, table: Table, columns: Sequence[Column]) -> None:
         super().__init__([form_of(column, _kind(column), _NUMBERS) for column in columns])
-        self._connector = connector
+        self._ask = ask
         names = [connector.quoted_column(column.name) for column in columns]
         pieces = ", ".join(_piece(form, name) for form, name in zip(self.forms, names))
         key = ", ".join(map(connector.quoted_column, table.primary_key))
@@ -40,11 +44,11 @@ class MySQLChecksums(Checksums):
         return [images[at] for at in sorted(range(len(keys)), key=keys.__getitem__)]
 
     def remote(self, keys: Keys) -> str:
-        return self._connector.checksum(self._head, keys)
+        return self._ask(self._head, keys)
 
 
 def of_children(
-    connector: MySQLConnector, table: Table, parents: Sequence[str], columns: Sequence[str]
+    connector: Connector, ask: Ask, table: Table, parents: Sequence[str], columns: Sequence[str]
 ) -> ChildChecksums:
     """Return the checksums of ``columns`` of all rows whose columns ``parents`` have given values."""
     forms = [form_of(table.columns[name], _kind(table.columns[name]), _NUMBERS) for name in columns]
@@ -54,7 +58,7 @@ def of_children(
         f"SELECT MD5(GROUP_CONCAT(CONCAT({row}) ORDER BY CAST(CONCAT({row}) AS BINARY) SEPARATOR '')) "
         f"FROM {connector.quoted_table(table.name)} WHERE ({key}) IN ("
     )
-    return ChildChecksums(forms, lambda keys: connector.checksum(head, keys))
+    return ChildChecksums(forms, lambda keys: ask(head, keys))
 
 
 def _kind(column: Column) -> str:

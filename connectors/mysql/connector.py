@@ -293,12 +293,12 @@ class MySQLConnector(Connector):
 
     def checksums(self, name: str, columns: Sequence[str]) -> MySQLChecksums | None:
         table = self.table(name)
-        return of_table(self, table, [table.columns[column] for column in columns])
+        return of_table(self, self._checksum, table, [table.columns[column] for column in columns])
 
     def child_checksums(self, name: str, parents: Sequence[str], columns: Sequence[str]) -> ChildChecksums:
-        return of_children(self, self.table(name), parents, columns)
+        return of_children(self, self._checksum, self.table(name), parents, columns)
 
-    def checksum(self, head: str, keys: Sequence[tuple[Any, ...]]) -> str:
+    def _checksum(self, head: str, keys: Sequence[tuple[Any, ...]]) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, which stand behind ``head``."""
         with self._reading() as connection:
             made = self._send(connection, head, row_texts(list(zip(*keys))), ")")

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Iterator, Sequence
+from typing import Callable, Iterator, Sequence
 
+from connectors.base import Connector
 from connectors.checksums import Checksums, Form, Keys, form_of, hexadecimal
 from connectors.children import ChildChecksums
 from connectors.tables import Column, Table
 
-if TYPE_CHECKING:
-    from connectors.postgres.connector import PostgresConnector
-
 _NUMBERS = ("smallint", "integer", "bigint", "real", "double precision", "date", "uuid")
+
+Ask = Callable[[str, Table, Keys, str], str]
+"""Takes the head of a statement, a table, keys of it, and the tail; a SELECT of the keys comes in between."""
 
 
 class PostgresChecksums(Checksums):
-    """The checksums of ``columns`` of ``table``."""
+    """The checksums of ``columns`` of ``table``, for which the database is asked by ``ask``."""
 
-    def __init__(self, connector: PostgresConnector, table: Table, columns: Sequence[str]) -> None:
+    def __init__(self, connector: Connector, ask: Ask, table: Table, columns: Sequence[str]) -> None:
         super().__init__([_form(table.columns[name]) for name in columns])
-        self._connector = connector
+        self._ask = ask
         self._table = table
         pieces = ", ".join(_pieces(self.forms, list(map(connector.quoted_column, columns))))
         match = " AND ".join(
@@ -33,11 +34,11 @@ class PostgresChecksums(Checksums):
         )
 
     def remote(self, keys: Keys) -> str:
-        return self._connector.checksum(self._head, self._table, keys, self._tail)
+        return self._ask(self._head, self._table, keys, self._tail)
 
 
 def of_children(
-    connector: PostgresConnector, table: Table, parents: Sequence[str], columns: Sequence[str]
+    connector: Connector, ask: Ask, table: Table, parents: Sequence[str], columns: Sequence[str]
 ) -> ChildChecksums:
     """Return the checksums of ``columns`` of all rows whose columns ``parents`` have given values."""
     forms = [_form(table.columns[name]) for name in columns]
@@ -50,7 +51,7 @@ def of_children(
     place = connector.quoted_table(table.name)
     tail = f") k CROSS JOIN LATERAL (SELECT * FROM {place} t WHERE {match} OFFSET 0) t) s"
     keyed = Table(table.name, table.columns, tuple(parents), [])
-    return ChildChecksums(forms, lambda keys: connector.checksum(head, keyed, keys, tail))
+    return ChildChecksums(forms, lambda keys: ask(head, keyed, keys, tail))
 
 
 def _form(column: Column) -> Form:

@@ -249,12 +249,12 @@ class PostgresConnector(Connector):
         return as_stored(self, column, _element(value))
 
     def checksums(self, name: str, columns: Sequence[str]) -> PostgresChecksums:
-        return PostgresChecksums(self, self.table(name), columns)
+        return PostgresChecksums(self, self._checksum, self.table(name), columns)
 
     def child_checksums(self, name: str, parents: Sequence[str], columns: Sequence[str]) -> ChildChecksums:
-        return of_children(self, self.table(name), parents, columns)
+        return of_children(self, self._checksum, self.table(name), parents, columns)
 
-    def checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
+    def _checksum(self, head: str, table: Table, keys: Sequence[tuple[Any, ...]], tail: str) -> str:
         """Return the checksum that a statement makes of the rows of ``keys``, a SELECT in its middle."""
         source, arrays = self._source(table, table.primary_key, list(zip(*keys)), numbered=True)
         with self._reading() as connection:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from connectors.base import Connector
 from connectors.errors import Refused
 from connectors.tables import Column
-
-if TYPE_CHECKING:
-    from connectors.postgres.connector import PostgresConnector
 
 #: What is stored as it comes.
 _TEXTS = ("text", "character", "name", '"char"', "bytea", "json")
 
 
-def as_stored(connector: PostgresConnector, column: Column, value: str) -> bytes | None:
+def as_stored(connector: Connector, column: Column, value: str) -> bytes | None:
     """Return the text of a value in a column; None: it is refused, or stored as it comes."""
     if column.type_text.startswith(_TEXTS):
         return None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import click
 
 from deploy import output
-from deploy.checks import report
 from deploy.options import json_option
 from deploy.output import CommandError
-from deploy.rollout import plan
+from deploy.rollout import plan, report
 
 
 @click.command()

@@ -8,12 +8,11 @@ import click
 
 from deploy import output, status, workers
 from deploy.backfill import hint
-from deploy.checks import report
 from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
 from deploy.reaching.shards import Shards
-from deploy.rollout import plan, upgrade, upload
+from deploy.rollout import plan, report, upgrade, upload
 from deploy.rollout.plan import Plan
 from deploy.rollout.upgrade import Upgrade
 from deploy.workers import WorkerState

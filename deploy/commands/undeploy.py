@@ -10,13 +10,13 @@ import click
 
 from deploy import output, status, workers
 from deploy.backfill.place import Place
-from deploy.checks.report import counted
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
 from deploy.reaching import shards as shard
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import Shards
+from deploy.rollout.report import counted
 
 
 @dataclass

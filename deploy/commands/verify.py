@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import click
 
 from connectors import ConnectorError, connect
-from deploy import held, options, output
+from deploy import held, options, output, policies
 from deploy.output import CommandError
 from deploy.reaching import shards
 from deploy.sources import Source, comparable, require_deployed
-from deploy.verifying import policies
 from deploy.verifying.reasons import explain
 from deploy.verifying.report import NAMED
 from deploy.verifying.run import Scope, Verification

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 from redis.crc import key_slot
 
+from deploy import policies
 from deploy.hosts.base import IN_WRITING
 from deploy.letters.store import Choice, Letter, drop, each
 from deploy.reaching.clients import Clients
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
-from deploy.verifying import policies
 from gears.applying import change as changes
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function

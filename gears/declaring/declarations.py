@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gears.declaring import kinds, patterns
 from gears.declaring.errors import DeclarationError, Mistake
-from gears.declaring.executing import collecting
+from gears.declaring.executing import Declared, collecting
 from gears.declaring.functions import Constant, Transform, build, default_name
 
 if TYPE_CHECKING:
     from connectors import Target
 
 
-class Declaration:
+class Declaration(Declared):
     """What a file of functions declares with one call.
 
     In a file that ``gearsync`` loads, mistakes are collected and reported together. Elsewhere a mistake

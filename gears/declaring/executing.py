@@ -9,19 +9,27 @@ import types
 from typing import TYPE_CHECKING, Any
 
 from gears.declaring.errors import Mistake
-from gears.declaring.functions import Transform
+from gears.declaring.functions import Function, Transform
 
 if TYPE_CHECKING:
-    from gears.declaring.declarations import Declaration
+    from connectors import Target
 
 _MODULE_NAME = "gearsync_functions"
+
+
+class Declared:
+    """What one call in a file of functions declared. ``function``: None if it has mistakes."""
+
+    function: Function | None
+    target: Target
+    transform: Transform | None
 
 
 class Collector:
     """What one execution of a file of functions declared."""
 
     def __init__(self) -> None:
-        self.functions: list[Declaration] = []
+        self.functions: list[Declared] = []
         self.settings: dict[str, Any] = {}
         self.settings_place = ""
         self.mistakes: list[Mistake] = []

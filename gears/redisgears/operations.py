@@ -15,8 +15,9 @@ from gears.applying.acknowledgments import Acknowledgment, stream_of
 from gears.declaring.deployment import Deployment
 from gears.declaring.mapping import OPERATION
 from gears.redisgears.api import as_bytes, atomic, execute
-from gears.redisgears.capture import Capture, Group
+from gears.redisgears.capture import Capture
 from gears.redisgears.drain import GROUP, trim
+from gears.redisgears.group import Group
 from gears.redisgears.names import late_prefix
 from gears.redisgears.shard import Shard
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Callable
+from typing import Any, Callable
 from zlib import crc32
 
 from gears.redisgears.api import execute
+from gears.redisgears.group import Group
 from gears.redisgears.names import OWN_KEYS, PACKED, SEPARATOR
 from gears.redisgears.written import BUCKETS
-
-if TYPE_CHECKING:
-    from gears.redisgears.capture import Group
 
 LOOK_SECONDS = 0.001
 """How long it is believed which shard this is: no server is demoted, synchronised and promoted in that."""

@@ -21,8 +21,9 @@ from gears.declaring.functions import Function
 from gears.declaring.patterns import Through as Pattern
 from gears.redisgears import effects
 from gears.redisgears.api import as_bytes, atomic, execute, future, resume
-from gears.redisgears.capture import Capture, Group
+from gears.redisgears.capture import Capture
 from gears.redisgears.deadlines import Deadlines
+from gears.redisgears.group import Group
 from gears.redisgears.names import through_prefix
 from gears.redisgears.pausing import Pausing
 from gears.redisgears.performer import Performer
