@@ -8,9 +8,6 @@
 
 #define SLOTS 16384
 
-/* What this node has to do with a slot, the least first: nothing; it is on its way away, or here; it is ours. */
-typedef enum { SLOT_STRANGE, SLOT_LEAVING, SLOT_COMING, SLOT_OWN } SlotState;
-
 typedef enum { TAG_UNKNOWN, TAG_NONE, TAG_FOUND } TagChoice;
 
 static bool timer_set;
@@ -68,6 +65,11 @@ static bool read_slots(RedisModuleCtx *ctx, SlotState slots[SLOTS]) {
     }
     RedisModule_Free(nodes);
     return found;
+}
+
+SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot) {
+    SlotState slots[SLOTS];
+    return read_slots(ctx, slots) ? slots[slot] : SLOT_STRANGE;
 }
 
 static unsigned slot_of_tag(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }
@@ -265,6 +267,11 @@ void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc) {
     if (slice_is(argument(filter, 1), "setslot")) {
         Slice what = argument(filter, 3), node = {"", 0};
         if (argc > 4) node = argument(filter, 4);
+        const char *refusal = opening_refusal((unsigned)slot, what, node);
+        if (refusal != NULL) {
+            RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, refusal, strlen(refusal)));
+            return;
+        }
         if (slice_is(what, "migrating")) slot_leaves((unsigned)slot);
         if (slots_see_command((unsigned)slot, what, node)) set_timer();
     } else if (slice_is(argument(filter, 1), "getkeysinslot")) {

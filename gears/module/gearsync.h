@@ -688,6 +688,10 @@ void worker_release(Worker *worker); /* of a deployment that goes: asks the proc
 int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 const char *worker_state_name(WorkerState state);
 
+/* -- openings.c: clients' writes in slots that change their shard ------------------------------------------------- */
+/* Why CLUSTER SETSLOT must wait for writes that are on their way to SQL; NULL: it need not. */
+const char *opening_refusal(unsigned slot, Slice what, Slice node);
+
 /* -- cluster.c ------------------------------------------------------------------------------------------------ */
 char *cluster_nodes(RedisModuleCtx *ctx); /* what CLUSTER NODES says, to be freed */
 /* Whether the cluster serves writes here, as far as this node knows; true on a server that is no cluster. */
@@ -700,6 +704,9 @@ bool cluster_settle(RedisModuleCtx *ctx);
 void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc); /* CLUSTER … is about to run */
 void cluster_see_migrate(RedisModuleCommandFilterCtx *filter, int argc);
 bool cluster_is_pending(void);
+/* What this node has to do with a slot, the least first: nothing; it is on its way away, or here; it is ours. */
+typedef enum { SLOT_STRANGE, SLOT_LEAVING, SLOT_COMING, SLOT_OWN } SlotState;
+SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot);
 /* The slot of our own keys is on its way away, or here, and there is no better one. */
 bool cluster_home_leaves(void);
 bool cluster_home_comes(void);
@@ -710,6 +717,7 @@ int cluster_own_keys(void); /* at most so many there are */
 /* CLUSTER SETSLOT, or GETKEYSINSLOT, is about to run; whether there will be marks to put then. */
 bool slots_see_command(unsigned slot, Slice what, Slice node);
 bool slots_see_question(unsigned slot);
+bool slots_is_open(unsigned slot);
 bool slots_are_due(void);
 void slots_put_marks(RedisModuleCtx *ctx);
 /* A key of this name is about to be captured: what must stand before it in the lanes is put there. */

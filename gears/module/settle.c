@@ -30,8 +30,16 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
     }
     /* A key that something else has changed meanwhile is captured: SQL follows. */
     shard.applying = !write->disturbed;
-    Text reply = write_run(ctx, write->db, write->argv, write->argc);
+    bool moved = false;
+    Text reply = write_run(ctx, write->db, write->argv, write->argc, &moved);
     shard.applying = false;
+    if (moved) {
+        text_free(&reply);
+        reply = write_error(
+            "SQL has committed this, but another shard took the slot of its key by force meanwhile, and may "
+            "not have it; write it again",
+            (Slice){"", 0});
+    }
     if (reply.bytes[0] == '-')
         RedisModule_Log(ctx, "warning", "write-through: %.*s is in SQL, and Redis refuses it: %.*s",
                         (int)string_slice(write->argv[0]).len, string_slice(write->argv[0]).bytes, (int)reply.len,
@@ -119,6 +127,10 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
                                      (Slice){"", 0}));
             continue;
         }
+        if (write->stage == LOGGED && !opening_admits(ctx, write)) {
+            write_finish(write, opening_error());
+            continue;
+        }
         write->stage = TAKEN;
         stream_id_reply(ctx, write->id);
         taken++;
@@ -204,8 +216,14 @@ static void redo(RedisModuleCtx *ctx, Slice stream, uint64_t epoch, RedisModuleS
         apply(ctx, write);
     else if (command.len > 0) {
         shard.redoing = true;
-        effect_run(ctx, command);
+        bool done = effect_run(ctx, command);
         shard.redoing = false;
+        if (!done)
+            RedisModule_Log(
+                ctx, "warning",
+                "write-through: what SQL committed as %llu-%llu of %.*s was forgotten here, and Redis refuses "
+                "it now; gearsync verify finds its key",
+                (unsigned long long)id.ms, (unsigned long long)id.seq, (int)stream.len, stream.bytes);
     }
 }
 

@@ -71,6 +71,8 @@ static bool is_empty(RedisModuleCtx *ctx, unsigned slot) {
     return empty;
 }
 
+bool slots_is_open(unsigned slot) { return find(slot) != NULL; }
+
 bool slots_are_due(void) {
     for (const OpenSlot *at = open_slots; at != NULL; at = at->next)
         if (at->look || at->ended || at->first == MARK_DUE || at->last == MARK_DUE) return true;

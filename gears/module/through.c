@@ -164,9 +164,10 @@ void through_start_ready(RedisModuleCtx *ctx) {
         writes_any_ready = false;
         for (Write *write = find_ready(); write != NULL; write = find_ready()) {
             const char *problem = start(ctx, write);
+            bool moved = false;
             if (write->stage == WAITING) {
                 write_finish(write, problem != NULL ? write_error(problem, (Slice){"", 0})
-                                                    : write_run(ctx, write->db, write->argv, write->argc));
+                                                    : write_run(ctx, write->db, write->argv, write->argc, &moved));
             } else {
                 write_take_out(write);
                 write_link_last(write);

@@ -72,13 +72,18 @@ Text write_error(const char *sentence, Slice detail) {
 
 /* -- Running a command, and passing its reply on ---------------------------------------------------------------------- */
 
-/* The reply in the words of the protocol. */
-Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc) {
+Text write_run_as_is(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool *moved) {
     Text text = {0};
-    RedisModule_SelectDb(ctx, db);
     const char *format = shard.server_version < 0x070000 ? "!v" : "!Ev";
+    errno = 0;
     RedisModuleCallReply *reply =
         RedisModule_Call(ctx, string_slice(argv[0]).bytes, format, argv + 1, (size_t)(argc - 1));
+    *moved = shard.cluster && errno == EPERM &&
+             (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR);
+    if (*moved) {
+        if (reply != NULL) RedisModule_FreeCallReply(reply);
+        return opening_error();
+    }
     if (reply == NULL) {
         text_printf(&text, "-ERR the server does not run this command here: %s", strerror(errno));
         return text;
@@ -88,6 +93,14 @@ Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc) 
     text_add(&text, proto, len);
     RedisModule_FreeCallReply(reply);
     return text;
+}
+
+Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc, bool *moved) {
+    RedisModule_SelectDb(ctx, db);
+    Text reply = write_run_as_is(ctx, argv, argc, moved);
+    if (!*moved) return reply;
+    text_free(&reply);
+    return opening_run(ctx, argv, argc, moved);
 }
 
 /* The replies of the commands that are held: a number, a status, a string, an error. */

@@ -51,8 +51,17 @@ bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key);
 /* Ends a write; its client gets the reply, which is freed. Who was told an error, or has left, only is let go. */
 void write_finish(Write *write, Text reply);
 Text write_error(const char *sentence, Slice detail);
-/* The reply in the words of the protocol. */
-Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc);
+/* The reply in the words of the protocol. moved: the cluster has its slot, or its keys, elsewhere, and nothing was done. */
+Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc, bool *moved);
+
+Text write_run_as_is(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool *moved);
+
+/* -- openings.c: slots that change their shard -- */
+/* Whether the cluster would take the write from the one who calls, who has to be ASKING for a slot that comes. */
+bool opening_admits(RedisModuleCtx *ctx, const Write *write);
+Text opening_error(void);
+/* What there is to do here of a write that the cluster does not take as it is. */
+Text opening_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool *moved);
 /* Callbacks of its blocked client. */
 int write_on_unblocked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int write_on_unblock_asked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc); /* CLIENT UNBLOCK */

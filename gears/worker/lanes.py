@@ -19,6 +19,8 @@ SOCKET_TIMEOUT_SECONDS = 15.0
 CHUNK = 1000
 """The most entries of one XREAD: Redis builds the answer on its main thread."""
 LANE_HEAD = b"0-0"
+ASKING = "ASKING"
+"""Before what writes clients' keys: a cluster takes those of a slot that comes from no one else."""
 
 
 class Lane(NamedTuple):
@@ -138,7 +140,13 @@ def redo(
     """Have Redis do what SQL committed, up to a position; each outcome is an id, its command and a reason."""
     words = [word for outcome in outcomes for word in outcome]
     entry_id = f"{position.ms}-{position.seq}"
-    client.execute_command("GEARSYNC.REDO", stream, position.epoch, entry_id, worker, *words)
+    with client.pipeline(transaction=False) as pipe:
+        pipe.execute_command(ASKING)
+        pipe.execute_command("GEARSYNC.REDO", stream, position.epoch, entry_id, worker, *words)
+        # A server that is no cluster refuses the first.
+        _, done = pipe.execute(raise_on_error=False)
+    if isinstance(done, redis.RedisError):
+        raise done
 
 
 def tell(client: redis.Redis, told: Sequence[Acknowledgment]) -> list[str]:
@@ -288,8 +296,22 @@ class Exchange:
         self._stream = stream
         self._worker = worker
         self._after = LANE_HEAD
+        self._asking = self._ask_first()
         self._take = b"".join(self._connection.pack_command("GEARSYNC.TAKE", stream, self._ALL, worker))
-        self._sent = 0
+        # For each command that was sent, whether its reply counts.
+        self._sent: list[bool] = []
+        self._of_asked = [False, True] if self._asking else [True]
+
+    def _ask_first(self) -> list[bytes]:
+        """Return what stands before each command that writes clients' keys: on a cluster, ASKING."""
+        packed: list[bytes] = self._connection.pack_command(ASKING)
+        self._connection.send_packed_command(packed)
+        try:
+            self._connection.read_response()
+        except redis.ResponseError:
+            # It is no cluster; or its user may not: then clients try again until their slot has come.
+            return []
+        return packed
 
     def ask(self, settled: Settled | None, block_ms: int) -> None:
         """Settle, and ask for the next entries of the lane; ``block_ms``: how long to wait for the first."""
@@ -297,8 +319,8 @@ class Exchange:
         read = "XREAD", "COUNT", CHUNK, "BLOCK", block_ms, "STREAMS", self._stream, self._after
         # The server takes no other command while XREAD waits: TAKE comes right after what it found.
         packed = self._connection.pack_command(*read)
-        self._connection.send_packed_command([b"".join([*settling, *packed, self._take])])
-        self._sent = 2 if settled is None else 3
+        self._connection.send_packed_command([b"".join([*settling, *packed, *self._asking, self._take])])
+        self._sent = [*([] if settled is None else self._of_asked), True, *self._of_asked]
 
     def answer(self) -> Intake:
         """Return what was asked for. Raises what was said of the settling, too."""
@@ -313,22 +335,23 @@ class Exchange:
     def settle(self, settled: Settled) -> None:
         """Settle alone."""
         self._connection.send_packed_command(self._settle(settled))
-        self._sent = 1
+        self._sent = self._of_asked
         self._receive()
 
     def _settle(self, settled: Settled) -> list[bytes]:
         words = [word for pair in settled.refused for word in pair]
         command = "GEARSYNC.SETTLE", self._stream, settled.entry_id, self._worker
-        packed: list[bytes] = self._connection.pack_command(*command, *words)
-        return packed
+        return [*self._asking, *self._connection.pack_command(*command, *words)]
 
     def _receive(self) -> list[Any]:
         """Return the replies to what was sent; raises the first error after all were read."""
         replies: list[Any] = []
         failure: redis.ResponseError | None = None
-        for _ in range(self._sent):
+        for counts in self._sent:
             try:
-                replies.append(self._connection.read_response())
+                reply = self._connection.read_response()
+                if counts:
+                    replies.append(reply)
             except redis.ResponseError as error:
                 failure = failure or error
         if failure is not None:
