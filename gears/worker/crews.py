@@ -16,7 +16,8 @@ from gears.worker.following.session import functions_of
 from gears.worker.held import HoldingRunner
 from gears.worker.lanes import Lane, Lanes
 from gears.worker.reading.loader import Loader
-from gears.worker.runner import LaneRunner, Shared
+from gears.worker.runner import LaneRunner
+from gears.worker.shared import Shared
 from gears.worker.through import ThroughRunner
 
 Thread = Union[LaneRunner, Follower, Loader]

@@ -26,7 +26,9 @@ from gears.worker import holds, lanes
 from gears.worker.holds import Held, Holds, HoldsChanged
 from gears.worker.lanes import Lane, Reading
 from gears.worker.memberstates import Members
-from gears.worker.runner import LaneRunner, ReadingThread, Replaced, Shared
+from gears.worker.readahead import ReadingThread
+from gears.worker.runner import LaneRunner, Replaced
+from gears.worker.shared import Shared
 from gears.worker.sieve import Sieve
 
 log = logging.getLogger("gearsync.worker")

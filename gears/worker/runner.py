@@ -1,11 +1,9 @@
-"""One lane at work: a thread reads and prepares batches, another applies and acknowledges them."""
+"""One lane at work: what its reading thread has prepared is applied and acknowledged here."""
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -17,32 +15,28 @@ from connectors import (
     Fenced,
     NotHandedOver,
     SchemaMismatch,
-    TargetError,
     Unavailable,
 )
 from gears.applying import acknowledgments, deadletters, failpoints
 from gears.applying.applier import Applier
-from gears.applying.change import Change, Malformed, is_applied
+from gears.applying.change import Change, is_applied
 from gears.applying.deadletters import Letter
 from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
-from gears.declaring.functions import Function, Transform
+from gears.declaring.functions import Function
 from gears.worker import lanes
 from gears.worker.backoff import MOST_SECONDS, Backoff
-from gears.worker.earlier import Earlier
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import Lane, Reading
 from gears.worker.logs import FAULT, event
 from gears.worker.memberstates import Members
 from gears.worker.moves import Handover
+from gears.worker.readahead import ReadingThread
+from gears.worker.shared import Shared
 
 log = logging.getLogger("gearsync.worker")
 
-BLOCK_MS = 250
-"""The longest wait for a first change: how late a stop is noticed."""
-SHORTEST_WAIT_SECONDS = 0.002
-"""For more changes to join a batch, before the next look."""
 ON_ITS_WAY_SECONDS = 0.2
 """How long to wait for the slot of a lane before the next look."""
 
@@ -53,29 +47,6 @@ class Stopped(Exception):
 
 class Replaced(Stopped):
     """A newer version is deployed: what it captured is not for the functions of this one."""
-
-
-class Shared:
-    """What the lanes of one worker have in common."""
-
-    def __init__(
-        self,
-        url: str,
-        deployment: Deployment,
-        owner: str,
-        open_connector: Callable[[str], Connector],
-        transforms: dict[str, Transform],
-    ) -> None:
-        self.url = url
-        self.deployment = deployment
-        self.owner = owner
-        self.open_connector = open_connector
-        self.transforms = transforms
-        self.earlier = Earlier(deployment, transforms)
-        self.stop = threading.Event()
-        self.fenced: str = ""
-        # What the module holds back by now, as the heartbeat was told; see ``gears.worker.holds``.
-        self.hold_number = 0
 
 
 class LaneRunner:
@@ -387,121 +358,3 @@ class LaneRunner:
     def limits(self) -> tuple[int, int]:
         """The most changes in a batch, and how long (ms) the first one waits for others."""
         return self._shared.deployment.batch, self._shared.deployment.interval_ms
-
-
-class Item:
-    """What is read: a batch (None: all was applied before), entries that are no changes, and the last id.
-
-    ``applied``: the changes that were applied before.
-    """
-
-    __slots__ = ("applied", "batch", "last_id", "malformed")
-
-    def __init__(
-        self, batch: Batch | None, malformed: list[Malformed], applied: Sequence[Change], last_id: str
-    ) -> None:
-        self.batch = batch
-        self.malformed = malformed
-        self.applied = applied
-        self.last_id = last_id
-
-
-class ReadingThread:
-    """Reads a lane and prepares one batch ahead, so that Python works while the database does."""
-
-    def __init__(self, runner: LaneRunner, applier: Applier) -> None:
-        self._runner = runner
-        self._applier = applier
-        self._position = applier.position
-        self._queue: queue.Queue[Item | BaseException] = queue.Queue(maxsize=1)
-        self._ended = threading.Event()
-        self._past = False
-        self.idle = False
-        self.parked = False
-        self._thread = threading.Thread(target=self._run, name=f"read {runner.stream}", daemon=True)
-
-    def start(self) -> None:
-        """Start reading."""
-        self._thread.start()
-
-    def end(self) -> None:
-        """Stop reading and wait for the thread."""
-        self._ended.set()
-        self._thread.join()
-
-    def take(self) -> Item | None:
-        """Return the next item; None when none came for a moment. Raises what reading raised."""
-        try:
-            item = self._queue.get(timeout=BLOCK_MS / 1000)
-        except queue.Empty:
-            return None
-        if isinstance(item, BaseException):
-            raise item
-        return item
-
-    def _run(self) -> None:
-        try:
-            reader = lanes.Reader(self._runner.url, self._runner.stream)
-            try:
-                while not self._ended.is_set():
-                    self._read_batch(reader)
-            finally:
-                reader.close()
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: Item | BaseException) -> None:
-        while not self._ended.is_set():
-            try:
-                self._queue.put(item, timeout=BLOCK_MS / 1000)
-                return
-            except queue.Full:
-                continue
-
-    def _read_batch(self, reader: lanes.Reader) -> None:
-        most, interval_ms = self._runner.limits
-        read = Reading()
-        self.idle = self.parked or not reader.read_into(read, most, BLOCK_MS)
-        if self.idle:
-            self._ended.wait(BLOCK_MS / 1000 if self.parked else 0)
-            return
-        began = time.monotonic()
-        deadline = began + interval_ms / 1000
-        while len(read) < most and not self._ended.is_set():
-            if reader.read_into(read, most - len(read), 0):
-                continue
-            now = time.monotonic()
-            if now >= deadline:
-                break
-            # Until they are as many as a batch takes, if they go on to come as they did: each look costs.
-            rest = (now - began) * (most - len(read)) / len(read)
-            time.sleep(min(deadline - now, max(rest, SHORTEST_WAIT_SECONDS)))
-        reader.end_transaction(read)
-        self._runner.check(reader)
-        self.parked = self._runner.cut(read)
-        if not len(read):
-            return
-        new = self._without_applied(read.changes)
-        applied = self._runner.sift(reader, read.changes[: len(read.changes) - len(new)])
-        new = self._runner.sift(reader, new)
-        *firsts, last = self._applier.parts(new)
-        malformed = read.malformed
-        for part in firsts:
-            self._put(Item(self._applier.prepare(part), malformed, applied, part[-1].id))
-            malformed, applied = [], []
-        self._put(Item(self._applier.prepare(last) if last else None, malformed, applied, read.last_id))
-
-    def _without_applied(self, changes: Sequence[Change]) -> Sequence[Change]:
-        """Positions only grow along a lane: after the first new change, all are new."""
-        if self._past:
-            return changes
-        first = 0
-        while first < len(changes) and is_applied(changes[first], self._position):
-            first += 1
-        self._past = first < len(changes)
-        return changes[first:] if first else changes
-
-
-def unavailable_target(error: TargetError) -> Unavailable:
-    """A target's variable or file is missing here: that can be mended while the worker waits."""
-    return Unavailable(str(error))

@@ -24,7 +24,8 @@ from gears.applying.intents import (
 from gears.worker import lanes
 from gears.worker.lanes import Exchange, Intake, Settled
 from gears.worker.logs import event
-from gears.worker.runner import BLOCK_MS, LaneRunner, Replaced
+from gears.worker.readahead import BLOCK_MS
+from gears.worker.runner import LaneRunner, Replaced
 
 log = logging.getLogger("gearsync.worker")
 

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 import connectors
-from connectors import Connector, ConnectorError, TargetError
+from connectors import Connector, ConnectorError, TargetError, Unavailable
 from gears.applying.groups import limits_of
 from gears.applying.report import Report, TargetReport
 from gears.declaring.deployment import Deployment
@@ -26,7 +26,7 @@ from gears.worker.crews import Crews
 from gears.worker.lanes import Lanes
 from gears.worker.logs import event
 from gears.worker.preparation import Preparation
-from gears.worker.runner import Shared, unavailable_target
+from gears.worker.shared import Shared
 
 log = logging.getLogger("gearsync.worker")
 
@@ -193,7 +193,8 @@ class Worker:
             try:
                 return connectors.connect(target.resolve(), target.schema, **limits_of(deployment))
             except TargetError as error:
-                raise unavailable_target(error) from error
+                # A variable or a file is missing here, which can be mended while the worker waits.
+                raise Unavailable(str(error)) from error
 
         return open_connector
 

@@ -17,7 +17,7 @@ from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function, build
 from gears.worker.following import rowkeys, session
 from gears.worker.following.follower import Follower
-from gears.worker.runner import Shared
+from gears.worker.shared import Shared
 from tests.integration import deployed
 from tests.integration.deploying import eventually, rows
 from tests.integration.test_write_around import PERSONS, prepare

@@ -16,7 +16,7 @@ from gears.applying.report import TargetReport
 from gears.declaring.declarations import ReadThrough
 from gears.declaring.deployment import Deployment
 from gears.worker.reading.loader import Loader
-from gears.worker.runner import Shared
+from gears.worker.shared import Shared
 from tests.integration.deploying import eventually
 from tests.integration.module.driving import connect, module_server
 from tests.integration.module.reading import Client, counts

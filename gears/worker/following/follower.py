@@ -17,7 +17,7 @@ from gears.worker.backoff import Backoff
 from gears.worker.following.place import Address, Place
 from gears.worker.following.session import LABEL, Following
 from gears.worker.logs import FAULT, event
-from gears.worker.runner import Shared
+from gears.worker.shared import Shared
 
 log = logging.getLogger("gearsync.worker")
 

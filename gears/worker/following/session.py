@@ -25,7 +25,7 @@ from gears.worker.following.rowkeys import RowKeys
 from gears.worker.following.sweep import Sweep
 from gears.worker.logs import event
 from gears.worker.ownslots import OwnSlots
-from gears.worker.runner import Shared
+from gears.worker.shared import Shared
 
 log = logging.getLogger("gearsync.worker")
 

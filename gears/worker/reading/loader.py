@@ -18,7 +18,7 @@ from gears.worker import lanes
 from gears.worker.backoff import Backoff
 from gears.worker.logs import FAULT, event
 from gears.worker.reading.misses import Fields, Miss, Misses, Replaced
-from gears.worker.runner import Shared
+from gears.worker.shared import Shared
 
 log = logging.getLogger("gearsync.worker")
 

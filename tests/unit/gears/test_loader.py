@@ -12,7 +12,7 @@ from connectors import SchemaMismatch, Target, Unavailable
 from gears.declaring.declarations import ReadThrough
 from gears.declaring.deployment import Deployment
 from gears.worker.reading.loader import Database
-from gears.worker.runner import Shared
+from gears.worker.shared import Shared
 
 
 class Rows:

@@ -1,0 +1,37 @@
+"""What all that works in one worker has in common."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from connectors import Connector
+from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Transform
+from gears.worker.earlier import Earlier
+
+
+class Shared:
+    """Where a worker's lanes, followers and readers find Redis, the databases and their functions.
+
+    ``stop``: all are to end. ``fenced``: why the worker may not go on; empty: it may.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        deployment: Deployment,
+        owner: str,
+        open_connector: Callable[[str], Connector],
+        transforms: dict[str, Transform],
+    ) -> None:
+        self.url = url
+        self.deployment = deployment
+        self.owner = owner
+        self.open_connector = open_connector
+        self.transforms = transforms
+        self.earlier = Earlier(deployment, transforms)
+        self.stop = threading.Event()
+        self.fenced = ""
+        # What the module holds back by now, as the heartbeat was told; see ``gears.worker.holds``.
+        self.hold_number = 0
