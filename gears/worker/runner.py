@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
-import traceback
 from collections.abc import Callable, Sequence
 
 import redis
@@ -29,11 +27,12 @@ from gears.worker import lanes
 from gears.worker.backoff import MOST_SECONDS, Backoff
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import Lane, Reading
-from gears.worker.logs import FAULT, event
+from gears.worker.logs import event
 from gears.worker.memberstates import Members
 from gears.worker.moves import Handover
 from gears.worker.readahead import ReadingThread
 from gears.worker.shared import Shared
+from gears.worker.task import Task, fault
 
 log = logging.getLogger("gearsync.worker")
 
@@ -49,7 +48,7 @@ class Replaced(Stopped):
     """A newer version is deployed: what it captured is not for the functions of this one."""
 
 
-class LaneRunner:
+class LaneRunner(Task):
     """Runs one lane until it is stopped, or, when ``until_empty``, until nothing waits in it."""
 
     most_backoff = MOST_SECONDS
@@ -57,31 +56,17 @@ class LaneRunner:
     def __init__(
         self, shared: Shared, lane: Lane, epoch: int, report: TargetReport, until_empty: bool = False
     ) -> None:
-        self._shared = shared
+        super().__init__(shared, lane.stream)
         self._lane = lane
         self._epoch = epoch
         self._report = report
         self._until_empty = until_empty
-        self._halt = threading.Event()
         self._backoff = Backoff(most=self.most_backoff)
-        self.thread = threading.Thread(target=self._run, name=lane.stream, daemon=True)
-
-    def start(self) -> None:
-        """Start the lane's threads."""
-        self.thread.start()
-
-    def halt(self) -> None:
-        """Ask the lane to end after the batch in flight; ``thread.join`` waits for it."""
-        self._halt.set()
-
-    @property
-    def _over(self) -> bool:
-        return self._halt.is_set() or self._shared.stop.is_set()
 
     # -- The applying thread: sessions, one after each failure -------------------------------------------
 
     def _run(self) -> None:
-        while not self._over:
+        while not self.over:
             try:
                 if self._session():
                     return
@@ -107,15 +92,7 @@ class LaneRunner:
             except ConnectorError as error:
                 self._wait(str(error))
             except Exception as error:
-                # A fault of ours. A lane whose thread has ended would stand still, and nobody would be told.
-                trace = "".join(traceback.format_tb(error.__traceback__))
-                log.error(
-                    "%s: %s",
-                    self._lane.stream,
-                    trace,
-                    extra=event(FAULT, lane=self._lane.stream, error=type(error).__name__),
-                )
-                self._wait(f"unexpected {type(error).__name__}: {error}")
+                self._wait(fault(error, self._lane.stream, lane=self._lane.stream))
 
     def _has_moved(self) -> bool:
         """Whether the lane is another shard's by now: what fences this one then is that shard's worker."""
@@ -217,7 +194,7 @@ class LaneRunner:
         return Applier(*words, earlier, None if members is None else members.fill, wanted, origin)
 
     def _apply_all(self, applier: Applier, client: redis.Redis, reading: ReadingThread) -> bool:
-        while not self._over:
+        while not self.over:
             self._look(client, reading)
             item = reading.take()
             if item is None:
@@ -271,7 +248,7 @@ class LaneRunner:
         """Apply one batch for as long as it takes; return what was refused, None: the letters know."""
         handover = self._handover(batch)
         whole = len(batch.changes)
-        while not self._over:
+        while not self.over:
             self._interrupt()
             try:
                 batch = applier.commit(batch, handover.moves)
@@ -302,7 +279,7 @@ class LaneRunner:
 
     def _patiently(self, act: Callable[[], None]) -> None:
         """Do something with the database, again and again while it can't be done."""
-        while not self._over:
+        while not self.over:
             self._interrupt()
             try:
                 return act()

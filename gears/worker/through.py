@@ -63,7 +63,7 @@ class ThroughRunner(LaneRunner):
         exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)
         settled: Settled | None = None
         try:
-            while not self._over:
+            while not self.over:
                 exchange.ask(settled, BLOCK_MS)
                 trouble = _rest(groups)
                 intake = exchange.answer()
@@ -152,7 +152,7 @@ class ThroughRunner(LaneRunner):
         deadline = time.monotonic() + seconds
         try:
             with lanes.connect(self._shared.url) as client:
-                while not self._over and time.monotonic() < deadline:
+                while not self.over and time.monotonic() < deadline:
                     lanes.deny(client, self._lane.stream, f"nothing was written: {error}")
                     self._halt.wait(DENY_SECONDS)
         except redis.RedisError as failure:

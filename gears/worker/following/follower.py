@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-import traceback
 
 import redis
 
@@ -16,8 +14,9 @@ from gears.worker import lanes
 from gears.worker.backoff import Backoff
 from gears.worker.following.place import Address, Place
 from gears.worker.following.session import LABEL, Following
-from gears.worker.logs import FAULT, event
+from gears.worker.logs import event
 from gears.worker.shared import Shared
+from gears.worker.task import Task, fault
 
 log = logging.getLogger("gearsync.worker")
 
@@ -25,30 +24,15 @@ SLICE_SECONDS = 0.25
 """How late a stop is noticed."""
 
 
-class Follower:
+class Follower(Task):
     """The thread that follows the tables of one target for the functions of one deployment."""
 
     def __init__(self, shared: Shared, target: str, report: TargetReport) -> None:
-        self._shared = shared
+        super().__init__(shared, f"{LABEL} {target}")
         self._target = target
         self._report = report
-        self._halt = threading.Event()
         self._backoff = Backoff()
         self._address: Address | None = None
-        self.thread = threading.Thread(target=self._run, name=f"{LABEL} {target}", daemon=True)
-
-    def start(self) -> None:
-        """Start following."""
-        self.thread.start()
-
-    def halt(self) -> None:
-        """Ask to end; ``thread.join`` waits for it."""
-        self._halt.set()
-
-    @property
-    def over(self) -> bool:
-        """Whether it is to end."""
-        return self._halt.is_set() or self._shared.stop.is_set()
 
     def forget(self) -> None:
         """Leave the outbox for good, so that nothing is kept there for this follower. Raises RedisError or
@@ -74,15 +58,7 @@ class Follower:
             except ConnectorError as error:
                 self._wait(str(error))
             except Exception as error:
-                # A fault of ours: with the thread ended nobody would follow, and nobody be told.
-                trace = "".join(traceback.format_tb(error.__traceback__))
-                log.error(
-                    "%s: %s",
-                    LABEL,
-                    trace,
-                    extra=event(FAULT, target=self._target, error=type(error).__name__),
-                )
-                self._wait(f"unexpected {type(error).__name__}: {error}")
+                self._wait(fault(error, LABEL, target=self._target))
 
     def _wait(self, error: str) -> None:
         seconds = self._backoff.next_seconds()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-import traceback
 from collections.abc import Sequence
 
 import redis
@@ -16,9 +14,10 @@ from gears.applying.report import TargetReport
 from gears.declaring.patterns import Reading
 from gears.worker import lanes
 from gears.worker.backoff import Backoff
-from gears.worker.logs import FAULT, event
+from gears.worker.logs import event
 from gears.worker.reading.misses import Fields, Miss, Misses, Replaced
 from gears.worker.shared import Shared
+from gears.worker.task import Task, fault
 
 log = logging.getLogger("gearsync.worker")
 
@@ -32,34 +31,20 @@ AWAY_SECONDS = 1.0
 """The longest time for which a database that was away is not asked again; clients are told at once."""
 
 
-class Loader:
+class Loader(Task):
     """Brings the rows of one target until it is stopped."""
 
     def __init__(self, shared: Shared, target: str, report: TargetReport) -> None:
-        self._shared = shared
+        super().__init__(shared, f"load from {target}")
         self._target = target
         self._report = report
-        self._halt = threading.Event()
         self._database = Database(shared, target)
         self._backoff = Backoff()
         self._told = ""
-        self.thread = threading.Thread(target=self._run, name=f"load from {target}", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
-        self.thread.start()
-
-    def halt(self) -> None:
-        """Ask the thread to end after the rows in hand."""
-        self._halt.set()
-
-    @property
-    def _over(self) -> bool:
-        return self._halt.is_set() or self._shared.stop.is_set()
 
     def _run(self) -> None:
         try:
-            while not self._over:
+            while not self.over:
                 try:
                     self._serve()
                 except Replaced as error:
@@ -68,12 +53,7 @@ class Loader:
                 except redis.RedisError as error:
                     self._wait(f"Redis: {error}")
                 except Exception as error:
-                    # A fault of ours. A thread that has ended would leave its clients to their timeouts.
-                    trace = "".join(traceback.format_tb(error.__traceback__))
-                    log.error(
-                        "%s", trace, extra=event(FAULT, target=self._target, error=type(error).__name__)
-                    )
-                    self._wait(f"unexpected {type(error).__name__}: {error}")
+                    self._wait(fault(error, self._name, target=self._target))
         finally:
             self._database.close()
 
@@ -103,7 +83,7 @@ class Loader:
         with lanes.connect(self._shared.url) as client:
             misses = Misses(client, deployment.name, deployment.version, self._target)
             self._look()
-            while not self._over:
+            while not self.over:
                 begin = time.monotonic()
                 taken = misses.take(MOST, WAIT_MS)
                 if taken:

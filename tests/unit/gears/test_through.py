@@ -50,7 +50,7 @@ class _Groups:
 
 
 class _Runner(ThroughRunner):
-    _over = False
+    over = False
     owner = "me"
     deployment = cast("Any", types.SimpleNamespace(version=1))
 
