@@ -189,6 +189,17 @@ def test_a_wrong_line_is_found(line: str) -> None:
     assert parse(line)
 
 
+def test_the_rooms_of_the_design_are_those_of_the_tree() -> None:
+    text = (DOCS / "design.md").read_text("utf-8").partition("## Rooms")[2]
+    named = set(re.findall(r"\b([a-z_]+)/", text.split("```")[1]))
+    tops = ("gears", "connectors", "deploy", "tests", "bench")
+    found = {each for top in tops for each in (ROOT / top).rglob("*") if each.suffix in (".py", ".c")}
+    rooms = {each.parent.relative_to(ROOT) for each in found}
+    assert named <= {part for room in rooms for part in room.parts}
+    # What is within the rooms of tests is for who works there.
+    assert {room.name for room in rooms if room.parts[0] != "tests"} <= named
+
+
 def test_commands_of_the_module_exist() -> None:
     sources = [each.read_text("utf-8") for each in (ROOT / "gears/module").glob("*.[ch]")]
     # In the table of commands.c, or, for those that stand in for commands of clients, where they are made.
