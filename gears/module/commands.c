@@ -176,48 +176,61 @@ static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
 }
 
+/* Where one is inside of what has keys, servers may take ours for others (soon.c): what writes or reads them is refused. */
+static const struct {
+    const char *name;
+    RedisModuleCmdFunc function;
+    const char *flags;
+    int first_key, last_key, key_step;
+    bool anywhere; /* also in a transaction or a script with keys of another slot than ours */
+} commands[] = {
+    {"gearsync.deploy", deploy, "write deny-oom admin no-monitor", 0, 0, 0, false},
+    {"gearsync.undeploy", undeploy, "write admin", 0, 0, 0, false},
+    {"gearsync.deployments", deployments, "readonly", 0, 0, 0, true},
+    {"gearsync.versions", versions_command, "readonly", 0, 0, 0, true},
+    {"gearsync.pause", pause_command, "write admin", 0, 0, 0, false},
+    {"gearsync.resume", resume_command, "write admin", 0, 0, 0, false},
+    {"gearsync.holds", holds_command, "readonly", 0, 0, 0, false},
+    {"gearsync.hold", hold_command, "write", 1, 1, 1, false},
+    {"gearsync.unhold", unhold_command, "write", 1, 1, 1, false},
+    {"gearsync.lanes", lanes, "readonly", 0, 0, 0, false},
+    {"gearsync.ack", acknowledge, "write fast", 1, 1, 1, true},
+    {"gearsync.recapture", recapture, "write", 1, -1, 1, true},
+    {"gearsync.backfill", backfill_command, "write", 1, -1, 1, true},
+    {"gearsync.put", put_command, "write", 0, 0, 0, false},
+    {"gearsync.mark", mark_command, "readonly", 0, 0, 0, true},
+    {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0, true},
+    {"gearsync.images", images_command, "readonly", 0, 0, 0, false},
+    {"gearsync.misses", misses_command, "readonly", 0, 0, 0, true},
+    {"gearsync.loaded", loaded_command, "write", 0, 0, 0, false},
+    {"gearsync.unread", unread_command, "readonly", 0, 0, 0, true},
+    {"gearsync.wait", barrier_wait_command, "readonly", 0, 0, 0, true},
+    {"gearsync.heartbeat", worker_heartbeat_command, "readonly fast", 0, 0, 0, false},
+    {"gearsync.epoch", epoch, "write admin", 0, 0, 0, false},
+    {"gearsync.status", status_command, "readonly", 0, 0, 0, false},
+    {"gearsync.take", through_take_command, "write fast", 0, 0, 0, false},
+    {"gearsync.settle", through_settle_command, "write", 0, 0, 0, false},
+    {"gearsync.deny", through_deny_command, "write", 0, 0, 0, false},
+    {"gearsync.redo", through_redo_command, "write", 0, 0, 0, false},
+    {"gearsync.applied", through_applied_command, "readonly fast", 0, 0, 0, false},
+    {"gearsync.refuse", backlog_refuse_command, "readonly fast", 0, 0, 0, true},
+};
+
+static int run_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    Slice name = string_slice(argv[0]);
+    size_t at = 0;
+    while (at + 1 < sizeof(commands) / sizeof(commands[0]) && !slice_is(name, commands[at].name)) at++;
+    int inside = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA;
+    if (!commands[at].anywhere && (RedisModule_GetContextFlags(ctx) & inside) && soon_is_due(ctx))
+        return RedisModule_ReplyWithError(
+            ctx, "ERR this command can't be in a transaction or a script with keys of another slot; send it alone");
+    return commands[at].function(ctx, argv, argc);
+}
+
 int commands_register(RedisModuleCtx *ctx) {
-    static const struct {
-        const char *name;
-        RedisModuleCmdFunc function;
-        const char *flags;
-        int first_key, last_key, key_step;
-    } commands[] = {
-        {"gearsync.deploy", deploy, "write deny-oom admin no-monitor", 0, 0, 0},
-        {"gearsync.undeploy", undeploy, "write admin", 0, 0, 0},
-        {"gearsync.deployments", deployments, "readonly", 0, 0, 0},
-        {"gearsync.versions", versions_command, "readonly", 0, 0, 0},
-        {"gearsync.pause", pause_command, "write admin", 0, 0, 0},
-        {"gearsync.resume", resume_command, "write admin", 0, 0, 0},
-        {"gearsync.holds", holds_command, "readonly", 0, 0, 0},
-        {"gearsync.hold", hold_command, "write", 1, 1, 1},
-        {"gearsync.unhold", unhold_command, "write", 1, 1, 1},
-        {"gearsync.lanes", lanes, "readonly", 0, 0, 0},
-        {"gearsync.ack", acknowledge, "write fast", 1, 1, 1},
-        {"gearsync.recapture", recapture, "write", 1, -1, 1},
-        {"gearsync.backfill", backfill_command, "write", 1, -1, 1},
-        {"gearsync.put", put_command, "write", 0, 0, 0},
-        {"gearsync.mark", mark_command, "readonly", 0, 0, 0},
-        {"gearsync.waiting", waiting_command, "readonly", 0, 0, 0},
-        {"gearsync.images", images_command, "readonly", 0, 0, 0},
-        {"gearsync.misses", misses_command, "readonly", 0, 0, 0},
-        {"gearsync.loaded", loaded_command, "write", 0, 0, 0},
-        {"gearsync.unread", unread_command, "readonly", 0, 0, 0},
-        {"gearsync.wait", barrier_wait_command, "readonly", 0, 0, 0},
-        {"gearsync.heartbeat", worker_heartbeat_command, "readonly fast", 0, 0, 0},
-        {"gearsync.epoch", epoch, "write admin", 0, 0, 0},
-        {"gearsync.status", status_command, "readonly", 0, 0, 0},
-        {"gearsync.take", through_take_command, "write fast", 0, 0, 0},
-        {"gearsync.settle", through_settle_command, "write", 0, 0, 0},
-        {"gearsync.deny", through_deny_command, "write", 0, 0, 0},
-        {"gearsync.redo", through_redo_command, "write", 0, 0, 0},
-        {"gearsync.applied", through_applied_command, "readonly fast", 0, 0, 0},
-        {"gearsync.refuse", backlog_refuse_command, "readonly fast", 0, 0, 0},
-    };
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
-        if (RedisModule_CreateCommand(ctx, commands[i].name, commands[i].function, commands[i].flags,
-                                      commands[i].first_key, commands[i].last_key,
-                                      commands[i].key_step) != REDISMODULE_OK)
+        if (RedisModule_CreateCommand(ctx, commands[i].name, run_command, commands[i].flags, commands[i].first_key,
+                                      commands[i].last_key, commands[i].key_step) != REDISMODULE_OK)
             return REDISMODULE_ERR;
     if (reads_register(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
     return inner_register(ctx, THROUGH_COMMAND, through_command, "write getkeys-api");

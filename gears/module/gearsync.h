@@ -457,6 +457,9 @@ bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane 
 typedef void (*SoonFunction)(RedisModuleCtx *ctx, int db, RedisModuleString *key);
 bool soon_needed(void); /* whether a command must not add to lanes itself */
 void soon_do(SoonFunction function, int db, RedisModuleString *key);
+/* Whether the server takes our own keys for others just now: then what writes them has to be done soon. */
+bool soon_is_due(RedisModuleCtx *ctx);
+void soon_free(void);
 
 /* -- operations.c --------------------------------------------------------------------------------------------- */
 typedef struct {

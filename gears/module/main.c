@@ -186,6 +186,7 @@ static void end_shard(void) {
     marks_forget();
     move_forget();
     through_free();
+    soon_free();
     RedisModule_FreeThreadSafeContext(shard.detached);
     if (shard.python != NULL) RedisModule_Free(shard.python);
     if (shard.worker_url != NULL) RedisModule_Free(shard.worker_url);

@@ -5,6 +5,7 @@
 
 static Event *pending;
 static int pending_count, pending_capacity, pending_running;
+static bool job_set; /* the server calls us at the end of the unit */
 
 void capture_free(void) {
     image_forget_metas();
@@ -13,6 +14,7 @@ void capture_free(void) {
     if (pending != NULL) RedisModule_Free(pending);
     pending = NULL;
     pending_count = pending_capacity = pending_running = 0;
+    job_set = false;
 }
 
 bool capture_is_pending(void) { return pending_count > 0; }
@@ -58,8 +60,7 @@ static void put_marks_first(RedisModuleCtx *ctx) {
         slots_before_capture(ctx, string_slice(pending[i].key));
 }
 
-static void run_pending(RedisModuleCtx *ctx, void *pd) {
-    (void)pd;
+static void capture_pending(RedisModuleCtx *ctx) {
     if (shard.cluster && shard.whole) put_marks_first(ctx);
     /* Reading a key can expire it or one of its fields, which notes more; those run in this loop as well. */
     for (pending_running = 0; pending_running < pending_count; pending_running++) {
@@ -69,6 +70,25 @@ static void run_pending(RedisModuleCtx *ctx, void *pd) {
     }
     pending_count = pending_running = 0;
     unit_end();
+}
+
+static void capture_late(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
+    (void)db, (void)key;
+    if (pending_count > 0) capture_pending(ctx);
+    misses_look_again(); /* what was noted was in the way of rows */
+}
+
+/* A client that is held, for a key whose time was over, ends its unit as if it were inside its command: the key's end is
+ * captured right after it, or with what comes in between. */
+static void run_pending(RedisModuleCtx *ctx, void *pd) {
+    (void)pd;
+    job_set = false;
+    if (pending_count > 0 && soon_is_due(ctx)) {
+        given_forget();
+        soon_do(capture_late, 0, pending[0].key);
+        return;
+    }
+    capture_pending(ctx);
 }
 
 /* What one unit wrote and then flushes (db -1: every database) is captured while it is there: at the end of the unit it
@@ -83,11 +103,13 @@ void capture_before_flush(RedisModuleCtx *ctx, int db) {
 }
 
 bool pending_expects_end(RedisModuleCtx *ctx) {
-    return pending_count > 0 || RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) == REDISMODULE_OK;
+    job_set = job_set || RedisModule_AddPostNotificationJob(ctx, run_pending, NULL, NULL) == REDISMODULE_OK;
+    return job_set;
 }
 
 void pending_note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause, bool writes) {
     Slice name = string_slice(key);
+    if (!pending_expects_end(ctx)) return;
     if (pending_count > 0) {
         given_forget();
         Event *last = &pending[pending_count - 1];
@@ -100,7 +122,6 @@ void pending_note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause
             return;
         }
     }
-    if (!pending_expects_end(ctx)) return;
     if (pending_count == pending_capacity) {
         pending_capacity = pending_capacity > 0 ? pending_capacity * 2 : 64;
         pending = RedisModule_Realloc(pending, sizeof(Event) * (size_t)pending_capacity);

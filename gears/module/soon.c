@@ -14,9 +14,32 @@ typedef struct Work {
 } Work;
 
 static Work *first, *last;
+static RedisModuleString *registry; /* the name of its key */
 static bool timer_set;
 
 bool soon_needed(void) { return shard.cluster && shard.has_jobs; }
+
+/* The registry is there, but for a shard whose last slot has just gone. That a client was held can't be asked for: the server, or another module, does it too. */
+bool soon_is_due(RedisModuleCtx *ctx) {
+    static char tag[sizeof(shard.tag)];
+    if (!soon_needed() || shard.count == 0 || !shard.primary || shard.tag[0] == '\0') return false;
+    if (registry == NULL || strcmp(tag, shard.tag) != 0) {
+        soon_free();
+        memcpy(tag, shard.tag, sizeof(tag));
+        registry = RedisModule_CreateStringPrintf(NULL, KEY_PREFIX "%s}:registry", tag);
+    }
+    int db = RedisModule_GetSelectedDb(ctx);
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, registry, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOEFFECTS);
+    if (key != NULL) RedisModule_CloseKey(key);
+    RedisModule_SelectDb(ctx, db);
+    return key == NULL;
+}
+
+void soon_free(void) {
+    if (registry != NULL) RedisModule_FreeString(NULL, registry);
+    registry = NULL;
+}
 
 static Work *take_first(void) {
     Work *work = first;
