@@ -15,8 +15,10 @@ DELETED, EXPIRED, EVICTED, FLUSHED = b"d", b"x", b"v", b"f"
 TAKEN = b"t"
 """Gone by the operation ``~``: the row goes too, whatever the policies say."""
 GONE = (DELETED, EXPIRED, EVICTED, TAKEN)
-LEFT, CAME = b"m", b"i"
-"""Marks, no changes: a resharding took the key to another shard, or brought it from one."""
+LEFT, CAME, WENT = MARKS = b"m", b"i", b"w"
+"""No changes: a resharding took the key to another shard, or brought it from one; or it ended while its slot
+was on its way, so that it may be made anew on another shard.
+"""
 UNREAD = b"!"
 """In no entry, made by the worker of a mark whose members it can't take; behind the colon stands why."""
 REJECTED = b"q"
@@ -28,7 +30,7 @@ INTENTS = {b"U": UPSERT, b"R": REMOVED, b"D": DELETED}
 
 _EPOCH = rb"(?:[0-9a-f]{1,15}|[0-7][0-9a-f]{15})"
 """Of more than 63 bits is none: no checkpoint could hold it, and its lane would stand still."""
-_META = re.compile(rb"(?:[urndxvtfmiq]" + _EPOCH + rb"\+?(?::.*)?|[URD]" + _EPOCH + rb":.*)\Z", re.DOTALL)
+_META = re.compile(rb"(?:[urndxvtfmiwq]" + _EPOCH + rb"\+?(?::.*)?|[URD]" + _EPOCH + rb":.*)\Z", re.DOTALL)
 
 
 def goes_on(meta: bytes) -> bool:

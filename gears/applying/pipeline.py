@@ -22,7 +22,7 @@ from gears.applying.deadletters import Fault, Letter
 from gears.applying.matching import Matching
 
 NO_TRANSACTIONS: Mapping[bytes, str] = {}
-NO_STATES = (changes.LEFT, changes.CAME, changes.REJECTED, changes.UNREAD)
+NO_STATES = (*changes.MARKS, changes.REJECTED, changes.UNREAD)
 NOWHERE = -1
 SHOWN_BYTES = 100
 """How much of a field ``#`` that is no operation a reason repeats."""
@@ -61,7 +61,7 @@ class Batch:
     """A prepared batch. ``rows`` are its operations in order, ``faults`` what was refused before SQL.
 
     ``position`` is where its last change stands; ``skipped`` counts changes that no function covers;
-    ``marks`` are those of keys that left the shard or came to it.
+    ``marks`` are those of keys that left the shard, came to it, or may have been made anew on another.
     """
 
     def __init__(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> None:
@@ -111,7 +111,7 @@ class Batch:
         if op == changes.FLUSHED:
             self._flush(at, change)
             return
-        if op in (changes.LEFT, changes.CAME):
+        if op in changes.MARKS:
             self.marks.append(change)
             return
         if op == changes.REJECTED:

@@ -83,7 +83,7 @@ class Apart:
 def _changes_a_row(converter: Converter, change: Change) -> bool:
     if change.op == changes.FLUSHED:
         return converter.mapping.on_flush == "delete"
-    if change.op in changes.GONE and converter.keeps(change.op):
+    if change.op in changes.MARKS or (change.op in changes.GONE and converter.keeps(change.op)):
         return False
     return converter.match(change.key) is not None
 

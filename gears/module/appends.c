@@ -108,17 +108,28 @@ void capture_count(Deployment *deployment, int target, Rule **rules, int count) 
     for (int i = 0; i < count && i < MAX_FIXED; i++) rules[i]->captured++;
 }
 
-/* A mark in the lane of a key that changes its shard, with the id of the node that has it from now on. */
-void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
-                  const char *node) {
-    if (node == NULL) return;
+static void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                        bool goes_on, const char *node) {
     Image image;
     image_start(&image, key, op);
+    if (goes_on) image_go_on(&image, op);
     image.fields_owned = true;
     image_add(&image, RedisModule_CreateString(NULL, "n", 1), RedisModule_CreateString(NULL, node, NODE_ID_BYTES));
     append_image(ctx, deployment, lane, &image);
     image_end(&image);
+}
+
+/* A mark in the lane of a key that changes its shard, with the id of the node that has it from now on. */
+void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                  const char *node) {
+    if (node == NULL) return;
+    append_mark(ctx, deployment, lane, key, op, false, node);
     lane->unit = 0;
+}
+
+/* Right behind the change that says that a key is gone: where it may be made anew. A part of the same transaction. */
+void capture_went(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const char *node) {
+    append_mark(ctx, deployment, lane, key, 'w', unit_goes_on(ctx, deployment, lane), node);
 }
 
 /* That the members of a key have changed. */

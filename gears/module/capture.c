@@ -97,6 +97,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 if (append_image(ctx, deployment, lane_of_key(deployment, target, name), &image))
                     capture_count(deployment, target, matched, count);
                 image_end(&image);
+                if (memchr("dxvt", op, 4))
+                    slots_after_end(ctx, deployment, lane_of_key(deployment, target, name), name);
                 appended++;
             } else if (obeys) {
                 acknowledge = true;

@@ -438,6 +438,7 @@ bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, con
 /* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
 void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
                   const char *node);
+void capture_went(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const char *node);
 void capture_count(Deployment *deployment, int target, Rule **rules, int count); /* one change for these rules */
 
 /* -- pending.c: events until the end of their unit ------------------------------------------------------------- */
@@ -725,6 +726,8 @@ bool slots_are_due(void);
 void slots_put_marks(RedisModuleCtx *ctx);
 /* A key of this name is about to be captured: what must stand before it in the lanes is put there. */
 void slots_before_capture(RedisModuleCtx *ctx, Slice key);
+/* The lane has that a key is gone. */
+void slots_after_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key);
 void slots_forget(void);
 
 /* -- status.c ------------------------------------------------------------------------------------------------- */

@@ -94,6 +94,8 @@ static bool is_before_flush(Slice meta) {
 static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Entry *entry, SeenKeys *seen) {
     if (entry->count < 2) return false;
     Slice key = string_slice(entry->strings[0]), meta = string_slice(entry->strings[1]);
+    /* The change before it says what it is about. */
+    if (meta.len > 0 && meta.bytes[0] == 'w') return false;
     /* A mark says all that there is to say of its key: a key that a resharding took away is gone, and has its row. An
      * intent is not done yet. */
     if (key.len == 0 || meta.len == 0 || seen_before(seen, key) || memchr("miURD", meta.bytes[0], 5) != NULL ||

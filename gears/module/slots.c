@@ -3,7 +3,7 @@
  * an open slot makes two pairs of marks in each lane, as if it were a key: the old owner puts an "m" when the slot is opened
  * and one when it has no more keys; the new owner puts an "i" before the first key that comes or is made there, and one
  * when the slot is its own. An "m" is always put before the "i" that waits for it, so that no two shards wait for each
- * other (docs/design.md, "Resharding"). */
+ * other. A key that ends while its slot is open has a "w" behind its end (docs/design.md, "Resharding"). */
 #include "gearsync.h"
 
 #include <stdio.h>
@@ -99,6 +99,12 @@ void slots_before_capture(RedisModuleCtx *ctx, Slice key) {
     if (open == NULL || open->leaves) return;
     if (open->first == MARK_NONE) open->first = MARK_DUE;
     put(ctx, open);
+}
+
+/* From here on the key can be made anew on the other shard, whose worker may be ahead of ours: ours will see to it. */
+void slots_after_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key) {
+    const OpenSlot *open = open_slots != NULL ? find(key_slot(string_slice(key))) : NULL;
+    if (open != NULL && open->leaves && !open->ended) capture_went(ctx, deployment, lane, key, open->node);
 }
 
 static void set_open(unsigned slot, bool leaves, Slice node) {

@@ -203,7 +203,7 @@ def _tells(change: Change, gone: Wanted) -> bool | None:
     mapping, op = gone.converter.mapping, change.op
     if op == changes.FLUSHED:
         return True if mapping.on_flush == "delete" else None
-    if change.key != gone.change.key or op in (changes.CAME, changes.REJECTED):
+    if change.key != gone.change.key or op in (changes.CAME, changes.WENT, changes.REJECTED):
         return None
     # A later mark is read by itself, and another shard reads for itself.
     return not (op in changes.GONE and gone.converter.keeps(op))

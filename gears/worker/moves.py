@@ -31,6 +31,8 @@ PAGE = 1000
 """How many entries of a lane are looked through at a time."""
 FIRST_SECONDS, MOST_SECONDS = 0.05, 1.0
 """How long to wait for a key's old shard before the next look, at first and at most."""
+MOST_HOPS = 5
+"""From how many shards to another a key is followed."""
 ASK_SECONDS = 5.0
 """After this long without a token, the other shards are asked whether there will be one."""
 
@@ -124,22 +126,63 @@ def where_left(url: str, deployment: str, target: str, mark: Change) -> str:
     return ""
 
 
+def renew(url: str, key: bytes) -> None:
+    """Have a key captured anew by the shard that has it now, or to which its slot is on its way.
+
+    A key that is nowhere makes no change. Raises redis.RedisError when that shard can't be asked.
+    """
+    with lanes.connect(url) as client:
+        there = _backfill(client, key)
+        for _ in range(MOST_HOPS):
+            if there is None:
+                return
+            with _node(client, there.host, there.port) as node, node.client() as asked:
+                if not isinstance(there, redis.exceptions.MovedError):
+                    asked.execute_command("ASKING")
+                there = _backfill(asked, key)
+    if there is not None:
+        raise redis.ConnectionError(f"its slot is sent from shard to shard ({there})")
+
+
+def _backfill(client: redis.Redis, key: bytes) -> redis.exceptions.AskError | None:
+    """Return where to go instead; None: it is done, or will never be, which is told."""
+    try:
+        client.execute_command("GEARSYNC.BACKFILL", key)
+    except redis.exceptions.AskError as error:
+        return error
+    except redis.ResponseError as error:
+        is_refused = isinstance(error, redis.exceptions.NoPermissionError)
+        if not is_refused and not str(error).lower().startswith("unknown command"):
+            raise
+        log.warning(
+            "key %r ended while its slot moved, and can't be captured anew where it is now (%s): run "
+            "gearsync verify --repair once the slots have moved",
+            *(key[:200], error),
+            extra=event("not_renewed", error=str(error)),
+        )
+    return None
+
+
 def _primaries(client: redis.Redis) -> Iterator[tuple[str, redis.Redis]]:
     found: Any = client.execute_command("CLUSTER SLOTS")
+    for host, port in sorted({(each[2][0], int(each[2][1])) for each in found}, key=str):
+        node = _node(client, host, port)
+        yield f"{node.connection_pool.connection_kwargs['host']}:{port}", node
+
+
+def _node(client: redis.Redis, host: bytes | str | None, port: int) -> redis.Redis:
+    """Return a client of another node, which is reached as this one; without a host it has this one's."""
     options = dict(client.connection_pool.connection_kwargs)
     own_host = options.get("host", "127.0.0.1")
     options.pop("path", None)
-    for host, port in sorted({(each[2][0] or own_host, int(each[2][1])) for each in found}, key=str):
-        name = host.decode() if isinstance(host, bytes) else str(host)
-        if port == 0:
-            # What a server without a plain port tells who came by its unix socket.
-            raise redis.ConnectionError(
-                f"{name} is reached by TLS alone; start this worker with a rediss:// URL"
-            )
-        pool = redis.ConnectionPool(
-            connection_class=_connection_class(client), **{**options, "host": name, "port": port}
-        )
-        yield f"{name}:{port}", redis.Redis.from_pool(pool)
+    name = (host.decode() if isinstance(host, bytes) else host) or own_host
+    if port == 0:
+        # What a server without a plain port tells who came by its unix socket.
+        raise redis.ConnectionError(f"{name} is reached by TLS alone; start this worker with a rediss:// URL")
+    pool = redis.ConnectionPool(
+        connection_class=_connection_class(client), **{**options, "host": name, "port": port}
+    )
+    return redis.Redis.from_pool(pool)
 
 
 def _connection_class(client: redis.Redis) -> Any:

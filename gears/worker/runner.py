@@ -17,13 +17,13 @@ from connectors import (
 )
 from gears.applying import acknowledgments, deadletters, failpoints
 from gears.applying.applier import Applier
-from gears.applying.change import Change, is_applied
+from gears.applying.change import WENT, Change, is_applied
 from gears.applying.deadletters import Letter
 from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
-from gears.worker import lanes
+from gears.worker import lanes, moves
 from gears.worker.backoff import MOST_SECONDS, Backoff
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import Lane, Reading
@@ -204,10 +204,12 @@ class LaneRunner(Task):
             if item.malformed:
                 self._bury(client, [deadletters.of_malformed(entry) for entry in item.malformed])
             self._tell(client, item.applied, None)
+            self._renew(item.applied)
             if item.batch is not None:
                 applied = self._apply(applier, item.batch)
                 failpoints.reach("after-commit")
                 self._tell(client, item.batch.changes, applied)
+                self._renew(item.batch.marks)
             failpoints.reach("before-ack")
             lanes.acknowledge(client, self._lane.stream, item.last_id)
             self._backoff.reset()
@@ -286,6 +288,20 @@ class LaneRunner(Task):
             except (Unavailable, SchemaMismatch) as error:
                 self._wait(str(error))
         raise Stopped
+
+    def _renew(self, all_changes: Sequence[Change]) -> None:
+        """Have keys captured anew that ended here, while their slots were on their way, and may be elsewhere.
+
+        The worker there may have been ahead of this one, and so is behind it now.
+        """
+        for key in dict.fromkeys(change.key for change in all_changes if change.op == WENT):
+            while not self._over:
+                self._interrupt()
+                try:
+                    moves.renew(self._shared.url, key)
+                    break
+                except redis.RedisError as error:
+                    self._pause(moves.MOST_SECONDS, f"{key!r:.200} ended while its slot moved: {error}")
 
     def _handover(self, batch: Batch) -> Handover:
         shared, lane = self._shared, self._lane

@@ -87,7 +87,7 @@ def _has(function: Function, change: Change) -> bool:
     """Whether a change is one of a function. Marks of keys that move are nobody's."""
     if change.op == changes.FLUSHED:
         return function.mapping.on_flush == "delete"
-    if change.op in (changes.LEFT, changes.CAME):
+    if change.op in changes.MARKS:
         return False
     return function.mapping.keys.match(change.key) is not None
 

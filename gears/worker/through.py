@@ -113,6 +113,7 @@ class ThroughRunner(LaneRunner):
         new = [change for change in run if not is_applied(change, applier.position)]
         for part in applier.parts(new) if new else []:
             self._apply(applier, applier.prepare(part))
+        self._renew(run)
         lanes.acknowledge(client, self._lane.stream, run[-1].id)
 
     # -- After a crash -----------------------------------------------------------------------------------

@@ -246,6 +246,39 @@ def test_a_key_that_is_deleted_while_its_slot_is_open_and_made_again_after(
     assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
 
 
+def test_keys_that_are_deleted_and_made_again_while_their_slots_are_open(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """The new shard's worker is ahead of the old one's, which then deletes rows that it must not."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    one, other = cluster.clients
+    [lane] = lanes(one)
+    candidates = [f"person:{each}" for each in range(100) if cluster.owner(f"person:{each}") == 0]
+    keys = [each for each in candidates if key_slot(each.encode()) != key_slot(lane.encode())][:3]
+    still_open, moved, given_up = (key_slot(key.encode()) for key in keys)
+    with cluster.client() as client, worker(cluster, 1, variables):
+        for key in keys:
+            client.hset(key, "version", 1)
+            cluster.open_slot(key_slot(key.encode()), 0, 1)
+        with worker(cluster, 0, variables):
+            one.execute_command("GEARSYNC.WAIT", 30_000)
+        for key in keys:
+            client.delete(key)
+            client.hset(key, "version", 2)
+        made = {int(key.split(":")[1]): 2 for key in keys}
+        eventually(lambda: table(url) == made)
+        cluster.move_keys(moved, 0, 1)
+        cluster.close_slot(moved, 1)
+        one.execute_command("CLUSTER SETSLOT", given_up, "STABLE")
+        cluster.move_keys(given_up, 1, 0)
+        other.execute_command("CLUSTER SETSLOT", given_up, "STABLE")
+        with worker(cluster, 0, variables):
+            wait(cluster)
+    assert cluster.owner(still_open) == cluster.owner(given_up) == 0
+    assert table(url) == made
+
+
 def test_a_move_that_is_given_up_holds_nothing_up(
     cluster: Cluster, variables: Variables, tmp_path: Path
 ) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
 
-from gears.worker import moves
+from gears.worker import lanes, moves
 
 
 def told(connection_class: type, *ports: int, **options: Any) -> Any:
@@ -31,3 +33,38 @@ def test_who_came_by_a_socket_goes_to_the_plain_ports() -> None:
 def test_who_came_by_a_socket_is_told_where_there_is_tls_alone() -> None:
     with pytest.raises(redis.ConnectionError, match="TLS alone; start this worker with a rediss:// URL"):
         list(moves._primaries(told(redis.UnixDomainSocketConnection, 0, path="/s")))
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, failure: redis.RedisError) -> None:
+    """Have every shard answer so."""
+
+    def answer(*_: object) -> None:
+        raise failure
+
+    client: Any = SimpleNamespace(execute_command=answer)
+    client.client = lambda: contextlib.nullcontext(client)
+    monkeypatch.setattr(lanes, "connect", lambda url: contextlib.nullcontext(client))
+    monkeypatch.setattr(moves, "_node", lambda *_: contextlib.nullcontext(client))
+
+
+def test_who_may_not_have_a_key_captured_anew_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    answering(monkeypatch, redis.exceptions.NoPermissionError("no right to gearsync.backfill"))
+    with caplog.at_level(logging.WARNING):
+        moves.renew("redis://", b"person:1")
+    [record] = caplog.records
+    assert "b'person:1' ended while its slot moved" in record.getMessage()
+    assert "gearsync verify --repair" in record.getMessage()
+
+
+def test_a_key_is_not_followed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, redis.exceptions.MovedError("1 127.0.0.1:7000"))
+    with pytest.raises(redis.ConnectionError, match="from shard to shard"):
+        moves.renew("redis://", b"person:1")
+
+
+def test_a_shard_that_can_not_answer_yet_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(monkeypatch, redis.exceptions.ClusterDownError("the cluster is down"))
+    with pytest.raises(redis.exceptions.ClusterDownError):
+        moves.renew("redis://", b"person:1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from connectors import Position
-from gears.applying.change import Change, Changes
+from gears.applying.change import MARKS, Change, Changes
 from gears.applying.rules import Rules
 from gears.declaring.functions import Function, build
 from gears.worker.holds import Held, name_hash
@@ -58,8 +58,9 @@ def test_what_is_in_sql_already_is_not_moved_again() -> None:
 
 
 def test_a_flush_is_held_where_it_clears_the_table_and_marks_of_moves_are_nobodys() -> None:
-    kept, taken = sieve().sift([change(1, b"", b"f"), change(2, b"order:1", b"m")])
-    assert ([each.id for each in kept], taken) == (["2-0"], {"H": [b"1-0"]})
+    marks = [change(number, b"order:1", op) for number, op in enumerate(MARKS, 2)]
+    kept, taken = sieve().sift([change(1, b"", b"f"), *marks])
+    assert ([each.id for each in kept], taken) == (["2-0", "3-0", "4-0"], {"H": [b"1-0"]})
 
 
 def test_an_earlier_version_tells_by_its_own_templates() -> None:
