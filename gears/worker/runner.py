@@ -295,7 +295,7 @@ class LaneRunner(Task):
         The worker there may have been ahead of this one, and so is behind it now.
         """
         for key in dict.fromkeys(change.key for change in all_changes if change.op == WENT):
-            while not self._over:
+            while not self.over:
                 self._interrupt()
                 try:
                     moves.renew(self._shared.url, key)
