@@ -9,8 +9,9 @@ from typing import Any
 
 import redis
 
-from deploy import output, paused_targets, pausing, status
+from deploy import output, status
 from deploy.output import CommandError
+from deploy.pausing import paused_targets, pauses
 from deploy.reaching.connections import same_server
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import Shard, Shards
@@ -101,7 +102,7 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         f"{each['name']} on {shard['address']} is {paused}; nothing of it goes to SQL until gearsync resume."
         for shard in statuses
         for each in shard["deployments"]
-        if (paused := pausing.described(each))
+        if (paused := pauses.described(each))
     ]
     sentences += [
         f"function {function['name']} of {each['name']} on {shard['address']} is {paused}; "
@@ -110,10 +111,10 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for shard in statuses
         for each in shard["deployments"]
         for function in each.get("functions") or []
-        if (paused := pausing.described(function))
+        if (paused := pauses.described(function))
     ]
     sentences += [
-        f"target {name} of {each['name']} on {shard['address']} is {pausing.described(target)}; "
+        f"target {name} of {each['name']} on {shard['address']} is {pauses.described(target)}; "
         f"{output.counted(paused_targets.waiting(target), 'change waits', 'changes wait')} until gearsync "
         f"resume {each['name']} --target {name}."
         for shard in statuses

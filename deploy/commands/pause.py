@@ -7,10 +7,11 @@ import shlex
 
 import click
 
-from deploy import held, output, paused_targets, pausing
+from deploy import output
 from deploy.hosts.base import Pause
 from deploy.options import json_option, redis_option
 from deploy.output import CommandError
+from deploy.pausing import held, paused_targets, pauses
 from deploy.progress import Progress
 from deploy.reaching import shards as shard
 
@@ -68,8 +69,8 @@ def command(
     at once, and a read of a key that is not in Redis fails or misses, as its function says. Ends when no
     worker applies anything. With --target, all other targets go on; with --function, all other functions.
     """
-    pausing.require_one_kind(functions, targets)
-    name = pausing.name_of(name)
+    pauses.require_one_kind(functions, targets)
+    name = pauses.name_of(name)
     with shard.connect(url) as shards, Progress() as progress:
         if functions:
             held.pause(shards, name, functions, Pause(by, reason))
@@ -78,9 +79,9 @@ def command(
             paused_targets.pause(shards, name, targets, Pause(by, reason))
             busy = paused_targets.wait_until_still(shards, name, targets, timeout, progress.show)
         else:
-            pausing.pause(shards, name, Pause(by, reason))
-            busy = list(pausing.wait_until_still(shards, name, timeout, progress.show))
-    what = pausing.named(name, functions, targets)
+            pauses.pause(shards, name, Pause(by, reason))
+            busy = list(pauses.wait_until_still(shards, name, timeout, progress.show))
+    what = pauses.named(name, functions, targets)
     if busy:
         raise CommandError(
             f"{what} is paused, but after {timeout:g} s the worker on {', '.join(busy)} still has a batch at "
@@ -88,7 +89,7 @@ def command(
             "it begins no other; `gearsync status` shows when it is through.",
         )
     if as_json:
-        more = pausing.parts(functions, targets)
+        more = pauses.parts(functions, targets)
         output.as_json({"deployment": name, **more, "state": "paused", "by": by, "reason": reason})
     else:
         is_one = len(functions) + len(targets) < 2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from deploy import held, output, paused_targets, pausing
+from deploy import output
 from deploy.options import json_option, redis_option
+from deploy.pausing import held, paused_targets, pauses
 from deploy.reaching import shards as shard
 
 
@@ -33,17 +34,17 @@ def command(name: str, url: str, functions: tuple[str, ...], targets: tuple[str,
     NAME may also be the file that was deployed. What was captured meanwhile goes to SQL in its order;
     `gearsync wait` waits for it. Functions and targets that were paused alone go on when they are named.
     """
-    pausing.require_one_kind(functions, targets)
-    name = pausing.name_of(name)
+    pauses.require_one_kind(functions, targets)
+    name = pauses.name_of(name)
     with shard.connect(url) as shards:
         if functions:
             held.resume(shards, name, functions)
         elif targets:
             paused_targets.resume(shards, name, targets)
         else:
-            pausing.resume(shards, name)
+            pauses.resume(shards, name)
     if as_json:
-        output.as_json({"deployment": name, **pausing.parts(functions, targets), "state": "active"})
+        output.as_json({"deployment": name, **pauses.parts(functions, targets), "state": "active"})
     else:
         goes = "go on" if len(functions) + len(targets) > 1 else "goes on"
-        output.line(f"{pausing.named(name, functions, targets)} {goes}.")
+        output.line(f"{pauses.named(name, functions, targets)} {goes}.")

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from deploy import held, options, output, paused_targets, pausing, status
+from deploy import options, output, status
+from deploy.pausing import held, paused_targets, pauses
 from deploy.reaching import shards
 from deploy.status import Limits
 from deploy.watching import watch
@@ -88,7 +89,7 @@ def _print_shard(shard: dict[str, Any]) -> None:
         columns = ["deployment", "version", "state", "worker", "backlog", "lag p50/p99 ms", "dead"]
         output.table(columns, [_row(deployment) for deployment in shard["deployments"]], fold=["deployment"])
         for deployment in shard["deployments"]:
-            if paused := pausing.described(deployment):
+            if paused := pauses.described(deployment):
                 output.bullets([f"{deployment['name']} is {paused}"])
             output.bullets(paused_targets.sentences(deployment))
             output.bullets(held.sentences(deployment))

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import click
 
 from connectors import ConnectorError, connect
-from deploy import held, options, output, policies
+from deploy import options, output, policies
 from deploy.output import CommandError
+from deploy.pausing import held
 from deploy.reaching import shards
 from deploy.sources import Source, comparable, require_deployed
 from deploy.verifying.reasons import explain

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from deploy import held, paused_targets, status
+from deploy import status
 from deploy.doctor.findings import Diagnosis
+from deploy.pausing import held, paused_targets
 from deploy.status import Limits
 
 _NOTHING_FATAL = Limits(max_dead_letters=sys.maxsize)

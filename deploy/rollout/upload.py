@@ -10,8 +10,9 @@ from typing import Any
 
 import redis
 
-from deploy import pausing, status
+from deploy import status
 from deploy.hosts.base import Deployed, Pauses
+from deploy.pausing import pauses
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import Shard
 from deploy.rollout.plan import Plan
@@ -111,7 +112,7 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
     sites = _sites(plan, deployment)
     try:
         # A shard that is new must not begin what waits on all others.
-        paused = pausing.on_any(status.fetch(plan.shards), deployment.name)
+        paused = pauses.on_any(status.fetch(plan.shards), deployment.name)
         plan.shards.make_ready()
         for site in sites:
             with errors_of(site.address):

@@ -6,7 +6,7 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from deploy import held
+from deploy.pausing import held
 from deploy.watching.measures import (
     Backlog,
     DeploymentFigures,

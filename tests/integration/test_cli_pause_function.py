@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import redis
 
-from deploy import held
 from deploy.hosts.base import Pause
 from deploy.hosts.module import ModuleHost
 from deploy.output import CommandError
+from deploy.pausing import held
 from deploy.reaching import shards
 from gears.declaring import config
 from tests.integration.deploying import eventually, gearsync, gearsync_json, rows, write

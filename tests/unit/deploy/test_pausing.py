@@ -6,7 +6,8 @@ from typing import Any, cast
 
 import pytest
 
-from deploy import pausing, status, workers
+from deploy import status, workers
+from deploy.pausing import pauses
 from deploy.reaching.shards import Shards
 
 
@@ -21,7 +22,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch, *documents: list[dict[str, Any]]) ->
     left = list(documents)
     monkeypatch.setattr(status, "fetch", lambda _: left.pop(0))
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.001)
-    busy = pausing.wait_until_still(cast(Shards, None), "people", 20, lambda _: None)
+    busy = pauses.wait_until_still(cast(Shards, None), "people", 20, lambda _: None)
     return busy, len(documents) - len(left)
 
 

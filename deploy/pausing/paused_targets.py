@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from deploy import output, pausing
+from deploy import output
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
+from deploy.pausing import pauses
 from deploy.reaching.shards import Shards
 
 
@@ -25,7 +26,7 @@ def waiting(target: dict[str, Any]) -> int:
 def sentences(deployment: dict[str, Any]) -> list[str]:
     """Return a sentence for each target of a deployment's status that is paused."""
     return [
-        f"target {name} is {pausing.described(each)}; "
+        f"target {name} is {pauses.described(each)}; "
         f"{output.counted(waiting(each), 'change waits', 'changes wait')}"
         for name, each in of(deployment).items()
     ]
@@ -33,7 +34,7 @@ def sentences(deployment: dict[str, Any]) -> list[str]:
 
 def pause(shards: Shards, name: str, targets: Sequence[str], by: Pause) -> None:
     """Pause on all shards that have the deployment. Raises CommandError; then none is paused that was not."""
-    entries = pausing.entries_of(shards, name)
+    entries = pauses.entries_of(shards, name)
     _require(entries, name, targets)
     before = {address: of(entry) for address, entry in entries.items()}
 
@@ -43,9 +44,9 @@ def pause(shards: Shards, name: str, targets: Sequence[str], by: Pause) -> None:
             shard.host.resume(name, targets=new)
 
     try:
-        holders = pausing.holders_of(shards, entries)
-        pausing.on_all(holders, lambda each: each.host.pause(name, by, targets=targets), take_back)
-    except pausing.NotOnAll as error:
+        holders = pauses.holders_of(shards, entries)
+        pauses.on_all(holders, lambda each: each.host.pause(name, by, targets=targets), take_back)
+    except pauses.NotOnAll as error:
         lost = ", ".join(error.lost)
         left = f" Whether {lost} paused is not known; `gearsync status` shows it." if lost else ""
         raise CommandError(
@@ -55,10 +56,10 @@ def pause(shards: Shards, name: str, targets: Sequence[str], by: Pause) -> None:
 
 def resume(shards: Shards, name: str, targets: Sequence[str]) -> None:
     """Have targets go on, on every shard that answers. Raises CommandError with what did not."""
-    entries = pausing.entries_of(shards, name)
+    entries = pauses.entries_of(shards, name)
     _require(entries, name, targets)
-    holders = pausing.holders_of(shards, entries)
-    pausing.on_each(holders, name, lambda each: each.host.resume(name, targets=targets))
+    holders = pauses.holders_of(shards, entries)
+    pauses.on_each(holders, name, lambda each: each.host.resume(name, targets=targets))
 
 
 def _require(entries: dict[str, dict[str, Any]], name: str, targets: Sequence[str]) -> None:
@@ -80,14 +81,14 @@ def wait_until_still(
     def is_busy(entry: dict[str, Any]) -> bool:
         return is_at_work(entry, targets, (time.monotonic() - began) * 1000)
 
-    return list(pausing.wait_while(shards, name, is_busy, seconds, progress))
+    return list(pauses.wait_while(shards, name, is_busy, seconds, progress))
 
 
 def is_at_work(entry: dict[str, Any], targets: Sequence[str], passed_ms: float) -> bool:
     """Whether a worker may have something of targets on its way, which were paused so long ago."""
-    if not targets or not pausing.reports(entry):
+    if not targets or not pauses.reports(entry):
         return False
     report = entry["worker"]["report"] or {}
     told = report.get("targets") or {}
     rest = all((told.get(each) or {}).get("state") == "paused" for each in targets)
-    return pausing.is_old(entry, passed_ms) or (report.get("state") in pausing.AT_WORK and not rest)
+    return pauses.is_old(entry, passed_ms) or (report.get("state") in pauses.AT_WORK and not rest)

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from deploy import output, paused_targets, pausing
+from deploy import output
 from deploy.hosts.base import Pause
 from deploy.output import CommandError
+from deploy.pausing import paused_targets, pauses
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
 from gears.declaring.deployment import Deployment
@@ -27,7 +28,7 @@ def state(function: dict[str, Any]) -> str:
 def sentences(deployment: dict[str, Any]) -> list[str]:
     """Return a sentence for each function of a deployment's status that is paused, or going on."""
     return [
-        f"{each['name']} is {pausing.described(each) or 'resumed'}; "
+        f"{each['name']} is {pauses.described(each) or 'resumed'}; "
         f"{output.counted(each['held'], 'change is', 'changes are')} held back"
         for each in deployment.get("functions") or []
         if state(each)
@@ -37,16 +38,16 @@ def sentences(deployment: dict[str, Any]) -> list[str]:
 def held_of(shards: Shards, function: Function, name: str) -> list[str]:
     """Return a sentence for each shard where a function, or its target, is paused alone."""
     sentences = []
-    for address, entry in pausing.entries_of(shards, name).items():
+    for address, entry in pauses.entries_of(shards, name).items():
         waits = paused_targets.of(entry).get(function.target_name)
         if waits is not None:
             sentences.append(
-                f"target {function.target_name} is {pausing.described(waits)} on {address}, and "
+                f"target {function.target_name} is {pauses.described(waits)} on {address}, and "
                 f"{output.counted(paused_targets.waiting(waits), 'change waits', 'changes wait')}: "
                 "what differs of their keys is undecided."
             )
         sentences += [
-            f"{function.name} is {pausing.described(each)} on {address}, with {each['held']} changes held "
+            f"{function.name} is {pauses.described(each)} on {address}, with {each['held']} changes held "
             "back: what differs of their keys is undecided."
             for each in entry.get("functions") or []
             if each["name"] == function.name and each.get("paused")
@@ -63,8 +64,8 @@ class Ways(NamedTuple):
 
 def pause(shards: Shards, name: str, functions: Sequence[str], by: Pause) -> None:
     """Pause on all shards that have the deployment. Raises CommandError; then none is paused that was not."""
-    entries = pausing.entries_of(shards, name)
-    holders = pausing.holders_of(shards, entries)
+    entries = pauses.entries_of(shards, name)
+    holders = pauses.holders_of(shards, entries)
     ways = {each.address: _ways(shards, each, name, functions) for each in holders}
     before = {a: Ways(list(paused_targets.of(e)), list(_paused(e))) for a, e in entries.items()}
 
@@ -80,8 +81,8 @@ def pause(shards: Shards, name: str, functions: Sequence[str], by: Pause) -> Non
         _resume(shard, name, Ways(_without(targets, known.targets), _without(held, known.functions)))
 
     try:
-        pausing.on_all(holders, act, take_back)
-    except pausing.NotOnAll as error:
+        pauses.on_all(holders, act, take_back)
+    except pauses.NotOnAll as error:
         lost = ", ".join(error.lost)
         left = f" Whether {lost} paused is not known; `gearsync status` shows it." if lost else ""
         raise CommandError(
@@ -168,10 +169,10 @@ def _not_beside_others(function: Function, deployment: Deployment) -> str:
 
 def resume(shards: Shards, name: str, functions: Sequence[str]) -> None:
     """Have functions go on, on every shard that answers. Raises CommandError with what did not."""
-    entries = pausing.entries_of(shards, name)
-    holders = pausing.holders_of(shards, entries)
+    entries = pauses.entries_of(shards, name)
+    holders = pauses.holders_of(shards, entries)
     ways = {each.address: _back(each, name, functions, entries[each.address]) for each in holders}
-    pausing.on_each(holders, name, lambda each: _resume(each, name, ways[each.address]))
+    pauses.on_each(holders, name, lambda each: _resume(each, name, ways[each.address]))
 
 
 def _back(shard: Shard, name: str, functions: Sequence[str], entry: dict[str, Any]) -> Ways:
@@ -206,12 +207,12 @@ def wait_until_held(
     def is_at_work(entry: dict[str, Any]) -> bool:
         return _is_at_work(entry, functions, (time.monotonic() - began) * 1000)
 
-    return list(pausing.wait_while(shards, name, is_at_work, seconds, progress))
+    return list(pauses.wait_while(shards, name, is_at_work, seconds, progress))
 
 
 def _is_at_work(entry: dict[str, Any], functions: Sequence[str], passed_ms: float) -> bool:
     report = entry["worker"]["report"] or {}
-    if not pausing.reports(entry) or report.get("state") == "paused":
+    if not pauses.reports(entry) or report.get("state") == "paused":
         return False
     targets = {each["target"] for each in entry["functions"] if each["name"] in functions}
     whole = targets & set(paused_targets.of(entry))

@@ -1,4 +1,4 @@
-"""Have a deployment wait on all shards, or on none, and go on again."""
+"""Have a deployment wait on all shards, or on none, and go on again; what pauses of parts share with that."""
 
 from __future__ import annotations
 

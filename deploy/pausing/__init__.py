@@ -1,0 +1,1 @@
+"""Deployments, functions and targets that wait: asked for, told, and gone on with."""
