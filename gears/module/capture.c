@@ -134,8 +134,7 @@ static void run_with_operations(RedisModuleCtx *ctx, Event event) {
 
 void capture_event(RedisModuleCtx *ctx, Event event) {
     if (event.cause & CAUSE_DONE) return;
-    /* Keys that are brought along together have nothing to do with each other. */
-    if (event.cause & CAUSE_FILL) unit_end();
+    if (event.cause & CAUSE_APART) unit_end();
     const Given *known = given_for(event.key);
     if (known != NULL && append_given(ctx, event.key, known)) {
         given_forget();
@@ -147,7 +146,7 @@ void capture_event(RedisModuleCtx *ctx, Event event) {
         run_with_operations(ctx, event);
     else
         capture_key(ctx, event.db, event.key, event.cause, cause_forces(event.cause), &no_operation);
-    if (event.cause & CAUSE_FILL) unit_end();
+    if (event.cause & CAUSE_APART) unit_end();
 }
 
 static bool is_covered(int db, Slice key) {
@@ -244,7 +243,10 @@ int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key, bool if_t
     if (!shard.has_jobs) return capture_key(ctx, db, key, if_there ? CAUSE_FILL : 0, 'r', &no_operation);
     /* At the end of the unit: inside a command with keys, Redis 7.4 takes every key for one of their slot. */
     int targets = count_targets(db, string_slice(key));
-    if (targets > 0) pending_note(ctx, db, key, if_there ? CAUSE_FILL : CAUSE_ASKED, false);
+    int cause = if_there ? CAUSE_FILL : CAUSE_ASKED;
+    /* Keys that one command brings along have nothing to do with each other; in MULTI somebody wants them together. */
+    if (if_there && !unit_in_transaction(ctx)) cause |= CAUSE_APART;
+    if (targets > 0) pending_note(ctx, db, key, cause, false);
     return targets;
 }
 

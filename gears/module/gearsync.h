@@ -451,6 +451,7 @@ void capture_free(void);
 uint64_t unit_now(void);
 void unit_end(void);
 void unit_see_command(void); /* it passes the filter */
+bool unit_in_transaction(RedisModuleCtx *ctx);
 /* Whether the next change in a lane belongs to the last one there. */
 bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane);
 

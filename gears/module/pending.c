@@ -48,7 +48,7 @@ void pending_take(Event *event) {
         if (pending[i].db != event->db || other.len != key.len || memcmp(other.bytes, key.bytes, key.len) != 0 ||
             (pending[i].cause & (CAUSE_DONE | CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
             continue;
-        event->cause |= pending[i].cause & ~(CAUSE_ASKED | CAUSE_FILL);
+        event->cause |= pending[i].cause & ~(CAUSE_ASKED | CAUSE_FILL | CAUSE_APART);
         event->writes += pending[i].writes;
         pending[i].cause |= CAUSE_DONE;
     }

@@ -13,14 +13,14 @@ uint64_t unit_now(void) { return unit; }
 
 void unit_end(void) { unit++; }
 
-static bool in_transaction(RedisModuleCtx *ctx) {
+bool unit_in_transaction(RedisModuleCtx *ctx) {
     return (RedisModule_GetContextFlags(ctx) & (REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA)) != 0;
 }
 
 void unit_see_command(void) {
-    if (!shard.has_jobs && !in_transaction(shard.detached)) unit_end();
+    if (!shard.has_jobs && !unit_in_transaction(shard.detached)) unit_end();
 }
 
 bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane) {
-    return deployment->whole && lane->unit == unit && (shard.has_jobs || in_transaction(ctx));
+    return deployment->whole && lane->unit == unit && (shard.has_jobs || unit_in_transaction(ctx));
 }
