@@ -141,6 +141,16 @@ class Groups:
         with self._transaction() as connection:
             return self._intents.last(connection, stream)
 
+    def intent_streams(self, ends: tuple[str, str], epoch: int) -> list[str]:
+        """Return the streams of names with these ends that have transactions of a later epoch."""
+        with self._transaction() as connection:
+            return self._intents.streams_since(connection, ends, epoch)
+
+    def forget_intents(self, stream: str) -> None:
+        """Forget all transactions of intents of a stream."""
+        with self._transaction() as connection:
+            self._intents.forget(connection, stream)
+
     def prune_intents(self, stream: str, before: Position) -> None:
         """Forget the transactions of intents before a position, but for those of its own millisecond."""
         with self._transaction() as connection:

@@ -85,6 +85,18 @@ class Intents:
         row = connection.execute(query).first()
         return None if row is None else Position(row.epoch, row.ms, row.seq)
 
+    def streams_since(self, connection: Connection, ends: tuple[str, str], epoch: int) -> list[str]:
+        """Return the streams between two texts that have transactions of a later epoch."""
+        table = self.table.c
+        first, last = (end.replace("!", "!!").replace("%", "!%").replace("_", "!_") for end in ends)
+        alike = table.stream.like(f"{first}%{last}", escape="!")
+        query = sa.select(table.stream).where(alike, table.epoch > epoch).distinct()
+        return sorted(str(row.stream) for row in connection.execute(query))
+
+    def forget(self, connection: Connection, stream: str) -> None:
+        """Forget all transactions of a stream."""
+        connection.execute(sa.delete(self.table).where(self.table.c.stream == stream))
+
     def prune(self, connection: Connection, stream: str, before: Position) -> None:
         """Forget the transactions of a stream before a position, but for those of its own millisecond."""
         table = self.table.c

@@ -122,16 +122,43 @@ class ThroughRunner(LaneRunner):
         """Bring Redis to what SQL has committed; return the position of the last transaction of intents."""
         stream = self._lane.stream
         applied = lanes.fetch_applied(client, stream)
-        for transaction in connector.committed(stream, applied):
+        found = [(stream, each) for each in connector.committed(stream, applied)]
+        forgotten = self._forgotten_lanes(client, connector, applied.epoch)
+        for other in forgotten:
+            # Should its worker live on: it commits nothing more there.
+            connector.claim(other, self._epoch, self._shared.owner)
+            since = Position(applied.epoch + 1, -1, -1)
+            found += [(other, each) for each in connector.committed(other, since)]
+        for lane, transaction in sorted(found, key=lambda each: each[1].position):
+            outcomes = outcomes_of(transaction.record)
+            if lane != stream:
+                # Nobody waits for these here, so no id is to be found.
+                outcomes = [each._replace(id="0-0") for each in outcomes if each.command]
+                lanes.redo(client, stream, applied, self.owner, outcomes)
+                continue
             if transaction.previous is not None and transaction.previous > applied:
                 self._tell_lost(applied, transaction.previous)
-            outcomes = outcomes_of(transaction.record)
             lanes.redo(client, stream, transaction.position, self.owner, outcomes)
             failpoints.reach("redo")
             applied = transaction.position
         # Also when there is nothing to do: only who has begun so may take.
         lanes.redo(client, stream, applied, self.owner, [])
+        for other in forgotten:
+            connector.forget_intents(other)
         return connector.last_intent(stream)
+
+    def _forgotten_lanes(self, client: redis.Redis, connector: Connector, epoch: int) -> list[str]:
+        """Return lanes that took this one's place, under another tag, before a promotion forgot of it.
+
+        A change of the tag raises the epoch, and new lanes begin with it: so those of before have older
+        epochs than this lane has applied.
+        """
+        start, end, tail = self._lane.stream.partition("}")
+        if self._lane.retired or not end:
+            return []
+        known = {each.stream for each in lanes.fetch_lanes(client, self.deployment.name).lanes}
+        found = connector.intent_streams((start[: start.index("{") + 1], end + tail), epoch)
+        return [each for each in found if each not in known and each.count("}") == 1]
 
     def _tell_lost(self, applied: Position, since: Position) -> None:
         log.error(

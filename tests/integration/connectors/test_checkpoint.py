@@ -124,3 +124,18 @@ def test_missing_checkpoint_table_is_a_mismatch(database: Any) -> None:
     database.sql("DROP TABLE gearsync_checkpoint")
     with pytest.raises(SchemaMismatch, match="gearsync_checkpoint"):
         database.apply(number(database, 1))
+
+
+def test_streams_of_intents_are_found_by_the_ends_of_their_names(database: Any) -> None:
+    """What stands in a name for itself stands for no other letter."""
+    connector = database.connector
+    connector.ensure_intents()
+    names = ["gearsync:{1}:lane:a_b:0.1", "gearsync:{22}:lane:a_b:0.1", "gearsync:{3}:lane:aXb:0.1"]
+    for epoch, name in enumerate(names, 1):
+        claim = connector.claim(name, 1, "worker-1")
+        connector.commit_intents(claim, Position(epoch, 1, 0), None, [], lambda _: b"[]")
+    ends = "gearsync:{", "}:lane:a_b:0.1"
+    assert connector.intent_streams(ends, 0) == names[:2]
+    assert connector.intent_streams(ends, 1) == names[1:2]
+    connector.forget_intents(names[1])
+    assert connector.intent_streams(ends, 0) == names[:1]
