@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -100,14 +101,19 @@ class Shards(Topology):
         return dice.choice(self._cluster.slots(number)) if key is None else key_slot(key)
 
     def _move(self, slot: int, source: int, target: int) -> None:
-        self._cluster.open_slot(slot, source, target)
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self._cluster.move_keys(slot, source, target)
-                break
-            except redis.ResponseError as error:
-                # A write of one of its keys waits for SQL just now.
-                assert "THROUGH" in str(error) and time.monotonic() < deadline, error
-                time.sleep(0.05)
-        self._cluster.close_slot(slot, target)
+        _patiently(lambda: self._cluster.open_slot(slot, source, target))
+        _patiently(lambda: self._cluster.move_keys(slot, source, target))
+        _patiently(lambda: self._cluster.close_slot(slot, target))
+
+
+def _patiently(step: Callable[[], object]) -> None:
+    """Take a step of a move, again while a write of the slot or of one of its keys waits for SQL."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            step()
+        except redis.ResponseError as error:
+            assert "THROUGH" in str(error) and time.monotonic() < deadline, error
+            time.sleep(0.05)
+        else:
+            return
