@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine
@@ -18,6 +18,7 @@ from connectors import reflection
 from connectors.bookkeeping.checkpoint import Checkpoint
 from connectors.bookkeeping.handover import Handover
 from connectors.bookkeeping.intents import Intents
+from connectors.bookkeeping.letters import Letters, Remembered
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.groups import Groups
 from connectors.pool import watch
@@ -48,6 +49,27 @@ def no_units() -> Sequence[Unit] | None:
     return None
 
 
+def none_remembered() -> Sequence[Remembered]:
+    """Nothing is refused."""
+    return ()
+
+
+def _nothing(connection: Connection, applied: int) -> None:
+    pass
+
+
+class Around(NamedTuple):
+    """What else is done where rows are written: ``begin`` opens each transaction and gets the number of rows
+    that it is sure to write, ``add`` gets those that isolation has brought in, ``end`` comes before the
+    COMMIT. ``prepare``: before a transaction in which rows will be refused.
+    """
+
+    begin: Callable[[Connection, int], None] = _nothing
+    add: Callable[[Connection, int], None] = _nothing
+    end: Callable[[Connection], None] = lambda connection: None
+    prepare: Callable[[], None] = lambda: None
+
+
 class Connector(Reading, Groups):
     """The tables and checkpoints of one database. Threads may share it: each call has its own connection.
 
@@ -76,7 +98,9 @@ class Connector(Reading, Groups):
         self._checkpoint = Checkpoint(schema)
         self._handover = Handover(schema)
         self._intents = Intents(schema)
+        self._letters = Letters(schema)
         self._can_hand_over = False
+        self._can_remember = False
         try:
             self._engine = self._create_engine(url)
         except (ImportError, sa.exc.NoSuchModuleError) as error:
@@ -183,6 +207,7 @@ class Connector(Reading, Groups):
         earlier: Callable[[RowOp], Sequence[RowOp]],
         moves: Moves = NO_MOVES,
         units: Callable[[], Sequence[Unit] | None] = no_units,
+        remembered: Callable[[], Sequence[Remembered]] = none_remembered,
     ) -> Applied:
         """Apply ``rows`` and move the checkpoint to ``position``, in one transaction.
 
@@ -193,6 +218,9 @@ class Connector(Reading, Groups):
 
         ``units`` is asked once something is refused. What it gives is applied in the place of ``rows``, each
         unit whole or not at all, and ``on_refused`` is called in any case. None: rows are on their own.
+
+        ``remembered`` is asked before the commit, after ``on_refused``, for what to keep in the table of
+        letters; a database that refuses that is said so in the log, and holds up nothing.
 
         Raises Unavailable (claim the stream again, then retry), Fenced, NotHandedOver or SchemaMismatch;
         nothing is committed then, except that after an Unavailable in COMMIT only the next claim can tell.
@@ -209,7 +237,41 @@ class Connector(Reading, Groups):
         def count(connection: Connection, applied: int) -> None:
             self._checkpoint.count(connection, claim, applied)
 
-        return self._commit(rows, on_refused, earlier, begin, count, units)
+        def end(connection: Connection) -> None:
+            self._remember(connection, claim.stream, remembered())
+
+        def prepare() -> None:
+            # Only who refuses something needs the table, and only a worker has a place for what it keeps.
+            if remembered is not none_remembered:
+                self._make_room_for_letters()
+
+        if remembered():
+            prepare()
+        return self._commit(rows, on_refused, earlier, Around(begin, count, end, prepare), units)
+
+    def _make_room_for_letters(self) -> None:
+        if self._can_remember:
+            return
+        try:
+            self._ensure(self._letters.table)
+            self._can_remember = True
+        except (Refused, SchemaMismatch) as error:
+            log.debug("the table of letters can't be made: %s", error)
+
+    def _remember(self, connection: Connection, stream: str, rows: Sequence[Remembered]) -> None:
+        if not rows:
+            return
+        try:
+            with self._translated(), connection.begin_nested():
+                self._letters.keep(connection, stream, rows)
+        except (Refused, SchemaMismatch) as error:
+            # It may be gone, or there is no right to it.
+            self._can_remember = False
+            log.warning(
+                "%s: the database takes no note of dead letters, which a promotion can lose then: %s",
+                stream,
+                error,
+            )
 
     def write(
         self,
@@ -218,45 +280,39 @@ class Connector(Reading, Groups):
         earlier: Callable[[RowOp], Sequence[RowOp]],
     ) -> Applied:
         """Apply ``rows`` as ``apply`` does, without a checkpoint: what is repeated is written again."""
-
-        def nothing(connection: Connection, applied: int) -> None:
-            pass
-
-        return self._commit(rows, on_refused, earlier, nothing, nothing)
+        return self._commit(rows, on_refused, earlier, Around())
 
     def _commit(
         self,
         rows: Sequence[RowOp],
         on_refused: Callable[[list[Refusal]], None],
         earlier: Callable[[RowOp], Sequence[RowOp]],
-        begin: Callable[[Connection, int], None],
-        count: Callable[[Connection, int], None],
+        around: Around,
         units: Callable[[], Sequence[Unit] | None] = no_units,
     ) -> Applied:
-        """Write rows in one transaction, in a second one with isolation if the database refuses some.
-
-        ``begin`` opens each transaction and gets the number of rows that it is sure to write; ``count`` gets
-        those that isolation has brought in.
-        """
+        """Write rows in one transaction, in a second one with isolation if the database refuses some."""
         for name in tables_of(rows):
             self.table(name)
         try:
             with self._transaction() as connection:
-                begin(connection, len(rows))
+                around.begin(connection, len(rows))
                 # What constraints that wait for the COMMIT refuse is isolated as all else.
                 self._write_waves(connection, rows)
+                around.end(connection)
             return Applied(len(rows), 0)
         except Refused as error:
             log.debug("a batch of %d rows is isolated: %s", len(rows), error)
         parted = units()
+        around.prepare()
         try:
             with self._transaction() as connection:
-                begin(connection, 0)
+                around.begin(connection, 0)
                 isolation = self._isolate(connection, rows, earlier, parted)
-                count(connection, isolation.applied)
+                around.add(connection, isolation.applied)
                 if isolation.refusals or parted is not None:
                     self._look_again_for_columns(isolation.refusals)
                     on_refused([self._with_column(connection, each) for each in isolation.refusals])
+                around.end(connection)
             return Applied(isolation.applied, len(isolation.refusals))
         except Refused as error:
             raise SchemaMismatch(f"the database refuses at COMMIT what it took before: {error}") from error

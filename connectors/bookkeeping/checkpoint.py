@@ -93,6 +93,12 @@ class Checkpoint:
         table = self.table
         connection.execute(sa.update(table).where(self._held(claim)).values(applied=table.c.applied + rows))
 
+    def fence(self, connection: Connection, claim: Claim) -> None:
+        """Lock the stream's row until the transaction ends. Raises Fenced when the claim holds no longer."""
+        touch = sa.update(self.table).where(self._held(claim)).values(updated_at=sa.func.current_timestamp())
+        if connection.execute(touch).rowcount == 0:
+            raise Fenced(f"another worker has claimed {claim.stream}")
+
     def _held(self, claim: Claim) -> Any:
         return sa.and_(self.table.c.stream == claim.stream, self.table.c.generation == claim.generation)
 

@@ -63,11 +63,8 @@ def end(connector: Connector, claim: Claim, stream: str) -> None:
 
 def _fenced(connection: Connection, checkpoint: Checkpoint, claim: Claim) -> Position:
     """Lock the lane's row and return its position."""
-    table = checkpoint.table
-    this = sa.and_(table.c.stream == claim.stream, table.c.generation == claim.generation)
-    values = {"updated_at": sa.func.current_timestamp()}
-    is_ours = connection.execute(sa.update(table).where(this).values(values)).rowcount > 0
-    row = _row(connection, checkpoint, claim.stream) if is_ours else None
+    checkpoint.fence(connection, claim)
+    row = _row(connection, checkpoint, claim.stream)
     if row is None:
         raise Fenced(f"another worker has claimed {claim.stream}")
     return row

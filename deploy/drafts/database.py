@@ -8,6 +8,7 @@ from connectors import Column, Connector, SchemaMismatch, Table
 from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
 from connectors.bookkeeping.handover import TABLE_NAME as HANDOVER
 from connectors.bookkeeping.intents import TABLE_NAME as INTENTS
+from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from connectors.triggers.base import FOLLOWER, OUTBOX
 from connectors.triggers.sqlite import OWN
 from connectors.values.types import NothingFits
@@ -19,7 +20,7 @@ from gears.declaring.mapping import is_text
 from gears.declaring.template import Template
 
 #: gearsync's own tables, and those in which tools that change schemas note what they did.
-OURS = frozenset((CHECKPOINT, HANDOVER, INTENTS, OUTBOX, FOLLOWER, OWN))
+OURS = frozenset((CHECKPOINT, HANDOVER, INTENTS, LETTERS, OUTBOX, FOLLOWER, OWN))
 OF_TOOLS = frozenset(
     (
         *("alembic_version", "django_migrations", "schema_migrations", "ar_internal_metadata"),

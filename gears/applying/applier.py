@@ -9,7 +9,8 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from connectors import Claim, Connector, Moves, Position, Refusal, SchemaMismatch
+from connectors import Claim, Connector, ConnectorError, Moves, Position, Refusal, SchemaMismatch
+from connectors.bookkeeping.letters import Remembered
 from gears.applying import failpoints
 from gears.applying.added import Origin
 from gears.applying.change import FLUSHED, Change
@@ -17,6 +18,7 @@ from gears.applying.conversion import Converter
 from gears.applying.converters import converter_for
 from gears.applying.deadletters import Letter
 from gears.applying.pipeline import Batch, parts_of
+from gears.applying.remembered import Pruning, remembered
 from gears.applying.report import TargetReport
 from gears.applying.rules import Rules, cut, of_target, only
 from gears.applying.whole import Outcome
@@ -37,10 +39,11 @@ class Unexpected(Exception):
 class Applier:
     """Applies the batches of one lane, one after another, for as long as nobody else claims it.
 
-    ``bury`` stores dead letters, before the transaction that leaves them out commits. ``earlier``: the rules
-    of versions before, which captured the first of what waits. ``fill`` reads the members for the marks
-    among changes; None: there can be none. ``wanted`` tells which functions are applied here; ``origin``: the
-    lane that their changes are of, unless it is the stream that is claimed.
+    ``bury`` stores dead letters, before the transaction that leaves them out commits, and returns the ids
+    that they have in Redis. ``earlier``: the rules of versions before, which captured the first of what
+    waits. ``fill`` reads the members for the marks among changes; None: there can be none. ``wanted`` tells
+    which functions are applied here; ``origin``: the lane that their changes are of, unless it is the stream
+    that is claimed.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Applier:
         target: str,
         transforms: Mapping[str, Transform],
         report: TargetReport,
-        bury: Callable[[Sequence[Letter]], None],
+        bury: Callable[[Sequence[Letter]], Sequence[str]],
         earlier: Sequence[Rules] = (),
         fill: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Change]] | None = None,
         wanted: Callable[[Function], bool] | None = None,
@@ -66,6 +69,7 @@ class Applier:
         self._earlier = [only(each, wanted) for each in earlier]
         self._report = report
         self._bury = bury
+        self._pruning = Pruning(connector)
         self._fill = fill
         self._converters: list[Converter] = []
         # With their converters; replaced as a whole, because another thread prepares batches.
@@ -85,6 +89,11 @@ class Applier:
         """Claim the lane, also again: only the checkpoint knows whether a lost commit is in."""
         self._claim = self._connector.claim(stream, epoch, owner)
         self._report.claimed(stream)
+
+    @property
+    def connector(self) -> Connector:
+        """The database that it writes to."""
+        return self._connector
 
     @property
     def claimed(self) -> Claim:
@@ -213,12 +222,13 @@ class Applier:
     def _attempt(self, batch: Batch, moves: Moves, fresh: bool) -> None:
         """Commit a batch; ``fresh``: it was prepared by the columns as they are."""
         outcome = Outcome(batch)
+        kept: list[Remembered] = []
 
         def store(refusals: list[Refusal]) -> None:
             letters = outcome.letters(refusals)
             if letters and not fresh:
                 raise Unexpected
-            self._bury(letters)
+            kept[:] = remembered(letters, self._bury(letters))
             batch.letters = letters
             batch.refused = {letter.id: letter.fields["reason"].decode() for letter in letters}
 
@@ -229,7 +239,16 @@ class Applier:
         # A restored Redis can have an earlier epoch than SQL, whose position has to grow all the same.
         position = batch.position._replace(epoch=max(batch.position.epoch, self.position.epoch))
         words = self.claimed, position, outcome.rows, store, batch.earlier, moves
-        applied = self._connector.apply(*words, outcome.units)
+        applied = self._connector.apply(*words, outcome.units, lambda: kept)
         self.count(applied.rows, batch.changes[0].position.ms, batch.position.ms)
         self._count_changes(batch)
         self._report.count(skipped=batch.skipped)
+        if kept:
+            self._prune()
+
+    def _prune(self) -> None:
+        try:
+            self._pruning.step(self._stream)
+        except ConnectorError as error:
+            # The batch is in; another one comes to it.
+            log.warning("%s: what SQL remembers of old dead letters stays for now: %s", self._stream, error)

@@ -27,11 +27,22 @@ class Fault(NamedTuple):
 
 
 class Letter(NamedTuple):
-    """One dead letter: the id of its entry in the lane, whose functions refuse it, and all its fields."""
+    """One dead letter: the id of its entry in the lane, whose functions refuse it, and all its fields.
+
+    ``entry``: the id that it had in Redis, of a letter that may have been there before; else empty.
+    """
 
     id: str
     functions: frozenset[str]
     fields: dict[str, bytes]
+    entry: str = ""
+
+
+class Stored(NamedTuple):
+    """How many letters are new, and the id that each has in Redis."""
+
+    added: int
+    entries: list[str]
 
 
 def readable(value: bytes) -> Any:
@@ -48,12 +59,10 @@ def of_change(change: Change, faults: Sequence[Fault], transaction: str = "") ->
     ``transaction``: the id of the first change of a transaction that is refused whole.
     """
     functions = list(dict.fromkeys(fault.function for fault in faults))
-    # Each byte that is no UTF-8 is half of a surrogate pair in JSON, so that two names never become one.
-    image = {name.decode("utf-8", "surrogateescape"): value for name, value in change.image.items()}
     document = {
         "op": change.op.decode("latin-1"),
         "epoch": str(change.position.epoch),
-        "image": json.dumps({name: readable(value) for name, value in image.items()}),
+        "image": _image(change),
         "reason": "; ".join(dict.fromkeys(fault.reason for fault in faults)),
         "functions": json.dumps(functions),
         "table": ", ".join(dict.fromkeys(fault.table for fault in faults)),
@@ -62,6 +71,19 @@ def of_change(change: Change, faults: Sequence[Fault], transaction: str = "") ->
     if transaction:
         document["transaction"] = transaction
     return _letter(change.id, change.key, frozenset(functions), document)
+
+
+def again(change: Change, texts: dict[str, str], entry: str) -> Letter:
+    """Return a letter anew, of its change and the fields that this does not tell; it had the id ``entry``."""
+    functions = frozenset(json.loads(texts["functions"]))
+    document = {**texts, "epoch": str(change.position.epoch), "image": _image(change)}
+    return _letter(change.id, change.key, functions, document)._replace(entry=entry)
+
+
+def _image(change: Change) -> str:
+    # Each byte that is no UTF-8 is half of a surrogate pair in JSON, so that two names never become one.
+    image = {name.decode("utf-8", "surrogateescape"): value for name, value in change.image.items()}
+    return json.dumps({name: readable(value) for name, value in image.items()})
 
 
 def of_malformed(entry: Malformed) -> Letter:
@@ -74,7 +96,8 @@ def of_malformed(entry: Malformed) -> Letter:
 
 
 def _letter(entry_id: str, key: bytes, functions: frozenset[str], document: dict[str, str]) -> Letter:
-    document.update(change=entry_id, at=str(int(time.time() * 1000)))
+    document["change"] = entry_id
+    document.setdefault("at", str(int(time.time() * 1000)))
     fields = {name: text.encode("utf-8", "backslashreplace") for name, text in document.items()}
     return Letter(entry_id, functions, {"key": key, **fields})
 
@@ -82,26 +105,34 @@ def _letter(entry_id: str, key: bytes, functions: frozenset[str], document: dict
 # -- Storing ---------------------------------------------------------------------------------------------
 
 
-def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> int:
+def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> Stored:
     """Add letters, given in the order of their ids; one that is there already is not added again.
 
     A letter has the id of its change. Where a later one stands already (ids fall back after a failover), it
-    gets the next id, and its field ``change`` tells. Returns how many are new; they are in Redis then.
+    gets the next id, and its field ``change`` tells. One that has been there before, and was deleted, stays
+    deleted. They are in Redis then.
     """
     if not letters:
-        return 0
-    last = _last_id(redis, stream)
+        return Stored(0, [])
+    last, deleted = _ends(redis, stream)
     known = dict(_present(redis, stream, letters[0].id)) if last >= _parsed(letters[0].id) else {}
     added = 0
+    entries: list[str] = []
     for start in range(0, len(letters), CHUNK):
         commands: list[list[Any]] = []
         for letter in letters[start : start + CHUNK]:
             before = known.get(_identity(letter))
             if before is not None and letter.functions <= before[1]:
+                entries.append(before[0].decode())
+                continue
+            if before is None and letter.entry and _parsed(letter.entry) <= deleted:
+                entries.append(letter.entry)
                 continue
             last = max(_parsed(letter.id), (last[0], last[1] + 1))
-            pairs = [part for pair in letter.fields.items() for part in pair]
-            commands.append(["XADD", stream, f"{last[0]}-{last[1]}", *pairs])
+            entries.append(f"{last[0]}-{last[1]}")
+            fields = letter.fields if before is None else _with(letter.fields, redis, stream, before[0])
+            pairs = [part for pair in fields.items() for part in pair]
+            commands.append(["XADD", stream, entries[-1], *pairs])
             if before is None:
                 added += 1
             else:
@@ -109,7 +140,19 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> int:
                 commands.append(["XDEL", stream, before[0]])
         if commands:
             redis.transaction(commands)
-    return added
+    return Stored(added, entries)
+
+
+def _with(fields: dict[str, bytes], redis: Commands, stream: str, entry: bytes) -> dict[str, bytes]:
+    """Return the fields of a letter with what another one says of the same change."""
+    [(_, pairs)] = redis.call("XRANGE", stream, entry.decode(), "+", "COUNT", 1)
+    other = {name.decode(): value for name, value in zip(pairs[::2], pairs[1::2])}
+    functions = [*json.loads(other.get("functions", b"[]")), *json.loads(fields["functions"])]
+    both = {**fields, "functions": json.dumps(list(dict.fromkeys(functions))).encode()}
+    for name, between in (("reason", b"; "), ("table", b", "), ("column", b", ")):
+        parts = [*other.get(name, b"").split(between), *fields[name].split(between)]
+        both[name] = between.join(dict.fromkeys(filter(None, parts)))
+    return both
 
 
 def reasons(redis: Commands, stream: str, asked: Sequence[tuple[str, int]]) -> dict[str, str]:
@@ -131,11 +174,19 @@ def _identity(letter: Letter) -> tuple[bytes, bytes]:
     return letter.fields["change"], letter.fields["epoch"]
 
 
-def _last_id(redis: Commands, stream: str) -> EntryId:
+def _ends(redis: Commands, stream: str) -> tuple[EntryId, EntryId]:
+    """Return the last id that a letter ever got, and the last of those up to which one that is not there was
+    there and is deleted.
+    """
     if not redis.call("EXISTS", stream):
-        return 0, 0
+        return (0, 0), (0, 0)
     described = redis.call("XINFO", "STREAM", stream)
-    return _parsed(described[described.index(b"last-generated-id") + 1].decode())
+    names = described[::2]
+    last = _parsed(described[names.index(b"last-generated-id") * 2 + 1].decode())
+    if b"max-deleted-entry-id" not in names:
+        # Before Redis 7.0. The module's own letters, of changes over 1 GiB, may have come in between.
+        return last, last
+    return last, _parsed(described[names.index(b"max-deleted-entry-id") * 2 + 1].decode())
 
 
 def _present(

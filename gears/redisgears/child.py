@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from typing import IO, Any, Callable
 
 import connectors
-from connectors import Connector, ConnectorError
+from connectors import Connector, ConnectorError, SchemaMismatch
 from gears.applying import change as changes
-from gears.applying import deadletters, failpoints
+from gears.applying import deadletters, failpoints, remembered
 from gears.applying.acknowledgments import asked_for, of_changes
 from gears.applying.applier import Applier
 from gears.applying.change import Change, Malformed, is_applied
-from gears.applying.deadletters import Letter
+from gears.applying.deadletters import Letter, Stored
 from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
@@ -68,7 +68,7 @@ class Parent(logging.Handler):
         finally:
             # Also after a fault of this thread: then the process ends, and Redis' starts another.
             self._batches.put(None)
-            self._replies.put((0, "Redis is gone"))
+            self._replies.put(((), "Redis is gone"))
 
     def next_batch(self) -> Any:
         """Wait for an attempt's number, a lane's name, its epoch, its changes, what is none, and the batch
@@ -80,14 +80,14 @@ class Parent(logging.Handler):
         """Tell that the batch is committed, or why not, and who has asked about it."""
         frames.send(self._answers, "done", error, report.document(), asking)
 
-    def bury(self, stream: str, letters: Sequence[Letter]) -> int:
-        """Have dead letters stored; return how many are new. Raises LettersNotStored."""
-        documents = [(each.id, sorted(each.functions), each.fields) for each in letters]
+    def bury(self, stream: str, letters: Sequence[Letter]) -> Stored:
+        """Have dead letters stored. Raises LettersNotStored."""
+        documents = [(each.id, sorted(each.functions), each.fields, each.entry) for each in letters]
         frames.send(self._answers, "bury", stream, documents)
         stored, error = self._replies.get()
         if error:
             raise LettersNotStored(f"Redis did not store the dead letters: {error}")
-        return int(stored)
+        return Stored(*stored)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line into the server's log."""
@@ -150,8 +150,8 @@ class Process:
             target = self._deployment.targets[self._target]
             self._connector = connectors.connect(target.resolve(), target.schema)
 
-        def bury(letters: Sequence[Letter]) -> None:
-            self._bury(stream, letters)
+        def bury(letters: Sequence[Letter]) -> Sequence[str]:
+            return self._bury(stream, letters)
 
         applier = Applier(
             self._connector, self._deployment, self._target, self._transforms, self._report, bury
@@ -169,9 +169,12 @@ class Process:
         prepared: Batch | None,
     ) -> list[Any]:
         """Commit a batch; return who has asked about it (process.py)."""
+        new = _without_applied(applier, found)
+        if len(new) < len(found):
+            # First: before Redis 7.0, a letter that stands behind another one says that this was there.
+            self._put_again(applier, found)
         if malformed:
             self._bury(stream, [deadletters.of_malformed(each) for each in malformed])
-        new = _without_applied(applier, found)
         if new:
             batch = applier.commit(applier.prepare(new) if prepared is None or new is not found else prepared)
             if batch.skipped:
@@ -185,11 +188,22 @@ class Process:
             for change, told in zip(asking, of_changes(asking, refused))
         ]
 
-    def _bury(self, stream: str, letters: Sequence[Letter]) -> None:
-        stored = self._parent.bury(stream, letters) if letters else 0
+    def _put_again(self, applier: Applier, found: Sequence[Change]) -> None:
+        """Put dead letters again that Redis has forgotten, of changes that were applied before."""
+        applied = [change for change in found if is_applied(change, applier.position)]
+        try:
+            remembered.put_again(applier.connector, applier.claimed, [applied], self._bury)
+        except SchemaMismatch as error:
+            # A right may be missing. The lane goes on, as it does where nothing can be remembered.
+            stream = applier.claimed.stream
+            logging.warning("%s: what SQL remembers of dead letters can't be read: %s", stream, error)
+
+    def _bury(self, stream: str, letters: Sequence[Letter]) -> Sequence[str]:
+        stored, entries = self._parent.bury(stream, letters) if letters else Stored(0, [])
         self._report.count(dead_letters=stored)
         if stored:
             logging.warning("%s: %d changes are dead letters; see gearsync deadletters list", stream, stored)
+        return entries
 
     def _close(self) -> None:
         """Forget the connection and all claims: only the checkpoint knows what is in."""

@@ -81,7 +81,7 @@ class Committer:
             connector.close()
 
 
-def _bury(letters: Sequence[Letter]) -> None:
+def _bury(letters: Sequence[Letter]) -> Sequence[str]:
     raise AssertionError("writes of waiting clients make no dead letters")
 
 

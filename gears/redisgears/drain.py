@@ -165,9 +165,9 @@ class Drain:
                 # Not tried again: a lane that waited for memory would keep what it could free.
                 log(f"{stream}: Redis refused an acknowledgment: {refused}", "warning")
 
-    def _bury(self, stream: str, documents: list[Any]) -> int:
-        letters = [Letter(each[0], frozenset(each[1]), each[2]) for each in documents]
-        return deadletters.store(self._redis, dead_of(stream), letters)
+    def _bury(self, stream: str, documents: list[Any]) -> tuple[Any, ...]:
+        letters = [Letter(each[0], frozenset(each[1]), *each[2:]) for each in documents]
+        return tuple(deadletters.store(self._redis, dead_of(stream), letters))
 
     def close(self) -> None:
         """End the process that writes, after its batch."""

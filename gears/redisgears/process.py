@@ -141,7 +141,9 @@ class Process(Child):
         except OSError as error:
             raise self._ended() from error
 
-    def result(self, bury: Callable[[str, list[Any]], int]) -> tuple[str, dict[str, Any], list[Any]]:
+    def result(
+        self, bury: Callable[[str, list[Any]], tuple[Any, ...]]
+    ) -> tuple[str, dict[str, Any], list[Any]]:
         """Wait for the oldest batch sent; return why it is not committed (empty: it is), the report, and who
         is to be told: entry, epoch, stream, and why it is refused (empty: it is in SQL; None: unknown here).
 
@@ -203,11 +205,13 @@ class Committer(Child):
         return content[0], content[1], content[2]
 
 
-def _attempt(bury: Callable[[str, list[Any]], int], stream: str, letters: list[Any]) -> tuple[int, str]:
+def _attempt(
+    bury: Callable[[str, list[Any]], tuple[Any, ...]], stream: str, letters: list[Any]
+) -> tuple[tuple[Any, ...], str]:
     try:
         return bury(stream, letters), ""
     except Exception as error:
-        return 0, f"{error}"
+        return (), f"{error}"
 
 
 def _python() -> str:

@@ -62,8 +62,13 @@ class HoldingRunner(LaneRunner):
             return super()._applier(connector, client, members)
         return self._applier_of(connector, client, members, lambda function: function.name not in names)
 
+    def _dead_streams(self) -> dict[str, str]:
+        return {**super()._dead_streams(), **{each.stream: each.dead_stream for each in self._held}}
+
     def _opened(self, connector: Connector, client: redis.Redis, applier: Applier) -> None:
         positions = self._positions(connector, client, applier)
+        # From here on the streams are the same in Redis and in SQL, and nobody works on them yet.
+        self._put_again(connector, client, applier)
         for each in self._held:
             # What the lane still has of before was perhaps never moved: a crash can have taken the copies.
             upto = positions[each.stream], applier.position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from connectors import Position
 from gears.applying.acknowledgments import Acknowledgment
-from gears.applying.change import Changes, Malformed, decode, goes_on, read_meta
+from gears.applying.change import Change, Changes, Malformed, decode, goes_on, is_applied, read_meta
 from gears.applying.commands import Commands
 from gears.declaring.deployment import Deployment
 
@@ -116,6 +116,21 @@ def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pu
 def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
     """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
     return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+
+
+def applied(client: redis.Redis, stream: str, upto: Position) -> Iterator[Sequence[Change]]:
+    """Yield the changes at the head of a lane that SQL, which is at ``upto``, has, a page at a time."""
+    commands = RedisCommands(client)
+    start, count = "-", 1
+    while True:
+        page = commands.call("XRANGE", stream, start, "+", "COUNT", count)
+        found, malformed = decode(page)
+        known = [each for each in found if is_applied(each, upto)]
+        if known:
+            yield known
+        if len(page) < count or len(known) + len(malformed) < len(page):
+            return
+        start, count = f"({page[-1][0].decode()}", CHUNK
 
 
 def deny(client: redis.Redis, stream: str, reason: str) -> int:

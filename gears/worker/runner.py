@@ -15,9 +15,9 @@ from connectors import (
     SchemaMismatch,
     Unavailable,
 )
-from gears.applying import acknowledgments, deadletters, failpoints
+from gears.applying import acknowledgments, deadletters, failpoints, remembered
 from gears.applying.applier import Applier
-from gears.applying.change import WENT, Change, is_applied
+from gears.applying.change import WENT, Change, Malformed, is_applied
 from gears.applying.deadletters import Letter
 from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
@@ -147,6 +147,7 @@ class LaneRunner(Task):
 
     def _opened(self, connector: Connector, client: redis.Redis, applier: Applier) -> None:
         """The lane is claimed, and nothing was read of it yet."""
+        self._put_again(connector, client, applier)
 
     def _ending(self) -> None:
         """The session ends, for whatever reason."""
@@ -186,8 +187,8 @@ class LaneRunner(Task):
         """Return what applies the lane's changes of those functions that are wanted; None: of all."""
         shared, lane = self._shared, self._lane
 
-        def bury(letters: Sequence[Letter]) -> None:
-            self._bury(client, letters)
+        def bury(letters: Sequence[Letter]) -> Sequence[str]:
+            return self._bury(client, self._lane.dead_stream, letters)
 
         earlier = shared.earlier.of_lane(client, origin or lane.stream, lane.target)
         words = connector, shared.deployment, lane.target, shared.transforms, self._report, bury
@@ -202,7 +203,7 @@ class LaneRunner(Task):
                     return True
                 continue
             if item.malformed:
-                self._bury(client, [deadletters.of_malformed(entry) for entry in item.malformed])
+                self._bury_malformed(client, item.malformed)
             self._tell(client, item.applied, None)
             self._renew(item.applied)
             if item.batch is not None:
@@ -215,8 +216,29 @@ class LaneRunner(Task):
             self._backoff.reset()
         return True
 
-    def _bury(self, client: redis.Redis, letters: Sequence[Letter]) -> None:
-        stored = deadletters.store(lanes.RedisCommands(client), self._lane.dead_stream, letters)
+    def _put_again(self, connector: Connector, client: redis.Redis, applier: Applier) -> None:
+        """Put dead letters again that Redis has forgotten, before there can be any others."""
+        dead_streams = self._dead_streams()
+
+        def bury(stream: str, letters: Sequence[Letter]) -> Sequence[str]:
+            return self._bury(client, dead_streams[stream], letters)
+
+        pages = lanes.applied(client, self._lane.stream, applier.position)
+        try:
+            remembered.put_again(connector, applier.claimed, pages, bury, dead_streams.__contains__)
+        except SchemaMismatch as error:
+            # A right may be missing. The lane goes on, as it does where nothing can be remembered.
+            log.warning("%s: what SQL remembers of dead letters can't be read: %s", self._lane.stream, error)
+
+    def _dead_streams(self) -> dict[str, str]:
+        """Return where the letters are, of this stream and of what is held back of it."""
+        return {self._lane.stream: self._lane.dead_stream}
+
+    def _bury_malformed(self, client: redis.Redis, malformed: Sequence[Malformed]) -> None:
+        self._bury(client, self._lane.dead_stream, [deadletters.of_malformed(each) for each in malformed])
+
+    def _bury(self, client: redis.Redis, stream: str, letters: Sequence[Letter]) -> Sequence[str]:
+        stored, entries = deadletters.store(lanes.RedisCommands(client), stream, letters)
         self._report.count(dead_letters=stored)
         if stored:
             log.warning(
@@ -225,6 +247,7 @@ class LaneRunner(Task):
                 stored,
                 extra=event("dead_letters", lane=self._lane.stream, count=stored),
             )
+        return entries
 
     def _tell(
         self, client: redis.Redis, all_changes: Sequence[Change], refused: dict[str, str] | None

@@ -10,7 +10,7 @@ import redis
 
 from connectors import Connector, ConnectorError, Position, SchemaMismatch, Unavailable
 from connectors.errors import Refused
-from gears.applying import deadletters, failpoints
+from gears.applying import failpoints
 from gears.applying.applier import Applier
 from gears.applying.change import Change, is_applied
 from gears.applying.groups import Groups
@@ -48,6 +48,7 @@ class ThroughRunner(LaneRunner):
             applier = self._applier(connector, client)
             connector.ensure_intents()
             applier.open(lane.stream, self._epoch, shared.owner)
+            self._put_again(connector, client, applier)
             last = self._redo(client, connector, applier.position)
             return self._work(client, applier, Groups(connector, applier, last))
         except redis.ResponseError:
@@ -94,7 +95,7 @@ class ThroughRunner(LaneRunner):
         """Bring what was read to SQL; return what is still to be settled."""
         settled: Settled | None = None
         if intake.reading.malformed:
-            self._bury(client, [deadletters.of_malformed(entry) for entry in intake.reading.malformed])
+            self._bury_malformed(client, intake.reading.malformed)
         for run in runs_of(intake.reading.changes):
             if settled is not None:
                 exchange.settle(settled)

@@ -16,6 +16,7 @@ import redis
 
 import connectors
 from connectors import Connector, ConnectorError, TargetError, Unavailable
+from connectors.bookkeeping import recall
 from gears.applying.groups import limits_of
 from gears.applying.report import Report, TargetReport
 from gears.declaring.deployment import Deployment
@@ -112,12 +113,12 @@ class Worker:
 
     def _end(self, shared: Shared, crews: Crews) -> int:
         crews.halt(STOP_SECONDS)
-        if any(runner.thread.is_alive() for runner in crews.runners()):
+        hangs = any(runner.thread.is_alive() for runner in crews.runners())
+        if hangs:
             log.warning(
                 "the database does not answer: the batch in flight is rolled back", extra=event("rolled_back")
             )
-        if crews.followers():
-            self._forget_followers(crews)
+        self._forget(shared, crews, hangs)
         if shared.fenced:
             log.error("fenced: %s", shared.fenced, extra=event("fenced", error=shared.fenced))
             self._report.set_state("fenced", shared.fenced)
@@ -137,19 +138,43 @@ class Worker:
             self._resumed.wait(HEARTBEAT_SECONDS)
         log.info("resumed")
 
-    def _forget_followers(self, crews: Crews) -> None:
-        """When the deployment is undeployed, nothing is kept in the databases for its followers."""
+    def _forget(self, shared: Shared, crews: Crews, hangs: bool) -> None:
+        """When the deployment is undeployed, nothing is kept in the databases for it; ``hangs``: one of them
+        does not answer.
+        """
         try:
             with lanes.connect(self._url) as client:
                 status = json.loads(client.execute_command("GEARSYNC.STATUS"))
-            states = {each["name"]: each["state"] for each in status["deployments"]}
-            if status["role"] != "primary" or states.get(self._name, "draining") != "draining":
-                return
+        except redis.RedisError as error:
+            # It may be away, which is no reason to forget anything.
+            log.debug("what the databases keep stays: %s", error)
+            return
+        states = {each["name"]: each["state"] for each in status["deployments"]}
+        state = states.get(self._name, "gone")
+        if status["role"] != "primary" or state not in ("draining", "gone"):
+            return
+        try:
             for each in crews.followers():
                 each.forget()
         except (redis.RedisError, ConnectorError) as error:
             told = event("outbox_kept", error=str(error))
             log.warning("the outbox is kept for this worker for a week: %s", error, extra=told)
+        if state == "gone" and not hangs:
+            self._forget_letters(shared)
+
+    def _forget_letters(self, shared: Shared) -> None:
+        known = self._lanes.lanes if self._lanes is not None else ()
+        try:
+            for target in {lane.target for lane in known}:
+                connector = shared.open_connector(target)
+                try:
+                    for lane in known:
+                        if lane.target == target:
+                            recall.forget(connector, lane.stream)
+                finally:
+                    connector.close()
+        except ConnectorError as error:
+            log.warning("what SQL remembers of dead letters stays for two hours: %s", error)
 
     def _patiently(self, act: Callable[[], Any]) -> Any:
         """Do something with Redis, again and again while Redis is away."""

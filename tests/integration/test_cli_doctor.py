@@ -233,9 +233,20 @@ def test_mariadb_rights(mariadb_url: str) -> None:
         run_sql(mariadb_url, f"GRANT SELECT, INSERT ON {url.database}.persons TO doctored@'%'")
         poor = url.set(username="doctored", password="pw").render_as_string(hide_password=False)
         found = of_database(poor)
+        remembered = []
+        for table in ("gearsync_checkpoint", "gearsync_letter"):
+            run_sql(mariadb_url, f"CREATE TABLE {table} (stream INT)")
+            run_sql(mariadb_url, f"GRANT SELECT ON {url.database}.{table} TO doctored@'%'")
+            remembered.append(of_database(poor)["warning", "privileges"])
+        run_sql(
+            mariadb_url, f"GRANT INSERT, UPDATE, DELETE ON {url.database}.gearsync_letter TO doctored@'%'"
+        )
+        assert ("warning", "privileges") not in of_database(poor)
     finally:
         run_sql(mariadb_url, "DROP USER doctored@'%'")
     assert ("error", "privileges") in found
+    assert "CREATE, SELECT, INSERT, UPDATE, DELETE on gearsync_letter" in remembered[0]
+    assert "may not INSERT, UPDATE, DELETE on gearsync_letter" in remembered[1]
 
 
 def test_postgres(postgres_url: str) -> None:
@@ -265,7 +276,16 @@ def test_postgres_rights(postgres_url: str) -> None:
         run_sql(postgres_url, f"GRANT SELECT ON persons TO {role}")
         poor = url.set(username=role, password="pw").render_as_string(hide_password=False)
         found = of_database(poor)
+        remembered = []
+        for table in ("gearsync_checkpoint", "gearsync_letter"):
+            run_sql(postgres_url, f"CREATE TABLE {table} (stream int)")
+            run_sql(postgres_url, f"GRANT SELECT ON {table} TO {role}")
+            remembered.append(of_database(poor)["warning", "privileges"])
+        run_sql(postgres_url, f"GRANT ALL ON gearsync_letter TO {role}")
+        assert ("warning", "privileges") not in of_database(poor)
     finally:
         run_sql(postgres_url, f"DROP OWNED BY {role}")
         run_sql(postgres_url, f"DROP ROLE {role}")
     assert ("error", "privileges") in found
+    assert "may not CREATE on gearsync_letter" in remembered[0]
+    assert "may not INSERT, UPDATE, DELETE on gearsync_letter" in remembered[1]

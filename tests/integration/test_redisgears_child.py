@@ -56,7 +56,7 @@ class Child:
                 return str(content[0])
             if kind == "bury":
                 self.letters += content[1]
-                frames.send(self._requests, len(content[1]), "")
+                frames.send(self._requests, (len(content[1]), [each[0] for each in content[1]]), "")
 
 
 @pytest.fixture
@@ -121,3 +121,20 @@ def test_names_that_are_no_text_and_entries_that_are_no_changes(child: Child, ur
     assert child.answer() == ""
     assert names(url) == [(1, "Ada")]
     assert sorted(each[0] for each in child.letters) == ["2-0", "3-0"]
+
+
+def test_letters_of_what_is_in_sql_are_stored_again_with_the_ids_that_they_had(
+    child: Child, url: str
+) -> None:
+    """Redis' process knows whether they are there: it may have forgotten them in a promotion."""
+    run_sql(url, PERSONS)
+    bad = entry(1, "x", "person:x")
+    child.send(1, bad, entry(2, "Ada"))
+    assert child.answer() == ""
+    [first] = child.letters
+    child.send(2, bad, entry(2, "Ada"), entry(3, "Eve"), epoch=2)
+    assert child.answer() == ""
+    again = child.letters[1]
+    assert (first[3], again[3]) == ("", "1-0")
+    assert again[:3] == first[:3]
+    assert len(child.letters) == 2 and names(url) == [(2, "Ada"), (3, "Eve")]

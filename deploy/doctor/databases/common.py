@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from connectors import Connector, SchemaMismatch
 from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
+from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from deploy.doctor.findings import Place
 from gears.declaring.functions import Function
 
@@ -45,6 +46,11 @@ class Asked:
     def has_checkpoint(self) -> bool:
         """Whether the worker's own table is there already."""
         return self.connector.has_table(self.connection, CHECKPOINT)
+
+    @property
+    def has_letters(self) -> bool:
+        """Whether the table is there already that remembers dead letters."""
+        return self.connector.has_table(self.connection, LETTERS)
 
 
 def add_read_only(asked: Asked, todo: str) -> None:
@@ -89,6 +95,17 @@ def add_privileges(asked: Asked, table: str, missing: Sequence[str], grant: str)
         "privileges",
         f"This user may not {', '.join(missing)} on {table}.",
         "The worker's statements are refused there, and it waits.",
+        grant,
+    )
+
+
+def add_forgetful(asked: Asked, missing: Sequence[str], grant: str) -> None:
+    """Add the rights that this user lacks to remember dead letters."""
+    asked.place.warn(
+        "privileges",
+        f"This user may not {', '.join(missing)} on {LETTERS}, where dead letters are remembered.",
+        "Batches go in all the same, but a dead letter that Redis forgets, by a crash or the promotion of a "
+        "replica, is lost.",
         grant,
     )
 

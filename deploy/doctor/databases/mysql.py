@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
+from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from connectors.triggers import triggers_of
 from deploy.doctor.databases import common
 from deploy.doctor.databases.common import Asked
@@ -151,13 +153,22 @@ def _check_privileges(asked: Asked) -> None:
     if any(" ON " not in str(row[0]) for row in asked.rows("SHOW GRANTS")):
         return
     schema = asked.connector.schema
-    for table in asked.tables:
+
+    def has(table: str) -> set[str]:
         rows = asked.rows(_GRANTS, grantee, grantee, schema, grantee, schema, table)
-        has = {str(right) for (right,) in rows}
-        _add_missing(asked, table, NEEDED, has)
+        return {str(right) for (right,) in rows}
+
+    for table in asked.tables:
+        _add_missing(asked, table, NEEDED, has(table))
     if not asked.has_checkpoint:
-        rows = asked.rows(_GRANTS, grantee, grantee, schema, grantee, schema, "gearsync_checkpoint")
-        _add_missing(asked, "gearsync_checkpoint", ("CREATE", *NEEDED), {str(right) for (right,) in rows})
+        _add_missing(asked, CHECKPOINT, ("CREATE", *NEEDED), has(CHECKPOINT))
+        return
+    rights = has(LETTERS)
+    # Who has no right at all is not even told whether it is there.
+    needed = NEEDED if rights.intersection(NEEDED) and asked.has_letters else ("CREATE", *NEEDED)
+    missing = [right for right in needed if right not in rights]
+    if missing:
+        common.add_forgetful(asked, missing, f"GRANT {', '.join(missing)} ON {LETTERS} TO this user.")
 
 
 def _add_missing(asked: Asked, table: str, needed: Iterable[str], has: set[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from deploy.doctor.databases import common
 from deploy.doctor.databases.common import Asked
 
@@ -45,13 +48,28 @@ def check(asked: Asked) -> None:
         )
     for table in asked.tables:
         _check_table(asked, table)
-    if not asked.has_checkpoint and not asked.value(_MAY_CREATE, asked.connector.schema):
-        common.add_privileges(
-            asked, "the schema of gearsync_checkpoint", ["CREATE"], "GRANT CREATE ON SCHEMA … TO this user."
-        )
+    _check_own_tables(asked)
 
 
 _MAY_CREATE = "SELECT has_schema_privilege(COALESCE(%s, current_schema()), 'CREATE')"
+
+
+def _check_own_tables(asked: Asked) -> None:
+    grant = "GRANT CREATE ON SCHEMA … TO this user."
+    may_create = asked.value(_MAY_CREATE, asked.connector.schema)
+    if not asked.has_checkpoint and not may_create:
+        common.add_privileges(asked, "the schema of gearsync_checkpoint", ["CREATE"], grant)
+    elif asked.has_letters:
+        quoted = asked.connector.quoted_table(LETTERS)
+        missing = [name for _, _, *rights in asked.rows(_TABLE, quoted) for name in _missing(rights)]
+        if missing:
+            common.add_forgetful(asked, missing, f"GRANT {', '.join(missing)} ON {quoted} TO this user.")
+    elif not may_create:
+        common.add_forgetful(asked, ["CREATE"], grant)
+
+
+def _missing(rights: Sequence[bool]) -> list[str]:
+    return [name for name, has in zip(("SELECT", "INSERT", "UPDATE", "DELETE"), rights) if not has]
 
 
 def _check_session(asked: Asked, settings: dict[str, str]) -> None:
@@ -113,8 +131,7 @@ def _check_table(asked: Asked, table: str) -> None:
                 "Rows that the policies hide from the worker's user are not updated or deleted.",
                 "Give the worker a user with BYPASSRLS, or a policy for all rows.",
             )
-        names = ("SELECT", "INSERT", "UPDATE", "DELETE")
-        missing = [name for name, has in zip(names, rights) if not has]
+        missing = _missing(rights)
         if missing:
             grant = f"GRANT {', '.join(missing)} ON {quoted} TO this user."
             common.add_privileges(asked, table, missing, grant)

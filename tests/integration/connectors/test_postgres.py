@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from connectors import RowOp, SchemaMismatch, TargetError, connect
+from connectors import Position, RowOp, SchemaMismatch, TargetError, connect
+from connectors.bookkeeping.letters import Remembered
 from tests.servers import run_sql
 
 
@@ -89,6 +90,24 @@ def test_missing_rights(on_postgres: Any, narrow_url: str) -> None:
     row = RowOp("persons", "upsert", (1,), ("id",), (1,))
     with pytest.raises(SchemaMismatch, match="permission denied"):
         connector.apply(claim, on_postgres.next_position(), [row], print, lambda each: ())
+    connector.close()
+
+
+def test_letters_of_a_role_that_may_create_no_table(
+    on_postgres: Any, narrow_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is refused holds nothing up there: only a promotion of Redis can lose its letter."""
+    on_postgres.sql("CREATE TABLE strict (id INT PRIMARY KEY, a INT NOT NULL)")
+    on_postgres.sql(f"GRANT ALL ON strict TO {make_url(narrow_url).username}")
+    connector = connect(narrow_url)
+    claim = connector.claim("s", 1, "w")
+    rows = [RowOp("strict", "upsert", (key,), ("id", "a"), (key, a)) for key, a in ((1, 1), (2, None))]
+    kept = [Remembered(Position(1, 1, 0), "1-0", 0, b"")]
+    applied = connector.apply(
+        claim, Position(1, 1, 0), rows, lambda refused: None, lambda each: (), remembered=lambda: kept
+    )
+    assert (applied, on_postgres.sql("SELECT id FROM strict")) == ((1, 1), [(1,)])
+    assert "takes no note of dead letters" in caplog.text
     connector.close()
 
 

@@ -45,9 +45,10 @@ class Lane:
         self.applier = Applier(database.connector, deployment, "t", {}, self.report, self.bury)
         self.applier.open(stream, 1, "worker-1")
 
-    def bury(self, letters: Sequence[Letter]) -> None:
+    def bury(self, letters: Sequence[Letter]) -> list[str]:
         """Keep letters as the stream does: one that is there already is not added again."""
         self.by_id.update((each.id, each) for each in letters)
+        return [each.id for each in letters]
 
     @property
     def letters(self) -> list[Letter]:

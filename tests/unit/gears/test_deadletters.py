@@ -82,12 +82,15 @@ class Stream:
     def __init__(self) -> None:
         self.entries: dict[tuple[int, int], list[Any]] = {}
         self.last = (0, 0)
+        #: None: as before Redis 7.0, which does not tell.
+        self.deleted: tuple[int, int] | None = (0, 0)
 
     def call(self, name: str, *arguments: Any) -> Any:
         if name == "EXISTS":
             return int(self.last > (0, 0))
         if name == "XINFO":
-            return [b"length", len(self.entries), b"last-generated-id", b"%d-%d" % self.last]
+            described = [b"length", len(self.entries), b"last-generated-id", b"%d-%d" % self.last]
+            return described + ([b"max-deleted-entry-id", b"%d-%d" % self.deleted] if self.deleted else [])
         assert name == "XRANGE"
         text = str(arguments[1])
         start, is_open = _id(text.lstrip("(")), text.startswith("(")
@@ -103,10 +106,18 @@ class Stream:
                 self.entries[self.last] = encoded
             else:
                 assert name == "XDEL"
-                del self.entries[_id(entry_id.decode())]
+                self.delete(entry_id.decode())
+
+    def delete(self, entry_id: str) -> None:
+        del self.entries[_id(entry_id)]
+        if self.deleted is not None:
+            self.deleted = max(self.deleted, _id(entry_id))
 
     def store(self, *letters: Letter) -> int:
-        return deadletters.store(cast("Commands", self), "dead", letters)
+        return deadletters.store(cast("Commands", self), "dead", letters).added
+
+    def entries_of(self, *letters: Letter) -> list[str]:
+        return deadletters.store(cast("Commands", self), "dead", letters).entries
 
     def functions(self) -> dict[tuple[int, int], list[str]]:
         found = {}
@@ -163,3 +174,41 @@ def test_the_reasons_are_found_again_by_id_and_epoch() -> None:
     stream.store(letter("5-0"), letter("6-0"))
     asked = [("4-0", 31), ("5-0", 31), ("6-0", 2)]
     assert deadletters.reasons(cast("Commands", stream), "dead", asked) == {"5-0": AGE.reason}
+
+
+def test_it_is_told_under_which_id_each_stands() -> None:
+    stream = Stream()
+    assert stream.entries_of(letter("5-1"), letter("9-0")) == ["5-1", "9-0"]
+    assert stream.entries_of(letter("6-0"), letter("9-0"), letter("9-1")) == ["9-1", "9-0", "9-2"]
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["Redis 7", "Redis 6"])
+def test_what_redis_has_forgotten_comes_again_and_what_was_deleted_does_not(tells: bool) -> None:
+    stream = Stream()
+    stream.deleted = (0, 0) if tells else None
+    stream.store(letter("5-0"), letter("6-0"))
+    stream.delete("5-0")
+    again = [letter(each)._replace(entry=each) for each in ("5-0", "6-0", "7-0")]
+    assert stream.entries_of(*again) == ["5-0", "6-0", "7-0"]
+    assert sorted(stream.entries) == [(6, 0), (7, 0)]
+
+
+def test_what_stands_behind_a_forgotten_letter_does_not_hide_it() -> None:
+    """Redis 7 tells what was deleted; of Redis 6 only the last id is known."""
+    stream = Stream()
+    stream.store(letter("9-0"))
+    assert stream.entries_of(letter("5-0")._replace(entry="5-0")) == ["9-1"]
+    stream.deleted = None
+    assert stream.entries_of(letter("6-0")._replace(entry="6-0")) == ["6-0"]
+    assert sorted(stream.entries) == [(9, 0), (9, 1)]
+
+
+def test_a_letter_of_one_function_keeps_what_another_one_said() -> None:
+    stream = Stream()
+    stream.store(letter("5-0", AGE), letter("6-0"))
+    stream.store(letter("5-0", OTHER))
+    assert stream.functions() == {(6, 0): ["people"], (6, 1): ["people", "archive"]}
+    found = stream.entries[(6, 1)]
+    fields = dict(zip(found[::2], found[1::2]))
+    assert fields[b"reason"] == b"column age: too large; no such place"
+    assert (fields[b"table"], fields[b"column"]) == (b"persons, archived", b"age")
