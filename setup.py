@@ -1,6 +1,6 @@
 """Builds the native module beside the Python packages; all else about the project is in pyproject.toml.
 
-``gears/module/*.c`` becomes ``gears/module/gearsync.so`` with the system's C compiler. It is no Python
+The C files in ``gears/module`` become its ``gearsync.so`` with the system's C compiler. It is no Python
 extension: Redis loads it, so its name carries no tag of a Python version, and one wheel serves them all.
 ``CC``, ``CFLAGS`` and ``LDFLAGS`` are taken from the environment; ``CFLAGS`` come last, so that they win.
 
@@ -25,6 +25,8 @@ from setuptools.errors import CompileError
 
 FOLDER = os.path.join("gears", "module")
 FLAGS = ["-std=c11", "-O2", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Werror"]
+#: Elsewhere, a header is named with its folder, as "reads/reads.h".
+FLAGS += [f"-I{FOLDER}"]
 SANITIZED = os.path.join("build", "sanitized", "gearsync.so")
 #: It stays mapped when it is unloaded, so that functions behind a leak that is found afterwards have names.
 #: What the compiler thinks of formats is not sound with these checks in the code.
@@ -104,8 +106,8 @@ setup(
     ext_modules=[
         Extension(
             "gears.module.gearsync",
-            sources=sorted(glob.glob(f"{FOLDER}/*.c")),
-            depends=sorted(glob.glob(f"{FOLDER}/*.h")),
+            sources=sorted(glob.glob(f"{FOLDER}/**/*.c", recursive=True)),
+            depends=sorted(glob.glob(f"{FOLDER}/**/*.h", recursive=True)),
         )
     ],
     cmdclass={"build_ext": BuildModule, "bdist_wheel": PlatformWheel},

@@ -1,4 +1,4 @@
-"""What a write will do to a hash, told before it runs (gears/module/effects.c does the same for the module).
+"""What a write will do to a hash, told before it runs (in the module: gears/module/through/effects.c).
 
 What a command refuses, and what changes no field, is no effect: the command itself then says so.
 """

@@ -201,7 +201,7 @@ def test_the_rooms_of_the_design_are_those_of_the_tree() -> None:
 
 
 def test_commands_of_the_module_exist() -> None:
-    sources = [each.read_text("utf-8") for each in (ROOT / "gears/module").glob("*.[ch]")]
+    sources = [each.read_text("utf-8") for each in (ROOT / "gears/module").rglob("*.[ch]")]
     # In the table of commands.c, or, for those that stand in for commands of clients, where they are made.
     known = {name.upper() for text in sources for name in re.findall(r'"(gearsync\.[a-z]+)"', text)}
     assert "GEARSYNC.DEPLOY" in known

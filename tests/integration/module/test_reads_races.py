@@ -161,7 +161,7 @@ def test_another_deployments_lane_counts_if_it_has_the_key(
 
 
 def bucket(key: str) -> int:
-    """The bucket of a key in a lane that is the only one (gears/module/waiting.c)."""
+    """The bucket of a key in a lane that is the only one (gears/module/lanes/waiting.c)."""
     hashed = 0xCBF29CE484222325
     for byte in key.encode():
         hashed = (hashed ^ byte) * 0x100000001B3 % 2**64

@@ -1,7 +1,7 @@
 /* Pausing (docs/design.md, "Pausing"): capture goes on, and nothing of a deployment goes to SQL until it is resumed. */
 #define _GNU_SOURCE /* gmtime_r */
-#include "reads.h"
-#include "writes.h"
+#include "reads/reads.h"
+#include "through/writes.h"
 
 #include <stdlib.h>
 #include <string.h>
