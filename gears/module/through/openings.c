@@ -98,8 +98,9 @@ const char *opening_refusal(unsigned slot, Slice what, Slice node) {
     for (const Write *write = writes_first; write != NULL; write = write->next) {
         if (!is_of_slot(write, slot)) continue;
         bool taken = write->stage == TAKEN;
-        if (comes || (taken && goes) || (taken && leaves && makes_key(write))) return busy;
-        if (taken && stays && cluster_slot_state(shard.detached, slot) == SLOT_COMING) return busy;
+        if (comes || (taken && leaves && makes_key(write))) return busy;
+        SlotState state = taken && (stays || goes) ? cluster_slot_state(shard.detached, slot) : SLOT_STRANGE;
+        if (state == SLOT_COMING || (goes && state != SLOT_STRANGE)) return busy;
     }
     bool ends_here = (leaves || goes) && any_behind() && cluster_slot_state(shard.detached, slot) != SLOT_STRANGE;
     return ends_here ? behind : NULL;
