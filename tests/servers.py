@@ -355,7 +355,7 @@ class PostgresServer(DatabaseServer):
         self._run([initdb, "-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"])
 
     def _command(self) -> list[str]:
-        options = ["listen_addresses=127.0.0.1", f"port={self.port}"]
+        options = ["listen_addresses=127.0.0.1", f"port={self.port}", "max_connections=300"]
         options.append(f"unix_socket_directories={self.directory}")
         command = [self.binary, "-D", str(self.directory / "data")]
         for option in options:
@@ -413,6 +413,7 @@ class MariaDBServer(DatabaseServer):
             f"--pid-file={self.directory / 'mysqld.pid'}",
             f"--init-file={self.directory / 'init.sql'}",
             "--skip-name-resolve",
+            "--max-connections=300",
         ]
 
 

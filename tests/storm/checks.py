@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from click.testing import CliRunner
@@ -78,6 +79,15 @@ def differences(topology: Topology, url: str, poison: set[str], without: str = "
             if in_redis.get(key) != in_sql.get(key):
                 found[key] = (in_redis.get(key), in_sql.get(key))
     return found
+
+
+def ended_since(topology: Topology, url: str, keys: Collection[str]) -> set[str]:
+    """Those of which there is neither a hash nor a row by now: their time was over between two looks."""
+    ended = set(keys)
+    for prefix, name, db in PLACES if keys else ():
+        if not db or topology.kind != "cluster":
+            ended -= {*hashes(topology, prefix, db), *table(url, prefix, name)}
+    return ended
 
 
 def poisoned(clients: Clients, outcomes: tuple[str, ...] = (OK, LOST)) -> set[str]:

@@ -197,6 +197,8 @@ class Storm:
             skipped = poison | buried if self._faults.changed else poison
             before = checks.differences(topology, url, skipped, without)
             before = {key: pair for key, pair in before.items() if key not in skipped}
+            for key in checks.ended_since(topology, url, before):
+                del before[key]
             findings.differing("SQL has not what Redis has (hash, row)", before)
         if not self._faults.changed:
             checks.check_letters(findings, topology, clients, False)
