@@ -202,7 +202,8 @@ typedef enum { MOVING_NOTHING, MOVING_AWAY, MOVING_HERE } Moving;
 
 typedef struct {
     bool primary, loading, cluster, has_jobs;
-    bool heals; /* Redis 6.2 can tear a change from its write */
+    int copies_from; /* the database of the client whose COPY is in hand; -1: of none */
+    bool heals;      /* Redis 6.2 can tear a change from its write */
     Moving moving;
     long long came;        /* keys that a resharding brought, since the start */
     bool registry_dirty;   /* to be written to the keyspace at the next tick */

@@ -106,11 +106,23 @@ static bool take_arguments(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     return true;
 }
 
+/* The database of the client whose command an event of another database is about; -1: it is its own, or not known. */
+static int db_of_client(int db, int type, const char *event) {
+    static int moved_from = -1;
+    if (!(type & REDISMODULE_NOTIFY_GENERIC)) return -1;
+    if (strcmp(event, "copy_to") == 0) return shard.copies_from;
+    if (strcmp(event, "move_to") == 0) return moved_from;
+    if (strcmp(event, "move_from") == 0) moved_from = db;
+    return -1;
+}
+
+/* Valkey 8.1 tells of an event in the name of the client itself, and leaves it in the event's database. */
 static int on_key(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
-    int db = RedisModule_GetSelectedDb(ctx);
+    int db = RedisModule_GetSelectedDb(ctx), own = db_of_client(db, type, event);
     int result = capture_on_event(ctx, type, event, key);
     /* Behind the capture: whether a change of the key waits is known by then. */
     if (shard.nreads > 0 && shard.primary && !shard.loading) misses_overtake(ctx, db, key);
+    if (own >= 0) RedisModule_SelectDb(ctx, own);
     return result;
 }
 

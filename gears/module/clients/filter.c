@@ -59,9 +59,19 @@ static void see_read(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
     if (shard.primary && !shard.loading) reads_filter(filter, name, argc);
 }
 
+/* The database of the client of a COPY (on_key); -1: there is none, or the server does not tell. */
+static int db_of_copy(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    if (name.len != 4 || argc < 5 || !slice_is(name, "copy")) return -1;
+    if (RedisModule_CommandFilterGetClientId == NULL) return -1;
+    RedisModuleClientInfo info = {.version = 1};
+    uint64_t id = RedisModule_CommandFilterGetClientId(filter);
+    return id != 0 && RedisModule_GetClientInfoById(&info, id) == REDISMODULE_OK ? info.db : -1;
+}
+
 void filter_command(RedisModuleCommandFilterCtx *filter) {
     Slice name = argument(filter, 0);
     int argc = RedisModule_CommandFilterArgsCount(filter);
+    shard.copies_from = db_of_copy(filter, name, argc);
     if (shard.cluster) see_move(filter, name, argc);
     if (shard.whole) unit_see_command();
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;

@@ -69,8 +69,8 @@ CASES: dict[str, tuple[list[str], Seen]] = {
         ["SADD doc:2 x", "SADD hash:2 x", "HSET set:2 f v", "SET hash:2 x"],
         [mark("hash:2", "d")],
     ),
-    # Valkey 9 (there is no Redis 9) calls it an expiry.
-    "expire in the past": (["EXPIREAT doc:1 1"], [mark("doc:1", "x" if server_version() >= (9,) else "d")]),
+    # Valkey calls it an expiry from 8.1 on (there is no such Redis).
+    "expire in the past": (["EXPIREAT doc:1 1"], [mark("doc:1", "x" if server_version() >= (8, 1) else "d")]),
     "expire to come": (["EXPIRE set:1 100", "PERSIST set:1"], []),
     "sadd": (["SADD set:1 c d", "SADD set:1 c", "SADD set:2 x"], [mark("set:1"), mark("set:2")]),
     "srem": (["SREM set:1 a", "SREM set:1 b"], [mark("set:1"), mark("set:1", "d")]),
