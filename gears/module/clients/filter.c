@@ -32,12 +32,17 @@ static void see_move(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
     }
 }
 
-bool filter_in_transaction(RedisModuleCommandFilterCtx *filter) {
+/* False: there is no client, or the server does not tell. */
+static bool client_of(RedisModuleCommandFilterCtx *filter, RedisModuleClientInfo *info) {
     if (RedisModule_CommandFilterGetClientId == NULL) return false;
-    RedisModuleClientInfo info = {.version = 1};
+    *info = (RedisModuleClientInfo){.version = 1};
     uint64_t id = RedisModule_CommandFilterGetClientId(filter);
-    if (id == 0 || RedisModule_GetClientInfoById(&info, id) != REDISMODULE_OK) return false;
-    return (info.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
+    return id != 0 && RedisModule_GetClientInfoById(info, id) == REDISMODULE_OK;
+}
+
+bool filter_in_transaction(RedisModuleCommandFilterCtx *filter) {
+    RedisModuleClientInfo info;
+    return client_of(filter, &info) && (info.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
 }
 
 /* In a transaction on keys, a cluster of Redis 7.4 and newer or Valkey 8 takes every key for one of their slot: the lanes
@@ -62,10 +67,8 @@ static void see_read(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
 /* The database of the client of a COPY (on_key); -1: there is none, or the server does not tell. */
 static int db_of_copy(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     if (name.len != 4 || argc < 5 || !slice_is(name, "copy")) return -1;
-    if (RedisModule_CommandFilterGetClientId == NULL) return -1;
-    RedisModuleClientInfo info = {.version = 1};
-    uint64_t id = RedisModule_CommandFilterGetClientId(filter);
-    return id != 0 && RedisModule_GetClientInfoById(&info, id) == REDISMODULE_OK ? info.db : -1;
+    RedisModuleClientInfo info;
+    return client_of(filter, &info) ? info.db : -1;
 }
 
 void filter_command(RedisModuleCommandFilterCtx *filter) {

@@ -219,7 +219,7 @@ static RedisModuleCallReply *call_for_script(RedisModuleCtx *ctx, const char *co
 }
 
 /* A client that was held here while the slot went to another shard; the server can't send it there from here. */
-static bool has_moved(RedisModuleCallReply *reply, int error) {
+bool inner_has_moved(RedisModuleCallReply *reply, int error) {
     return shard.cluster && error == EPERM &&
            (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR);
 }
@@ -233,7 +233,7 @@ int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writ
     RedisModuleCallReply *reply = script && !old ? call_for_script(ctx, command, format, argv + 2, (size_t)argc - 2)
                                                  : RedisModule_Call(ctx, command, format, argv + 2, (size_t)argc - 2);
     int error = errno;
-    if (has_moved(reply, error))
+    if (inner_has_moved(reply, error))
         RedisModule_ReplyWithError(ctx, "TRYAGAIN the slot of this key has moved to another shard meanwhile");
     else if (reply == NULL)
         reply_failure(ctx, command, error);

@@ -18,7 +18,7 @@ bool opening_admits(RedisModuleCtx *ctx, const Write *write) {
     RedisModule_SelectDb(ctx, write->db);
     errno = 0;
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "EXISTS", "v", keys, (size_t)count);
-    bool elsewhere = errno == EPERM && (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR);
+    bool elsewhere = inner_has_moved(reply, errno);
     if (reply != NULL) RedisModule_FreeCallReply(reply);
     return !elsewhere;
 }

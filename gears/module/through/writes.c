@@ -78,8 +78,7 @@ Text write_run_as_is(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bo
     errno = 0;
     RedisModuleCallReply *reply =
         RedisModule_Call(ctx, string_slice(argv[0]).bytes, format, argv + 1, (size_t)(argc - 1));
-    *moved = shard.cluster && errno == EPERM &&
-             (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR);
+    *moved = inner_has_moved(reply, errno);
     if (*moved) {
         if (reply != NULL) RedisModule_FreeCallReply(reply);
         return opening_error();
