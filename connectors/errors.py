@@ -32,7 +32,16 @@ class Unavailable(ConnectorError):
 
 
 class Fenced(ConnectorError):
-    """Another worker has claimed the stream since, or owns it by a higher epoch; nothing was committed."""
+    """Another worker has claimed the stream since, or owns it by a higher epoch; nothing was committed.
+
+    In the second case ``stream``, ``owner`` and ``epoch`` are those of the claim; else the names are empty.
+    """
+
+    def __init__(self, message: str, stream: str = "", owner: str = "", epoch: int = 0) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.owner = owner
+        self.epoch = epoch
 
 
 class NotHandedOver(ConnectorError):

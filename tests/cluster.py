@@ -206,6 +206,31 @@ class Cluster:
             self._away.remove(primary)
         self.wait_until_in_sync(primary)
 
+    @contextlib.contextmanager
+    def forgetting(self, *primaries: int) -> Iterator[list[int]]:
+        """Have replicas hear of nothing meanwhile; in the end their primaries are killed, and they take over.
+
+        Gives the numbers of the replicas.
+        """
+        replicas = [self.replica_of(primary) for primary in primaries]
+        for primary, replica in zip(primaries, replicas):
+            os.kill(self.nodes[replica].pid, signal.SIGSTOP)
+            self._away.add(replica)
+            # Else it would read what comes in all the same, once it goes on.
+            self.clients[primary].execute_command("CLIENT KILL", "TYPE", "replica")
+        try:
+            yield replicas
+        finally:
+            for primary, replica in zip(primaries, replicas):
+                self.nodes[primary].kill9()
+                os.kill(self.nodes[replica].pid, signal.SIGCONT)
+                self._away.add(primary)
+                self._away.remove(replica)
+        for replica in replicas:
+            self.clients[replica].execute_command("CLUSTER FAILOVER", "TAKEOVER")
+            self._wait_until_promoted(replica)
+        self.wait_until_whole()
+
     def _wait_until_promoted(self, replica: int) -> None:
         self._until(lambda: self._replication(replica)["role"] == "master", f"a promoted replica {replica}")
 

@@ -71,7 +71,8 @@ class Checkpoint:
         if row is not None and row.owner_epoch > epoch:
             raise Fenced(
                 f"{stream} belongs to {row.owner or 'a worker'} of epoch {row.owner_epoch}, "
-                f"and this worker is of the older epoch {epoch}"
+                f"and this worker is of the older epoch {epoch}",
+                *(stream, row.owner, row.owner_epoch),
             )
         if row is None or taken.rowcount == 0:
             return None

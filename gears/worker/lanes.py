@@ -44,6 +44,8 @@ class Lanes(NamedTuple):
     lanes: tuple[Lane, ...]
     paused: frozenset[str] = frozenset()
     """The targets that are paused alone."""
+    source: str = ""
+    """What names the shard, whichever server is its primary."""
 
 
 class Pulse(NamedTuple):
@@ -90,7 +92,7 @@ def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
         for stream, dead, target, index, status in entries
     )
     paused = frozenset(target.decode() for target in (more[0] if more else ()))
-    return Lanes(int(epoch), state.decode(), int(version), lanes, paused)
+    return Lanes(int(epoch), state.decode(), int(version), lanes, paused, source.decode())
 
 
 def fetch_versions(client: redis.Redis, name: str) -> list[Any]:

@@ -118,7 +118,7 @@ def where_left(url: str, deployment: str, target: str, mark: Change) -> str:
     or when somebody has discarded its changes. Raises redis.RedisError when a shard can't be asked.
     """
     with lanes.connect(url) as client:
-        for address, node in _primaries(client):
+        for address, node in primaries(client):
             with node:
                 for lane in _lanes(node, deployment, target):
                     if _has_left(node, lane, mark):
@@ -163,7 +163,8 @@ def _backfill(client: redis.Redis, key: bytes) -> redis.exceptions.AskError | No
     return None
 
 
-def _primaries(client: redis.Redis) -> Iterator[tuple[str, redis.Redis]]:
+def primaries(client: redis.Redis) -> Iterator[tuple[str, redis.Redis]]:
+    """Yield the address and a client of each primary of the cluster."""
     found: Any = client.execute_command("CLUSTER SLOTS")
     for host, port in sorted({(each[2][0], int(each[2][1])) for each in found}, key=str):
         node = _node(client, host, port)

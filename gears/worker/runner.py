@@ -23,7 +23,7 @@ from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
-from gears.worker import lanes, moves
+from gears.worker import claims, lanes, moves
 from gears.worker.backoff import MOST_SECONDS, Backoff
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import Lane, Reading
@@ -80,6 +80,10 @@ class LaneRunner(Task):
             except Fenced as error:
                 if self._has_moved():
                     return
+                if self._outlives(error):
+                    # The worker begins all lanes anew when it hears of the epoch.
+                    self._halt.wait()
+                    return
                 self._shared.fenced = str(error)
                 self._shared.stop.set()
                 return
@@ -102,6 +106,14 @@ class LaneRunner(Task):
         except redis.RedisError:
             return False
         return all(lane.stream != self._lane.stream for lane in known.lanes)
+
+    def _outlives(self, fenced: Fenced) -> bool:
+        """Whether who has claimed the lane has lost it since, so that this shard's epoch is raised above."""
+        try:
+            return claims.outlive(self._shared.url, self.deployment.name, fenced)
+        except redis.RedisError as error:
+            log.warning("fenced: %s; other shards can't be asked about it: %s", fenced, error)
+            return False
 
     def _wait(self, error: str) -> None:
         """Say what is wrong (at growing intervals), and wait before the next try."""

@@ -14,7 +14,8 @@ from gears.worker.earlier import Earlier
 class Shared:
     """Where a worker's lanes, followers and readers find Redis, the databases and their functions.
 
-    ``stop``: all are to end. ``fenced``: why the worker may not go on; empty: it may.
+    ``owner`` is who claims lanes, a name that no other worker has. ``stop``: all are to end. ``fenced``: why
+    the worker may not go on; empty: it may.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from gears.applying.groups import limits_of
 from gears.applying.report import Report, TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
-from gears.worker import holds, lanes
+from gears.worker import claims, holds, lanes
 from gears.worker.backoff import Backoff
 from gears.worker.crews import Crews
 from gears.worker.lanes import Lanes
@@ -237,6 +237,7 @@ class Worker:
                 self.stop(f"version {known.version} replaces version {shared.deployment.version}")
                 return
             self._lanes = known
+            shared.owner = claims.name_of(self._id, known.source)
             self._changed.clear()
             if known.state == "paused":
                 self._pause(crews)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Collection
 from typing import Any
@@ -237,23 +236,8 @@ def settle(topology: Topology, seconds: int = 120) -> None:
     try:
         command("wait", "--redis", topology.url, "--timeout", str(seconds))
     except AssertionError as error:
-        if topology.kind == "cluster" and _raise_epochs(topology, str(error)):
-            settle(topology, seconds)
-            return
         logs = [node.log_text()[-3000:] for node in topology.nodes]
         raise AssertionError("\n".join(["not settled:", str(error), *logs])) from error
-
-
-def _raise_epochs(topology: Topology, error: str) -> bool:
-    """Do as the runbook says where another shard has claimed a lane that it lost again; return whether so."""
-    claims = [int(epoch) for epoch in re.findall(r"of epoch (\d+), and this worker is of the older", error)]
-    if claims:
-        print(f"  a lane is fenced for good: {error}")
-        for node in topology.primaries():
-            with node.client() as client:
-                if int(client.execute_command("GEARSYNC.EPOCH")) <= max(claims):
-                    client.execute_command("GEARSYNC.EPOCH", max(claims) + 1)
-    return bool(claims)
 
 
 def repair(topology: Topology, files: list[str]) -> None:

@@ -21,9 +21,7 @@ def told(connection_class: type, *ports: int, **options: Any) -> Any:
 
 
 def test_who_came_by_a_socket_goes_to_the_plain_ports() -> None:
-    found = list(
-        moves._primaries(told(redis.UnixDomainSocketConnection, 7000, 7001, path="/s", password="p"))
-    )
+    found = list(moves.primaries(told(redis.UnixDomainSocketConnection, 7000, 7001, path="/s", password="p")))
     assert [address for address, _ in found] == ["10.0.0.0:7000", "10.0.0.1:7001"]
     for _, client in found:
         assert client.connection_pool.connection_class is redis.Connection
@@ -32,7 +30,7 @@ def test_who_came_by_a_socket_goes_to_the_plain_ports() -> None:
 
 def test_who_came_by_a_socket_is_told_where_there_is_tls_alone() -> None:
     with pytest.raises(redis.ConnectionError, match="TLS alone; start this worker with a rediss:// URL"):
-        list(moves._primaries(told(redis.UnixDomainSocketConnection, 0, path="/s")))
+        list(moves.primaries(told(redis.UnixDomainSocketConnection, 0, path="/s")))
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, failure: redis.RedisError) -> None:

@@ -1,0 +1,65 @@
+"""Who claims a lane, and what becomes of a claim by a shard that has lost the lane since.
+
+Where primaries of a cluster die while slots with lanes move, a lane can be another shard's for a while, whose
+worker claims it under that shard's epoch, and then be this shard's again, without any mark of that. Its claim
+may stand above this shard's epoch. A backup that was restored looks much the same, but for who made the
+claim: there it was a worker of this very shard, in its later life, and a person has to decide.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import redis
+
+from connectors import Fenced
+from gears.worker import lanes, moves
+from gears.worker.logs import event
+
+log = logging.getLogger("gearsync.worker")
+
+_LOST = "another shard had claimed this lane, under a higher epoch than this one's, and has lost it again"
+_raising = threading.Lock()
+
+
+def name_of(worker: str, source: str) -> str:
+    """Return who a worker of a shard is in SQL."""
+    return f"{worker}@{source}"
+
+
+def outlive(url: str, deployment: str, fenced: Fenced) -> bool:
+    """Have an epoch above a claim of another shard of the cluster, which does not have the lane any more.
+
+    Returns whether it is above. Raises redis.RedisError when a shard can't be asked.
+    """
+    _, _, source = fenced.owner.partition("@")
+    with _raising, lanes.connect(url) as client:
+        own = lanes.fetch_lanes(client, deployment)
+        if not source or source == own.source or not _has_lost(client, deployment, source, fenced):
+            return False
+        if own.epoch <= fenced.epoch:
+            try:
+                client.execute_command("GEARSYNC.EPOCH", fenced.epoch + 1)
+            except redis.exceptions.NoPermissionError as error:
+                told = event("epoch_refused", lane=fenced.stream, error=str(error))
+                log.error("%s: %s (%s): raise the epoch by hand", fenced.stream, _LOST, error, extra=told)
+                return False
+            told = event("epoch_raised", lane=fenced.stream, epoch=fenced.epoch + 1)
+            log.warning("%s: %s; the epoch is %d now", fenced.stream, _LOST, fenced.epoch + 1, extra=told)
+    return True
+
+
+def _has_lost(client: redis.Redis, deployment: str, source: str, fenced: Fenced) -> bool:
+    """Whether the shard of that source lives, in no older state than that of its claim, without the lane."""
+    cluster = client.info("cluster")
+    for _, node in moves.primaries(client) if cluster.get("cluster_enabled") else ():
+        with node:
+            try:
+                known = lanes.fetch_lanes(node, deployment)
+            except redis.ResponseError:
+                # A shard without the deployment, or without the module.
+                continue
+            if known.source == source:
+                return known.epoch >= fenced.epoch and fenced.stream not in {e.stream for e in known.lanes}
+    return False
