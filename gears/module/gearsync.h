@@ -528,6 +528,7 @@ const char *reads_paused(RedisModuleCtx *ctx, int db, RedisModuleString *key);
 void reads_want_no_more(struct Reader *reader);
 bool reads_key_exists(RedisModuleCtx *ctx, int db, RedisModuleString *name);
 void reads_collect(void); /* frees clients that timed out or left */
+void reads_fail_all(const char *failure);
 int reads_register(RedisModuleCtx *ctx);
 /* Something has happened to the key, or to its row: it counts more than a row that was read before. */
 void misses_overtake(RedisModuleCtx *ctx, int db, RedisModuleString *key);
@@ -659,6 +660,7 @@ void barrier_check(void);
 /* A resharding took a lane away: who waited for it waits for the mark that follows it in the lanes that go on. */
 void barrier_lane_moved(Deployment *deployment, const Lane *old);
 void barrier_collect(void); /* frees clients that timed out or left */
+void barrier_fail_all(const char *error);
 int barrier_waiting(void);
 
 /* -- aof.c ---------------------------------------------------------------------------------------------------- */

@@ -6,14 +6,21 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
+/* Most servers have done so before this event. Valkey 9 leaves all that wait for no key as they are in a cluster, and outside
+ * of one those who also read from replicas. */
+static void let_all_go(void) {
+    through_fail_all("this server is a replica now; whether the write came true is not known: read the key");
+    reads_fail_all("this server is a replica now; ask its primary");
+    barrier_fail_all("UNBLOCKED this server is a replica now; ask its primary");
+}
+
 static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)data;
     bool primary = subevent == REDISMODULE_SUBEVENT_ROLE_NOW_MASTER;
     if (primary == shard.primary) return;
     shard.primary = primary;
     shard.propagates = true;
-    if (!primary)
-        through_fail_all("this server is a replica now; whether the write came true is not known: read the key");
+    if (!primary) let_all_go();
     RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
     if (primary)
         registry_take_over(ctx, AFTER_PROMOTION);

@@ -128,6 +128,8 @@ static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
 static const char held_back[] =
     "PAUSED all else is in SQL, and changes of what is paused are held back; see GEARSYNC.STATUS";
 
+static const char replica[] = "ERR this server is a replica; ask its primary";
+
 static int reply_reached(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;
     const char *error = RedisModule_GetBlockedClientPrivateData(ctx);
@@ -143,9 +145,9 @@ static Waiter *waiter_of(RedisModuleBlockedClient *client) {
 static int reply_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;
     Waiter *waiter = waiter_of(RedisModule_GetBlockedClientHandle(ctx));
-    if (waiter != NULL && all_reached(waiter)) {
+    if (waiter != NULL && (!shard.primary || all_reached(waiter))) {
         waiter->left = true;
-        return RedisModule_ReplyWithSimpleString(ctx, "OK");
+        return shard.primary ? RedisModule_ReplyWithSimpleString(ctx, "OK") : RedisModule_ReplyWithError(ctx, replica);
     }
     Text text = {0};
     text_printf(&text, "TIMEOUT not all changes are in SQL yet:");
@@ -193,7 +195,7 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (RedisModule_StringToLongLong(argv[1], &timeout) != REDISMODULE_OK || timeout < 0 || timeout > TIMEOUT_MOST_MS)
         return RedisModule_ReplyWithError(ctx, "ERR the timeout must be milliseconds up to 2^40, 0 for no limit");
-    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    if (!shard.primary) return RedisModule_ReplyWithError(ctx, replica);
     /* Also when nothing waits yet: what was written in the same MULTI or script is captured at its end. */
     int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
     if (RedisModule_GetContextFlags(ctx) & denied)
@@ -239,10 +241,9 @@ static bool is_at_its_end(const Waiter *waiter) {
     return waiter->deadline_ms != 0 && waiter->deadline_ms - RedisModule_Milliseconds() < 50;
 }
 
-static bool is_reached(const Waiter *waiter) { return !waiter->left && !is_at_its_end(waiter) && all_reached(waiter); }
-static bool is_held(const Waiter *waiter) {
-    return !waiter->left && !is_at_its_end(waiter) && reach_of_all(waiter) == HELD;
-}
+static bool waits_on(const Waiter *waiter) { return !waiter->left && !is_at_its_end(waiter); }
+static bool is_reached(const Waiter *waiter) { return waits_on(waiter) && all_reached(waiter); }
+static bool is_held(const Waiter *waiter) { return waits_on(waiter) && reach_of_all(waiter) == HELD; }
 static bool has_left(const Waiter *waiter) { return waiter->left; }
 
 void barrier_check(void) {
@@ -251,6 +252,7 @@ void barrier_check(void) {
     misses_look_again();
 }
 void barrier_collect(void) { release(has_left, NULL); }
+void barrier_fail_all(const char *error) { release(waits_on, error); }
 
 int barrier_waiting(void) {
     int count = 0;

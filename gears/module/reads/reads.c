@@ -147,6 +147,14 @@ void reads_collect(void) {
         }
 }
 
+void reads_fail_all(const char *failure) {
+    for (int i = 0; i < READER_PLACES; i++)
+        for (Reader *reader = readers[i], *next; reader != NULL; reader = next) {
+            next = reader->next;
+            if (!reader->left) reader_go_on(reader, failure);
+        }
+}
+
 static int reply_failure(RedisModuleCtx *ctx, const char *what) {
     Text text = {0};
     text_printf(&text, "READTHROUGH %s", what);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from tests.integration.module.driving import (
     ALWAYS,
     Change,
     Function,
+    Read,
     acknowledge,
     changes,
     connect,
@@ -24,6 +26,7 @@ from tests.integration.module.driving import (
     status,
     wait_for,
 )
+from tests.integration.module.reading import blocked, deploy_reads
 from tests.servers import RedisServer
 
 
@@ -156,3 +159,35 @@ def test_writes_during_a_full_sync_are_in_both() -> None:
             catch_up(primary, replica)
             assert waiting(replica) == waiting(primary)
             assert sum(len(each) for each in waiting(primary).values()) == 2000
+
+
+def held_reader_of_replicas(server: RedisServer, *words: Any) -> Any:
+    """Send a command by a client that also reads from replicas; return the reply, or the error's text."""
+    with connect(server, single_connection_client=True, socket_timeout=10) as client:
+        # Valkey 9 does not let go of such a client by itself, nor of any in a cluster.
+        with contextlib.suppress(redis.ResponseError):
+            client.execute_command("READONLY")
+        try:
+            return client.execute_command(*words)
+        except redis.RedisError as error:
+            return str(error)
+
+
+def test_all_who_are_held_are_told_when_their_primary_becomes_a_replica() -> None:
+    commands = [
+        ("GEARSYNC.WAIT", 0),
+        ("GEARSYNC.WAIT", 60_000),
+        ("HGET", "person:1", "first"),
+        ("EXISTS", "order:1", "person:2"),
+    ]
+    with module_server() as other, module_server() as server, connect(server) as client:
+        deploy_reads(client, Read(timeout=60_000), Read("order:{id}", timeout=60_000, failure="MISS"))
+        client.hset("person:3", "first", "Ada")
+        with ThreadPoolExecutor(len(commands)) as pool:
+            told = [pool.submit(held_reader_of_replicas, server, *each) for each in commands]
+            wait_for(lambda: blocked(client) == len(commands), "all are held")
+            client.replicaof("127.0.0.1", other.port)
+            answers = [each.result() for each in told]
+        assert [each for each in answers if "replica" not in str(each)] == []
+        wait_for(lambda: blocked(client) == 0, "nobody is held")
+        assert status(client)["barriers"] == 0
