@@ -37,16 +37,8 @@ class Sender:
             return self._run(connection, act.commands)
         except redis.exceptions.AskError as error:
             return self._ask(error, act.commands)
-        except redis.exceptions.BusyLoadingError as error:
-            # Of a transaction this is the answer to MULTI, alone in front.
-            return self._refused(error)
-        except redis.ResponseError as error:
-            lost = any(word in str(error) for word in _OPEN)
-            self._refused(error)
-            return LOST if lost else REFUSED
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            self._refused(error)
-            return LOST
+        except (redis.RedisError, OSError) as error:
+            return self._failed(error)
 
     def close(self) -> None:
         for connection in self._connections.values():
@@ -94,17 +86,17 @@ class Sender:
         """The key is where its slot goes to, or will be made there."""
         try:
             return self._run(self._connect(asked.port), commands, asking=True)
-        except redis.ResponseError as error:
-            return self._refused(error)
-        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-            self._refused(error)
-            return LOST
+        except (redis.RedisError, OSError) as error:
+            return self._failed(error)
 
-    def _refused(self, error: Exception) -> str:
+    def _failed(self, error: Exception) -> str:
+        """Return what became of a write that failed."""
         self._note(error)
         if not str(error).startswith("THROUGH"):
             self._go_elsewhere()
-        return REFUSED
+        # A server that loads says so to MULTI alone, in front of a transaction.
+        answered = isinstance(error, (redis.ResponseError, redis.exceptions.BusyLoadingError))
+        return LOST if not answered or any(word in str(error) for word in _OPEN) else REFUSED
 
     def _note(self, error: Exception) -> None:
         sentence = f"{type(error).__name__} {error}".split(":")[0][:70]

@@ -106,6 +106,7 @@ class Storm:
             _say(
                 f"writes { ({name: clients.count(name) for name in (OK, REFUSED, LOST)}) } {clients.kinds()}"
             )
+            _say(f"errors {clients.sentences()}")
             return self._check(topology, clients)
 
     @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 
 from tests.storm.acts import BehindWrites, ThroughWrites, Writes
 from tests.storm.model import OK, REFUSED, Model
@@ -146,4 +147,11 @@ class Clients:
         for client in self.all:
             for kind, number in client.kinds.items():
                 found[f"{client.prefix} {kind}"] = found.get(f"{client.prefix} {kind}", 0) + number
+        return dict(sorted(found.items()))
+
+    def sentences(self) -> dict[str, int]:
+        """How often which error came."""
+        found: Counter[str] = Counter()
+        for client in self.all:
+            found.update(client.sentences)
         return dict(sorted(found.items()))
