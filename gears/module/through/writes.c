@@ -157,10 +157,14 @@ Write *write_of(const RedisModuleBlockedClient *client) {
 }
 
 void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client) {
-    (void)ctx;
     Write *write = write_of(client);
-    /* What the worker has goes its way, whoever is there to hear of it. */
-    if (write != NULL && write->stage != TAKEN) write->stage = CANCELLED;
+    if (write == NULL) return;
+    /* What the worker has goes its way, whoever is there to hear of it. But a cluster that is down lets go of all who wait, and
+     * tells them that: as if nothing were written. */
+    if (write->stage != TAKEN)
+        write->stage = CANCELLED;
+    else if (!cluster_is_ok(ctx))
+        write->told = true;
 }
 
 /* NULL: it has not been logged, or the deployment has gone. */

@@ -14,6 +14,7 @@ from gears.worker import lanes
 from tests.cluster import Cluster
 from tests.integration.module.driving import (
     ALWAYS,
+    changes,
     deploy,
     module_server,
     server_version,
@@ -294,3 +295,31 @@ def test_after_a_restart_slots_stay_until_the_worker_has_begun(cluster: Cluster,
     worker.take()
     worker.exchange.close()
     cluster.move_slot(slot_of(key), 1)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_who_is_told_that_the_cluster_is_down_has_written_nothing(
+    cluster: Cluster, key: str, old: Worker, taken: bool
+) -> None:
+    """A server tells that to all who wait; so they must not find their writes done later."""
+    client = cluster.clients[0]
+    if "valkey_version" in client.info("server"):
+        pytest.skip("Valkey lets the clients of modules wait on")
+    done(old, Sent(cluster.nodes[0], "HSET", key, "age", 1))
+    [spare] = [slot for slot in cluster.slots(0) if not client.cluster("COUNTKEYSINSLOT", slot)][:1]
+    sent = Sent(cluster.nodes[0], "HSET", key, "age", 2)
+    if taken:
+        old.take_one()
+    else:
+        wait_for(lambda: waiting(client) == 1, "a client that waits")
+    client.execute_command("CLUSTER DELSLOTS", spare)
+    assert "cluster is down" in sent.error()
+    client.execute_command("CLUSTER ADDSLOTS", spare)
+    cluster.wait_until_whole()
+    if taken:
+        old.settle()
+        # SQL goes back to what Redis has.
+        assert [(each.op, each.image) for each in changes(client)] == [("r", {"age": "1"})]
+    else:
+        wait_for(lambda: old.take() == 0 and not waiting(client), "nobody waiting")
+    assert client.hget(key, "age") == b"1"
