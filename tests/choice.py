@@ -40,6 +40,10 @@ KINDS = {
 }
 
 
+#: The path of a module with a JSON type (RedisJSON, or Valkey's), for the tests of documents.
+REDISJSON_VARIABLE = "GEARSYNC_TEST_REDISJSON"
+
+
 class Choice(NamedTuple):
     """Where a server comes from: ``url``, ``docker``, ``binary`` or ``missing``, and the matching value.
 
@@ -86,6 +90,11 @@ def find_binary(kind: str) -> str | None:
         return newest(glob.glob("/usr/lib/postgresql/*/bin/postgres")) or shutil.which("postgres")
     folders = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
     return shutil.which("mariadbd", path=folders) or shutil.which("mysqld", path=folders)
+
+
+def redisjson() -> str | None:
+    """Return the path of the module with a JSON type that the environment names; None: none."""
+    return os.environ.get(REDISJSON_VARIABLE) or None
 
 
 def docker_answers() -> bool:

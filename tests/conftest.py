@@ -16,7 +16,16 @@ from sqlalchemy.engine import make_url
 from tests import redisgears as gears12
 from tests.borrowed import ContainerServer, GivenServer
 from tests.borrowed_redisgears import ContainerRedisGears, GivenRedisGears
-from tests.choice import Choice, choose, docker_answers, find_binary, must_not_miss, version_of
+from tests.choice import (
+    REDISJSON_VARIABLE,
+    Choice,
+    choose,
+    docker_answers,
+    find_binary,
+    must_not_miss,
+    redisjson,
+    version_of,
+)
 from tests.form import DATABASES, left_to_the_long_form
 from tests.hosts import HOSTS
 from tests.redisgears import RedisGears
@@ -51,7 +60,7 @@ def pytest_report_header() -> list[str]:
     """Say which servers the tests of this run use."""
     databases = [_database_line("postgres"), _database_line("mariadb")]
     sqlite = f"sqlite: {sqlite3.sqlite_version} (Python's own)"
-    return [_redis_line(), *databases, sqlite, _redisgears_line()]
+    return [_redis_line(), *databases, sqlite, _redisgears_line(), _redisjson_line()]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -85,6 +94,10 @@ def _redisgears_line() -> str:
     if choice.source == "url":
         return "redisgears: given by GEARSYNC_TEST_REDISGEARS_URL"
     return f"redisgears: {'none' if choice.source == 'missing' else choice.value}"
+
+
+def _redisjson_line() -> str:
+    return f"redisjson: {redisjson() or f'one of the tests stands for it ({REDISJSON_VARIABLE} names none)'}"
 
 
 def _missing(sentence: str) -> None:

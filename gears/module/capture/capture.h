@@ -23,9 +23,11 @@ enum {
     CAUSE_KIND = 1 << 14,          /* … << Kind, as CAUSE_HASH, for kinds that are no hashes; the highest bits */
     CAUSES_OF_KINDS = CAUSE_HASH | CAUSE_KIND << KIND_JSON | CAUSE_KIND << KIND_SET | CAUSE_KIND << KIND_LIST |
         CAUSE_KIND << KIND_ZSET,
-    CAUSE_FILL = 1 << 19,  /* GEARSYNC.BACKFILL: what is there is captured, and nothing of what is not */
-    CAUSE_APART = 1 << 20, /* it belongs to no transaction with others of its unit */
-    CAUSES_OF_ALL = CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED | CAUSE_ASKED | CAUSE_OVER | CAUSE_FILL,
+    CAUSE_FILL = 1 << 19,    /* GEARSYNC.BACKFILL: what is there is captured, and nothing of what is not */
+    CAUSE_APART = 1 << 20,   /* it belongs to no transaction with others of its unit */
+    CAUSE_FOREIGN = 1 << 21, /* an event that the server has not: of a module's command, which may write any type */
+    CAUSES_OF_ALL = CAUSE_REPLACED | CAUSE_GONE | CAUSE_EXPIRED | CAUSE_EVICTED | CAUSE_ASKED | CAUSE_OVER |
+        CAUSE_FILL | CAUSE_FOREIGN,
 };
 
 typedef struct {

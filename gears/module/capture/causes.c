@@ -15,6 +15,7 @@ bool cause_concerns(const Rule *rule, int cause) {
 /* What the cause means to a rule of that kind, whose key is there or not. */
 int cause_for(Kind kind, int cause, bool is_there) {
     if ((cause & CAUSE_OVER) && (kind == KIND_HASH || !is_there)) cause |= CAUSE_GONE;
+    if ((cause & CAUSE_FOREIGN) && !is_there) cause |= CAUSE_GONE;
     /* A document that is written anew lacks what it has not, and so do members. */
     return kind == KIND_HASH ? cause : cause | CAUSE_REMOVED;
 }
@@ -51,7 +52,8 @@ int cause_of(int type, const char *event) {
     if (strcmp(event, "rename_to") == 0 || strcmp(event, "move_to") == 0 || strcmp(event, "copy_to") == 0 ||
         strcmp(event, "restore") == 0)
         return CAUSE_REPLACED | CAUSE_GONE;
-    return overwrites(event) ? CAUSE_OVER : 0;
+    /* Valkey's documents have such events ("json.del" of a whole one, with no "del"), where RedisJSON has those of modules. */
+    return overwrites(event) ? CAUSE_OVER : CAUSE_FOREIGN;
 }
 
 /* -- Operations ---------------------------------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
-/* A module for tests with a type of documents, as RedisJSON has it: JSON.SET and JSON.DEL, each with a keyspace event of
- * modules, and JSON.GET. It keeps the text, and takes no part of one. */
+/* A module for tests with a type of documents, as RedisJSON has it: JSON.SET and JSON.DEL, each with a keyspace event, and
+ * JSON.GET. It keeps the text, and takes no part of one. The event is one of modules; with the argument GENERIC one of all
+ * keys, as that of Valkey's module is. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +9,16 @@ typedef struct Ctx Ctx;
 typedef struct Key Key;
 typedef struct String String;
 typedef struct Type Type;
+typedef struct Io Io;
 typedef int (*Command)(Ctx *, String **, int);
 typedef struct {
     uint64_t version;
-    void *load, *save, *rewrite, *usage, *digest;
+    void *(*load)(Io *, int);
+    void (*save)(Io *, void *);
+    void *rewrite, *usage, *digest;
     void (*free)(void *);
+    void *aux[3], *effort, *unlink;
+    void *(*copy)(String *, String *, const void *);
     void *rest[40];
 } Methods;
 
@@ -24,30 +30,61 @@ static Key *(*OpenKey)(Ctx *, String *, int);
 static void (*CloseKey)(Key *);
 static int (*DeleteKey)(Key *);
 static int (*ModuleTypeSetValue)(Key *, Type *, void *);
+static int (*KeyType)(Key *);
 static Type *(*ModuleTypeGetType)(Key *);
 static void *(*ModuleTypeGetValue)(Key *);
 static const char *(*StringPtrLen)(const String *, size_t *);
 static int (*NotifyKeyspaceEvent)(Ctx *, int, const char *, String *);
 static int (*ReplyWithSimpleString)(Ctx *, const char *);
 static int (*ReplyWithStringBuffer)(Ctx *, const char *, size_t);
+static int (*ReplyWithLongLong)(Ctx *, long long);
 static int (*ReplyWithNull)(Ctx *);
 static int (*ReplyWithError)(Ctx *, const char *);
 static int (*ReplicateVerbatim)(Ctx *);
+static void (*SaveStringBuffer)(Io *, const char *, size_t);
+static char *(*LoadStringBuffer)(Io *, size_t *);
+static void (*Free)(void *);
 
+#define KEYTYPE_EMPTY 0
+#define NOTIFY_GENERIC (1 << 2)
 #define NOTIFY_MODULE (1 << 13)
 
 static Type *type;
+static int event_type = NOTIFY_MODULE;
+
+static char *copied(const char *text, size_t len) {
+    char *copy = calloc(1, len + 1);
+    memcpy(copy, text, len);
+    return copy;
+}
+
+static void save(Io *io, void *text) { SaveStringBuffer(io, text, strlen(text)); }
+
+static void *load(Io *io, int version) {
+    size_t len;
+    char *loaded = LoadStringBuffer(io, &len), *text = copied(loaded, len);
+    (void)version;
+    Free(loaded);
+    return text;
+}
+
+static void *copy(String *from, String *to, const void *text) {
+    (void)from, (void)to;
+    return copied(text, strlen(text));
+}
 
 static int set(Ctx *ctx, String **argv, int argc) {
     if (argc != 4) return ReplyWithError(ctx, "ERR JSON.SET key $ text");
+    Key *key = OpenKey(ctx, argv[1], 3);
+    if (KeyType(key) != KEYTYPE_EMPTY && ModuleTypeGetType(key) != type) {
+        CloseKey(key);
+        return ReplyWithError(ctx, "WRONGTYPE no document");
+    }
     size_t len;
     const char *text = StringPtrLen(argv[3], &len);
-    char *copy = calloc(1, len + 1);
-    memcpy(copy, text, len);
-    Key *key = OpenKey(ctx, argv[1], 3);
-    ModuleTypeSetValue(key, type, copy);
+    ModuleTypeSetValue(key, type, copied(text, len));
     CloseKey(key);
-    NotifyKeyspaceEvent(ctx, NOTIFY_MODULE, "json.set", argv[1]);
+    NotifyKeyspaceEvent(ctx, event_type, "json.set", argv[1]);
     ReplicateVerbatim(ctx);
     return ReplyWithSimpleString(ctx, "OK");
 }
@@ -67,28 +104,35 @@ static int get(Ctx *ctx, String **argv, int argc) {
 
 /* Of the whole document: the key goes, and there is no event "del". */
 static int del(Ctx *ctx, String **argv, int argc) {
-    if (argc != 2) return ReplyWithError(ctx, "ERR JSON.DEL key");
+    if (argc != 2 && argc != 3) return ReplyWithError(ctx, "ERR JSON.DEL key [$]");
     Key *key = OpenKey(ctx, argv[1], 3);
-    DeleteKey(key);
+    int there = ModuleTypeGetType(key) == type;
+    if (!there && KeyType(key) != KEYTYPE_EMPTY)
+        ReplyWithError(ctx, "WRONGTYPE no document");
+    else
+        ReplyWithLongLong(ctx, there);
+    if (there) DeleteKey(key);
     CloseKey(key);
-    NotifyKeyspaceEvent(ctx, NOTIFY_MODULE, "json.del", argv[1]);
-    ReplicateVerbatim(ctx);
-    return ReplyWithSimpleString(ctx, "OK");
+    if (!there) return 0;
+    NotifyKeyspaceEvent(ctx, event_type, "json.del", argv[1]);
+    return ReplicateVerbatim(ctx);
 }
 
 #define RESOLVE(name) missing = missing || GetApi("RedisModule_" #name, (void *)&name) != 0
 
 int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     int missing = 0;
-    (void)argv, (void)argc;
     memcpy(&GetApi, (void *)ctx, sizeof(GetApi));
     RESOLVE(SetModuleAttribs), RESOLVE(CreateCommand), RESOLVE(CreateDataType), RESOLVE(OpenKey), RESOLVE(CloseKey);
     RESOLVE(DeleteKey), RESOLVE(ModuleTypeSetValue), RESOLVE(ModuleTypeGetType), RESOLVE(ModuleTypeGetValue);
     RESOLVE(StringPtrLen), RESOLVE(NotifyKeyspaceEvent), RESOLVE(ReplyWithSimpleString), RESOLVE(ReplyWithNull);
     RESOLVE(ReplyWithStringBuffer), RESOLVE(ReplyWithError), RESOLVE(ReplicateVerbatim);
+    RESOLVE(ReplyWithLongLong), RESOLVE(KeyType), RESOLVE(SaveStringBuffer), RESOLVE(LoadStringBuffer), RESOLVE(Free);
     if (missing) return 1;
+    size_t len;
+    if (argc > 0 && strcmp(StringPtrLen(argv[0], &len), "GENERIC") == 0) event_type = NOTIFY_GENERIC;
     SetModuleAttribs(ctx, "ReJSON", 1, 1);
-    Methods methods = {.version = 1, .free = free};
+    Methods methods = {.version = 3, .load = load, .save = save, .free = free, .copy = copy};
     type = CreateDataType(ctx, "ReJSON-RL", 3, &methods);
     return type == NULL || CreateCommand(ctx, "json.set", set, "write", 1, 1, 1) ||
            CreateCommand(ctx, "json.get", get, "readonly", 1, 1, 1) ||

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.integration.module.building import build
 from tests.integration.module.driving import (
     Function,
     changes,
@@ -94,16 +93,6 @@ CASES: dict[str, tuple[list[str], Seen]] = {
     ),
     "zpopmin": (["ZPOPMIN zset:1"], [mark("zset:1", "d")]),
     "zunionstore": (["ZUNIONSTORE zset:1 1 other:set"], [mark("zset:1")]),
-    "a document of the JSON type": (
-        ["JSON.SET doc:2 $ {}", "GEARSYNC.RECAPTURE doc:2", "RENAME doc:2 doc:3"],
-        [doc("{}", key="doc:2"), doc("{}", key="doc:2"), mark("doc:2", "d"), doc("{}", "n", "doc:3")],
-    ),
-    "the end of such a document": (
-        ["JSON.SET doc:2 $ {}", "JSON.DEL doc:2"],
-        [doc("{}", key="doc:2"), mark("doc:2", "d")],
-    ),
-    "such a document over a string": (["JSON.SET doc:1 $ {}"], [doc("{}")]),
-    "such a document elsewhere": (["JSON.SET other:1 $ {}", "JSON.SET set:2 $ {}"], [mark("set:2", "d")]),
     "recapture": (
         ["GEARSYNC.RECAPTURE doc:1 set:1 doc:2 list:2"],
         [doc("[1]"), mark("set:1"), mark("doc:2", "d"), mark("list:2", "d")],
@@ -122,10 +111,8 @@ CASES: dict[str, tuple[list[str], Seen]] = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server that has a JSON type too, for which a module of the tests stands."""
-    documents = build("documents.c", tmp_path_factory.mktemp("documents"))
-    with module_server("--loadmodule", documents) as started:
+def server() -> Iterator[RedisServer]:
+    with module_server() as started:
         yield started
 
 
