@@ -19,7 +19,8 @@ from gears.declaring import kinds
 from gears.declaring.mapping import Mapping
 from gears.worker import memberstates
 
-UNKNOWN = "unknown command"
+#: What JSON.GET says where no module has it, and RedisJSON of a key of another type.
+NO_DOCUMENT = ("unknown command", "Existing key has wrong Redis type")
 
 
 class States(abc.ABC):
@@ -134,7 +135,6 @@ def _judged(found: list[Any]) -> list[Any]:
 
 
 def _means_not_here(error: Exception) -> bool:
-    # Without the JSON type no key has it.
     return isinstance(error, redis.ResponseError) and (
-        memberstates.means_not_here(error) or UNKNOWN in str(error)
+        memberstates.means_not_here(error) or any(text in str(error) for text in NO_DOCUMENT)
     )

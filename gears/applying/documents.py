@@ -1,6 +1,8 @@
 """From a JSON document to a row operation: each path of the mapping is as the field of a hash.
 
 The document is the whole state: a path that it lacks is NULL, whatever the row held, or would hold when new.
+A change without an image is a mark, of a key in a slot on its way here: the worker has read the document for
+the last one of a key, as it does of members.
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ class DocumentConverter(Converter):
     def _writer(self, text: str) -> Callable[[Any], bytes | None]:
         column = self._columns.get(text.encode())
         return _as_json if column is not None and _takes_json(column[1]) else paths.as_field
+
+    def row(self, change: Change, op: bytes, parts: tuple[bytes, ...]) -> RowOp | None:
+        if op not in changes.GONE and not change.fields:
+            return None
+        return super().row(change, op, parts)
 
     def upsert(self, change: Change, parts: tuple[bytes, ...], op: bytes = changes.UPSERT) -> RowOp:
         row = super().upsert(self._opened(change), parts, changes.EMPTIED)

@@ -7,7 +7,7 @@ gone.
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from typing import Any
 
 from connectors import Connector, ConversionError, RowOp
 from gears.applying import change as changes
@@ -71,8 +71,3 @@ class MembersConverter(Converter):
             return convert(value)
         except ConversionError as error:
             raise RowFault(self.fault(f"column {column}: {error}", column)) from error
-
-
-def with_members(converters: Sequence[Converter]) -> list[MembersConverter]:
-    """Return those converters that want members."""
-    return [each for each in converters if isinstance(each, MembersConverter)]

@@ -2,21 +2,23 @@
 
 A mark says that the members of a key have changed. What is read for it is not older than the mark, and may
 be newer: then a later mark stands in the lane, and brings the same, or what is newer still. A key that is
-gone by then has an entry in the lane that says so, unless the server was flushed.
+gone by then has an entry in the lane that says so, unless the server was flushed. So are documents read that
+the module could not, in a slot that is on its way here.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import redis
 
 from gears.applying import change as changes
-from gears.applying.change import Change, decode
+from gears.applying.change import Change, Changes, decode
 from gears.applying.conversion import Converter
-from gears.applying.members import MembersConverter, with_members
+from gears.applying.documents import DOCUMENT, DocumentConverter
+from gears.applying.members import MembersConverter
 from gears.declaring import kinds
 from gears.declaring.mapping import Mapping
 from gears.worker import lanes
@@ -36,12 +38,17 @@ READS: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 _WRITES = (changes.UPSERT, changes.REMOVED, changes.REPLACED)
 _NOT_HERE = ("WRONGTYPE", "MOVED", "ASK")
+JSON_TYPE = b"ReJSON-RL"
+"""What TYPE says of a document that is no string; RedisJSON and Valkey's module both call it so."""
+WITHOUT_IMAGE = 4
+"""How many parts a change has that is only a key and a meta."""
 _GONE_UNREAD = (
-    "the key was gone before its members were read (evicted, expired, or flushed): its rows are those of an "
+    "the key was gone before its {} read (evicted, expired, or flushed): its rows are those of an "
     "earlier state, which the mapping keeps"
 )
 
 Image = Optional["list[tuple[bytes, bytes]]"]
+Taker = Union[MembersConverter, DocumentConverter]
 
 
 class Wanted(NamedTuple):
@@ -49,7 +56,17 @@ class Wanted(NamedTuple):
 
     at: int
     change: Change
-    converter: MembersConverter
+    converter: Taker
+
+    @property
+    def gone_unread(self) -> str:
+        """Why its rows can't be brought up to date."""
+        return _GONE_UNREAD.format("document was" if self.is_document else "members were")
+
+    @property
+    def is_document(self) -> bool:
+        """Whether the key holds a document, and no members."""
+        return self.converter.mapping.type == kinds.JSON
 
 
 class Members:
@@ -65,16 +82,19 @@ class Members:
 
     def fill(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> Sequence[Change]:
         """Return the changes with an image of members in the last mark of each key. Raises RedisError."""
-        takers = with_members(converters)
-        if not takers:
+        takers = [each for each in converters if isinstance(each, (MembersConverter, DocumentConverter))]
+        if not any(isinstance(each, MembersConverter) for each in takers) and not _has_bare(all_changes):
+            return all_changes
+        wanted = _wanted(all_changes, takers)
+        if not wanted:
             return all_changes
         with self._lock:
-            return self._filled(all_changes, takers)
+            return self._filled(all_changes, wanted)
 
-    def _filled(self, all_changes: Sequence[Change], takers: Sequence[MembersConverter]) -> list[Change]:
+    def _filled(self, all_changes: Sequence[Change], wanted: Sequence[Wanted]) -> list[Change]:
         filled = list(all_changes)
         absent: list[Wanted] = []
-        for each, image in self._read(_wanted(all_changes, takers)):
+        for each, image in self._read(wanted):
             if isinstance(image, str):
                 filled[each.at] = _unread(each.change, image)
             elif not image:
@@ -84,7 +104,7 @@ class Members:
                 filled[each.at] = each.change._replace(fields=fields, values=list(values))
         for each in absent:
             if not self._is_explained(each, all_changes):
-                filled[each.at] = _unread(each.change, _GONE_UNREAD)
+                filled[each.at] = _unread(each.change, each.gone_unread)
         return filled
 
     def close(self) -> None:
@@ -100,10 +120,22 @@ class Members:
         """Return what each key holds; a text says why it can't be taken."""
         found: list[tuple[Wanted, Image | str]] = []
         for start in range(0, len(wanted), AT_ONCE):
-            found += self._read_some(wanted[start : start + AT_ONCE])
+            some = wanted[start : start + AT_ONCE]
+            found += self._read_documents([each for each in some if each.is_document])
+            found += self._read_members([each for each in some if not each.is_document])
         return found
 
-    def _read_some(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Image | str]]:
+    def _read_documents(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Image | str]]:
+        texts = self._ask([(each, ("GET", each.change.key)) for each in wanted])
+        others = [at for at, text in enumerate(texts) if text is None]
+        types = self._ask([(wanted[at], ("TYPE", wanted[at].change.key)) for at in others])
+        others = [at for at, name in zip(others, types) if name == JSON_TYPE]
+        told = self._ask([(wanted[at], ("JSON.GET", wanted[at].change.key)) for at in others])
+        for at, text in zip(others, told):
+            texts[at] = text
+        return [(each, None if text is None else [(DOCUMENT, text)]) for each, text in zip(wanted, texts)]
+
+    def _read_members(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Image | str]]:
         counts = self._ask(
             [(each, (COUNTS[each.converter.mapping.type], each.change.key)) for each in wanted]
         )
@@ -140,9 +172,21 @@ class Members:
         if now:
             words.append(("SELECT", 0))
             kept.append(False)
-        return [reply for reply, wanted in zip(self._send(words), kept) if wanted]
+        replies = [reply for reply, wanted in zip(self._replies(words), kept) if wanted]
+        elsewhere = [at for at, reply in enumerate(replies) if isinstance(reply, redis.exceptions.MovedError)]
+        if elsewhere:
+            # Perhaps the key has come, and its slot is still on its way. A cluster has database 0 alone.
+            told = self._replies([word for at in elsewhere for word in (("ASKING",), commands[at][1])])[1::2]
+            for at, reply in zip(elsewhere, told):
+                replies[at] = reply
+        return _without_errors(replies)
 
     def _send(self, words: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the replies; None: the key is not here."""
+        return _without_errors(self._replies(words))
+
+    def _replies(self, words: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the replies, among them errors that say that a key is not here."""
         if not words:
             return []
         connection = self._connected()
@@ -153,7 +197,7 @@ class Members:
             try:
                 replies.append(connection.read_response())
             except redis.ResponseError as error:
-                replies.append(None)
+                replies.append(error)
                 failure = failure or (None if means_not_here(error) else error)
         if failure is not None:
             raise failure
@@ -186,12 +230,24 @@ class Members:
         return False
 
 
-def _wanted(all_changes: Sequence[Change], takers: Sequence[MembersConverter]) -> list[Wanted]:
+def _without_errors(replies: Sequence[Any]) -> list[Any]:
+    return [None if isinstance(reply, redis.ResponseError) else reply for reply in replies]
+
+
+def _has_bare(all_changes: Sequence[Change]) -> bool:
+    """Whether a change may be a mark, without making it: most are none."""
+    if isinstance(all_changes, Changes):
+        return any(len(pairs) == WITHOUT_IMAGE for pairs in all_changes.pairs)
+    return any(not each.fields for each in all_changes)
+
+
+def _wanted(all_changes: Sequence[Change], takers: Sequence[Taker]) -> list[Wanted]:
     """Return the last mark of each key, with the mapping that takes the most members of it."""
     last = {change.key: at for at, change in enumerate(all_changes) if change.op in _WRITES}
     wanted = []
     for key, at in last.items():
-        matching = [each for each in takers if each.match(key) is not None]
+        # What has an image is of a key that is no mark's, or a document that the module could read.
+        matching = [] if all_changes[at].fields else [each for each in takers if each.match(key) is not None]
         if matching:
             converter = max(matching, key=lambda each: each.mapping.members)
             wanted.append(Wanted(at, all_changes[at], converter))

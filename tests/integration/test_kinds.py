@@ -11,6 +11,7 @@ import pytest
 from tests import redisgears as gears12
 from tests.integration.comparing import drop_letters, named, verify
 from tests.integration.deploying import eventually, gearsync, rows
+from tests.integration.module.documents import json_type
 from tests.integration.system import System
 from tests.servers import run_sql
 
@@ -70,7 +71,9 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     url = f"sqlite:///{folder / 'target.db'}" if database is None else database.create_database()
     for statement in (USERS, DOCS, *TABLES):
         run_sql(url, statement)
-    made = System(folder, DOCUMENTS + ADDED + (MEMBERS if host == "module" else ""), {URL: url}, host=host)
+    functions = DOCUMENTS + ADDED + (MEMBERS if host == "module" else "")
+    options = ("--appendonly", "yes", *(json_type(folder) if host == "module" else ()))
+    made = System(folder, functions, {URL: url}, options=options, host=host)
     with made:
         yield made
     if database is not None:
@@ -253,6 +256,49 @@ def test_documents_are_backfilled(system: System) -> None:
     assert rows(database_url, "SELECT name FROM users WHERE id = 90") == [("Ada",)]
     client.delete("user:90")
     system.wait()
+
+
+def test_documents_of_the_json_type_are_as_those_in_strings(system: System) -> None:
+    """Through a restart too, from the AOF; compared, repaired and backfilled."""
+    url, client = system.variables[URL], system.client
+    if system.host != "module" or not url.startswith("sqlite"):
+        pytest.skip("RedisGears brings documents in strings; to the databases they are the same")
+
+    def names() -> list[tuple[object, ...]]:
+        return rows(url, "SELECT id, name, document FROM users ORDER BY id")
+
+    def put(number: int, document: object) -> None:
+        client.execute_command("JSON.SET", f"user:{number}", "$", json.dumps(document))
+
+    long = "é\U0001f600" * 200_000
+    put(101, {"name": "Ada", "more": long})
+    put(102, ["é"])
+    put(103, None)
+    put(104, {"name": "Eve"})
+    client.execute_command("JSON.DEL", "user:104")
+    client.copy("user:101", "user:105")
+    system.wait()
+    with system.environment():
+        system.server.restart()
+    put(103, {"name": "Bob"})
+    system.wait()
+    found = [(number, name) for number, name, _ in names()]
+    assert found == [(101, "Ada"), (102, None), (103, "Bob"), (105, "Ada")]
+    document = names()[0][2]
+    assert (document if isinstance(document, dict) else json.loads(str(document)))["more"] == long
+    client.rpush("user:160", "of another type")
+    run_sql(url, "UPDATE users SET name = 'Eve' WHERE id = 101")
+    run_sql(url, "DELETE FROM users WHERE id = 102")
+    repaired = verify(system, "--function", "users", "--repair")["users"]
+    assert (repaired["hashes"], repaired["repaired"], repaired["left"]) == (4, 2, 0)
+    run_sql(url, "DELETE FROM users WHERE id > 100")
+    with system.environment():
+        done = gearsync("backfill", system.functions, "--redis", system.server.url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(number, name) for number, name, _ in names()] == found
+    client.delete("user:160", *(f"user:{number}" for number, _ in found))
+    system.wait()
+    assert names() == []
 
 
 def test_documents_become_rows(system: System) -> None:

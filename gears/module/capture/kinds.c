@@ -3,6 +3,8 @@
  * A document, JSON in a string or of the server's JSON type, is captured whole. Of members only that they have changed is:
  * who has a set of ten thousand would pay for all of them with each SADD. The worker reads them when it comes to it.
  */
+#include <errno.h>
+
 #include "gearsync.h"
 
 static RedisModuleString *document_field;
@@ -30,20 +32,24 @@ Kind kind_of_event(int type) {
 bool kind_is_members(Kind kind) { return kind == KIND_SET || kind == KIND_LIST || kind == KIND_ZSET; }
 
 /* By commands that change nothing: where a string is looked at by the API, the server may put another object in its place,
- * under the hands of the command that has just written it. NULL: the key is of another type. */
-static RedisModuleString *document_of(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name) {
+ * under the hands of the command that has just written it. False: the key is of another type. In a slot that is on its way
+ * here only clients who are ASKING reach a key, and a module can't: the document is NULL, and the worker reads it. */
+static bool read_document(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name,
+                          RedisModuleString **document) {
     int type = RedisModule_KeyType(key);
-    if (type != REDISMODULE_KEYTYPE_STRING && type != REDISMODULE_KEYTYPE_MODULE) return NULL;
-    RedisModuleString *document = NULL;
+    if (type != REDISMODULE_KEYTYPE_STRING && type != REDISMODULE_KEYTYPE_MODULE) return false;
     const char *command = type == REDISMODULE_KEYTYPE_STRING ? "GET" : "JSON.GET";
+    errno = 0;
     RedisModuleCallReply *reply = RedisModule_Call(ctx, command, "s", name);
+    /* No such command: it is a key of another module. */
+    bool refused = shard.cluster && reply == NULL && errno != ENOENT;
     if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_STRING) {
         size_t len;
         const char *bytes = RedisModule_CallReplyStringPtr(reply, &len);
-        document = RedisModule_CreateString(NULL, bytes, len);
+        *document = RedisModule_CreateString(NULL, bytes, len);
     }
     if (reply != NULL) RedisModule_FreeCallReply(reply);
-    return document;
+    return *document != NULL || refused;
 }
 
 bool kind_holds(RedisModuleCtx *ctx, Kind kind, RedisModuleKey *key, RedisModuleString *name,
@@ -54,10 +60,7 @@ bool kind_holds(RedisModuleCtx *ctx, Kind kind, RedisModuleKey *key, RedisModule
                                 [KIND_ZSET] = REDISMODULE_KEYTYPE_ZSET};
     *document = NULL;
     if (key == NULL) return false;
-    if (kind == KIND_JSON) {
-        *document = document_of(ctx, key, name);
-        return *document != NULL;
-    }
+    if (kind == KIND_JSON) return read_document(ctx, key, name, document);
     /* Redis 6.2 says "del" of a list that was emptied while it is still there. */
     return RedisModule_KeyType(key) == TYPES[kind] && (kind == KIND_HASH || RedisModule_ValueLength(key) > 0);
 }

@@ -1,6 +1,6 @@
 /* A module for tests with a type of documents, as RedisJSON has it: JSON.SET and JSON.DEL, each with a keyspace event, and
- * JSON.GET. It keeps the text, and takes no part of one. The event is one of modules; with the argument GENERIC one of all
- * keys, as that of Valkey's module is. */
+ * JSON.GET. It keeps the text, and takes no part of one. With the argument GENERIC its event and its errors are those of
+ * Valkey's module. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +51,7 @@ static void (*Free)(void *);
 
 static Type *type;
 static int event_type = NOTIFY_MODULE;
+static const char *wrong_type = "Existing key has wrong Redis type";
 
 static char *copied(const char *text, size_t len) {
     char *copy = calloc(1, len + 1);
@@ -78,7 +79,7 @@ static int set(Ctx *ctx, String **argv, int argc) {
     Key *key = OpenKey(ctx, argv[1], 3);
     if (KeyType(key) != KEYTYPE_EMPTY && ModuleTypeGetType(key) != type) {
         CloseKey(key);
-        return ReplyWithError(ctx, "WRONGTYPE no document");
+        return ReplyWithError(ctx, wrong_type);
     }
     size_t len;
     const char *text = StringPtrLen(argv[3], &len);
@@ -95,7 +96,7 @@ static int get(Ctx *ctx, String **argv, int argc) {
     if (key == NULL) return ReplyWithNull(ctx);
     const char *text = ModuleTypeGetType(key) == type ? ModuleTypeGetValue(key) : NULL;
     if (text == NULL)
-        ReplyWithError(ctx, "WRONGTYPE no document");
+        ReplyWithError(ctx, wrong_type);
     else
         ReplyWithStringBuffer(ctx, text, strlen(text));
     CloseKey(key);
@@ -108,7 +109,7 @@ static int del(Ctx *ctx, String **argv, int argc) {
     Key *key = OpenKey(ctx, argv[1], 3);
     int there = ModuleTypeGetType(key) == type;
     if (!there && KeyType(key) != KEYTYPE_EMPTY)
-        ReplyWithError(ctx, "WRONGTYPE no document");
+        ReplyWithError(ctx, wrong_type);
     else
         ReplyWithLongLong(ctx, there);
     if (there) DeleteKey(key);
@@ -130,7 +131,10 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     RESOLVE(ReplyWithLongLong), RESOLVE(KeyType), RESOLVE(SaveStringBuffer), RESOLVE(LoadStringBuffer), RESOLVE(Free);
     if (missing) return 1;
     size_t len;
-    if (argc > 0 && strcmp(StringPtrLen(argv[0], &len), "GENERIC") == 0) event_type = NOTIFY_GENERIC;
+    if (argc > 0 && strcmp(StringPtrLen(argv[0], &len), "GENERIC") == 0) {
+        event_type = NOTIFY_GENERIC;
+        wrong_type = "WRONGTYPE Not a JSON document key";
+    }
     SetModuleAttribs(ctx, "ReJSON", 1, 1);
     Methods methods = {.version = 3, .load = load, .save = save, .free = free, .copy = copy};
     type = CreateDataType(ctx, "ReJSON-RL", 3, &methods);

@@ -29,6 +29,10 @@ TAG = next(f"red{number}" for number in range(100) if key_slot(f"red{number}".en
 SLOT = key_slot(TAG.encode())
 FUNCTION = Function("team:{{" + TAG + "}}:{id}")
 MEMBERS = Function("members:{{" + TAG + "}}:{id}", type="SET")
+DOCUMENTS = Function("document:{{" + TAG + "}}:{id}", type="JSON")
+
+
+DOCUMENT = f"document:{{{TAG}}}:1"
 
 
 def key(number: int) -> str:
@@ -45,7 +49,7 @@ def cluster() -> Iterator[Cluster]:
     """Two shards, and a node without a slot, all with the deployment."""
     with Cluster(node, primaries=2, spare=1) as found:
         for client in found.clients:
-            deploy(client, FUNCTION, MEMBERS)
+            deploy(client, FUNCTION, MEMBERS, DOCUMENTS)
         yield found
 
 
@@ -91,6 +95,20 @@ def test_a_node_without_a_slot_captures_from_its_first_write_on(cluster: Cluster
         ("u", key(1), "settled"),
     ]
     assert registries(new) == [f"gearsync:{{{tag(new)}}}:registry".encode()]
+
+
+def test_a_document_in_a_slot_on_its_way_here_is_no_deletion(cluster: Cluster) -> None:
+    """The module, for which nobody is ASKING, can't read it: a mark. The worker does: test_resharding."""
+    new = cluster.clients[1]
+    cluster.open_slot(SLOT, 0, 1)
+    with new.pipeline(transaction=False) as pipe:
+        pipe.execute_command("ASKING").set(DOCUMENT, "{}")
+        pipe.execute_command("ASKING").delete(DOCUMENT)
+        pipe.execute()
+    cluster.close_slot(SLOT, 1)
+    new.set(DOCUMENT, "[]")
+    found = [(each.op, each.image) for each in key_changes(new) if each.key == DOCUMENT and each.op != "w"]
+    assert found == [("r", {}), ("d", {}), ("r", {"$": "[]"})]
 
 
 def leave_one_slot(cluster: Cluster) -> None:

@@ -1,8 +1,8 @@
-"""From marks of changed members to rows, with a Redis that is a dict and without a database."""
+"""From marks of changed members, and of documents, to rows, with a Redis that is a dict and no database."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -25,8 +25,9 @@ COLUMNS = {
     "set": {"member": "tag"},
     "list": {"index": "place", "value": "tag"},
     "zset": {"member": "tag", "score": "points"},
+    "json": {"$.tag": "tag"},
 }
-TABLES = {"set": ("tag", "id"), "list": ("id", "place"), "zset": ("id", "tag")}
+TABLES = {"set": ("tag", "id"), "list": ("id", "place"), "zset": ("id", "tag"), "json": ("id",)}
 
 
 class Tables:
@@ -48,28 +49,51 @@ def converter(kind: str = "set", **options: Any) -> Converter:
 
 
 class Redis(Members):
-    """Answers as a server that holds ``keys``; ``later`` stands in the lane behind the batch."""
+    """Answers as a server that holds ``keys``, of which those in ``coming`` are in slots on their way to it;
+    ``later`` stands in the lane behind the batch.
+    """
 
-    def __init__(self, keys: dict[bytes, Any], later: Sequence[Change] = ()) -> None:
+    def __init__(
+        self, keys: dict[bytes, Any], later: Sequence[Change] = (), coming: Sequence[bytes] = ()
+    ) -> None:
         super().__init__("redis://unused", "lane")
         self.keys = keys
         self.later = later
+        self.coming = coming
         self.asked: list[tuple[Any, ...]] = []
 
-    def _send(self, words: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _replies(self, words: Sequence[tuple[Any, ...]]) -> list[Any]:
+        before = [("",), *words]
         self.asked += words
-        return [self._reply(*each) for each in words]
+        return [self._reply(*each, asking=before[at] == ("ASKING",)) for at, each in enumerate(words)]
 
-    def _reply(self, name: str, *arguments: Any) -> Any:
+    def _reply(self, name: str, *arguments: Any, asking: bool) -> Any:
+        if name == "ASKING":
+            return b"OK"
         if name == "XRANGE":
             entries = [(each.entry_id, [b"k", each.key, b"m", each.meta]) for each in self.later]
             return [each for each in entries if each[0] > arguments[1][1:]]
         if name == "SELECT":
             return b"OK"
         held = self.keys.get(arguments[0])
-        if held is None or isinstance(held, redis.ResponseError):
+        if arguments[0] in self.coming and not asking:
+            return redis.exceptions.MovedError("1 127.0.0.1:1")
+        if name in ("TYPE", "GET", "JSON.GET"):
+            return DOCUMENTS[name](held)
+        if held is None:
             return None
         return len(held) // (2 if name == "ZCARD" else 1) if name.endswith(("CARD", "LEN")) else held
+
+
+class Typed(bytes):
+    """A document that is no string."""
+
+
+DOCUMENTS: dict[str, Callable[[Any], Any]] = {
+    "TYPE": lambda held: b"ReJSON-RL" if isinstance(held, Typed) else b"none" if held is None else b"hash",
+    "GET": lambda held: held if type(held) is bytes else redis.ResponseError("WRONGTYPE") if held else None,
+    "JSON.GET": bytes,
+}
 
 
 def mark(op: str = "r", key: str = "k:1") -> Change:
@@ -105,6 +129,35 @@ def test_one_read_stands_for_all_marks_of_a_key() -> None:
     assert sorted(rows_of(made)) == [("replace", (1,), ((1, "a"),)), ("replace", (2,), ((2, "b"),))]
     assert len([each for each in server.asked if each[0] == "SMEMBERS"]) == 2
     assert not made.faults
+
+
+@pytest.mark.parametrize("held", [b'{"tag": "a"}', Typed(b'{"tag": "a"}')])
+@pytest.mark.parametrize("coming", [[], [b"k:1"]])
+def test_a_document_that_the_module_could_not_read_is_read(held: bytes, coming: list[bytes]) -> None:
+    server = Redis({b"k:1": held}, coming=coming)
+    made = batch(server, mark(), mark(), by=converter("json"))
+    assert [(row.kind, row.key, row.values) for row in made.rows] == [("upsert", (1,), (1, "a"))]
+    assert not made.faults
+
+
+def test_a_document_with_an_image_is_not_read() -> None:
+    server = Redis({})
+    whole = mark()._replace(fields=(b"$",), values=[b'{"tag": "a"}'])
+    made = batch(server, mark(), whole, by=converter("json"))
+    assert [row.values for row in made.rows] == [(1, "a")]
+    assert (server.asked, made.faults) == ([], [])
+
+
+def test_a_document_that_is_gone_unread_is_a_dead_letter() -> None:
+    made = batch(Redis({b"k:1": ["of another type"]}), mark(), by=converter("json"))
+    assert not made.rows
+    assert "the key was gone before its document was read" in made.faults[0][1].reason
+
+
+def test_members_of_a_slot_on_its_way_here_are_asked_for() -> None:
+    server = Redis({b"k:1": [b"a"], b"k:2": [b"b"]}, coming=[b"k:2"])
+    made = batch(server, mark(), mark(key="k:2"))
+    assert rows_of(made) == [("replace", (1,), ((1, "a"),)), ("replace", (2,), ((2, "b"),))]
 
 
 def test_a_deleted_key_has_no_rows() -> None:
@@ -184,7 +237,7 @@ def test_a_value_of_another_type_is_no_member() -> None:
         def read_response(self) -> Any:
             raise redis.ResponseError(self.error)
 
-        _send = Members._send
+        _replies = Members._replies
         error = "WRONGTYPE Operation against a key"
 
     server = Other({})
