@@ -101,19 +101,28 @@ class Shards(Topology):
         return dice.choice(self._cluster.slots(number)) if key is None else key_slot(key)
 
     def _move(self, slot: int, source: int, target: int) -> None:
-        _patiently(lambda: self._cluster.open_slot(slot, source, target))
-        _patiently(lambda: self._cluster.move_keys(slot, source, target))
-        _patiently(lambda: self._cluster.close_slot(slot, target))
+        steps = (
+            lambda: self._cluster.open_slot(slot, source, target),
+            lambda: self._cluster.move_keys(slot, source, target),
+            lambda: self._cluster.close_slot(slot, target),
+        )
+        for step in steps:
+            self._patiently(step, (source, target))
 
+    def _patiently(self, step: Callable[[], object], numbers: tuple[int, int]) -> None:
+        """Take a step of a move, again while a write of the slot or of one of its keys waits for SQL."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                step()
+            except redis.ResponseError as error:
+                if "THROUGH" not in str(error) or time.monotonic() > deadline:
+                    raise AssertionError("\n".join([str(error), *map(self._state, numbers)])) from error
+                time.sleep(0.05)
+            else:
+                return
 
-def _patiently(step: Callable[[], object]) -> None:
-    """Take a step of a move, again while a write of the slot or of one of its keys waits for SQL."""
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            step()
-        except redis.ResponseError as error:
-            assert "THROUGH" in str(error) and time.monotonic() < deadline, error
-            time.sleep(0.05)
-        else:
-            return
+    def _state(self, number: int) -> str:
+        """What a node says of itself, for whoever looks for a fault."""
+        status: Any = self._cluster.clients[number].execute_command("GEARSYNC.STATUS")
+        return f"node {number}: {status.decode()}\n{self._cluster.nodes[number].log_text()[-3000:]}"
