@@ -50,8 +50,17 @@ class Database:
             self.proxy.heal()
         if self.server is not None:
             self._continue()
-            if self.server.process is None or self.server.process.poll() is not None or not self._answers():
+            if self._has_ended() or not self._answers():
                 self.server.restart()
+
+    def revive(self) -> None:
+        """Have it run again if it has ended by itself, as some do when their disk is full."""
+        if self.server is not None and self._has_ended():
+            self.server.restart()
+
+    def _has_ended(self) -> bool:
+        process = None if self.server is None else self.server.process
+        return process is None or process.poll() is not None
 
     def _answers(self) -> bool:
         try:

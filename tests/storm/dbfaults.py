@@ -96,8 +96,7 @@ class DatabaseFaults:
 
         return fault
 
-    @staticmethod
-    def _patiently(act: Callable[[], None]) -> None:
+    def _patiently(self, act: Callable[[], None]) -> None:
         """A worker's transaction may be in the way, or lie there for some seconds."""
         deadline = time.monotonic() + 60
         while True:
@@ -107,6 +106,7 @@ class DatabaseFaults:
             except sqlalchemy.exc.OperationalError:
                 if time.monotonic() > deadline:
                     raise
+                self._database.revive()
                 time.sleep(0.1)
 
     # -- Locks -------------------------------------------------------------------------------------------
