@@ -636,7 +636,7 @@ void move_forget(void);                                    /* another MIGRATE is
 const char *move_target(RedisModuleCtx *ctx, Slice key);
 
 /* -- written.c ------------------------------------------------------------------------------------------------- */
-typedef bool (*KeyTest)(RedisModuleString *key);
+typedef bool (*KeyTest)(RedisModuleString *key, unsigned kinds); /* by a rule of one of the kinds, as 1 << Kind */
 /* The first key that the command may change and that passes the test; NULL: none. */
 RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted);
 RedisModuleString *written_find_in(RedisModuleCommandFilterCtx *filter, Slice name, int argc, KeyTest wanted);

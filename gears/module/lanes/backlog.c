@@ -28,13 +28,14 @@ void backlog_update(Deployment *deployment) {
                     deployment->name, entries, bytes, full ? "full, covered writes are refused" : "has room again");
 }
 
-/* The full deployment that covers a key; NULL: none. The database of the client is not known to a filter on every
+/* The full deployment that covers a key by a rule of one of the kinds; NULL: none. The database of the client is not known to a filter on every
  * server, so that a key counts in any of them. */
-static Deployment *full_covering(RedisModuleString *name) {
+static Deployment *full_covering(RedisModuleString *name, unsigned kinds) {
     Slice key = string_slice(name);
     for (int i = 0; i < shard.nrules; i++) {
         Rule *rule = shard.rules[i];
-        if (rule->deployment->full && template_matches(&rule->template, key)) return rule->deployment;
+        if (rule->deployment->full && (kinds & 1u << rule->kind) && template_matches(&rule->template, key))
+            return rule->deployment;
     }
     return NULL;
 }
@@ -50,12 +51,12 @@ static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *de
     RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, command, strlen(command)));
 }
 
-static bool is_full(RedisModuleString *key) { return full_covering(key) != NULL; }
+static bool is_full(RedisModuleString *key, unsigned kinds) { return full_covering(key, kinds) != NULL; }
 
 bool backlog_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     if (full_deployments == 0 || argc < 2 || !shard.primary) return false;
     RedisModuleString *key = written_find_in(filter, name, argc, is_full);
-    if (key != NULL) refuse(filter, argc, full_covering(key));
+    if (key != NULL) refuse(filter, argc, full_covering(key, ~0u));
     return key != NULL;
 }
 

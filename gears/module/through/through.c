@@ -36,6 +36,10 @@ static Lane *lane_of_rule(const Rule *rule) { return rule->deployment->lanes[rul
 
 static bool is_covered(RedisModuleString *key) { return rule_for(-1, string_slice(key)) != NULL; }
 
+static bool is_covered_hash(RedisModuleString *key, unsigned kinds) {
+    return (kinds & 1u << KIND_HASH) && is_covered(key);
+}
+
 static int reply_error(RedisModuleCtx *ctx, const char *sentence) {
     Text text = write_error(sentence, (Slice){"", 0});
     RedisModule_ReplyWithError(ctx, text.bytes + 1);
@@ -270,7 +274,7 @@ int through_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 /* Whether a command that is about to run may change a key that is covered, in whichever database. */
 static bool is_concerned(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     WriteKind kind = effect_kind(name);
-    if (kind == OTHER_WRITE) return written_find_in(filter, name, argc, is_covered) != NULL;
+    if (kind == OTHER_WRITE) return written_find_in(filter, name, argc, is_covered_hash) != NULL;
     int last = kind == DELETE_KEYS ? argc - 1 : 1;
     for (int i = 1; i <= last; i++)
         if (is_covered(RedisModule_CommandFilterArgGet(filter, i))) return true;

@@ -135,6 +135,74 @@ def test_a_covered_write_at_the_bound_is_refused_and_writes_nothing(client: redi
     assert deployment_status(client)["backlog"]["full"] is True
 
 
+#: A key of each kind is covered besides: doc:1 is 1, set:1 {a}, list:1 [a], zset:1 {a: 1}.
+WRITES_OF_KINDS = """
+APPEND doc:1 2
+INCR doc:1
+DECRBY doc:2 1
+INCRBYFLOAT doc:1 0.5
+SETRANGE doc:1 0 2
+SETBIT doc:1 0 1
+BITFIELD doc:1 SET u8 0 1
+PFADD doc:2 a
+PFMERGE doc:2 nothing
+JSON.SET doc:2 $ {}
+JSON.DEL doc:2
+JSON.MSET elsewhere $ 1 doc:2 $ 1
+JSON.ANY doc:2 of a later version
+SADD set:1 b
+SMOVE set set:1 member
+RPUSH list:1 b
+LPUSHX list:1 b
+LSET list:1 0 b
+LINSERT list:1 BEFORE a b
+LMOVE list list:1 LEFT LEFT
+BRPOPLPUSH list list:1 1
+ZADD zset:1 2 a
+ZINCRBY zset:1 1 a
+GEOADD zset:1 1 1 a
+""".strip().split("\n")
+READS_OF_KINDS = """
+GET doc:1
+JSON.GET doc:2
+BITOP NOT inverted doc:1
+SADD doc:2 x
+RPUSH set:2 x
+ZADD list:2 1 x
+APPEND zset:2 x
+JSON.MSET doc:2
+ZRANGE zset:1 0 -1
+""".strip().split("\n")
+
+
+def fill_kinds(client: redis.Redis) -> None:
+    """Deploy functions of all kinds, with a bound that is reached."""
+    prepare(client)
+    kinds = [Function(f"{kind}:{{id}}", type=kind.upper()) for kind in ("set", "list", "zset")]
+    client.sadd("set:1", "a")
+    client.rpush("list:1", "a")
+    client.zadd("zset:1", {"a": 1})
+    deploy(client, Function("doc:{id}", type="JSON"), *kinds, backlog=(1, 0))
+    client.set("doc:1", "1")
+
+
+@pytest.mark.parametrize("line", WRITES_OF_KINDS)
+def test_a_covered_write_of_any_kind_is_refused(client: redis.Redis, line: str) -> None:
+    fill_kinds(client)
+    before = snapshot(client)
+    with pytest.raises(redis.ResponseError, match=REFUSED):
+        client.execute_command(*line.split())
+    assert snapshot(client) == before
+
+
+@pytest.mark.parametrize("line", READS_OF_KINDS)
+def test_what_changes_no_key_of_its_kind_goes_on(client: redis.Redis, line: str) -> None:
+    fill_kinds(client)
+    with contextlib.suppress(redis.ResponseError):
+        client.execute_command(*line.split())
+    assert deployment_status(client)["refused_writes"] == 0
+
+
 READS = """
 HGETALL person:0
 HMGET person:0 first last
