@@ -446,6 +446,7 @@ void capture_count(Deployment *deployment, int target, Rule **rules, int count);
 bool capture_is_noted(int db, Slice key);               /* an event of the key is still to be captured in this unit */
 bool capture_is_pending(void);                          /* the server is to call us at the end of the execution unit */
 void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
+void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* what it did with the key */
 void capture_free(void);
 
 /* -- units.c -------------------------------------------------------------------------------------------------- */

@@ -19,34 +19,28 @@ void capture_free(void) {
 
 bool capture_is_pending(void) { return pending_count > 0; }
 
-bool capture_is_noted(int db, Slice key) {
-    for (int i = pending_running; i < pending_count; i++) {
-        Slice other = string_slice(pending[i].key);
-        if (pending[i].db == db && !(pending[i].cause & CAUSE_DONE) && other.len == key.len &&
-            memcmp(other.bytes, key.bytes, key.len) == 0)
-            return true;
-    }
+static bool is_about(const Event *event, int db, Slice key) {
+    Slice other = string_slice(event->key);
+    return event->db == db && !(event->cause & CAUSE_DONE) && other.len == key.len &&
+           memcmp(other.bytes, key.bytes, key.len) == 0;
+}
+
+static bool is_noted_from(int at, int db, Slice key) {
+    for (int i = at; i < pending_count; i++)
+        if (is_about(&pending[i], db, key)) return true;
     return false;
 }
 
+bool capture_is_noted(int db, Slice key) { return is_noted_from(pending_running, db, key); }
+
 /* Whether an event that was noted after the one in hand tells more of the key. */
-bool pending_tells_more(int db, Slice key) {
-    for (int i = pending_running + 1; i < pending_count; i++) {
-        Slice other = string_slice(pending[i].key);
-        if (pending[i].db == db && !(pending[i].cause & CAUSE_DONE) && other.len == key.len &&
-            memcmp(other.bytes, key.bytes, key.len) == 0)
-            return true;
-    }
-    return false;
-}
+bool pending_tells_more(int db, Slice key) { return is_noted_from(pending_running + 1, db, key); }
 
 /* What else the unit did with the key of event is a part of it: the operation is one for all. */
 void pending_take(Event *event) {
     Slice key = string_slice(event->key);
     for (int i = pending_running + 1; i < pending_count; i++) {
-        Slice other = string_slice(pending[i].key);
-        if (pending[i].db != event->db || other.len != key.len || memcmp(other.bytes, key.bytes, key.len) != 0 ||
-            (pending[i].cause & (CAUSE_DONE | CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
+        if (!is_about(&pending[i], event->db, key) || (pending[i].cause & (CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
             continue;
         event->cause |= pending[i].cause & ~(CAUSE_ASKED | CAUSE_FILL | CAUSE_APART);
         event->writes += pending[i].writes;
@@ -91,15 +85,28 @@ static void run_pending(RedisModuleCtx *ctx, void *pd) {
     capture_pending(ctx);
 }
 
-/* What one unit wrote and then flushes (db -1: every database) is captured while it is there: at the end of the unit it
- * would look like keys whose time is over. */
-void capture_before_flush(RedisModuleCtx *ctx, int db) {
-    for (pending_running = 0; pending_running < pending_count; pending_running++) {
+/* Those of a key (NULL: all) in a database (-1: in all of them), before the end of the unit. */
+static void capture_early(RedisModuleCtx *ctx, int db, const Slice *key) {
+    int running = pending_running;
+    for (; pending_running < pending_count; pending_running++) {
         Event event = pending[pending_running];
-        if ((event.cause & CAUSE_ADOPTED) || (db >= 0 && event.db != db)) continue;
+        if ((event.cause & CAUSE_ADOPTED) || (db >= 0 && event.db != db) ||
+            (key != NULL && !is_about(&event, db, *key)))
+            continue;
         pending[pending_running].cause |= CAUSE_DONE;
         capture_event(ctx, event);
     }
+    pending_running = running;
+}
+
+/* What one unit wrote and then flushes is captured while it is there: at the end of the unit it would look like keys whose
+ * time is over. */
+void capture_before_flush(RedisModuleCtx *ctx, int db) { capture_early(ctx, db, NULL); }
+
+/* What the unit noted of a key has happened before the write whose intent goes into the lane now. */
+void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
+    Slice name = string_slice(key);
+    capture_early(ctx, db, &name);
 }
 
 bool pending_expects_end(RedisModuleCtx *ctx) {
@@ -113,9 +120,7 @@ void pending_note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause
     if (pending_count > 0) {
         given_forget();
         Event *last = &pending[pending_count - 1];
-        Slice other = string_slice(last->key);
-        if (last->db == db && !(last->cause & CAUSE_DONE) && other.len == name.len &&
-            memcmp(other.bytes, name.bytes, name.len) == 0) {
+        if (is_about(last, db, name)) {
             int both = last->cause & cause & CAUSE_APPLIED;
             last->cause = ((last->cause | cause) & ~CAUSE_APPLIED) | both;
             last->writes += writes;

@@ -89,6 +89,8 @@ static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *e
     if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return "this node of the cluster has no slot";
     int count;
     RedisModuleString **keys = write_keys(write, &count);
+    /* Of all its keys first: the entries of an intent stand side by side. */
+    for (int i = 0; i < count; i++) capture_before_intent(ctx, write->db, keys[i]);
     for (int i = 0; i < count; i++)
         if (!key_is_among(keys, i, keys[i]) && !log_key(ctx, write, effect, deployment, keys[i], write->stream == NULL))
             return "the hash is too large for a stream entry; nothing was written";

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -550,6 +551,81 @@ def test_a_key_that_expires_meanwhile(server: RedisServer) -> None:
         assert sent.result() == 2
         assert not client.exists("person:1")
         assert [each.op for each in changes(client)] == ["x"]
+
+
+def sent_behind(server: RedisServer, client: redis.Redis, *words: Any) -> Sent:
+    """A write that waits for the one before it."""
+    before = blocked(client)
+    sent = Sent(server, *(words or ("HSET", "person:1", "age", 3)))
+    wait_for(lambda: blocked(client) > before, "the next write")
+    return sent
+
+
+def test_what_was_given_up_is_taken_back_before_the_next_write(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """Behind it, SQL would have an older state than Redis in the end."""
+    given_up = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    worker.take()
+    [waiting] = [each["id"] for each in client.client_list() if "b" in each["flags"]]
+    client.execute_command("CLIENT", "UNBLOCK", waiting)
+    assert "given up" in given_up.error()
+    behind = sent_behind(server, client)
+    worker.settle()
+    assert [(each.op, each.image) for each in changes(client)] == [("d", {}), ("U", {"age": "3"})]
+    worker.take()
+    worker.settle()
+    assert behind.result() == 1
+
+
+def test_what_was_disturbed_is_captured_before_the_next_write(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    disturbed = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    [taken] = worker.take()
+    client.flushall()
+    behind = sent_behind(server, client)
+    worker.settle(upto=taken)
+    assert disturbed.result() == 1
+    assert [(each.op, each.image.get("age")) for each in changes(client)][-2:] == [("u", "2"), ("U", "3")]
+    worker.take()
+    worker.settle()
+    assert behind.result() == 0
+
+
+def test_what_was_disturbed_does_not_stand_between_the_keys_of_the_next_write(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    disturbed = Sent(server, "HSET", "person:1", "age", 2)
+    worker.wait_for(1)
+    [taken] = worker.take()
+    client.flushall()
+    behind = sent_behind(server, client, "DEL", "person:2", "person:1")
+    worker.settle(upto=taken)
+    assert disturbed.result() == 1
+    found = [(each.op, each.key) for each in changes(client)][-3:]
+    assert found == [("u", "person:1"), ("D", "person:2"), ("D", "person:1")]
+    worker.take()
+    worker.settle()
+    assert behind.result() == 1
+
+
+def test_the_end_that_a_write_finds_stands_before_it(server: RedisServer) -> None:
+    with connect(server) as client:
+        client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        client.hset("person:1", mapping={"age": 1, "first": "A"})
+        deploy(client, PERSONS)
+        worker = Worker(client)
+        client.pexpire("person:1", 1)
+        time.sleep(0.01)
+        sent = Sent(server, "HSET", "person:1", "age", 2)
+        worker.wait_for(2)
+        assert [(each.op, each.image) for each in changes(client)] == [("x", {}), ("U", {"age": "2"})]
+        worker.take()
+        worker.settle()
+        assert sent.result() == 1
 
 
 def test_the_applied_position_is_one_with_the_writes(
