@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
+from connectors.bookkeeping.types import ascii_text
 from connectors.errors import Fenced, Unavailable
 from connectors.rows import Claim, Position
 
 TABLE_NAME = "gearsync_checkpoint"
-
-#: Stream names are ASCII; a case-insensitive collation would make two streams one.
-_STREAM = sa.String(255).with_variant(
-    mysql.VARCHAR(255, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-)
 
 
 class Checkpoint:
@@ -26,7 +21,7 @@ class Checkpoint:
         self.table = sa.Table(
             TABLE_NAME,
             sa.MetaData(schema=schema),
-            sa.Column("stream", _STREAM, primary_key=True),
+            sa.Column("stream", ascii_text(255), primary_key=True),
             sa.Column("owner_epoch", sa.BigInteger, nullable=False),
             sa.Column("generation", sa.BigInteger, nullable=False),
             sa.Column("owner", sa.String(255), nullable=False),

@@ -9,16 +9,12 @@ one.
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
+from connectors.bookkeeping.types import ascii_text
 from connectors.errors import NotHandedOver
 
 TABLE_NAME = "gearsync_handover"
-
-_TOKEN = sa.String(64).with_variant(
-    mysql.VARCHAR(64, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-)
 
 
 class Handover:
@@ -28,7 +24,7 @@ class Handover:
         self.table = sa.Table(
             TABLE_NAME,
             sa.MetaData(schema=schema),
-            sa.Column("token", _TOKEN, primary_key=True),
+            sa.Column("token", ascii_text(64), primary_key=True),
             sa.Column("moves", sa.Integer, nullable=False),
             sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
             mysql_engine="InnoDB",

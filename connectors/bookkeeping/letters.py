@@ -13,15 +13,13 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection
 
+from connectors.bookkeeping.types import ascii_text
 from connectors.rows import Position
 
 TABLE_NAME = "gearsync_letter"
 AT_ONCE = 200
 """The most rows of one statement: together they are smaller than what every server takes."""
 
-_STREAM = sa.String(255).with_variant(
-    mysql.VARCHAR(255, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-)
 _RECORD = sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
 
@@ -44,7 +42,7 @@ class Letters:
         self.table = sa.Table(
             TABLE_NAME,
             sa.MetaData(schema=schema),
-            sa.Column("stream", _STREAM, primary_key=True),
+            sa.Column("stream", ascii_text(255), primary_key=True),
             sa.Column("epoch", sa.BigInteger, primary_key=True),
             sa.Column("ms", sa.BigInteger, primary_key=True),
             sa.Column("seq", sa.BigInteger, primary_key=True),

@@ -83,11 +83,7 @@ def pause(shards: Shards, name: str, functions: Sequence[str], by: Pause) -> Non
     try:
         pauses.on_all(holders, act, take_back)
     except pauses.NotOnAll as error:
-        lost = ", ".join(error.lost)
-        left = f" Whether {lost} paused is not known; `gearsync status` shows it." if lost else ""
-        raise CommandError(
-            f"{' and '.join(functions)} of {name} not paused: {error.message}{left}"
-        ) from error
+        raise error.told(f"{' and '.join(functions)} of {name}") from error
 
 
 def _paused(entry: dict[str, Any]) -> set[str]:

@@ -47,11 +47,7 @@ def pause(shards: Shards, name: str, targets: Sequence[str], by: Pause) -> None:
         holders = pauses.holders_of(shards, entries)
         pauses.on_all(holders, lambda each: each.host.pause(name, by, targets=targets), take_back)
     except pauses.NotOnAll as error:
-        lost = ", ".join(error.lost)
-        left = f" Whether {lost} paused is not known; `gearsync status` shows it." if lost else ""
-        raise CommandError(
-            f"target {' and '.join(targets)} of {name} not paused: {error.message}{left}"
-        ) from error
+        raise error.told(f"target {' and '.join(targets)} of {name}") from error
 
 
 def resume(shards: Shards, name: str, targets: Sequence[str]) -> None:

@@ -95,6 +95,12 @@ class NotOnAll(ShardError):
         super().__init__(message)
         self.lost = lost
 
+    def told(self, whom: str) -> CommandError:
+        """Return what to tell who wanted to have these paused."""
+        lost = ", ".join(self.lost)
+        left = f" Whether {lost} paused is not known; `gearsync status` shows it." if lost else ""
+        return CommandError(f"{whom} not paused: {self.message}{left}")
+
 
 def on_all(
     holders: Sequence[Shard], act: Callable[[Shard], None], take_back: Callable[[Shard], None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from gears.declaring import config
 from gears.worker.worker import Worker
 from tests.integration.deploying import eventually, rows, write
 from tests.integration.test_cli_pause_function import SEEN, assert_in_order
-from tests.sanitizers import module_path
+from tests.integration.workers import unsupervised_server, worker_of
 from tests.servers import RedisServer, run_sql
 
 FUNCTIONS = """
@@ -50,28 +49,9 @@ class Shop:
             )
         self.functions = config.load(write(folder, FUNCTIONS))
 
-    @contextlib.contextmanager
-    def server(self) -> Iterator[tuple[RedisServer, redis.Redis]]:
-        """Start a server that starts no worker."""
-        server = RedisServer(module=module_path(), module_arguments=("SUPERVISE", "no"))
-        server.start()
-        try:
-            with server.client() as client:
-                yield server, client
-        finally:
-            server.stop()
-
-    @contextlib.contextmanager
-    def worker(self, server: RedisServer) -> Iterator[Worker]:
+    def worker(self, server: RedisServer) -> contextlib.AbstractContextManager[Worker]:
         """Run a worker."""
-        worker = Worker(server.url, "shop", self.folder)
-        thread = threading.Thread(target=worker.run, daemon=True)
-        thread.start()
-        try:
-            yield worker
-        finally:
-            worker.stop("the test is over")
-            thread.join(20)
+        return worker_of(server, "shop", self.folder)
 
     def write(self, client: redis.Redis) -> None:
         """Write a burst; versions only grow."""
@@ -123,7 +103,7 @@ def test_a_worker_that_dies_at_any_step_loses_and_reorders_nothing(
     monkeypatch.setattr(failpoints, "reach", reach)
     while_moving = [(name, False) for name in ("after-hold", "before-sql", "before-ack")]
     while_draining = [(name, True) for name in ("after-commit", "before-ack")]
-    with shop.server() as (server, client):
+    with unsupervised_server() as (server, client):
         ModuleHost(client).deploy(shop.functions)
         with shop.worker(server):
             for point in [*while_moving, *while_draining, ("held-ended", False)]:
@@ -145,7 +125,7 @@ def test_a_worker_that_dies_at_any_step_loses_and_reorders_nothing(
 
 @pytest.mark.parametrize("knows", [False, True], ids=["without the pause", "with the pause"])
 def test_a_replica_that_is_promoted_without_what_was_moved(shop: Shop, knows: bool) -> None:
-    with shop.server() as (old, client), shop.server() as (new, replica):
+    with unsupervised_server() as (old, client), unsupervised_server() as (new, replica):
         ModuleHost(client).deploy(shop.functions)
         replica.execute_command("REPLICAOF", "127.0.0.1", old.port)
         shop.write(client)

@@ -17,7 +17,7 @@ from gears.applying import failpoints
 from gears.declaring import config
 from gears.worker.worker import Worker
 from tests.integration.deploying import eventually, rows, write
-from tests.sanitizers import module_path
+from tests.integration.workers import unsupervised_server, worker_of
 from tests.servers import RedisServer, run_sql
 
 FUNCTIONS = """
@@ -44,28 +44,9 @@ class Shop:
         run_sql(self.url, "CREATE TABLE copies (id INTEGER PRIMARY KEY, age TEXT)")
         self.functions = config.load(write(folder, FUNCTIONS))
 
-    @contextlib.contextmanager
-    def server(self) -> Iterator[tuple[RedisServer, redis.Redis]]:
-        """Start a server that starts no worker."""
-        server = RedisServer(module=module_path(), module_arguments=("SUPERVISE", "no"))
-        server.start()
-        try:
-            with server.client() as client:
-                yield server, client
-        finally:
-            server.stop()
-
-    @contextlib.contextmanager
-    def worker(self, server: RedisServer) -> Iterator[Worker]:
+    def worker(self, server: RedisServer) -> contextlib.AbstractContextManager[Worker]:
         """Run a worker."""
-        worker = Worker(server.url, "people", self.folder)
-        thread = threading.Thread(target=worker.run, daemon=True)
-        thread.start()
-        try:
-            yield worker
-        finally:
-            worker.stop("the test is over")
-            thread.join(20)
+        return worker_of(server, "people", self.folder)
 
     def work(self, server: RedisServer, client: redis.Redis) -> None:
         """Have a worker bring all that waits to SQL."""
@@ -123,7 +104,7 @@ def spoil(client: redis.Redis) -> None:
 @contextlib.contextmanager
 def lossy_pair(shop: Shop) -> Iterator[tuple[RedisServer, redis.Redis, RedisServer, redis.Redis]]:
     """Yield a primary, and its replica that has the changes, and gets nothing more."""
-    with shop.server() as (old, client), shop.server() as (new, replica):
+    with unsupervised_server() as (old, client), unsupervised_server() as (new, replica):
         ModuleHost(client).deploy(shop.functions)
         replica.execute_command("REPLICAOF", "127.0.0.1", old.port)
         # Redis 6.2 counts a replica in WAIT that is still in its first synchronization.
@@ -177,7 +158,7 @@ def test_a_dropped_letter_is_not_brought_back_by_a_worker_that_crashed(
             reached.set()
             raise RuntimeError("dies before the lane is trimmed")
 
-    with shop.server() as (server, client):
+    with unsupervised_server() as (server, client):
         ModuleHost(client).deploy(shop.functions)
         spoil(client)
         with monkeypatch.context() as patched:
@@ -240,7 +221,7 @@ def test_letters_of_a_function_that_was_held_back_come_again(shop: Shop) -> None
 
 def test_an_undeployed_deployment_is_forgotten_and_a_worker_that_ends_forgets_nothing(shop: Shop) -> None:
     remembered = "SELECT stream FROM gearsync_letter"
-    with shop.server() as (server, client):
+    with unsupervised_server() as (server, client):
         ModuleHost(client).deploy(shop.functions)
         spoil(client)
         shop.work(server, client)

@@ -2,7 +2,7 @@
  * right after it: here at once, and for replicas and the AOF from a timer, because what an event replicates stands
  * before the flush itself. The timer runs in the same turn of the event loop, so before the AOF is written out.
  */
-#include "gearsync.h"
+#include "registry/registry.h"
 
 #include <string.h>
 
@@ -59,8 +59,7 @@ static void each_key(RedisModuleCtx *ctx, void (*visit)(RedisModuleCtx *, RedisM
             visit(ctx, deployment->lanes[j]->stream);
             visit(ctx, deployment->lanes[j]->dead_stream);
         }
-        RedisModuleString *wheels =
-            RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
+        RedisModuleString *wheels = registry_wheels(shard.tag, deployment->name);
         visit(ctx, wheels);
         RedisModule_FreeString(NULL, wheels);
     }

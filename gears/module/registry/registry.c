@@ -264,16 +264,19 @@ void registry_note_flush(void) {
     shard.flushed = shard.epoch;
 }
 
+RedisModuleString *registry_wheels(const char *tag, const char *deployment) {
+    return RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", tag, deployment);
+}
+
 static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
     shard.writing_registry = true;
     for (int i = 0; i < deployment->lane_count; i++) {
         registry_delete_key(ctx, deployment->lanes[i]->stream);
         registry_delete_key(ctx, deployment->lanes[i]->dead_stream);
     }
-    RedisModuleString *wheels =
-        RedisModule_CreateStringPrintf(ctx, "gearsync:{%s}:wheels:%s", shard.tag, deployment->name);
+    RedisModuleString *wheels = registry_wheels(shard.tag, deployment->name);
     registry_delete_key(ctx, wheels);
-    RedisModule_FreeString(ctx, wheels);
+    RedisModule_FreeString(NULL, wheels);
     shard.writing_registry = false;
     RedisModule_Log(ctx, "notice", "deployment %s is gone", deployment->name);
     take_out(deployment);

@@ -4,6 +4,8 @@
 #include "gearsync.h"
 
 RedisModuleString *registry_key(void); /* the caller frees it */
+/* Where the wheels of a deployment are under a tag; the caller frees it. */
+RedisModuleString *registry_wheels(const char *tag, const char *deployment);
 /* False: the cluster refuses it. */
 bool registry_delete_key(RedisModuleCtx *ctx, RedisModuleString *key);
 void registry_put(Deployment *deployment);

@@ -72,8 +72,8 @@ void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
 
 /* Wheels go to the new tag by value: no command of a cluster takes keys of two slots. */
 static void move_wheels(RedisModuleCtx *ctx, const char *tag, const char *deployment) {
-    RedisModuleString *from = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", tag, deployment);
-    RedisModuleString *to = RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", shard.tag, deployment);
+    RedisModuleString *from = registry_wheels(tag, deployment);
+    RedisModuleString *to = registry_wheels(shard.tag, deployment);
     RedisModuleCallReply *dumped = RedisModule_Call(ctx, "DUMP", "s", from);
     if (dumped != NULL && RedisModule_CallReplyType(dumped) == REDISMODULE_REPLY_STRING) {
         size_t length;
