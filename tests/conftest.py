@@ -32,8 +32,12 @@ from tests.redisgears import RedisGears
 from tests.sanitizers import module_path
 from tests.servers import MariaDBServer, PostgresServer, RedisServer, ServerError, find_redis_server
 
-# A busy machine makes examples slowly, which is no fault of a test.
-settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# A busy machine makes examples slowly, which is no fault of a test; a server serves all examples of one.
+settings.register_profile(
+    "busy",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("busy")
 
 Gears = Union[RedisGears, ContainerRedisGears, GivenRedisGears]

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import ConversionError, RowOp, connect
@@ -309,7 +309,6 @@ QUICK = settings(
     max_examples=100 if SOAK else 6,
     deadline=None,
     database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 #: Bytes of every kind, and such that nearly fit.
 HOSTILE = st.one_of(

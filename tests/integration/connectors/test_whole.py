@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import Target
@@ -199,7 +199,6 @@ def is_sound(transaction: list[Write]) -> bool:
 @settings(
     max_examples=200 if SOAK else 12,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(batch=st.lists(st.lists(WRITES, min_size=1, max_size=3), min_size=1, max_size=6))
 def test_a_batch_is_as_without_what_is_refused(on_sqlite: Any, batch: list[list[Write]]) -> None:

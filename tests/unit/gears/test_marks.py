@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import Connector, connect
@@ -90,7 +90,7 @@ def captured(commands: list[tuple[str, str, Any]]) -> list[Change]:
     return found
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25)
 @given(st.lists(COMMANDS, max_size=14), st.lists(st.integers(1, 6), min_size=14, max_size=14))
 def test_batches_make_no_difference(persons: Any, commands: Any, sizes: list[int]) -> None:
     one, many = persons
