@@ -2,6 +2,8 @@
 
 It has ``redisgears.so``, ``gears_python.so`` and ``python3_<version>``: the CPython 3.7 (or a virtual
 environment of it) that the plugin was built for, with SQLAlchemy, PyMySQL, psycopg and redis installed.
+A plugin that was built with a ``CPYTHON_PATH`` which exists takes the Python there, whatever its
+``PythonInstallationDir`` says: tests that give it a copy, to install into or to damage, then fail.
 """
 
 from __future__ import annotations
