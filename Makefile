@@ -74,7 +74,7 @@ fuzz: install servers
 
 # Where the database of known weaknesses can't be reached, it says so.
 audit: install
-	$(BIN)/python -m pip install --quiet '.[audit]'
+	$(BIN)/python -m pip install --quiet --editable '.[audit]'
 	$(BIN)/python .ci/audit
 
 # In an unmodified server; needs the sanitizers' libraries of the compiler (gcc has them).
@@ -85,7 +85,7 @@ sanitize: install servers
 
 # What a release brings, in dist/: for each platform a wheel that holds the module, and the source archive.
 wheels: install
-	$(BIN)/python -m pip install --quiet '.[wheels]'
+	$(BIN)/python -m pip install --quiet --editable '.[wheels]'
 	PYTHON=$(BIN)/python .ci/wheels
 
 # Some minutes; ARGS="--full --save" takes longer and writes docs/benchmarks.md.
