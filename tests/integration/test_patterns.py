@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.integration.deploying import eventually, rows
+from tests.integration.module.reading import hash_of
 from tests.integration.system import System
 from tests.servers import run_sql
 
@@ -41,16 +42,16 @@ def test_read_through_with_write_through(database_url: str, tmp_path: Path) -> N
     run_sql(database_url, PERSONS)
     run_sql(database_url, "INSERT INTO persons VALUES (1, 'Ada', 36)")
     with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": database_url}) as client:
-        assert client.hgetall("person:1") == {b"name": b"Ada", b"age": b"36"}
+        assert hash_of(client, "person:1") == {b"name": b"Ada", b"age": b"36"}
         client.pexpire("person:1", 25)
         eventually(lambda: b"person:1" not in client.keys("person:*"))
         assert client.hincrby("person:1", "age", 1) == 37
-        assert client.hgetall("person:1") == {b"name": b"Ada", b"age": b"37"}
+        assert hash_of(client, "person:1") == {b"name": b"Ada", b"age": b"37"}
         client.pexpire("person:1", 25)
         eventually(lambda: b"person:1" not in client.keys("person:*"))
         assert client.delete("person:1") == 0
         assert rows(database_url, "SELECT * FROM persons") == []
-        assert client.hgetall("person:1") == {}
+        assert hash_of(client, "person:1") == {}
 
 
 @pytest.mark.one_database
@@ -86,7 +87,7 @@ def test_cache_aside(database_url: str, tmp_path: Path) -> None:
     run_sql(database_url, "INSERT INTO persons VALUES (1, 'Ada', 36)")
     system = System(tmp_path, BEHIND, {"FIRST_DB_URL": database_url})
     with system as client:
-        assert client.hgetall("person:1") == {}
+        assert hash_of(client, "person:1") == {}
         [(name, age)] = rows(database_url, "SELECT name, age FROM persons WHERE id = 1")
         client.hset("person:1", mapping={"name": name, "age": age})
         system.wait()

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from tests.integration.deploying import eventually, rows, write
+from tests.integration.module.reading import hash_of
 from tests.integration.system import System
 from tests.servers import RedisServer, run_sql
 
@@ -111,10 +112,10 @@ def test_rows_become_hashes(host: str, database_url: str, tmp_path: Path) -> Non
     system = System(tmp_path, functions("ttl=600"), {"FIRST_DB_URL": database_url}, host=host)
     with system as client:
         assert client.hget("person:1", "name") == b"n1"
-        assert client.hgetall("person:1") == {b"name": b"n1", b"age": b"10"}
+        assert hash_of(client, "person:1") == {b"name": b"n1", b"age": b"10"}
         assert 0 < client.ttl("person:1") <= 600
         assert client.hget("person:7", "age") is None
-        assert client.hgetall("person:7") == {b"name": b"no age"}
+        assert hash_of(client, "person:7") == {b"name": b"no age"}
         assert [client.exists(f"person:{key}") for key in (2, 8, 9, "x")] == [1, 0, 0, 0]
         assert client.execute_command("TYPE", "person:0") == b"hash"
         assert reads(system) == {"misses": 7, "loaded": 4, "missing": 3, "waiting": 0, "failed": 0}
@@ -163,7 +164,7 @@ def test_with_write_through(host: str, database_url: str, tmp_path: Path) -> Non
         client.hset("person:1", "name", "newer")
         client.pexpire("person:1", 25)
         eventually(lambda: not client.keys("person:1"))
-        assert client.hgetall("person:1") == {b"name": b"newer", b"age": b"10"}
+        assert hash_of(client, "person:1") == {b"name": b"newer", b"age": b"10"}
         client.delete("person:1")
         assert client.hget("person:1", "name") is None
         # What is loaded takes part in the next write.
