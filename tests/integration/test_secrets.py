@@ -24,6 +24,7 @@ import redis
 
 from tests.integration.command import Process, gearsync, until
 from tests.integration.deploying import ROOT, write
+from tests.integration.module.driving import debug_options
 from tests.sanitizers import are_asked_for, module_path
 from tests.servers import RedisServer, Server, free_port
 
@@ -76,8 +77,7 @@ class World:
         )
         self.server = RedisServer(
             *options,
-            "--enable-debug-command",
-            "yes",
+            *debug_options(),
             module=module_path(),
             module_arguments=("PYTHON", sys.executable),
         )
