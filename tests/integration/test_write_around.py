@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from connectors import connect
 from connectors.triggers import triggers_of
 from tests.integration.deploying import eventually, gearsync, rows
+from tests.integration.module.reading import hash_of
 from tests.integration.system import System
 from tests.servers import run_sql
 
@@ -243,7 +244,7 @@ def test_what_is_read_through_is_never_older_than_what_was_followed(
     system = following(tmp_path, database_url, through)
     with system as client:
         eventually(lambda: begun(system))
-        assert client.hgetall("person:1") == {}
+        assert hash_of(client, "person:1") == {}
         run_sql(database_url, "INSERT INTO persons VALUES (1, 'first', 0)")
         eventually(lambda: client.hget("person:1", "age") == b"0")
         for age in range(1, 60):
