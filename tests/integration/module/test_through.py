@@ -513,7 +513,7 @@ def test_a_key_of_two_deployments_is_refused(server: RedisServer, client: redis.
 
 def test_the_status_counts_them(server: RedisServer) -> None:
     with connect(server) as client:
-        deploy(client, HURRIED)
+        deploy(client, Function(timeout_ms=1000))
         assert deployment_status(client)["through"] == {
             "waiting": 0,
             "committed": 0,
