@@ -97,6 +97,8 @@ def _redisgears_line() -> str:
     choice = chosen("redisgears")
     if choice.source == "url":
         return "redisgears: given by GEARSYNC_TEST_REDISGEARS_URL"
+    if choice.source == "docker":
+        return f"redisgears: {choice.value} (Docker)"
     return f"redisgears: {'none' if choice.source == 'missing' else choice.value}"
 
 

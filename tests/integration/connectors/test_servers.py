@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import psutil
 import pytest
 from sqlalchemy.engine import make_url
@@ -36,6 +34,7 @@ def test_database_keeps_what_it_committed_over_a_crash(kind: str, request: pytes
     if not isinstance(server, DatabaseServer):
         pytest.skip("this server is not of the tests' own making")
     url = server.create_database()
+    assert make_url(url).password is None
     run_sql(url, "CREATE TABLE t (a INT)")
     run_sql(url, "INSERT INTO t VALUES (7)")
     server.restart()
@@ -46,7 +45,6 @@ def test_database_keeps_what_it_committed_over_a_crash(kind: str, request: pytes
 def test_database_url_is_fresh(database_url: str) -> None:
     run_sql(database_url, "CREATE TABLE once (a INT)")
     assert run_sql(database_url, "SELECT * FROM once") == []
-    assert make_url(database_url).password is None or "GEARSYNC_TEST_POSTGRES_URL" in os.environ
 
 
 @pytest.mark.parametrize("server_class", [PostgresServer, MariaDBServer])
