@@ -17,6 +17,7 @@ from connectors.values import texts
 Fold = Callable[[bytes], bytes]
 Images = Sequence[Sequence[Optional[bytes]]]
 Keys = Sequence[Tuple[Any, ...]]
+Digest = Callable[[bytes], str]
 
 _TRUTH = {b"1": b"true", b"t": b"true", b"yes": b"true", b"0": b"false", b"f": b"false", b"no": b"false"}
 
@@ -31,8 +32,18 @@ class Form(NamedTuple):
     fold: Fold | None = None
 
 
+def md5(text: bytes) -> str:
+    """Return what PostgreSQL's function of that name does."""
+    return hashlib.md5(text).hexdigest()  # noqa: S324 (it guards no secret)
+
+
+def sha256(text: bytes) -> str:
+    """Return what MySQL's ``SHA2(…, 256)`` does: from 9.6 on, it has no MD5."""
+    return hashlib.sha256(text).hexdigest()
+
+
 class Checksums:
-    """The checksums of some columns of one table; a dialect adds ``remote``."""
+    """The checksums of some columns of one table; a dialect adds ``remote``, by its ``digest``."""
 
     def __init__(self, forms: Sequence[Form]) -> None:
         self.forms = list(forms)
@@ -43,7 +54,11 @@ class Checksums:
         if made is None:
             return None
         text = b"".join(itertools.chain.from_iterable(made))
-        return hashlib.md5(text).hexdigest()  # noqa: S324 (what databases have too; it guards no secret)
+        return self.digest(text)
+
+    def digest(self, text: bytes) -> str:
+        """Return what the database's function makes of a text."""
+        return md5(text)
 
     def arranged(self, keys: Keys, images: Images) -> Images:
         """Return ``images`` in the order in which the database takes the rows of ``keys``."""

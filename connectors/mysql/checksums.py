@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Sequence
 
 from connectors.base import Connector
-from connectors.checksums import Checksums, Form, Images, Keys, form_of
+from connectors.checksums import Checksums, Form, Images, Keys, form_of, sha256
 from connectors.children import ChildChecksums
 from connectors.tables import Column, Table
 
@@ -35,9 +35,12 @@ class MySQLChecksums(Checksums):
         pieces = ", ".join(_piece(form, name) for form, name in zip(self.forms, names))
         key = ", ".join(map(connector.quoted_column, table.primary_key))
         self._head = (
-            f"SELECT MD5(GROUP_CONCAT(CONCAT({pieces}) ORDER BY {key} SEPARATOR '')) "
+            f"SELECT SHA2(GROUP_CONCAT(CONCAT({pieces}) ORDER BY {key} SEPARATOR ''), 256) "
             f"FROM {connector.quoted_table(table.name)} WHERE ({key}) IN ("
         )
+
+    def digest(self, text: bytes) -> str:
+        return sha256(text)
 
     def arranged(self, keys: Keys, images: Images) -> Images:
         """Return ``images`` in the order of their keys, which are numbers."""
@@ -55,10 +58,10 @@ def of_children(
     row = ", ".join(_piece(form, connector.quoted_column(name)) for form, name in zip(forms, columns))
     key = ", ".join(map(connector.quoted_column, parents))
     head = (
-        f"SELECT MD5(GROUP_CONCAT(CONCAT({row}) ORDER BY CAST(CONCAT({row}) AS BINARY) SEPARATOR '')) "
+        f"SELECT SHA2(GROUP_CONCAT(CONCAT({row}) ORDER BY CAST(CONCAT({row}) AS BINARY) SEPARATOR ''), 256) "
         f"FROM {connector.quoted_table(table.name)} WHERE ({key}) IN ("
     )
-    return ChildChecksums(forms, lambda keys: ask(head, keys))
+    return ChildChecksums(forms, lambda keys: ask(head, keys), sha256)
 
 
 def _kind(column: Column) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Iterator, Sequence
 
 from connectors.base import Connector
-from connectors.checksums import Checksums, Form, Keys, form_of, hexadecimal
+from connectors.checksums import Checksums, Form, Keys, form_of, hexadecimal, md5
 from connectors.children import ChildChecksums
 from connectors.tables import Column, Table
 
@@ -51,7 +51,7 @@ def of_children(
     place = connector.quoted_table(table.name)
     tail = f") k CROSS JOIN LATERAL (SELECT * FROM {place} t WHERE {match} OFFSET 0) t) s"
     keyed = Table(table.name, table.columns, tuple(parents), [])
-    return ChildChecksums(forms, lambda keys: ask(head, keyed, keys, tail))
+    return ChildChecksums(forms, lambda keys: ask(head, keyed, keys, tail), md5)
 
 
 def _form(column: Column) -> Form:

@@ -75,9 +75,9 @@ def narrow_url(on_postgres: Any) -> Iterator[str]:
     on_postgres.sql("CREATE TABLE persons (id INT PRIMARY KEY)")
     url = make_url(on_postgres.url)
     role = url.database
-    on_postgres.sql(f"CREATE ROLE {role} LOGIN")
+    on_postgres.sql(f"CREATE ROLE {role} LOGIN PASSWORD 's3cret'")
     on_postgres.sql(f"GRANT ALL ON gearsync_checkpoint TO {role}")
-    yield url.set(username=role).render_as_string(hide_password=False)
+    yield url.set(username=role, password="s3cret").render_as_string(hide_password=False)
     on_postgres.sql(f"DROP OWNED BY {role}")
     on_postgres.sql(f"DROP ROLE {role}")
 
