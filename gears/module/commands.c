@@ -16,7 +16,7 @@ static int reply_error(RedisModuleCtx *ctx, char *message) {
     return REDISMODULE_OK;
 }
 
-static int reply_replica(RedisModuleCtx *ctx) {
+int shard_reply_replica(RedisModuleCtx *ctx) {
     return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
 }
 
@@ -31,7 +31,7 @@ static int reply_text(RedisModuleCtx *ctx, const char *text) {
 static int deploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc < 3) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     bool check_only = argc > 3 && slice_is(string_slice(argv[3]), "check");
     Slice *arguments = RedisModule_Alloc(sizeof(Slice) * (size_t)argc);
     int count = 0;
@@ -46,7 +46,7 @@ static int deploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc != 2 && argc != 3) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     bool discard = argc == 3 && slice_is(string_slice(argv[2]), "discard");
     if (argc == 3 && !discard) return RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.UNDEPLOY name [DISCARD]");
     Deployment *deployment = registry_find(string_slice(argv[1]));
@@ -107,7 +107,7 @@ static void reply_paused_targets(RedisModuleCtx *ctx, const Deployment *deployme
 
 static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     Deployment *deployment = registry_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
@@ -134,7 +134,7 @@ static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     RedisModuleStreamID id;
     Deployment *deployment = NULL;
     if (argc != 3) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     if (!stream_id_parse(string_slice(argv[2]), &id))
         return RedisModule_ReplyWithError(ctx, "ERR the id must be <milliseconds>-<sequence>");
     Lane *lane = registry_find_lane(string_slice(argv[1]), &deployment);
@@ -149,7 +149,7 @@ static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
  * must not stand behind it in the lane. */
 static int recapture(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     int db = RedisModule_GetSelectedDb(ctx), appended = 0;
     for (int i = 1; i < argc; i++)
         if (turns_holder(db, string_slice(argv[i])) != NULL)
@@ -165,7 +165,7 @@ static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     long long wanted;
     if (argc > 2) return RedisModule_WrongArity(ctx);
     if (argc == 2) {
-        if (!shard.primary) return reply_replica(ctx);
+        if (!shard.primary) return shard_reply_replica(ctx);
         if (RedisModule_StringToLongLong(argv[1], &wanted) != REDISMODULE_OK || wanted < 0 ||
             (uint64_t)wanted <= shard.epoch || wanted > EPOCH_MOST)
             return RedisModule_ReplyWithError(

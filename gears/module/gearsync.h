@@ -308,6 +308,7 @@ int unhold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 /* Whether the module may write by itself, outside of a client's command. While writes are paused (CLIENT PAUSE, a
  * failover, a shutdown that waits for replicas) the server ends itself if anything is to be replicated. */
 bool shard_may_write(void);
+int shard_reply_replica(RedisModuleCtx *ctx); /* the error of what only a primary does */
 
 Deployment *registry_find(Slice name);
 Lane *registry_find_lane(Slice stream, Deployment **owner);

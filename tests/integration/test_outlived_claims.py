@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
 from redis.crc import key_slot
 
 from connectors import Fenced
 from gears.worker import claims
 from tests.cluster import Cluster
 from tests.integration.deploying import eventually, rows
-from tests.integration.module.driving import lanes
+from tests.integration.module.driving import lanes, status
 from tests.integration.test_resharding import (
     Variables,
     deploy,
@@ -41,11 +38,6 @@ def owner_epoch(url: str, lane: str) -> int:
     return int(found[0][0]) if found else 0
 
 
-def shard(client: redis.Redis) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(client.execute_command("GEARSYNC.STATUS"))
-    return found
-
-
 def test_a_lane_goes_on_that_its_own_shard_has_again_after_a_crash(
     cluster: Cluster, variables: Variables, tmp_path: Path
 ) -> None:
@@ -68,12 +60,12 @@ def test_a_lane_goes_on_that_its_own_shard_has_again_after_a_crash(
         eventually(lambda: owner_epoch(url, lane) >= HIGH)
     old, other = (cluster.clients[replica] for replica in replicas)
     assert lane in lanes(old) and lane not in lanes(other)
-    assert shard(old)["epoch"] < HIGH <= shard(other)["epoch"]
+    assert status(old)["epoch"] < HIGH <= status(other)["epoch"]
     old.hset(key, "version", 2)
     with worker(cluster, replicas[0], variables), worker(cluster, replicas[1], variables):
         old.execute_command("GEARSYNC.WAIT", 30_000)
     assert table(url) == {int(key.split(":")[1]): 2, int(unmoved.split(":")[1]): 1}
-    assert shard(old)["epoch"] > HIGH
+    assert status(old)["epoch"] > HIGH
 
 
 def test_which_claims_are_outlived(variables: Variables, tmp_path: Path) -> None:
@@ -83,7 +75,7 @@ def test_which_claims_are_outlived(variables: Variables, tmp_path: Path) -> None
         one, other = cluster.clients
         [lane], [of_other] = lanes(one), lanes(other)
         other.execute_command("GEARSYNC.EPOCH", HIGH)
-        before, mine, its = (shard(one)["epoch"], shard(one)["source"], shard(other)["source"])
+        before, mine, its = (status(one)["epoch"], status(one)["source"], status(other)["source"])
         url = cluster.nodes[0].url
 
         def outlives(owner: str, epoch: int, stream: str = lane, by: str = url) -> bool:
@@ -97,7 +89,7 @@ def test_which_claims_are_outlived(variables: Variables, tmp_path: Path) -> None
         for client in cluster.clients:
             client.execute_command("ACL", "SETUSER", "less", "on", ">pass", "~*", "+@all", "-gearsync.epoch")
         assert not outlives(f"1-abc@{its}", HIGH, by=url.replace("://", "://less:pass@"))
-        assert shard(one)["epoch"] == before
+        assert status(one)["epoch"] == before
         for _ in range(2):
             assert outlives(f"1-abc@{its}", HIGH)
-            assert shard(one)["epoch"] == HIGH + 1
+            assert status(one)["epoch"] == HIGH + 1

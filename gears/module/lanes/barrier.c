@@ -128,8 +128,6 @@ static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
 static const char held_back[] =
     "PAUSED all else is in SQL, and changes of what is paused are held back; see GEARSYNC.STATUS";
 
-static const char replica[] = "ERR this server is a replica; ask its primary";
-
 static int reply_reached(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv, (void)argc;
     const char *error = RedisModule_GetBlockedClientPrivateData(ctx);
@@ -147,7 +145,7 @@ static int reply_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     Waiter *waiter = waiter_of(RedisModule_GetBlockedClientHandle(ctx));
     if (waiter != NULL && (!shard.primary || all_reached(waiter))) {
         waiter->left = true;
-        return shard.primary ? RedisModule_ReplyWithSimpleString(ctx, "OK") : RedisModule_ReplyWithError(ctx, replica);
+        return shard.primary ? RedisModule_ReplyWithSimpleString(ctx, "OK") : shard_reply_replica(ctx);
     }
     Text text = {0};
     text_printf(&text, "TIMEOUT not all changes are in SQL yet:");
@@ -195,7 +193,7 @@ int barrier_wait_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (RedisModule_StringToLongLong(argv[1], &timeout) != REDISMODULE_OK || timeout < 0 || timeout > TIMEOUT_MOST_MS)
         return RedisModule_ReplyWithError(ctx, "ERR the timeout must be milliseconds up to 2^40, 0 for no limit");
-    if (!shard.primary) return RedisModule_ReplyWithError(ctx, replica);
+    if (!shard.primary) return shard_reply_replica(ctx);
     /* Also when nothing waits yet: what was written in the same MULTI or script is captured at its end. */
     int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
     if (RedisModule_GetContextFlags(ctx) & denied)

@@ -84,10 +84,6 @@ static long long move(RedisModuleCtx *ctx, Lane *lane, Lane *held, RedisModuleSt
 
 /* -- Commands --------------------------------------------------------------------------------------------------------- */
 
-static int reply_replica(RedisModuleCtx *ctx) {
-    return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
-}
-
 static int reply_changed(RedisModuleCtx *ctx) {
     return RedisModule_ReplyWithError(ctx, "HOLDS what is held back has changed; ask GEARSYNC.HOLDS again");
 }
@@ -139,7 +135,7 @@ int holds_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 int hold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = NULL;
     if (argc < 4) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     Lane *lane = registry_find_lane(string_slice(argv[1]), &deployment);
     if (lane == NULL || lane->function != NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
@@ -165,7 +161,7 @@ int unhold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = NULL;
     long long number;
     if (argc != 3) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return reply_replica(ctx);
+    if (!shard.primary) return shard_reply_replica(ctx);
     Lane *held = registry_find_lane(string_slice(argv[1]), &deployment);
     if (held == NULL || held->function == NULL || RedisModule_StringToLongLong(argv[2], &number) != REDISMODULE_OK ||
         number != deployment->hold_number)

@@ -185,9 +185,10 @@ static void tell_clients(RedisModuleCtx *ctx, Deployment *deployment, int target
 
 Deployment *pause_find(RedisModuleCtx *ctx, RedisModuleString *name) {
     Deployment *deployment = shard.primary ? registry_find(string_slice(name)) : NULL;
-    if (deployment == NULL)
-        RedisModule_ReplyWithError(ctx, shard.primary ? "ERR there is no deployment of that name on this server"
-                                                      : "ERR this server is a replica; ask its primary");
+    if (!shard.primary)
+        shard_reply_replica(ctx);
+    else if (deployment == NULL)
+        RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
     return deployment;
 }
 

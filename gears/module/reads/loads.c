@@ -91,8 +91,10 @@ static Deployment *find_target(RedisModuleCtx *ctx, RedisModuleString *name, Red
         if (strlen(deployment->targets[*index]) == wanted.len &&
             memcmp(deployment->targets[*index], wanted.bytes, wanted.len) == 0)
             return deployment;
-    RedisModule_ReplyWithError(ctx, !shard.primary ? "ERR this server is a replica; ask its primary"
-                                                   : "ERR there is no deployment of that name with that target here");
+    if (!shard.primary)
+        shard_reply_replica(ctx);
+    else
+        RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name with that target here");
     return NULL;
 }
 

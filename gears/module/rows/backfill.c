@@ -33,7 +33,7 @@ static int backfill(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
 /* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for none that is captured, -2 for one that a client writes. */
 int backfill_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    if (!shard.primary) return shard_reply_replica(ctx);
     int db = RedisModule_GetSelectedDb(ctx);
     RedisModule_ReplyWithArray(ctx, argc - 1);
     for (int i = 1; i < argc; i++) RedisModule_ReplyWithLongLong(ctx, backfill(ctx, db, argv[i]));

@@ -73,7 +73,7 @@ int images_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     long long db, nfields;
     ReadMark mark = {0};
     if (argc < 3) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    if (!shard.primary) return shard_reply_replica(ctx);
     bool since = argc > 4 && slice_is(string_slice(argv[2]), "since");
     int at = since ? 4 : 2;
     if (RedisModule_StringToLongLong(argv[1], &db) != REDISMODULE_OK || db < 0 || db > (1 << 20) ||

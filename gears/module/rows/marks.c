@@ -28,7 +28,7 @@ static RedisModuleStreamID in_sql(const Lane *lane) { return lane->length == 0 ?
 int mark_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     (void)argv;
     if (argc != 1) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    if (!shard.primary) return shard_reply_replica(ctx);
     waiting_watch();
     if (overtaken == NULL) overtaken = RedisModule_Calloc(BUCKETS, sizeof(*overtaken));
     Text text = {0};

@@ -149,7 +149,7 @@ int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     long long db, ttl, count;
     if (argc < 6) return RedisModule_WrongArity(ctx);
-    if (!shard.primary) return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
+    if (!shard.primary) return shard_reply_replica(ctx);
     Slice mode = string_slice(argv[3]);
     bool replace = slice_is(mode, "replace");
     ReadMark mark = {0};

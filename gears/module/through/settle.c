@@ -82,9 +82,10 @@ static bool is_refused_here(RedisModuleCtx *ctx) {
 
 static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment **deployment) {
     Lane *lane = shard.primary ? registry_find_lane(string_slice(stream), deployment) : NULL;
-    if (lane == NULL)
-        RedisModule_ReplyWithError(ctx, shard.primary ? "ERR there is no lane of that name on this server"
-                                                      : "ERR this server is a replica; ask its primary");
+    if (!shard.primary)
+        shard_reply_replica(ctx);
+    else if (lane == NULL)
+        RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
     return lane;
 }
 

@@ -192,6 +192,12 @@ def acknowledge(client: redis.Redis, name: str = "people") -> int:
     return count
 
 
+def drop(client: redis.Redis) -> None:
+    """Do as a worker that is done with all."""
+    (lane,) = lanes(client)
+    client.execute_command("GEARSYNC.ACK", lane, "18446744073709551615-18446744073709551615")
+
+
 def status(client: redis.Redis) -> dict[str, Any]:
     """Return GEARSYNC.STATUS, parsed."""
     found: dict[str, Any] = json.loads(client.execute_command("GEARSYNC.STATUS"))

@@ -16,8 +16,8 @@ from tests.integration.module.driving import (
     changes,
     connect,
     deploy,
+    drop,
     has_command,
-    lanes,
     module_server,
     server_version,
 )
@@ -118,12 +118,6 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
         client.execute_command("JSON.SET", "doc:2", "$", "[1]")
         drop(client)
         yield client
-
-
-def drop(client: redis.Redis) -> None:
-    """Do as a worker that is done with all."""
-    (lane,) = lanes(client)
-    client.execute_command("GEARSYNC.ACK", lane, "18446744073709551615-18446744073709551615")
 
 
 def seen(client: redis.Redis) -> Seen:

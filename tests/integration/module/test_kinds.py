@@ -14,6 +14,7 @@ from tests.integration.module.driving import (
     changes,
     connect,
     deploy,
+    drop,
     entries,
     lanes,
     module_server,
@@ -129,12 +130,6 @@ def client(server: RedisServer) -> Iterator[redis.Redis]:
             client.execute_command(*command.split())
         drop(client)
         yield client
-
-
-def drop(client: redis.Redis) -> None:
-    """Do as a worker that is done with all."""
-    (lane,) = lanes(client)
-    client.execute_command("GEARSYNC.ACK", lane, "18446744073709551615-18446744073709551615")
 
 
 def seen(client: redis.Redis) -> Seen:
