@@ -15,6 +15,8 @@ from gears.applying.conversion import Converter, RowFault
 FOLLOWS = b"+"
 """Stands in place of the command in the entries of an intent after its first."""
 
+LOST = b"!"
+"""Before a command: the module makes its key although the slot is on its way to another shard."""
 
 WORTH_COMPRESSING = 1024
 """Bytes of a record."""
@@ -37,6 +39,13 @@ class Outcome(NamedTuple):
     id: str
     command: bytes
     reason: str
+
+
+def key_set_by(command: bytes) -> bytes | None:
+    """Return the key that the command of an intent makes if it is not there; None: it makes none."""
+    head, _, rest = command.partition(b"$4\r\nHSET\r\n$")
+    size, _, after = rest.partition(b"\r\n")
+    return after[: int(size)] if head.count(b"\r\n") == 1 and size.isdigit() else None
 
 
 def is_intent(change: Change) -> bool:

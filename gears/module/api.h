@@ -179,6 +179,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, ReplyWithCallReply, (RedisModuleCtx *, RedisModuleCallReply *))                                             \
     X(RedisModuleCallReply *, CallReplyArrayElement, (RedisModuleCallReply *, size_t))                                 \
     X(const char *, CallReplyStringPtr, (RedisModuleCallReply *, size_t *))                                            \
+    X(int, NotifyKeyspaceEvent, (RedisModuleCtx *, int, const char *, RedisModuleString *))                            \
     X(int, SubscribeToKeyspaceEvents, (RedisModuleCtx *, int, RedisModuleNotificationFunc))                            \
     X(int, SubscribeToServerEvent, (RedisModuleCtx *, RedisModuleEvent, RedisModuleEventCallback))                     \
     X(int, StopTimer, (RedisModuleCtx *, RedisModuleTimerID, void **))                                                 \

@@ -144,6 +144,19 @@ def renew(url: str, key: bytes) -> None:
         raise redis.ConnectionError(f"its slot is sent from shard to shard ({there})")
 
 
+def is_lost(client: redis.Redis, key: bytes) -> bool:
+    """Whether a key of a slot that is on its way to another shard is on neither of the two."""
+    try:
+        client.execute_command("EXISTS", key)
+    except redis.exceptions.MovedError:
+        return False
+    except redis.exceptions.AskError as there:
+        with _node(client, there.host, there.port) as node, node.client() as asked:
+            asked.execute_command("ASKING")
+            return not asked.execute_command("EXISTS", key)
+    return False
+
+
 def _backfill(client: redis.Redis, key: bytes) -> redis.exceptions.AskError | None:
     """Return where to go instead; None: it is done, or will never be, which is told."""
     try:

@@ -11,6 +11,20 @@ from gears.worker.lanes import RedisCommands
 LOOK_SECONDS = 1.0
 
 
+def leaving(client: redis.Redis) -> frozenset[int]:
+    """Return the slots that are on their way from this shard to another."""
+    commands = RedisCommands(client)
+    if b"cluster_enabled:1" not in commands.call("INFO", "cluster"):
+        return frozenset()
+    parts = [part[1:].split(b"->-") for part in _own_parts(commands) if part.startswith(b"[")]
+    return frozenset(int(part[0]) for part in parts if len(part) > 1)
+
+
+def _own_parts(commands: RedisCommands) -> list[bytes]:
+    nodes: bytes = commands.call("CLUSTER", "NODES")
+    return next(line.split() for line in nodes.splitlines() if b"myself" in line.split()[2])[8:]
+
+
 class OwnSlots:
     """Tells when slots come or go. On a server that is no cluster, none ever do."""
 
@@ -32,7 +46,6 @@ class OwnSlots:
 
     def _look(self) -> list[bytes]:
         self._looked = time.monotonic()
-        nodes: bytes = self._commands.call("CLUSTER", "NODES")
-        mine = next(line.split() for line in nodes.splitlines() if b"myself" in line.split()[2])
-        self.is_importing = any(b"-<-" in part for part in mine[8:])
-        return [part for part in mine[8:] if not part.startswith(b"[")]
+        mine = _own_parts(self._commands)
+        self.is_importing = any(b"-<-" in part for part in mine)
+        return [part for part in mine if not part.startswith(b"[")]

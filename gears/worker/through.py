@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 import redis
+from redis.crc import key_slot
 
 from connectors import Connector, ConnectorError, Position, SchemaMismatch, Unavailable
 from connectors.errors import Refused
@@ -15,15 +16,19 @@ from gears.applying.applier import Applier
 from gears.applying.change import Change, is_applied
 from gears.applying.groups import Groups
 from gears.applying.intents import (
+    LOST,
     Intent,
+    Outcome,
     intents_of,
     is_intent,
+    key_set_by,
     outcomes_of,
     runs_of,
 )
-from gears.worker import lanes
+from gears.worker import lanes, ownslots
 from gears.worker.lanes import Exchange, Intake, Settled
 from gears.worker.logs import event
+from gears.worker.moves import is_lost
 from gears.worker.readahead import BLOCK_MS
 from gears.worker.runner import LaneRunner, Replaced
 
@@ -130,8 +135,9 @@ class ThroughRunner(LaneRunner):
             connector.claim(other, self._epoch, self._shared.owner)
             since = Position(applied.epoch + 1, -1, -1)
             found += [(other, each) for each in connector.committed(other, since)]
+        slots = ownslots.leaving(client) if found else frozenset()
         for lane, transaction in sorted(found, key=lambda each: each[1].position):
-            outcomes = outcomes_of(transaction.record)
+            outcomes = [_marked(client, slots, each) for each in outcomes_of(transaction.record)]
             if lane != stream:
                 # Nobody waits for these here, so no id is to be found.
                 outcomes = [each._replace(id="0-0") for each in outcomes if each.command]
@@ -187,6 +193,26 @@ class ThroughRunner(LaneRunner):
         except redis.RedisError as failure:
             log.debug("%s: %s", self._lane.stream, failure)
             self._halt.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _marked(client: redis.Redis, slots: frozenset[int], outcome: Outcome) -> Outcome:
+    """Have a key made here that Redis has forgotten while its slot is on its way: no command does that.
+
+    Not if it has left: what the new shard has is as new, or newer.
+    """
+    key = key_set_by(outcome.command)
+    if key is None or key_slot(key) not in slots:
+        return outcome
+    try:
+        return outcome._replace(command=LOST + outcome.command) if is_lost(client, key) else outcome
+    except redis.exceptions.NoPermissionError as error:
+        log.warning(
+            "key %r is in SQL, and its slot is on its way: whether Redis has it can't be asked (%s); run "
+            "gearsync verify once the slots have moved",
+            *(key[:200], error),
+            extra=event("not_asked", error=str(error)),
+        )
+        return outcome
 
 
 def _rest(groups: Groups) -> ConnectorError | None:

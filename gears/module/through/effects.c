@@ -5,6 +5,7 @@
  * changes no field, is no effect: the command itself then says so. */
 #include "gearsync.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,7 +211,23 @@ static long long read_number(Slice text, size_t *at, char mark) {
     return number;
 }
 
+/* By the API, which asks nobody whose the slot is; the server would send a command that makes a key to the shard that takes
+ * the slot. */
+static bool make_hash(RedisModuleCtx *ctx, RedisModuleString **argv, size_t argc) {
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ | REDISMODULE_WRITE);
+    bool absent = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;
+    for (size_t i = 2; absent && i + 1 < argc; i += 2)
+        RedisModule_HashSet(key, REDISMODULE_HASH_NONE, argv[i], argv[i + 1], NULL);
+    RedisModule_CloseKey(key);
+    if (!absent) return false;
+    RedisModule_Replicate(ctx, "HSET", "v", argv + 1, argc - 1);
+    RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_HASH, "hset", argv[1]);
+    return true;
+}
+
 bool effect_run(RedisModuleCtx *ctx, Slice text) {
+    bool lost = text.len > 0 && text.bytes[0] == '!';
+    if (lost) text = (Slice){text.bytes + 1, text.len - 1};
     char *end, *copy = slice_copy(text);
     long db = strtol(copy, &end, 10);
     size_t at = (size_t)(end - copy) + 1;
@@ -225,10 +242,15 @@ bool effect_run(RedisModuleCtx *ctx, Slice text) {
         at += (size_t)len + 2;
     }
     RedisModuleCallReply *reply = NULL;
+    errno = 0;
     if (count == argc && RedisModule_SelectDb(ctx, (int)db) == REDISMODULE_OK)
         reply = RedisModule_Call(ctx, string_slice(argv[0]).bytes, "!v", argv + 1, (size_t)(argc - 1));
+    bool moved = inner_has_moved(reply, errno);
     bool done = reply != NULL && RedisModule_CallReplyType(reply) != REDISMODULE_REPLY_ERROR;
     if (reply != NULL) RedisModule_FreeCallReply(reply);
+    if (moved && lost && effect_kind(string_slice(argv[0])) == SET_FIELDS &&
+        cluster_slot_state(ctx, key_slot(string_slice(argv[1]))) == SLOT_LEAVING)
+        done = make_hash(ctx, argv, (size_t)argc);
     for (long long i = 0; i < count; i++) RedisModule_FreeString(NULL, argv[i]);
     RedisModule_Free(argv);
     return done;

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from redis.crc import key_slot
 
+from connectors import Position
 from gears.worker import lanes
 from tests.cluster import Cluster
 from tests.integration.module.driving import (
@@ -22,6 +25,7 @@ from tests.integration.module.driving import (
 )
 from tests.integration.module.driving import lanes as streams
 from tests.integration.module.test_through import PERSONS, Sent
+from tests.integration.module.test_through_forgotten import Runner, commit, database
 
 #: Keys of the first shard, each in a slot of its own; a test takes one and leaves its slot stable.
 KEYS = iter([f"person:{{k{n}}}" for n in range(500) if key_slot(b"k%d" % n) < 8000])
@@ -295,6 +299,50 @@ def test_after_a_restart_slots_stay_until_the_worker_has_begun(cluster: Cluster,
     worker.take()
     worker.exchange.close()
     cluster.move_slot(slot_of(key), 1)
+
+
+@contextlib.contextmanager
+def opened(cluster: Cluster, key: str) -> Iterator[None]:
+    """The slot of a key is on its way to the new shard; in the end it is there, with its keys."""
+    cluster.open_slot(slot_of(key), 0, 1)
+    try:
+        yield
+    finally:
+        end(cluster, key)
+
+
+def redo(cluster: Cluster, tmp_path: Path, *writes: tuple[str, ...]) -> None:
+    """A worker of the old shard begins, where SQL has writes of which Redis has no key any more."""
+    with lanes.connect(f"redis://127.0.0.1:{cluster.nodes[0].port}") as client, database(tmp_path) as sql:
+        runner = Runner(client)
+        stream = runner._lane.stream
+        applied = lanes.fetch_applied(client, stream)
+        for number, words in enumerate(writes, 1):
+            commit(sql, stream, Position(applied.epoch, applied.ms + number, 0), *words)
+        runner._redo(client, sql, applied)
+
+
+def test_a_forgotten_key_of_a_slot_that_leaves_is_made_here_again(
+    cluster: Cluster, key: str, tmp_path: Path
+) -> None:
+    """No command makes one there: the server sends who tries to the new shard, which has none either."""
+    with opened(cluster, key):
+        redo(cluster, tmp_path, ("HSET", key, "age", "1", "first", "A"), ("HDEL", key, "first"))
+        assert cluster.clients[0].hgetall(key) == {b"age": b"1"}
+        assert [(each.key, each.image) for each in changes(cluster.clients[0])][-1] == (key, {"age": "1"})
+    assert cluster.clients[1].hgetall(key) == {b"age": b"1"}
+
+
+def test_a_forgotten_key_that_has_left_already_is_not_made_here_again(
+    cluster: Cluster, key: str, old: Worker, tmp_path: Path
+) -> None:
+    """Else an older state of it would go over what the new shard has."""
+    done(old, Sent(cluster.nodes[0], "HSET", key, "age", 7))
+    with opened(cluster, key):
+        cluster.move_keys(slot_of(key), 0, 1)
+        redo(cluster, tmp_path, ("HSET", key, "age", "1"))
+        assert not keys_of_slot(cluster.clients[0], key)
+    assert cluster.clients[1].hgetall(key) == {b"age": b"7"}
 
 
 @pytest.mark.parametrize("taken", [True, False])

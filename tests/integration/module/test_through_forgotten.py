@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,13 @@ def client() -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def connector(tmp_path: Path) -> Iterator[SQLiteConnector]:
+    with database(tmp_path) as connector:
+        yield connector
+
+
+@contextlib.contextmanager
+def database(tmp_path: Path) -> Iterator[SQLiteConnector]:
+    """Give a database with the tables of gearsync itself."""
     connector = SQLiteConnector(sqlalchemy.make_url(f"sqlite:///{tmp_path}/target.db"))
     connector.ensure_checkpoint()
     connector.ensure_intents()
