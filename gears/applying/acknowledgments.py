@@ -6,6 +6,8 @@ with the reason as ``error``. At least once: a worker that can't know whether it
 
 from __future__ import annotations
 
+import binascii
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from gears.applying.change import Change
 
 KEPT_SECONDS = 3600
 """How long a stream stays that nobody deletes."""
+SLOTS = 16384
+"""Of a Redis Cluster."""
 
 
 class Acknowledgment(NamedTuple):
@@ -32,9 +36,12 @@ class Acknowledgment(NamedTuple):
 def stream_of(key: bytes, ticket: bytes) -> bytes:
     """Return the stream for what followed the operation; it is in the slot of the key.
 
-    A key that has a hash tag of its own would be in another slot than the same key in braces.
+    A key that has a hash tag of its own would be in another slot than the same key in braces. So would one
+    that has a closing brace and no tag: none can be the whole of it, so another of its slot stands before.
     """
     tag = _hash_tag(key)
+    if not tag and b"}" in key:
+        tag = b"%d" % _numbers()[_crc(key) % SLOTS]
     return (b"{" + tag + b"}" if tag else b"") + b"{" + key + b"}" + ticket
 
 
@@ -42,6 +49,25 @@ def _hash_tag(key: bytes) -> bytes:
     _, opened, rest = key.partition(b"{")
     tag, closed, _ = rest.partition(b"}")
     return tag if opened and closed else b""
+
+
+def _crc(key: bytes) -> int:
+    """Return what the slot of a key is told by: CRC-16/XMODEM, as Redis Cluster's specification says."""
+    return binascii.crc_hqx(key, 0)
+
+
+@functools.lru_cache(maxsize=None)
+def _numbers() -> Sequence[int]:
+    """Return for each slot the smallest number that is in it (operations.c has the same)."""
+    found = [-1] * SLOTS
+    left, number = SLOTS, 0
+    while left:
+        slot = _crc(b"%d" % number) % SLOTS
+        if found[slot] < 0:
+            found[slot] = number
+            left -= 1
+        number += 1
+    return found
 
 
 def asked_for(all_changes: Sequence[Change]) -> list[Change]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from gears.applying.acknowledgments import stream_of
 from tests.cluster import Cluster
 from tests.hosts import HOSTS
 from tests.integration.deploying import eventually, gearsync, redis_with_module, rows
@@ -311,10 +312,10 @@ def test_a_cluster_acknowledges_in_the_slot_of_the_key(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         with redis.RedisCluster(port=cluster.nodes[0].port, host="127.0.0.1") as client:
             keys = [f"person:{number}" for number in range(12)] + [f"person:{{tag{n}}}:1" for n in range(12)]
+            keys += [f"person:no}}tag:{n}" for n in range(4)]
             for key in keys:
                 client.hset(key, mapping={**ADA, "#": "=c"})
                 client.hset(key, mapping={**ADA, "#": "+c"})
             for key in keys:
-                tag = key[key.index("{") : key.index("}") + 1] if "{" in key else ""
-                stream = f"{tag}{{{key}}}c"
+                stream = stream_of(key.encode(), b"c")
                 eventually(lambda stream=stream: client.xlen(stream) == 2)  # type: ignore[misc]

@@ -70,16 +70,37 @@ void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     shard.operating = false;
 }
 
+/* The smallest number whose slot is that of the key (gears/applying/acknowledgments.py has the other half). */
+static int number_of_slot(Slice key) {
+    static int numbers[16384]; /* one more than the number, where it is known; the largest is 109757 */
+    int *wanted = &numbers[key_slot(key)];
+    for (int number = 0; *wanted == 0; number++) {
+        char text[16];
+        int len = snprintf(text, sizeof(text), "%d", number);
+        int *found = &numbers[key_slot((Slice){text, (size_t)len})];
+        if (*found == 0) *found = number + 1;
+    }
+    return *wanted - 1;
+}
+
+/* In the slot of the key: a hash tag of its own comes first. One with a closing brace and without a tag is no tag itself, so
+ * another one of its slot stands there. */
+static void add_tag(Text *stream, Slice key) {
+    Slice tag = hash_tag(key);
+    if (tag.len > 0) {
+        text_add(stream, "{", 1);
+        text_add(stream, tag.bytes, tag.len);
+        text_add(stream, "}", 1);
+    } else if (key.len > 0 && memchr(key.bytes, '}', key.len) != NULL) {
+        text_printf(stream, "{%d}", number_of_slot(key));
+    }
+}
+
 void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket) {
     if (ticket.len == 0) return;
-    /* In the slot of the key: a hash tag of its own comes first (gears/applying/acknowledgments.py has the other half). */
-    Slice key = string_slice(name), tag = hash_tag(key);
+    Slice key = string_slice(name);
     Text stream = {0};
-    if (tag.len > 0) {
-        text_add(&stream, "{", 1);
-        text_add(&stream, tag.bytes, tag.len);
-        text_add(&stream, "}", 1);
-    }
+    add_tag(&stream, key);
     text_add(&stream, "{", 1);
     text_add(&stream, key.bytes, key.len);
     text_add(&stream, "}", 1);

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from gears.applying.acknowledgments import stream_of
 from tests.integration.module.driving import (
     ALWAYS,
     PLAIN_AOF,
@@ -117,13 +118,20 @@ def test_bytes_after_the_operation(client: redis.Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "stream"), [("person:{a}:1", "{a}{person:{a}:1}"), ("person:{}x", "{person:{}x}")]
+    ("key", "stream"),
+    [
+        ("person:{a}:1", "{a}{person:{a}:1}"),
+        ("person:{}x", "{3890}{person:{}x}"),
+        ("person:a}b", "{42984}{person:a}b}"),
+        ("person:a{b", "{person:a{b}"),
+    ],
 )
 def test_the_stream_is_in_the_slot_of_its_key(server: RedisServer, key: str, stream: str) -> None:
     with connect(server) as client:
         deploy(client, OPERATIONS._replace(template="person:{id*}"))
         client.hset(key, mapping={"first": "A", "#": "+" + T})
         assert client.xlen(stream + T) == 1
+        assert stream_of(key.encode(), T.encode()) == (stream + T).encode()
         client.execute_command("GEARSYNC.UNDEPLOY", "people", "DISCARD")
 
 
