@@ -98,6 +98,9 @@ class PostgresConnector(Connector):
                 "tcp_user_timeout": SILENT_SECONDS * 1000,
                 "keepalives_idle": 30,
                 "application_name": "gearsync",
+                # By the database's own, what that lacks would fail here, and not as a refused row; and texts
+                # of SQL_ASCII, which is none, would come as bytes.
+                "client_encoding": "utf8",
                 "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
                 # A pooler between us and the server could give the next transaction another session.
                 "prepare_threshold": None,

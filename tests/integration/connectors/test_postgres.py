@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 
 from connectors import Position, RowOp, SchemaMismatch, TargetError, connect
 from connectors.bookkeeping.letters import Remembered
+from tests.integration.connectors.conftest import Database
 from tests.servers import run_sql
 
 
@@ -67,6 +68,28 @@ def test_case_insensitive_key_is_one_row(on_postgres: Any) -> None:
     rows = [on_postgres.upsert("t", {"id": key, "a": a}) for key, a in ((b"x", 1), (b"A", 2), (b"a", 3))]
     assert on_postgres.apply(*rows) == (3, 0)
     assert on_postgres.sql("SELECT a FROM t ORDER BY a") == [(1,), (3,)]
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "UTF8"])
+def test_the_encoding_of_the_database(on_postgres: Database, encoding: str) -> None:
+    """SQL_ASCII is none at all: there psycopg gives bytes for texts, unless it is told otherwise."""
+    whole = make_url(on_postgres.url)
+    name = f"{whole.database}_other"
+    on_postgres.sql(f"CREATE DATABASE {name} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
+    url = whole.set(database=name)
+    # As our own connections: run_sql would read bytes.
+    told = url.update_query_dict({"client_encoding": "utf8"}).render_as_string(hide_password=False)
+    run_sql(told, "CREATE TABLE t (id TEXT PRIMARY KEY, a VARCHAR(9), j JSONB)")
+    connector = connect(url.render_as_string(hide_password=False))
+    other = Database(told, connector)
+    row = {"id": "ä".encode(), "a": "äöü".encode(), "j": b'{"x": 1}'}
+    assert other.apply(other.upsert("t", row)) == (1, 0)
+    assert connector.read("t", [("ä",)], ["a"]) == [("äöü".encode(),)]
+    assert other.apply(*(other.upsert("t", {"id": key, "a": "☃"}) for key in ("b", "c", "ä"))) == (
+        (0, 3) if encoding == "LATIN1" else (3, 0)
+    )
+    connector.close()
+    on_postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
