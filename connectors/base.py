@@ -310,8 +310,7 @@ class Connector(Reading, Groups):
                 isolation = self._isolate(connection, rows, earlier, parted)
                 around.add(connection, isolation.applied)
                 if isolation.refusals or parted is not None:
-                    self._look_again_for_columns(isolation.refusals)
-                    on_refused([self._with_column(connection, each) for each in isolation.refusals])
+                    on_refused(self._with_columns(connection, isolation.refusals))
                 around.end(connection)
             return Applied(isolation.applied, len(isolation.refusals))
         except Refused as error:
@@ -425,10 +424,20 @@ class Connector(Reading, Groups):
     def _quoted_table(self, name: str) -> str:
         return f"{self._quote(self.schema)}.{self._quote(name)}" if self.schema else self._quote(name)
 
-    def _look_again_for_columns(self, refusals: Sequence[Refusal]) -> None:
-        """Forget the tables if the database names a column that they lack: it may have come since."""
+    def _with_columns(self, connection: Connection, refusals: Sequence[Refusal]) -> list[Refusal]:
+        """Name the columns for which rows were refused, also those that came after the tables were read."""
         if any(each.column and each.column not in self.table(each.row.table).columns for each in refusals):
             self.forget_tables()
+        named = [self._with_column(connection, each) for each in refusals]
+        doubtful = sorted({each.row.table for each in named if not each.column})
+        # By this connection: another one might have to wait for it.
+        found = {name: self._reflect(connection, name) for name in doubtful}
+        if all(found[name].columns.keys() == self.table(name).columns.keys() for name in doubtful):
+            return named
+        self.forget_tables()
+        with self._lock:
+            self._tables.update(found)
+        return [self._with_column(connection, each) for each in named]
 
     def _with_column(self, connection: Connection, refusal: Refusal) -> Refusal:
         table = self.table(refusal.row.table)

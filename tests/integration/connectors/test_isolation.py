@@ -147,3 +147,15 @@ def test_trigger_that_refuses(database: Any) -> None:
         )
     assert database.apply(row(database, 1), row(database, 2, b"7")) == (1, 1)
     assert "seven" in database.refusals[0].reason
+
+
+def test_a_column_that_came_after_the_table_was_read_is_named(database: Any) -> None:
+    database.sql("CREATE TABLE changed (id INT PRIMARY KEY, a INT)")
+    database.sql("CREATE TABLE same (id INT PRIMARY KEY, a INT CHECK (a < 5))")
+    rows = [database.upsert("changed", {"id": key, "a": b"1"}) for key in (1, 2)]
+    fine = [database.upsert("same", {"id": key, "a": b"%d" % key}) for key in (1, 9)]
+    # SQLite adds no column that has to be filled to a table that is there.
+    database.sql("DROP TABLE changed")
+    database.sql("CREATE TABLE changed (id INT PRIMARY KEY, a INT, city VARCHAR(9) NOT NULL)")
+    assert database.apply(*rows, *fine) == (1, 3)
+    assert [each.column for each in database.refusals if each.row.table == "changed"] == ["city", "city"]

@@ -174,11 +174,3 @@ def test_parameter_of_a_trigger_is_no_column(on_postgres: Any) -> None:
     on_postgres.sql("CREATE TRIGGER j BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION judge()")
     on_postgres.apply(on_postgres.upsert("t", {"id": 1, "v": 2}))
     assert [(each.column, "date" in each.reason) for each in on_postgres.refusals] == [("", True)]
-
-
-def test_a_column_that_came_after_the_table_was_read_is_named(on_postgres: Any) -> None:
-    on_postgres.sql("CREATE TABLE changed (id INT PRIMARY KEY, a INT)")
-    rows = [on_postgres.upsert("changed", {"id": key, "a": b"1"}) for key in (1, 2)]
-    on_postgres.sql("ALTER TABLE changed ADD COLUMN city VARCHAR(9) NOT NULL")
-    assert on_postgres.apply(*rows) == (0, 2)
-    assert {refusal.column for refusal in on_postgres.refusals} == {"city"}
