@@ -1,8 +1,24 @@
 /* The GEARSYNC.* commands that are not told elsewhere: deploy, undeploy, deployments, lanes, ack, recapture, epoch. */
-#include "gearsync.h"
+#include "main.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "capture/capture.h"
+#include "clients/inner.h"
+#include "clients/rights.h"
+#include "clients/soon.h"
+#include "clients/turns.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
+#include "reads/reads.h"
+#include "registry/registry.h"
+#include "rows/rows.h"
+#include "through/through.h"
+#include "waits/barrier.h"
+#include "workers/workers.h"
 
 /* It grows by itself afterwards, and SQL holds it as a signed number of 64 bits. */
 #define EPOCH_MOST (1LL << 60)
@@ -14,10 +30,6 @@ static int reply_error(RedisModuleCtx *ctx, char *message) {
     RedisModule_ReplyWithError(ctx, text.bytes);
     text_free(&text);
     return REDISMODULE_OK;
-}
-
-int shard_reply_replica(RedisModuleCtx *ctx) {
-    return RedisModule_ReplyWithError(ctx, "ERR this server is a replica; ask its primary");
 }
 
 static int reply_slice(RedisModuleCtx *ctx, Slice slice) {
@@ -49,7 +61,7 @@ static int undeploy(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (!shard.primary) return shard_reply_replica(ctx);
     bool discard = argc == 3 && slice_is(string_slice(argv[2]), "discard");
     if (argc == 3 && !discard) return RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.UNDEPLOY name [DISCARD]");
-    Deployment *deployment = registry_find(string_slice(argv[1]));
+    Deployment *deployment = shard_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
     if (deployment->paused.since_ms > 0 && !discard)
@@ -108,7 +120,7 @@ static void reply_paused_targets(RedisModuleCtx *ctx, const Deployment *deployme
 static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return shard_reply_replica(ctx);
-    Deployment *deployment = registry_find(string_slice(argv[1]));
+    Deployment *deployment = shard_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
     RedisModule_ReplyWithArray(ctx, 6);
@@ -137,7 +149,7 @@ static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     if (!shard.primary) return shard_reply_replica(ctx);
     if (!stream_id_parse(string_slice(argv[2]), &id))
         return RedisModule_ReplyWithError(ctx, "ERR the id must be <milliseconds>-<sequence>");
-    Lane *lane = registry_find_lane(string_slice(argv[1]), &deployment);
+    Lane *lane = shard_find_lane(string_slice(argv[1]), &deployment);
     if (lane == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
     long long left = lane_acknowledge(ctx, lane, id);
     backlog_update(deployment);
@@ -232,6 +244,6 @@ int commands_register(RedisModuleCtx *ctx) {
         if (RedisModule_CreateCommand(ctx, commands[i].name, run_command, commands[i].flags, commands[i].first_key,
                                       commands[i].last_key, commands[i].key_step) != REDISMODULE_OK)
             return REDISMODULE_ERR;
-    if (reads_register(ctx) != REDISMODULE_OK) return REDISMODULE_ERR;
+    if (reads_register(ctx, through_start_ready) != REDISMODULE_OK) return REDISMODULE_ERR;
     return inner_register(ctx, THROUGH_COMMAND, through_command, "write getkeys-api");
 }

@@ -1,8 +1,22 @@
 /* Loading and unloading: arguments, subscriptions, and the server's events that change what the shard is. */
+#include "main.h"
 #include "gearsync.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "capture/capture.h"
+#include "clients/soon.h"
+#include "cluster/cluster.h"
+#include "crashes/crashes.h"
+#include "lanes/lanes.h"
+#include "lanes/waiting.h"
+#include "reads/reads.h"
+#include "registry/registry.h"
+#include "rows/rows.h"
+#include "through/through.h"
+#include "waits/barrier.h"
+#include "workers/workers.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -14,6 +28,12 @@ static void let_all_go(void) {
     barrier_fail_all("UNBLOCKED this server is a replica now; ask its primary");
 }
 
+/* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). Nothing is torn by MODULE LOAD. */
+static void take_over(RedisModuleCtx *ctx, TakeOver after) {
+    registry_take_over(ctx, after);
+    if (shard.heals && after != AFTER_MODULE_LOAD) heal_tails(ctx);
+}
+
 static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)data;
     bool primary = subevent == REDISMODULE_SUBEVENT_ROLE_NOW_MASTER;
@@ -23,10 +43,10 @@ static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     if (!primary) let_all_go();
     RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
     if (primary)
-        registry_take_over(ctx, AFTER_PROMOTION);
+        take_over(ctx, AFTER_PROMOTION);
     else
         shard.registry_stale = true;
-    workers_tick(ctx);
+    workers_tick(ctx, cluster_is_ok);
 }
 
 static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
@@ -37,12 +57,10 @@ static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t sub
     aof_check(ctx);
     shard.primary = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_MASTER) != 0;
     if (subevent == REDISMODULE_SUBEVENT_LOADING_ENDED && shard.primary)
-        registry_take_over(ctx, AFTER_LOAD);
+        take_over(ctx, AFTER_LOAD);
     else
         shard.registry_stale = true;
 }
-
-bool shard_may_write(void) { return shard.primary && !shard.loading && !RedisModule_AvoidReplicaTraffic(); }
 
 static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)subevent, (void)data;
@@ -54,7 +72,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     reads_collect();
     loads_collect();
     misses_look_again();
-    workers_tick(ctx);
+    workers_tick(ctx, cluster_is_ok);
     if (!shard.loading) aof_tick(ctx);
     if (!shard_may_write()) return;
     cluster_check_tag(ctx);
@@ -225,7 +243,7 @@ EXPORT int RedisModule_OnLoad(RedisModuleCtx *ctx, RedisModuleString **argv, int
         return REDISMODULE_ERR;
     }
     /* Loaded into a running server: its deployments are there already. */
-    if (shard.primary && !shard.loading) registry_take_over(ctx, AFTER_MODULE_LOAD);
+    if (shard.primary && !shard.loading) take_over(ctx, AFTER_MODULE_LOAD);
     shard.registry_stale = !shard.primary;
     RedisModule_Log(ctx, "notice", GEARSYNC_MARK " loaded: capture by %s",
                     shard.has_jobs ? "post-notification jobs" : "notifications");

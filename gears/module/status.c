@@ -1,8 +1,18 @@
 /* What the module says of itself: GEARSYNC.STATUS (one JSON document) and INFO gearsync. */
 #include "gearsync.h"
+#include "main.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
+#include "reads/reads.h"
+#include "registry/registry.h"
+#include "through/through.h"
+#include "waits/barrier.h"
+#include "workers/workers.h"
 
 static void add_id(Text *out, const char *name, RedisModuleStreamID id) {
     text_printf(out, "\"%s\": \"%llu-%llu\"", name, (unsigned long long)id.ms, (unsigned long long)id.seq);

@@ -2,11 +2,17 @@
  *
  * The first byte of the input says what the rest is for. Beside memory faults and leaks, which the sanitizers see,
  * what must hold for every input is asserted. */
-#include "gearsync.h"
-
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "changes/image.h"
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
+#include "registry/parts.h"
+#include "texts/json.h"
+#include "workers/workers.h"
 
 #define MOST_WORDS 512
 

@@ -17,7 +17,7 @@ from tests.integration.module.driving import Function, Read, deploy_arguments
 
 FOLDER = Path(__file__).parent
 ROOT = FOLDER.parents[1]
-SOURCES = ("api", "registry/deployment", "texts/json", "capture/kinds", "texts/template", "texts/text")
+SOURCES = ("api", "registry/deployment", "texts/json", "changes/kinds", "texts/template", "texts/text")
 FLAGS = ("-std=c11", "-g", "-O1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 TEMPLATE, ARGUMENTS, SAVED, REPORT = b"\0", b"\1", b"\2", b"\3"
 """The first byte of an input: see parsers.c."""

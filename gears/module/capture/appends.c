@@ -1,8 +1,17 @@
 /* Changes get into their lanes: the entry, its weight, its text for the AOF and the replicas. A part of the hot path. */
 #include "capture.h"
+#include "events.h"
 
 #include <errno.h>
 #include <string.h>
+
+#include "changes/entry.h"
+#include "changes/image.h"
+#include "cluster/cluster.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "lanes/waiting.h"
+#include "reads/reads.h"
 
 Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
     int index = deployment->nlanes > 1 ? (int)(key_hash(string_slice(key)) % (uint64_t)deployment->nlanes) : 0;
@@ -61,6 +70,7 @@ static bool append_packed(RedisModuleCtx *ctx, Deployment *deployment, Lane *lan
     if (failed != REDISMODULE_OK) return false;
     lane->last = id;
     waiting_note(lane, string_slice(key));
+    misses_changed(string_slice(key));
     weigh(lane, packed);
     deployment->captured++;
     replicate(ctx, lane, packed, id);

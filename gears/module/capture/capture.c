@@ -6,8 +6,18 @@
  * the command itself gives need not be read: given.c.
  */
 #include "capture.h"
+#include "events.h"
 
 #include <string.h>
+
+#include "changes/image.h"
+#include "changes/kinds.h"
+#include "clients/turns.h"
+#include "cluster/cluster.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "registry/registry.h"
+#include "waits/barrier.h"
 
 /* -- One key --------------------------------------------------------------------------------------------------------- */
 
@@ -173,7 +183,7 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
         return;
     }
     Deployment *deployment = NULL;
-    Lane *lane = registry_find_lane(name, &deployment);
+    Lane *lane = shard_find_lane(name, &deployment);
     if (strcmp(event, "restore") == 0) {
         adopt(ctx, key);
     } else if (lane != NULL && strcmp(event, "xadd") != 0) {
@@ -205,7 +215,7 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     int db = RedisModule_GetSelectedDb(ctx);
     if (!shard.primary || shard.operating || !is_covered(db, name)) return REDISMODULE_OK;
     int cause = cause_of(type, event);
-    if (shard.through) through_see_event(db, key);
+    if (shard.through) turns_see_event(db, name);
     if (shard.applying && cause >= 0) cause |= CAUSE_APPLIED;
     if (shard.moving == MOVING_AWAY && cause == CAUSE_GONE && move_target(ctx, name) != NULL) cause = CAUSE_LEFT;
     if (shard.moving == MOVING_HERE && strcmp(event, "restore") == 0) {

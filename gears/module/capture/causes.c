@@ -1,7 +1,9 @@
 /* Why an event came, and what operation its change is by that: what the state of the key does not tell. */
-#include "capture.h"
+#include "events.h"
 
 #include <string.h>
+
+#include "changes/kinds.h"
 
 /* -- Causes -------------------------------------------------------------------------------------------------------- */
 

@@ -5,9 +5,13 @@
  * passes the very string that was the argument. That string is held, so that no other can take its place. Each command
  * that passes the filter ends what was noted before, and so does each further event of the unit: then the hash is read.
  */
-#include "gearsync.h"
+#include "capture.h"
+#include "events.h"
 
 #include <string.h>
+
+#include "changes/entry.h"
+#include "changes/image.h"
 
 #define MOST_ARGUMENTS 258 /* of an HSET that is looked at: its name, the key, 128 fields and values */
 

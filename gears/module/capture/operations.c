@@ -1,7 +1,7 @@
 /* Operations: the field '#' of a hash, for functions with that option (docs/design.md, "Operations"). It is taken out at
  * the end of the unit that wrote it, and so before any other sees the hash; what was done is replicated behind the write.
  */
-#include "gearsync.h"
+#include "events.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,7 +1,15 @@
 /* Events are noted, and captured at the end of their unit: where the server has post-notification jobs. */
 #include "capture.h"
+#include "events.h"
 
 #include <string.h>
+
+#include "changes/entry.h"
+#include "changes/image.h"
+#include "changes/kinds.h"
+#include "clients/soon.h"
+#include "cluster/cluster.h"
+#include "reads/reads.h"
 
 static Event *pending;
 static int pending_count, pending_capacity, pending_running;

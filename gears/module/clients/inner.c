@@ -4,7 +4,7 @@
  * The server lets clients that have not authenticated run such a command too. Those are of the user default, so a client
  * of it that could be one gets the twin of the command, NAME.auth, before which the server asks for a password.
  */
-#include "gearsync.h"
+#include "inner.h"
 
 #include <errno.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * Valkey 8, take every key for one of the command's slot, and a lane is of another: an entry that is added there spoils the
  * server's data. The end of the unit is no better for a client that is held, which the server counts as inside its command.
  */
-#include "gearsync.h"
+#include "soon.h"
 
 #define PAUSE_MS 5 /* before the next attempt, while a failover keeps the data still */
 

@@ -1,5 +1,5 @@
 /* Which keys a command may change, before it runs. */
-#include "gearsync.h"
+#include "written.h"
 
 #include <string.h>
 
@@ -114,7 +114,7 @@ static RedisModuleString *found_as(Written written, RedisModuleString **argv, in
     return at < argc && wanted(argv[at], kinds) ? argv[at] : NULL;
 }
 
-RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted) {
+static RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted) {
     if (argc < 2) return NULL;
     Slice name = string_slice(argv[0]);
     RedisModuleString *found = NULL;

@@ -1,10 +1,17 @@
 /* Which slots are ours: lanes and the registry live under one hash tag whose slot this shard owns. */
 #define _GNU_SOURCE
-#include "gearsync.h"
+#include "cluster.h"
+#include "parts.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "capture/capture.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "registry/registry.h"
+#include "waits/barrier.h"
 
 #define SLOTS 16384
 
@@ -259,7 +266,7 @@ static void ask_for_more(RedisModuleCommandFilterCtx *filter, unsigned slot) {
                                         RedisModule_CreateStringPrintf(NULL, "%lld", count + cluster_own_keys()));
 }
 
-void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc) {
+void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc, SlotRefusal refusal_of) {
     long long slot;
     if (argc < 4 || !shard.primary) return;
     if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) != REDISMODULE_OK) return;
@@ -267,7 +274,7 @@ void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc) {
     if (slice_is(argument(filter, 1), "setslot")) {
         Slice what = argument(filter, 3), node = {"", 0};
         if (argc > 4) node = argument(filter, 4);
-        const char *refusal = opening_refusal((unsigned)slot, what, node);
+        const char *refusal = refusal_of((unsigned)slot, what, node);
         if (refusal != NULL) {
             RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, refusal, strlen(refusal)));
             return;

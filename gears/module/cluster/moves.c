@@ -1,7 +1,8 @@
 /* Keys that change their shard: a resharding takes them away with MIGRATE, and brings them with RESTORE-ASKING. Neither
  * changes a row. What the old owner has captured of a key must be in SQL before what the new one captures: so both put a
  * mark into their lanes, with the id of the new owner, and the workers see to the rest (docs/design.md, "Resharding"). */
-#include "gearsync.h"
+#include "cluster.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -4,10 +4,13 @@
  * and one when it has no more keys; the new owner puts an "i" before the first key that comes or is made there, and one
  * when the slot is its own. An "m" is always put before the "i" that waits for it, so that no two shards wait for each
  * other. A key that ends while its slot is open has a "w" behind its end (docs/design.md, "Resharding"). */
-#include "gearsync.h"
+#include "cluster.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <string.h>
+
+#include "capture/capture.h"
 
 typedef enum { MARK_NONE, MARK_DUE, MARK_DONE } MarkState;
 

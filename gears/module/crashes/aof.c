@@ -4,7 +4,7 @@
  * file keeps an open MULTI. What is written from then on stands inside of it, and the start after that runs what
  * this one has dropped: a write without its change, or a change without its write. With this module loaded most
  * writes are transactions in the AOF, so the file is looked at after each load and written anew if it is so. */
-#include "gearsync.h"
+#include "crashes.h"
 
 #include <dirent.h>
 #include <stdio.h>

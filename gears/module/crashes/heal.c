@@ -1,8 +1,13 @@
 /* Redis 6.2: changes whose write was lost in a crash are captured anew (docs/design.md, "Redis 6.2"). */
-#include "gearsync.h"
+#include "crashes.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "capture/capture.h"
+#include "changes/entry.h"
+#include "changes/image.h"
+#include "changes/kinds.h"
 
 #define HEAL_PAGE 1000
 #define HEAL_SEEN (1 << 15)

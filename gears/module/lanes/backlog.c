@@ -1,7 +1,10 @@
 /* The bound of the backlog: covered writes are refused, before they run, while a deployment's lanes are full. */
-#include "gearsync.h"
+#include "backlog.h"
 
 #include <string.h>
+
+#include "clients/sender.h"
+#include "clients/written.h"
 
 static int full_deployments;
 
@@ -47,7 +50,7 @@ static void refuse(RedisModuleCommandFilterCtx *filter, int argc, Deployment *de
     RedisModule_CommandFilterArgReplace(filter, 1, name);
     /* A queued command must fail when it is queued, so that EXEC aborts: an unknown command does. */
     const char *command =
-        filter_in_transaction(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
+        sender_in_transaction(filter) ? "BACKLOG: gearsync's backlog is full, nothing was written" : "GEARSYNC.REFUSE";
     RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, command, strlen(command)));
 }
 

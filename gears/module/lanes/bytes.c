@@ -1,6 +1,7 @@
 /* About how many bytes the changes of a lane take. They leave it at its head, so the estimates are kept in their order,
  * in chunks of some changes each: a lane whose large changes are gone is not taken for one of large changes. */
-#include "gearsync.h"
+#include "lanes.h"
+#include "parts.h"
 
 #include <string.h>
 

@@ -1,9 +1,13 @@
 /* Lanes: the streams in which changes wait, and what the module remembers of each. */
-#include "gearsync.h"
+#include "lanes.h"
+#include "backlog.h"
+#include "parts.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "changes/entry.h"
 
 int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b) {
     if (a.ms != b.ms) return a.ms < b.ms ? -1 : 1;
@@ -214,4 +218,10 @@ long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID 
     if (stream_id_compare(id, lane->last) > 0) id = lane->last;
     if (stream_id_compare(id, lane->acked) > 0) lane->acked = id;
     return (long long)lane->length;
+}
+
+bool lane_is_behind(const Deployment *deployment, const Lane *lane) {
+    for (int i = 0; i < deployment->nrules && lane->behind; i++)
+        if (deployment->rules[i].timeout_ms > 0) return true;
+    return false;
 }

@@ -1,7 +1,9 @@
 /* Which keys have a change that still waits in a lane: SQL has an older row of them than Redis has, or had. Each lane
  * remembers the last change of each of its buckets of keys, so that the answer can be yes for a key of the same bucket,
  * and is never wrongly no. */
-#include "gearsync.h"
+#include "waiting.h"
+#include "lanes.h"
+#include "parts.h"
 
 #include <string.h>
 
@@ -49,24 +51,19 @@ static RedisModuleStreamID *bucket_of(Lane *lane, Slice key) {
 }
 
 /* A flush, and marks of slots and lanes, say something of every key. */
-static bool is_of_all(Slice key) {
+bool waiting_is_of_all(Slice key) {
     size_t len = sizeof("gearsync:") - 1;
     return key.len == 0 || (key.len > len && memcmp(key.bytes, "gearsync:", len) == 0);
 }
 
-static void note(Lane *lane, Slice key) {
+void waiting_note(Lane *lane, Slice key) {
     if (lane->buckets == NULL) {
         if (watching) watch_lane(lane);
-    } else if (is_of_all(key)) {
+    } else if (waiting_is_of_all(key)) {
         lane->buckets->all = lane->last;
     } else {
         *bucket_of(lane, key) = lane->last;
     }
-}
-
-void waiting_note(Lane *lane, Slice key) {
-    note(lane, key);
-    misses_changed(is_of_all(key) ? NULL : &key);
 }
 
 /* After a lane was found anew in the keyspace: another server may have put changes there. */
@@ -81,32 +78,6 @@ static bool changed_after(Lane *lane, Slice key, RedisModuleStreamID id) {
     return stream_id_compare(*bucket_of(lane, key), id) > 0 || stream_id_compare(lane->buckets->all, id) > 0;
 }
 
-static bool waits_in(Lane *lane, Slice key) { return lane->length > 0 && changed_after(lane, key, lane->acked); }
+bool waiting_in(Lane *lane, Slice key) { return lane->length > 0 && changed_after(lane, key, lane->acked); }
 
-bool waiting_in(Lane *lane, Slice key) { return waits_in(lane, key); }
-
-static bool changed_in(Lane *lane, Slice key) { return changed_after(lane, key, lane->marked); }
-
-static bool covers(const Deployment *deployment, int db, Slice key) {
-    for (int i = 0; i < deployment->nrules; i++)
-        if (deployment->rules[i].db == db && template_matches(&deployment->rules[i].template, key)) return true;
-    return false;
-}
-
-/* A retired lane may hold changes of what older versions covered. */
-static bool in_any_lane(int db, Slice key, bool (*is_in)(Lane *lane, Slice key)) {
-    for (int i = 0; i < shard.count; i++) {
-        const Deployment *deployment = shard.deployments[i];
-        bool covered = covers(deployment, db, key);
-        for (int j = 0; j < deployment->lane_count; j++) {
-            Lane *lane = deployment->lanes[j];
-            bool may = lane->function != NULL ? hold_concerns(deployment, lane, db, key) : covered || lane->retired;
-            if (may && is_in(lane, key)) return true;
-        }
-    }
-    return false;
-}
-
-bool waiting_for(int db, Slice key) { return capture_is_noted(db, key) || in_any_lane(db, key, waits_in); }
-
-bool waiting_since_mark(int db, Slice key) { return in_any_lane(db, key, changed_in); }
+bool waiting_in_since_mark(Lane *lane, Slice key) { return changed_after(lane, key, lane->marked); }

@@ -1,9 +1,17 @@
 /* Changes of functions that are paused alone: the worker has them moved from their lane to the stream that holds them back,
  * with the ids that they have, so that what was moved before is not moved again. */
-#include "gearsync.h"
+#include "hold.h"
+#include "parts.h"
+#include "pause.h"
 
 #include <errno.h>
 #include <string.h>
+
+#include "changes/entry.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "lanes/waiting.h"
+#include "reads/reads.h"
 
 /* -- One change ------------------------------------------------------------------------------------------------------ */
 
@@ -54,6 +62,7 @@ static int put_entry(RedisModuleCtx *ctx, RedisModuleKey *key, Lane *held, Redis
     Slice name = {"", 0};
     entry_key(entry->argv, entry->count, &name);
     waiting_note(held, name);
+    misses_changed(name);
     bytes_add(held, 1, entry->bytes);
     RedisModuleString *text = stream_id_string(id);
     RedisModule_Replicate(ctx, "XADD", "ssv", held->stream, text, entry->argv, (size_t)entry->count);
@@ -136,7 +145,7 @@ int hold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = NULL;
     if (argc < 4) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return shard_reply_replica(ctx);
-    Lane *lane = registry_find_lane(string_slice(argv[1]), &deployment);
+    Lane *lane = shard_find_lane(string_slice(argv[1]), &deployment);
     if (lane == NULL || lane->function != NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
     const char *function = RedisModule_StringPtrLen(argv[2], NULL);
@@ -162,7 +171,7 @@ int unhold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     long long number;
     if (argc != 3) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return shard_reply_replica(ctx);
-    Lane *held = registry_find_lane(string_slice(argv[1]), &deployment);
+    Lane *held = shard_find_lane(string_slice(argv[1]), &deployment);
     if (held == NULL || held->function == NULL || RedisModule_StringToLongLong(argv[2], &number) != REDISMODULE_OK ||
         number != deployment->hold_number)
         return reply_changed(ctx);

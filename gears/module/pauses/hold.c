@@ -1,10 +1,17 @@
 /* Functions that are paused alone (docs/design.md, "Pausing"): of each lane, what is theirs is held back in a stream of its
  * own. Here is what is held and by which stream; held.c moves the changes. */
-#include "gearsync.h"
+#include "hold.h"
+#include "parts.h"
+#include "pause.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "changes/kinds.h"
+#include "lanes/lanes.h"
+#include "registry/registry.h"
+#include "waits/barrier.h"
 
 #define SUFFIX_BYTES 18 /* ":h" and the hash of the function's name, as 16 hex digits */
 
@@ -256,7 +263,7 @@ RedisModuleString *hold_text(const Deployment *deployment, int index) {
 void hold_load(Slice rest, Slice value) {
     const char *colon = memchr(rest.bytes, ':', rest.len);
     if (colon == NULL) return;
-    Deployment *deployment = registry_find((Slice){colon + 1, rest.len - (size_t)(colon + 1 - rest.bytes)});
+    Deployment *deployment = shard_find((Slice){colon + 1, rest.len - (size_t)(colon + 1 - rest.bytes)});
     char *text = slice_copy(value);
     int paused, at = 0;
     long long ms;

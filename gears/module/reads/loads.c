@@ -1,9 +1,14 @@
 /* Read-through, the worker's side: it takes misses (GEARSYNC.MISSES) and brings rows (GEARSYNC.LOADED), or says why there
  * are none (GEARSYNC.UNREAD). One connection takes those of one target at a time: who takes more has given up what it took
  * before. */
-#include "reads.h"
+#include "misses.h"
 
 #include <string.h>
+
+#include "clients/rights.h"
+#include "rows/rows.h"
+#include "waits/keys.h"
+#include "workers/workers.h"
 
 #define MOST_TAKEN 10000
 #define LONGEST_WAIT_MS 60000
@@ -85,7 +90,7 @@ static int on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
 
 /* The deployment and the index of its target that a command is about, words from at on; NULL: the error is replied. */
 static Deployment *find_target(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleString *target, int *index) {
-    Deployment *deployment = shard.primary ? registry_find(string_slice(name)) : NULL;
+    Deployment *deployment = shard.primary ? shard_find(string_slice(name)) : NULL;
     Slice wanted = string_slice(target);
     for (*index = 0; deployment != NULL && *index < deployment->ntargets; (*index)++)
         if (strlen(deployment->targets[*index]) == wanted.len &&
@@ -254,7 +259,7 @@ int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         Miss *miss = find_taken(deployment, target, row.token);
         done += miss != NULL && load(ctx, miss, &row);
     }
-    through_start_ready(ctx);
+    reads_rows_done(ctx);
     RedisModule_SelectDb(ctx, before);
     return RedisModule_ReplyWithLongLong(ctx, done);
 }
@@ -279,6 +284,6 @@ int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         over++;
     }
     RedisModule_Free(sentence);
-    through_start_ready(ctx);
+    reads_rows_done(ctx);
     return RedisModule_ReplyWithLongLong(ctx, over);
 }

@@ -1,8 +1,11 @@
 /* Misses: the keys whose rows are wanted, each once, however many clients wait for it. What happens to a key meanwhile
  * counts more than a row that is on its way: a miss that was overtaken is read again, or is over. */
-#include "reads.h"
+#include "misses.h"
 
 #include <string.h>
+
+#include "lanes/waiting.h"
+#include "waits/keys.h"
 
 #define PLACES 4096
 
@@ -161,12 +164,13 @@ void misses_give_back(const Deployment *deployment, int target) {
 }
 
 /* No event may have told of it: after a flush, or when a write that SQL has already is taken back. */
-void misses_changed(const Slice *key) {
+void misses_changed(Slice key) {
     if (lists[MISS_TAKEN].first == NULL) return;
-    Miss *miss = key != NULL ? *place_of(*key) : lists[MISS_TAKEN].first;
+    bool any = waiting_is_of_all(key);
+    Miss *miss = any ? lists[MISS_TAKEN].first : *place_of(key);
     for (Miss *next; miss != NULL; miss = next) {
-        next = key != NULL ? miss->next_in_place : miss->next;
-        if (miss->state == MISS_TAKEN && (key == NULL || is_named(miss, *key))) miss_start_again(miss);
+        next = any ? miss->next : miss->next_in_place;
+        if (miss->state == MISS_TAKEN && (any || is_named(miss, key))) miss_start_again(miss);
     }
 }
 

@@ -1,8 +1,10 @@
 /* Keys whose row does not exist, remembered for the short time that the function says. One place for each of a fixed number
  * of hashes: a key that takes the place of another one only costs that one another look. */
-#include "reads.h"
+#include "misses.h"
 
 #include <string.h>
+
+#include "workers/workers.h"
 
 #define PLACES 16384
 #define LONGEST_KEY 1024

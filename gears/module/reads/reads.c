@@ -1,8 +1,14 @@
 /* Read-through, the clients' side: a command that reads a key which is not there, and which a function reads through, is
  * held until the row of the key has become a hash, or is known not to exist. Then it runs as it is. */
-#include "reads.h"
+#include "misses.h"
 
 #include <string.h>
+
+#include "clients/inner.h"
+#include "clients/soon.h"
+#include "cluster/cluster.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
 
 #define COMMAND "gearsync.read"
 #define READER_PLACES 1024
@@ -358,4 +364,11 @@ static int read_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc)
     return run_or_hold(ctx, argv, argc, count);
 }
 
-int reads_register(RedisModuleCtx *ctx) { return inner_register(ctx, COMMAND, read_command, "readonly getkeys-api"); }
+static RowsDone rows_done;
+
+void reads_rows_done(RedisModuleCtx *ctx) { rows_done(ctx); }
+
+int reads_register(RedisModuleCtx *ctx, RowsDone done) {
+    rows_done = done;
+    return inner_register(ctx, COMMAND, read_command, "readonly getkeys-api");
+}

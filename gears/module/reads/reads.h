@@ -1,75 +1,39 @@
-/* What the files of read-through share (docs/design.md, "Read-through"): reads.c sees the commands of clients and holds
- * those that miss; misses.c knows the keys whose rows are wanted; missing.c those that have none; loads.c is the worker's
- * side. */
+/* Rows for keys that are read and not there. */
 #ifndef GEARSYNC_READS_H
 #define GEARSYNC_READS_H
 
-#include "gearsync.h"
+#include "shard.h"
 
-/* A row that is wanted: it waits for changes of its key to be in SQL, then for a worker, then for SQL. */
-typedef enum { MISS_LANE, MISS_QUEUED, MISS_TAKEN, MISS_STATES } MissState;
-
+void reads_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc);
+/* What waits for the row of a key, without a client: called with NULL, or why the row can't be had. */
+typedef void (*RowReady)(void *waiter, const char *failure);
 struct Reader;
-struct Miss;
+/* NULL: the key is there, or has no row, or nobody reads it through; else it is loaded, and on_ready is called. */
+struct Reader *reads_want(RedisModuleCtx *ctx, int db, RedisModuleString *key, RowReady on_ready, void *waiter);
+/* Why the row that such a key wants will not be read for now; NULL: it may be, or none is wanted. */
+const char *reads_paused(RedisModuleCtx *ctx, int db, RedisModuleString *key);
+void reads_want_no_more(struct Reader *reader);
+void reads_collect(void); /* frees clients that timed out or left */
+void reads_fail_all(const char *failure);
+/* Called when a worker's command is through with its rows: whose on_ready was called by it may go on. */
+typedef void (*RowsDone)(RedisModuleCtx *ctx);
+int reads_register(RedisModuleCtx *ctx, RowsDone done);
 
-/* One client that waits for one row. */
-typedef struct Link {
-    struct Reader *reader;
-    struct Miss *miss; /* NULL: settled */
-    struct Link *prev, *next;
-} Link;
+/* -- misses.c ------------------------------------------------------------------------------------------------- */
+/* Something has happened to the key, or to its row: it counts more than a row that was read before. */
+void misses_overtake(RedisModuleCtx *ctx, int db, RedisModuleString *key);
+void misses_changed(Slice key); /* a change of it was captured, or one that says something of every key */
+void misses_look_again(void);   /* changes have come to SQL */
+void misses_rules_changed(void);
+/* All of them, or (target >= 0) those of one target. */
+void misses_fail(const Deployment *deployment, int target, const char *failure);
+size_t misses_waiting(const Deployment *deployment); /* clients */
 
-typedef struct Miss {
-    ReadRule *rule;
-    int db;
-    RedisModuleString *key;
-    MissState state;
-    bool refresh;   /* the hash is there, and near its end */
-    uint64_t token; /* of who has taken it; a new one each time */
-    Link *links;
-    struct Miss *next_in_place;
-    struct Miss *prev, *next; /* of the same state */
-} Miss;
-
-/* Who waits for rows: a client, or a write of write-through. */
-typedef struct Reader {
-    RedisModuleBlockedClient *client;
-    RowReady on_ready; /* of a write, which has no client here */
-    void *waiter;
-    bool left;   /* timed out or disconnected: only to be freed */
-    bool late;   /* it is served by its timeout, which is at hand: see reader_go_on */
-    bool failed; /* and with an error */
-    long long deadline_ms;
-    long long timeout_ms;
-    int count, open; /* rows it waits for, and those of them that are not settled */
-    struct Reader *next;
-    Link links[];
-} Reader;
-
-/* -- misses.c -- */
-Miss *miss_find(int db, Slice key);
-Miss *miss_make(ReadRule *rule, int db, RedisModuleString *key, bool refresh);
-Miss *misses_first(MissState state);
-void miss_look(Miss *miss); /* whether it still waits for a lane; wakes a worker when not */
-void miss_join(Miss *miss, Link *link);
-void miss_leave(Link *link); /* the client has left */
-void miss_take(Miss *miss);
-void miss_start_again(Miss *miss); /* what was read of it must not be used any more */
-void miss_hide(Miss *miss);        /* it is about to be settled: what happens to its key is our own doing */
-/* The row is there, or there is none, or (failure) it could not be read: clients go on, and the miss is over. */
-void miss_settle(Miss *miss, const char *failure);
-size_t misses_count(void);
-
-/* -- missing.c -- */
-void missing_remember(int db, RedisModuleString *key, long long ms);
-bool missing_knows(int db, Slice key);
-void missing_forget(int db, Slice key);
-void missing_forget_all(void);
-
-/* -- reads.c -- */
-void reader_go_on(Reader *reader, const char *failure); /* NULL: runs its command */
-
-/* -- loads.c -- */
-void loads_wake(const Miss *miss);
+/* -- loads.c -------------------------------------------------------------------------------------------------- */
+void loads_collect(void);    /* as reads_collect, of workers */
+void loads_step_aside(void); /* no worker waits here for a moment */
+int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int loaded_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+int unread_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 
 #endif

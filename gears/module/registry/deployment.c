@@ -1,10 +1,16 @@
 /* One deployment, parsed from the arguments of GEARSYNC.DEPLOY (docs/design.md) or from their saved form. */
-#include "gearsync.h"
+#include "parts.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "changes/kinds.h"
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
+#include "workers/workers.h"
 
 #define MAX_TIMEOUT_MS 3600000
 
@@ -75,7 +81,7 @@ static bool next_choice(Reader *reader, const char *yes, const char *no) {
     return true;
 }
 
-bool name_is_valid(Slice name) {
+static bool name_is_valid(Slice name) {
     if (name.len == 0 || name.len > NAME_MAX_BYTES) return false;
     for (size_t i = 0; i < name.len; i++) {
         unsigned char c = (unsigned char)name.bytes[i];
@@ -294,11 +300,6 @@ char *deployment_parse_resp(Slice resp, Deployment **out) {
     }
     RedisModule_Free(arguments);
     return error;
-}
-
-void deployment_add_lane(Deployment *deployment, Lane *lane) {
-    deployment->lanes = RedisModule_Realloc(deployment->lanes, sizeof(Lane *) * (size_t)(deployment->lane_count + 1));
-    deployment->lanes[deployment->lane_count++] = lane;
 }
 
 static void free_rule(Rule *rule) {

@@ -1,9 +1,13 @@
 /* Versions that an upgrade replaced (docs/design.md, "Earlier versions"): kept so that what they captured is applied by their
  * rules, and to go back to. */
-#include "gearsync.h"
+#include "parts.h"
+#include "registry.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
 
 #define KEPT 5 /* that have nothing waiting */
 
@@ -43,7 +47,7 @@ static bool next_mark(const struct Earlier *earlier, size_t *at, Slice *stream, 
 /* Whether a change at or before the mark still waits. */
 static bool is_open(RedisModuleCtx *ctx, Slice stream, RedisModuleStreamID mark) {
     Deployment *deployment = NULL;
-    Lane *lane = registry_find_lane(stream, &deployment);
+    Lane *lane = shard_find_lane(stream, &deployment);
     RedisModuleStreamID first;
     bool all_paused = true;
     if (lane == NULL) return false;
@@ -101,7 +105,7 @@ static void drop_oldest(RedisModuleCtx *ctx, Deployment *deployment) {
     deployment->nearlier = kept;
 }
 
-void earlier_inherit(Deployment *deployment, Deployment *old) {
+static void earlier_inherit(Deployment *deployment, Deployment *old) {
     deployment->earlier = old->earlier;
     deployment->nearlier = old->nearlier;
     old->earlier = NULL;
@@ -140,7 +144,7 @@ bool earlier_load(int index, Slice rest, Slice value) {
     char *end;
     if (strtol(rest.bytes, &end, 10) != index || *end != ':') return false;
     Slice name = {end + 1, rest.len - (size_t)(end + 1 - rest.bytes)};
-    Deployment *deployment = registry_find(name);
+    Deployment *deployment = shard_find(name);
     long long marks = strtoll(value.bytes, &end, 10), left = (long long)value.len - (end + 1 - value.bytes);
     if (deployment == NULL || marks < 0 || marks > left || *end != ' ') return true;
     struct Earlier *loaded = add(deployment);
@@ -177,7 +181,7 @@ static void reply_one(RedisModuleCtx *ctx, const struct Earlier *earlier) {
 int versions_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
     registry_refresh(ctx);
-    Deployment *deployment = registry_find(string_slice(argv[1]));
+    Deployment *deployment = shard_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
     RedisModule_ReplyWithArray(ctx, deployment->nearlier);

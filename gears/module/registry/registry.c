@@ -1,42 +1,28 @@
 /* The registry: which deployments this shard has, its source and epoch, as they are in memory. */
 #include "registry.h"
+#include "parts.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-Shard shard;
+#include "capture/capture.h"
+#include "changes/image.h"
+#include "clients/inner.h"
+#include "cluster/cluster.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "lanes/waiting.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
+#include "reads/reads.h"
+#include "waits/barrier.h"
+#include "workers/workers.h"
 
 bool registry_is_key(Slice key) {
     static const char end[] = "}:registry";
     size_t len = sizeof(end) - 1;
     return key.len > len && memcmp(key.bytes + key.len - len, end, len) == 0;
-}
-
-Deployment *registry_find(Slice name) {
-    for (int i = 0; i < shard.count; i++)
-        if (strlen(shard.deployments[i]->name) == name.len &&
-            memcmp(shard.deployments[i]->name, name.bytes, name.len) == 0)
-            return shard.deployments[i];
-    return NULL;
-}
-
-Lane *registry_lane_of(Deployment *deployment, Slice stream) {
-    for (int i = 0; i < deployment->lane_count; i++) {
-        Slice name = string_slice(deployment->lanes[i]->stream);
-        if (name.len == stream.len && memcmp(name.bytes, stream.bytes, name.len) == 0) return deployment->lanes[i];
-    }
-    return NULL;
-}
-
-Lane *registry_find_lane(Slice stream, Deployment **owner) {
-    for (int i = 0; i < shard.count; i++) {
-        Lane *lane = registry_lane_of(shard.deployments[i], stream);
-        if (lane == NULL) continue;
-        if (owner != NULL) *owner = shard.deployments[i];
-        return lane;
-    }
-    return NULL;
 }
 
 /* -- The index of rules that capture looks through ------------------------------------------------------------- */
@@ -219,7 +205,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     Deployment *deployment = NULL;
     char *error = deployment_parse(arguments, count, &deployment);
     if (error != NULL) return error;
-    Deployment *old = registry_find((Slice){deployment->name, strlen(deployment->name)});
+    Deployment *old = shard_find((Slice){deployment->name, strlen(deployment->name)});
     error = check_operations(deployment);
     if (error == NULL) error = check_databases(ctx, deployment);
     if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
@@ -315,7 +301,7 @@ static void drop_empty_retired(RedisModuleCtx *ctx, Deployment *deployment) {
     int kept = 0;
     for (int i = 0; i < deployment->lane_count; i++) {
         Lane *lane = deployment->lanes[i];
-        bool done = lane->length == 0 && !through_is_behind(deployment, lane);
+        bool done = lane->length == 0 && !lane_is_behind(deployment, lane);
         if (lane->retired && !lane->holds && done && lane_dead_letters(ctx, lane) == 0) {
             shard.writing_registry = true;
             registry_delete_key(ctx, lane->stream);

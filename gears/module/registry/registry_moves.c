@@ -1,7 +1,11 @@
 /* The registry where keys change their shard: lanes that come, what comes with them, and a home slot that leaves. */
+#include "parts.h"
 #include "registry.h"
 
 #include <string.h>
+
+#include "cluster/cluster.h"
+#include "lanes/lanes.h"
 
 /* What a shard that has left had besides lanes, its registry above all: two of them here, and the next start would not
  * know which is ours. Deleted at a tick, when the slot is ours and takes commands. */
@@ -53,7 +57,7 @@ void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
     cluster_settle(ctx);
     registry_add_retired(ctx, lane_name);
     Deployment *deployment = NULL;
-    Lane *lane = registry_find_lane(lane_name, &deployment);
+    Lane *lane = shard_find_lane(lane_name, &deployment);
     if (lane != NULL) {
         lane_refresh(ctx, lane);
         /* Its checkpoint belongs to a worker of the epoch in which it was written last: ours must be above. */

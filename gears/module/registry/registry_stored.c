@@ -1,9 +1,18 @@
 /* The registry in the keyspace: one hash (docs/design.md, "Keys in Redis"), so that RDB, AOF and replication carry it. */
+#include "parts.h"
 #include "registry.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "capture/capture.h"
+#include "changes/image.h"
+#include "cluster/cluster.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
 
 RedisModuleString *registry_key(void) {
     return RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:registry", shard.tag);
@@ -40,8 +49,8 @@ void registry_add_retired(RedisModuleCtx *ctx, Slice stream) {
     int index, count;
     bool held;
     if (!registry_parse_stream(stream, name, target, &index, &count, &held) || held) return;
-    Deployment *deployment = registry_find((Slice){name, strlen(name)});
-    if (deployment == NULL || registry_lane_of(deployment, stream) != NULL) return;
+    Deployment *deployment = shard_find((Slice){name, strlen(name)});
+    if (deployment == NULL || deployment_find_lane(deployment, stream) != NULL) return;
     Lane *lane = lane_create(stream, target, index, count, true);
     lane_refresh(ctx, lane);
     deployment_add_lane(deployment, lane);
@@ -52,7 +61,7 @@ static void add_held_stream(RedisModuleCtx *ctx, Slice stream, Slice function, b
     int index, count;
     bool held;
     if (!registry_parse_stream(stream, name, target, &index, &count, &held) || !held) return;
-    Deployment *deployment = registry_find((Slice){name, strlen(name)});
+    Deployment *deployment = shard_find((Slice){name, strlen(name)});
     if (deployment != NULL)
         hold_load_stream(ctx, deployment, lane_create(stream, target, index, count, true), function, holds);
 }
@@ -307,7 +316,7 @@ static void load_earlier(const Strings *pairs) {
 }
 
 static void load_applied(Slice stream, Slice value) {
-    Lane *lane = registry_find_lane(stream, NULL);
+    Lane *lane = shard_find_lane(stream, NULL);
     char *text = slice_copy(value);
     unsigned long long epoch, ms, seq;
     if (lane != NULL && sscanf(text, "%llu %llu-%llu", &epoch, &ms, &seq) == 3) {
@@ -317,7 +326,7 @@ static void load_applied(Slice stream, Slice value) {
     RedisModule_Free(text);
 }
 
-void registry_load(RedisModuleCtx *ctx) {
+static void registry_load(RedisModuleCtx *ctx) {
     Strings pairs = {0};
     shard.registry_stale = false;
     Shard before = shard;
@@ -380,8 +389,6 @@ void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
             if (seen > epoch) epoch = seen;
         }
     registry_raise_epoch(after == AFTER_PROMOTION ? ((epoch >> 20) + 1) << 20 : epoch + 1);
-    /* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). Nothing is torn by MODULE LOAD. */
-    if (shard.heals && after != AFTER_MODULE_LOAD) heal_tails(ctx);
     RedisModule_Log(ctx, "notice", "primary with %d deployments, epoch %llu", shard.count,
                     (unsigned long long)shard.epoch);
 }

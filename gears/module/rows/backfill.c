@@ -1,5 +1,9 @@
 /* GEARSYNC.BACKFILL: keys that were there before anybody captured them come to SQL, through the lanes like any change. */
-#include "gearsync.h"
+#include "rows.h"
+
+#include "capture/capture.h"
+#include "changes/kinds.h"
+#include "clients/turns.h"
 
 enum { IS_NO_HASH = -1, IS_BEING_WRITTEN = -2 };
 

@@ -1,6 +1,10 @@
 /* GEARSYNC.IMAGES: the hashes of many keys as they are, for who compares them with their rows. No read-through function
  * answers for what is not there, and no key counts as used. */
-#include "gearsync.h"
+#include "marks.h"
+#include "rows.h"
+
+#include "clients/rights.h"
+#include "waits/keys.h"
 
 static const char USAGE[] = "ERR use GEARSYNC.IMAGES db [SINCE mark] nfields field… key…, nfields -1 for whole hashes";
 

@@ -1,9 +1,13 @@
 /* Marks: who reads rows of keys that it does not know yet takes one before, and GEARSYNC.PUT sees by it which of the rows
  * may be older than what has come to SQL since. A mark says of each lane what SQL had of it. */
-#include "gearsync.h"
+#include "marks.h"
+#include "rows.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "lanes/waiting.h"
+#include "waits/keys.h"
 
 #define BUCKETS 65536
 
@@ -68,7 +72,7 @@ static bool read_lane(const char **at, ReadMark *mark) {
     if (after == *at) return false;
     *at = after;
     Deployment *owner;
-    Lane *lane = registry_find_lane(stream, &owner);
+    Lane *lane = shard_find_lane(stream, &owner);
     if (lane == NULL)
         mark->valid = false;
     else

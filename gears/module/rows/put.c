@@ -1,8 +1,14 @@
 /* GEARSYNC.PUT: brings rows to Redis. What it sets and deletes is no change: SQL has it already. */
-#include "gearsync.h"
+#include "marks.h"
+#include "rows.h"
 
 #include <errno.h>
 #include <string.h>
+
+#include "clients/rights.h"
+#include "lanes/waiting.h"
+#include "reads/reads.h"
+#include "waits/keys.h"
 
 #define TTL_MOST_MS (1LL << 50)
 
@@ -160,7 +166,7 @@ int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         RedisModule_StringToLongLong(argv[at + 1], &count) != REDISMODULE_OK || count < 0 || count > argc ||
         (since && !mark_read(argv[5], &mark)))
         return RedisModule_ReplyWithError(ctx, USAGE);
-    Deployment *deployment = registry_find(string_slice(argv[1]));
+    Deployment *deployment = shard_find(string_slice(argv[1]));
     if (deployment == NULL || deployment->draining)
         return RedisModule_ReplyWithError(ctx, "ERR there is no active deployment of that name on this server");
     int before = RedisModule_GetSelectedDb(ctx);

@@ -1,5 +1,5 @@
 /* Checks that a text is one JSON object: a worker's report goes into the status as it is. */
-#include "gearsync.h"
+#include "json.h"
 
 #include <ctype.h>
 #include <string.h>

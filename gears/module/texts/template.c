@@ -1,6 +1,6 @@
 /* Key templates, the lane hash and the cluster slot of a key. tests/vectors.json holds this file and Python's
  * gears/declaring/template.py to the same answers. */
-#include "gearsync.h"
+#include "template.h"
 
 #include <string.h>
 

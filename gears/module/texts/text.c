@@ -1,5 +1,5 @@
 /* Growable text, slices, and JSON strings. */
-#include "gearsync.h"
+#include "text.h"
 
 #include <stdarg.h>
 #include <stdio.h>

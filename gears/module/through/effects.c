@@ -3,12 +3,16 @@
  *
  * What a command refuses (a wrong number of arguments, a value that is no number, a key of another type), and what
  * changes no field, is no effect: the command itself then says so. */
-#include "gearsync.h"
+#include "effects.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "changes/image.h"
+#include "clients/inner.h"
+#include "cluster/cluster.h"
 
 static const struct {
     const char *name;

@@ -2,10 +2,16 @@
  * only a part of its writes: the old one those of keys that it has, the new one those of who comes ASKING. That is known when
  * a worker takes a write, and must stay so until SQL's commit is done here: else SQL would have it alone. So a write whose
  * shard is another one by then is not taken, and a slot does not go while one is (docs/design.md, "Resharding"). */
+#include "effects.h"
+#include "through.h"
+#include "writes.h"
+
 #include <errno.h>
 #include <stdlib.h>
 
-#include "writes.h"
+#include "clients/inner.h"
+#include "cluster/cluster.h"
+#include "lanes/lanes.h"
 
 #define AWAY "TRYAGAIN the slot of this key is on its way to another shard, or has gone there"
 
@@ -77,7 +83,7 @@ static bool makes_key(const Write *write) {
 static bool any_behind(void) {
     for (int i = 0; i < shard.count; i++)
         for (int j = 0; j < shard.deployments[i]->lane_count; j++)
-            if (through_is_behind(shard.deployments[i], shard.deployments[i]->lanes[j])) return true;
+            if (lane_is_behind(shard.deployments[i], shard.deployments[i]->lanes[j])) return true;
     return false;
 }
 

@@ -1,7 +1,17 @@
 /* What the worker asks and says of the writes of clients that wait (docs/design.md, "Write-through"). */
+#include "effects.h"
+#include "through.h"
 #include "writes.h"
 
 #include <string.h>
+
+#include "capture/capture.h"
+#include "clients/rights.h"
+#include "cluster/cluster.h"
+#include "lanes/backlog.h"
+#include "lanes/lanes.h"
+#include "registry/registry.h"
+#include "waits/barrier.h"
 
 /* Whether the key's time was over, or it was evicted or flushed, after its write was logged: so it goes in the lane, and that
  * is what Redis has. Looking is what ends it, if nothing has yet. */
@@ -29,7 +39,7 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
         return;
     }
     /* A key that something else has changed meanwhile is captured: SQL follows. */
-    shard.applying = !write->disturbed;
+    shard.applying = !write->turns.disturbed;
     bool moved = false;
     Text reply = write_run(ctx, write->db, write->argv, write->argc, &moved);
     shard.applying = false;
@@ -81,7 +91,7 @@ static bool is_refused_here(RedisModuleCtx *ctx) {
 }
 
 static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment **deployment) {
-    Lane *lane = shard.primary ? registry_find_lane(string_slice(stream), deployment) : NULL;
+    Lane *lane = shard.primary ? shard_find_lane(string_slice(stream), deployment) : NULL;
     if (!shard.primary)
         shard_reply_replica(ctx);
     else if (lane == NULL)
@@ -121,7 +131,7 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
         next = write->next;
         bool open = write->stage == LOGGED || (write->stage == TAKEN && !write->told);
         if (!open || !write_is_of(write, stream) || stream_id_compare(write->id, id) > 0) continue;
-        if (write->stale) { /* Not committed, or REDO would have found it. */
+        if (write->turns.stale) { /* Not committed, or REDO would have found it. */
             write_finish(write,
                          write_error("nothing was written: what SQL has of this key from before a promotion or a "
                                      "restart came first; try again",

@@ -3,11 +3,26 @@
  * A write goes through stages. It waits for its turn at its keys; then what it will do is logged in the lane, as an
  * intent; the worker takes the intents of many clients, commits them in one transaction and settles them here: each
  * is applied by its own command, whose reply its client gets, or is refused with the reason. */
+#include "through.h"
+#include "effects.h"
 #include "writes.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "capture/capture.h"
+#include "changes/image.h"
+#include "clients/inner.h"
+#include "clients/sender.h"
+#include "clients/soon.h"
+#include "clients/turns.h"
+#include "clients/written.h"
+#include "cluster/cluster.h"
+#include "lanes/lanes.h"
+#include "pauses/pause.h"
+#include "reads/reads.h"
+#include "workers/workers.h"
 
 /* -- Rules ---------------------------------------------------------------------------------------------------------- */
 
@@ -95,7 +110,7 @@ static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *e
         if (!key_is_among(keys, i, keys[i]) && !log_key(ctx, write, effect, deployment, keys[i], write->stream == NULL))
             return "the hash is too large for a stream entry; nothing was written";
     write->stage = LOGGED;
-    write->disturbed = write->stale = false;
+    write->turns.disturbed = write->turns.stale = false;
     return NULL;
 }
 
@@ -108,7 +123,7 @@ static Rule *first_rule(const Write *write) {
 }
 
 const Lane *write_lane(const Write *write) {
-    if (write->stream != NULL) return registry_find_lane(string_slice(write->stream), NULL);
+    if (write->stream != NULL) return shard_find_lane(string_slice(write->stream), NULL);
     const Rule *rule = first_rule(write);
     return rule != NULL ? lane_of_rule(rule) : NULL;
 }
@@ -212,7 +227,7 @@ static const char *refusal(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     return NULL;
 }
 
-Write *write_create(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+static Write *write_create(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Write *write = RedisModule_Calloc(1, sizeof(*write));
     write->db = RedisModule_GetSelectedDb(ctx);
     write->argc = argc;
@@ -283,17 +298,11 @@ static bool is_concerned(RedisModuleCommandFilterCtx *filter, Slice name, int ar
     return false;
 }
 
-bool through_is_behind(const Deployment *deployment, const Lane *lane) {
-    for (int i = 0; i < deployment->nrules && lane->behind; i++)
-        if (deployment->rules[i].timeout_ms > 0) return true;
-    return false;
-}
-
 /* Before a lane leaves, what SQL has committed of it has to be done here: who has it next has not its keys. */
 static bool is_unfinished_lane(Slice name) {
     Deployment *deployment = NULL;
-    const Lane *lane = registry_find_lane(name, &deployment);
-    return lane != NULL && through_is_behind(deployment, lane);
+    const Lane *lane = shard_find_lane(name, &deployment);
+    return lane != NULL && lane_is_behind(deployment, lane);
 }
 
 /* A key that leaves while its write is on its way to SQL would be made anew here by the write. */
@@ -326,7 +335,7 @@ bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     }
     /* It changes no key; it looks itself whether a client's write is on its way. */
     if (slice_is(name, "gearsync.recapture") || !is_concerned(filter, name, argc)) return false;
-    if (filter_in_transaction(filter))
+    if (sender_in_transaction(filter))
         refuse(filter, "THROUGH: a write of this key waits for its SQL commit, not in MULTI; send it alone");
     else
         inner_insert(filter, THROUGH_COMMAND);

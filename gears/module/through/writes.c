@@ -1,9 +1,17 @@
 /* The writes of clients that wait: what they are, how they end, and what happens to them from outside. */
 #include "writes.h"
+#include "effects.h"
+#include "through.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "clients/inner.h"
+#include "clients/turns.h"
+#include "cluster/cluster.h"
+#include "reads/reads.h"
+#include "workers/workers.h"
 
 Write *writes_first;
 static Write *writes_last;
@@ -150,7 +158,7 @@ bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key) {
 
 /* -- Clients that wait no longer ---------------------------------------------------------------------------------------- */
 
-Write *write_of(const RedisModuleBlockedClient *client) {
+static Write *write_of(const RedisModuleBlockedClient *client) {
     Write *write = writes_first;
     while (write != NULL && write->client != client) write = write->next;
     return write;
@@ -170,7 +178,7 @@ void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client) 
 /* NULL: it has not been logged, or the deployment has gone. */
 Deployment *write_deployment(const Write *write) {
     Deployment *deployment = NULL;
-    if (write->stream != NULL) registry_find_lane(string_slice(write->stream), &deployment);
+    if (write->stream != NULL) shard_find_lane(string_slice(write->stream), &deployment);
     return deployment;
 }
 
@@ -252,16 +260,8 @@ void write_watch(RedisModuleCtx *ctx, const Write *write) {
 
 /* -- What happens around ------------------------------------------------------------------------------------------------------- */
 
-void through_see_event(int db, RedisModuleString *key) {
-    if (writes_count == 0 || shard.applying) return;
-    Write *write = turns_holder(db, string_slice(key));
-    if (write == NULL) return;
-    write->disturbed = true;
-    if (shard.redoing) write->stale = true;
-}
-
 void through_see_flush(void) {
-    for (Write *write = writes_first; write != NULL; write = write->next) write->disturbed = true;
+    for (Write *write = writes_first; write != NULL; write = write->next) write->turns.disturbed = true;
 }
 
 int through_waiting(const Deployment *deployment) {
@@ -277,6 +277,20 @@ void through_fail_all(const char *reason) {
     while (writes_first != NULL) write_finish(writes_first, write_error(reason, (Slice){"", 0}));
 }
 
+static bool is_logged_for(const Write *write, const Deployment *deployment, int target) {
+    if (write->stage != LOGGED || write_deployment(write) != deployment) return false;
+    const Lane *lane = target < 0 ? NULL : write_lane(write);
+    return target < 0 || (lane != NULL && strcmp(lane->target, deployment->targets[target]) == 0);
+}
+
+void through_fail_logged(RedisModuleCtx *ctx, const Deployment *deployment, int target, const char *reason) {
+    for (Write *write = writes_first, *next; write != NULL; write = next) {
+        next = write->next;
+        if (is_logged_for(write, deployment, target)) write_finish(write, write_error(reason, (Slice){"", 0}));
+    }
+    through_start_ready(ctx);
+}
+
 void writes_look_again(void) {
     for (Write *write = writes_first; write != NULL; write = write->next) {
         if (write->stage != BEHIND) continue;
@@ -288,7 +302,7 @@ void writes_look_again(void) {
 void through_tick(RedisModuleCtx *ctx) {
     for (Write *write = writes_first, *next; write != NULL; write = next) {
         next = write->next;
-        bool gone = write->stream != NULL && registry_find_lane(string_slice(write->stream), NULL) == NULL;
+        bool gone = write->stream != NULL && shard_find_lane(string_slice(write->stream), NULL) == NULL;
         if (gone && write->stage == TAKEN)
             write_finish(write, write_error("the deployment was taken away; whether this was written is not known",
                                             (Slice){"", 0}));

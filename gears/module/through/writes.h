@@ -1,8 +1,9 @@
-/* What the files of write-through share: writes.c, through.c, settle.c. */
-#ifndef WRITES_H
-#define WRITES_H
+/* Only for the files of through: what writes.c, through.c, settle.c and openings.c share. */
+#ifndef GEARSYNC_WRITES_H
+#define GEARSYNC_WRITES_H
 
-#include "gearsync.h"
+#include "clients/turns.h"
+#include "shard.h"
 
 typedef enum {
     WAITING,  /* for its turn */
@@ -27,8 +28,6 @@ typedef struct Write {
     RedisModuleStreamID id; /* of its last entry in the lane */
     uint64_t epoch;         /* in which it was logged */
     bool told;              /* its client has had an error: it must not come true */
-    bool disturbed;         /* a key of it has changed since it was logged */
-    bool stale;             /* by what SQL had committed before it: its image must not be committed */
     bool existed;           /* its key was there when it was logged, */
     Text reply;             /* and this is what the command says of it then */
 } Write;

@@ -1,5 +1,5 @@
 /* What a worker needs to know to reach this server: its URL, as redis-py reads it, made of the server's settings. */
-#include "gearsync.h"
+#include "reaching.h"
 
 #include <string.h>
 

@@ -1,7 +1,8 @@
 /* The workers: one process a deployment, started on a primary, ended on a replica, started again with backoff when it
  * dies. The module only starts, watches and ends them; what they do is Python's. */
 #define _GNU_SOURCE
-#include "gearsync.h"
+#include "workers.h"
+#include "reaching.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -15,6 +16,9 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "clients/rights.h"
+#include "texts/json.h"
 
 #define BACKOFF_FIRST_MS 500
 #define BACKOFF_MOST_MS 30000
@@ -257,7 +261,8 @@ static bool heartbeat_is_fresh(const Worker *worker, long long now) {
     return worker->heartbeat_ms > 0 && now - worker->heartbeat_ms < HEARTBEAT_FRESH_MS;
 }
 
-static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now) {
+static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now,
+                     bool (*may_start)(RedisModuleCtx *ctx)) {
     Worker *worker = &deployment->worker;
     bool wanted = shard.primary && !shard.loading && shard.supervise && !deployment->external_worker;
     int status;
@@ -275,13 +280,13 @@ static void tick_one(RedisModuleCtx *ctx, Deployment *deployment, long long now)
     if (worker->state == WORKER_FENCED && heartbeat_is_fresh(worker, now)) return;
     if (now < worker->next_start_ms) return;
     /* A primary that comes back takes itself for one until the cluster tells it who is by now. */
-    if (cluster_is_ok(ctx)) start(ctx, deployment, now);
+    if (may_start(ctx)) start(ctx, deployment, now);
 }
 
-void workers_tick(RedisModuleCtx *ctx) {
+void workers_tick(RedisModuleCtx *ctx, bool (*may_start)(RedisModuleCtx *ctx)) {
     long long now = workers_clock_ms();
     reap_orphans(now);
-    for (int i = 0; i < shard.count; i++) tick_one(ctx, shard.deployments[i], now);
+    for (int i = 0; i < shard.count; i++) tick_one(ctx, shard.deployments[i], now, may_start);
 }
 
 void workers_shutdown(void) {
@@ -318,7 +323,7 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     if (rights_refused(ctx)) return REDISMODULE_OK;
     if (argc != 4) return RedisModule_WrongArity(ctx);
     Slice id = string_slice(argv[2]), report = string_slice(argv[3]);
-    Deployment *deployment = registry_find(string_slice(argv[1]));
+    Deployment *deployment = shard_find(string_slice(argv[1]));
     if (!json_is_object(report)) return RedisModule_ReplyWithError(ctx, "ERR the report must be a JSON object");
     const char *state = "stop";
     if (deployment != NULL && shard.primary) {

@@ -1,6 +1,6 @@
 /* Turns: the writes of one key run one after another, in the order in which they came. A write of several keys waits for
  * its turn at each; since all of a write's turns are taken at once, no two writes wait for each other. */
-#include "gearsync.h"
+#include "turns.h"
 
 #include <string.h>
 
@@ -17,6 +17,7 @@ typedef struct Queue {
 } Queue;
 
 static RedisModuleDict *queues;
+static int takers; /* writes that have turns */
 
 static Text name_of(int db, Slice key) {
     Text name = {0};
@@ -52,6 +53,7 @@ static void join(Turns *turns, struct Turn *turn, Queue *queue) {
 
 void turns_take(Turns *turns, void *write, int db, RedisModuleString **keys, int count) {
     *turns = (Turns){.write = write, .turns = RedisModule_Calloc((size_t)count, sizeof(struct Turn))};
+    takers++;
     for (int i = 0; i < count; i++) {
         Queue *queue = queue_of(db, string_slice(keys[i]), true);
         /* A key that the command names twice has one turn. */
@@ -81,15 +83,29 @@ static void leave(struct Turn *turn, void (*ready)(void *write)) {
 }
 
 void turns_leave(Turns *turns, void (*ready)(void *write)) {
+    takers--;
     for (int i = 0; i < turns->count; i++) leave(&turns->turns[i], ready);
     if (turns->turns != NULL) RedisModule_Free(turns->turns);
     *turns = (Turns){0};
 }
 
-void *turns_holder(int db, Slice key) {
+static Turns *holder_of(int db, Slice key) {
     if (queues == NULL) return NULL;
     Queue *queue = queue_of(db, key, false);
-    return queue != NULL ? queue->first->owner->write : NULL;
+    return queue != NULL ? queue->first->owner : NULL;
+}
+
+void *turns_holder(int db, Slice key) {
+    const Turns *turns = holder_of(db, key);
+    return turns != NULL ? turns->write : NULL;
+}
+
+void turns_see_event(int db, Slice key) {
+    if (takers == 0 || shard.applying) return;
+    Turns *turns = holder_of(db, key);
+    if (turns == NULL) return;
+    turns->disturbed = true;
+    if (shard.redoing) turns->stale = true;
 }
 
 void turns_free(void) {

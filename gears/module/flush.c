@@ -2,9 +2,14 @@
  * right after it: here at once, and for replicas and the AOF from a timer, because what an event replicates stands
  * before the flush itself. The timer runs in the same turn of the event loop, so before the AOF is written out.
  */
-#include "registry/registry.h"
+#include "main.h"
 
 #include <string.h>
+
+#include "capture/capture.h"
+#include "lanes/lanes.h"
+#include "registry/registry.h"
+#include "through/through.h"
 
 #define PAUSE_MS 10 /* between two looks whether writes are still paused */
 

@@ -1,5 +1,13 @@
 /* The command filter: sees every command before it runs, so that its first lines decide nearly always. */
-#include "gearsync.h"
+#include "main.h"
+
+#include "capture/capture.h"
+#include "clients/inner.h"
+#include "clients/sender.h"
+#include "cluster/cluster.h"
+#include "lanes/backlog.h"
+#include "reads/reads.h"
+#include "through/through.h"
 
 static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
     return string_slice(RedisModule_CommandFilterArgGet(filter, at));
@@ -32,24 +40,11 @@ static void see_move(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
     }
 }
 
-/* False: there is no client, or the server does not tell. */
-static bool client_of(RedisModuleCommandFilterCtx *filter, RedisModuleClientInfo *info) {
-    if (RedisModule_CommandFilterGetClientId == NULL) return false;
-    *info = (RedisModuleClientInfo){.version = 1};
-    uint64_t id = RedisModule_CommandFilterGetClientId(filter);
-    return id != 0 && RedisModule_GetClientInfoById(info, id) == REDISMODULE_OK;
-}
-
-bool filter_in_transaction(RedisModuleCommandFilterCtx *filter) {
-    RedisModuleClientInfo info;
-    return client_of(filter, &info) && (info.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI) != 0;
-}
-
 /* In a transaction on keys, a cluster of Redis 7.4 and newer or Valkey 8 takes every key for one of their slot: the lanes
  * would not be found, and so not be kept. */
 static bool is_flush_that_loses_changes(RedisModuleCommandFilterCtx *filter, Slice name) {
     return shard.server_version >= 0x070400 && shard.primary && shard.count > 0 &&
-           (slice_is(name, "flushall") || slice_is(name, "flushdb")) && filter_in_transaction(filter);
+           (slice_is(name, "flushall") || slice_is(name, "flushdb")) && sender_in_transaction(filter);
 }
 
 /* A queued command fails when it is queued, so that EXEC aborts, if the server does not know it. */
@@ -68,7 +63,7 @@ static void see_read(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
 static int db_of_copy(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     if (name.len != 4 || argc < 5 || !slice_is(name, "copy")) return -1;
     RedisModuleClientInfo info;
-    return client_of(filter, &info) ? info.db : -1;
+    return sender_of(filter, &info) ? info.db : -1;
 }
 
 void filter_command(RedisModuleCommandFilterCtx *filter) {
@@ -84,7 +79,7 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     if (shard.cluster && is_flush_that_loses_changes(filter, name))
         refuse_flush(filter);
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
-        cluster_see_command(filter, argc);
+        cluster_see_command(filter, argc, opening_refusal);
     else if (!backlog_filter(filter, name, argc) && !through_filter(filter, name, argc)) {
         if (shard.nreads > 0) see_read(filter, name, argc);
         given_see_command(filter, name, argc);

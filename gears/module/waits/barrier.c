@@ -1,7 +1,12 @@
 /* Barriers: GEARSYNC.WAIT blocks its client until all that was captured before it is acknowledged. */
-#include "gearsync.h"
+#include "barrier.h"
 
 #include <string.h>
+
+#include "lanes/lanes.h"
+#include "pauses/hold.h"
+#include "pauses/pause.h"
+#include "reads/reads.h"
 
 /* Some 30 years. The server does not take a time that overflows, and answers in our place without blocking the client. */
 #define TIMEOUT_MOST_MS (1LL << 40)
@@ -43,7 +48,7 @@ static Reach reach_of_lane(const Waiter *waiter, const Mark *mark, const Deploym
 
 static Reach reach_of(const Waiter *waiter, const Mark *mark) {
     Deployment *deployment = NULL;
-    Lane *lane = registry_find_lane((Slice){mark->stream, strlen(mark->stream)}, &deployment);
+    Lane *lane = shard_find_lane((Slice){mark->stream, strlen(mark->stream)}, &deployment);
     if (lane == NULL) return REACHED;
     Reach reach = reach_of_lane(waiter, mark, deployment, lane);
     return reach == WAITS && pause_is_of_target(deployment, lane->target) ? HELD : reach;
@@ -151,7 +156,7 @@ static int reply_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     text_printf(&text, "TIMEOUT not all changes are in SQL yet:");
     for (int i = 0; waiter != NULL && i < waiter->count; i++) {
         if (mark_reached(waiter, &waiter->marks[i])) continue;
-        Lane *lane = registry_find_lane((Slice){waiter->marks[i].stream, strlen(waiter->marks[i].stream)}, NULL);
+        Lane *lane = shard_find_lane((Slice){waiter->marks[i].stream, strlen(waiter->marks[i].stream)}, NULL);
         if (lane != NULL) text_printf(&text, " %zu in %s;", lane->length, waiter->marks[i].stream);
     }
     text_printf(&text, " see GEARSYNC.STATUS");
@@ -173,7 +178,7 @@ static const char *parse_scope(RedisModuleString **argv, int argc, Deployment **
     for (int i = 2; i < argc; i += 2) {
         Slice word = string_slice(argv[i]);
         if (i + 1 < argc && slice_is(word, "deployment") && *only == NULL) {
-            *only = registry_find(string_slice(argv[i + 1]));
+            *only = shard_find(string_slice(argv[i + 1]));
             if (*only == NULL) return "ERR there is no deployment of that name on this server";
         } else if (i + 1 < argc && slice_is(word, "key") && !*has_key) {
             *key = string_slice(argv[i + 1]);

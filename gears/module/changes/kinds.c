@@ -3,9 +3,9 @@
  * A document, JSON in a string or of the server's JSON type, is captured whole. Of members only that they have changed is:
  * who has a set of ten thousand would pay for all of them with each SADD. The worker reads them when it comes to it.
  */
-#include <errno.h>
+#include "kinds.h"
 
-#include "gearsync.h"
+#include <errno.h>
 
 static RedisModuleString *document_field;
 

@@ -1,5 +1,5 @@
 /* The image of a hash as a change carries it: the pairs of a stream entry. A part of the hot path of capture. */
-#include "gearsync.h"
+#include "image.h"
 
 #include <string.h>
 

@@ -2,7 +2,7 @@
  * and the links to replicas handle two strings, however many fields there are. The field of the pair names the fields of
  * the image, the same for most changes of a function; the value holds all else, with a byte between them that is in none. Where all
  * bytes are in some, there is a pair for each: RedisGears writes all changes so. */
-#include "gearsync.h"
+#include "entry.h"
 
 #include <string.h>
 

@@ -1,0 +1,11 @@
+/* Which keys a command may change, before it runs. */
+#ifndef GEARSYNC_WRITTEN_H
+#define GEARSYNC_WRITTEN_H
+
+#include "shard.h"
+
+typedef bool (*KeyTest)(RedisModuleString *key, unsigned kinds); /* by a rule of one of the kinds, as 1 << Kind */
+/* The first key that the command may change and that passes the test; NULL: none. */
+RedisModuleString *written_find_in(RedisModuleCommandFilterCtx *filter, Slice name, int argc, KeyTest wanted);
+
+#endif
