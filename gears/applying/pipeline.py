@@ -80,7 +80,7 @@ class Batch:
         self._cleared: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] | None = None
         together = Together(self.changes, self._matching)
-        self._counts = together.taken
+        self._counts = dict(together.taken)
         self.skipped += together.skipped
         for single in together.singles:
             self._make(*single)
@@ -149,6 +149,8 @@ class Batch:
     def _refuse(self, change: Change, reason: str) -> None:
         matching = [each for each in self.converters if each.match(change.key) is not None]
         self.faults += [(change, each.fault(reason)) for each in matching]
+        for each in matching:
+            self._counts[each.function.name] = self._counts.get(each.function.name, 0) + 1
         self.skipped += not matching
 
     def _mark(self, at: int, op: bytes, slot: _Slot) -> None:

@@ -303,3 +303,10 @@ def test_how_many_changes_each_function_had() -> None:
     assert Batch(plain, [converter()]).counts() == {"persons": 2}
     both = [converter(), converter("p{id*}", "all", name="all")]
     assert Batch(plain, both).counts() == {"persons": 2, "all": 3}
+
+
+def test_changes_that_are_dead_letters_from_the_start_count_as_had() -> None:
+    """Else taking those that are refused from what a function had would take from other changes."""
+    both = [converter(), converter("p{id*}", "all", name="all")]
+    mixed = [change("u", name="Ada"), change("q", epoch="1:?"), change("!", epoch="1:gone"), change("m")]
+    assert Batch(mixed, both).counts() == {"persons": 3, "all": 3}
