@@ -157,8 +157,8 @@ static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     return RedisModule_ReplyWithLongLong(ctx, left);
 }
 
-/* While a client's write of a key waits for SQL, the hash is older than the row that may be committed at any moment, and
- * must not stand behind it in the lane. */
+/* While a client's write of a key waits for SQL, the hash is older than the row that may be committed at any moment,
+ * and must not stand behind it in the lane. */
 static int recapture(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return shard_reply_replica(ctx);
@@ -188,7 +188,8 @@ static int epoch(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
 }
 
-/* Where one is inside of what has keys, servers may take ours for others (soon.c): what writes or reads them is refused. */
+/* Where one is inside of what has keys, servers may take ours for others (soon.c): what writes or reads them is
+ * refused. */
 static const struct {
     const char *name;
     RedisModuleCmdFunc function;

@@ -40,8 +40,8 @@ static void see_move(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
     }
 }
 
-/* In a transaction on keys, a cluster of Redis 7.4 and newer or Valkey 8 takes every key for one of their slot: the lanes
- * would not be found, and so not be kept. */
+/* In a transaction on keys, a cluster of Redis 7.4 and newer or Valkey 8 takes every key for one of their slot: the
+ * lanes would not be found, and so not be kept. */
 static bool is_flush_that_loses_changes(RedisModuleCommandFilterCtx *filter, Slice name) {
     return shard.server_version >= 0x070400 && shard.primary && shard.count > 0 &&
            (slice_is(name, "flushall") || slice_is(name, "flushdb")) && sender_in_transaction(filter);

@@ -1,5 +1,5 @@
-/* What the module is called, and its version: here it stands once for the C files, the build and the packages. All else is
- * in the headers of the folders, and what all of them share in shard.h. */
+/* What the module is called, and its version: here it stands once for the C files, the build and the packages. All else
+ * is in the headers of the folders, and what all of them share in shard.h. */
 #ifndef GEARSYNC_H
 #define GEARSYNC_H
 

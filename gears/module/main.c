@@ -20,8 +20,8 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-/* Most servers have done so before this event. Valkey 9 leaves all that wait for no key as they are in a cluster, and outside
- * of one those who also read from replicas. */
+/* Most servers have done so before this event. Valkey 9 leaves all that wait for no key as they are in a cluster, and
+ * outside of one those who also read from replicas. */
 static void let_all_go(void) {
     through_fail_all("this server is a replica now; whether the write came true is not known: read the key");
     reads_fail_all("this server is a replica now; ask its primary");
@@ -95,7 +95,8 @@ static bool register_filter(RedisModuleCtx *ctx) {
     return filter != NULL;
 }
 
-/* Filters run in the order of their registration. Ours has to see the arguments as no other one changes them any more. */
+/* Filters run in the order of their registration. Ours has to see the arguments as no other one changes them any
+ * more. */
 static void on_module(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)data;
     if (subevent != REDISMODULE_SUBEVENT_MODULE_LOADED) return;

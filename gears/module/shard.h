@@ -1,5 +1,6 @@
-/* The words of docs/design.md as structures: what a shard knows, and all files of the module share. What can be done with
- * them is declared in the folders' headers: a file includes those of what it uses (docs/design.md, "The module's folders").
+/* The words of docs/design.md as structures: what a shard knows, and all files of the module share. What can be done
+ * with them is declared in the folders' headers: a file includes those of what it uses (docs/design.md, "The module's
+ * folders").
  *
  * Everything here runs on Redis' main thread. Nothing here waits.
  */

@@ -1,4 +1,5 @@
-/* Changes get into their lanes: the entry, its weight, its text for the AOF and the replicas. A part of the hot path. */
+/* Changes get into their lanes: the entry, its weight, its text for the AOF and the replicas. A part of the hot
+ * path. */
 #include "capture.h"
 #include "events.h"
 

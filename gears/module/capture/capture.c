@@ -19,7 +19,7 @@
 #include "registry/registry.h"
 #include "waits/barrier.h"
 
-/* -- One key --------------------------------------------------------------------------------------------------------- */
+/* -- One key ------------------------------------------------------------------------------------------------------- */
 
 static bool obey(Rule **rules, int count) {
     for (int i = 0; i < count && i < MAX_FIXED; i++)
@@ -27,8 +27,8 @@ static bool obey(Rule **rules, int count) {
     return false;
 }
 
-/* The rules of rules[from…] with the same target that cover key (matched: the first MAX_FIXED of them); returns where the
- * next target starts. prefix_seen: one of the kind that the cause is of has the key's prefix at least. */
+/* The rules of rules[from…] with the same target that cover key (matched: the first MAX_FIXED of them); returns where
+ * the next target starts. prefix_seen: one of the kind that the cause is of has the key's prefix at least. */
 static int match_group(int from, int db, Slice key, int cause, Rule **matched, int *count, bool *prefix_seen) {
     const Rule *first = shard.rules[from];
     int i = from;
@@ -127,7 +127,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
     return appended;
 }
 
-/* -- Events ------------------------------------------------------------------------------------------------------------ */
+/* -- Events -------------------------------------------------------------------------------------------------------- */
 
 static void run_with_operations(RedisModuleCtx *ctx, Event event) {
     Operation operation = {0};
@@ -165,8 +165,8 @@ static bool is_covered(int db, Slice key) {
     return false;
 }
 
-/* At the end of the unit: inside a command with keys, Redis 7.4 and Valkey 8 take every key for one of their slot, and the
- * registry is of another. */
+/* At the end of the unit: inside a command with keys, Redis 7.4 and Valkey 8 take every key for one of their slot, and
+ * the registry is of another. */
 static void adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
     if (shard.has_jobs)
         pending_note(ctx, 0, key, CAUSE_ADOPTED, false);
@@ -231,7 +231,7 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
     return REDISMODULE_OK;
 }
 
-/* -- What is captured without an event ------------------------------------------------------------------------------ */
+/* -- What is captured without an event ----------------------------------------------------------------------------- */
 
 /* How many changes a key makes: one a target that covers it. */
 static int count_targets(int db, Slice key) {

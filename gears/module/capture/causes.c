@@ -54,7 +54,8 @@ int cause_of(int type, const char *event) {
     if (strcmp(event, "rename_to") == 0 || strcmp(event, "move_to") == 0 || strcmp(event, "copy_to") == 0 ||
         strcmp(event, "restore") == 0)
         return CAUSE_REPLACED | CAUSE_GONE;
-    /* Valkey's documents have such events ("json.del" of a whole one, with no "del"), where RedisJSON has those of modules. */
+    /* Valkey's documents have such events ("json.del" of a whole one, with no "del"), where RedisJSON has those of
+     * modules. */
     return overwrites(event) ? CAUSE_OVER : CAUSE_FOREIGN;
 }
 

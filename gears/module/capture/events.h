@@ -39,7 +39,7 @@ typedef struct {
     int writes; /* of fields; counted only while there are operations */
 } Event;
 
-/* -- operations.c ---------------------------------------------------------------------------------------------------- */
+/* -- operations.c -------------------------------------------------------------------------------------------------- */
 typedef struct {
     char kind;               /* = + - ~, or ? for what begins with none of these; 0: there is no field '#' */
     bool plain;              /* the key was also written without '#', or is another one: that has to get to SQL */
@@ -55,7 +55,7 @@ bool operation_deletes(const Operation *operation);
 void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name);
 void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket);
 
-/* -- given.c: images that need not be read --------------------------------------------------------------------------- */
+/* -- given.c: images that need not be read ------------------------------------------------------------------------- */
 typedef struct {
     Rule *rule;
     Packed packed;
@@ -64,17 +64,17 @@ typedef struct {
 bool given_take(int db, RedisModuleString *key);
 const Given *given_for(const RedisModuleString *key); /* the very string of the event; NULL: the hash is to be read */
 
-/* -- units.c --------------------------------------------------------------------------------------------------------- */
+/* -- units.c ------------------------------------------------------------------------------------------------------- */
 uint64_t unit_now(void);
 void unit_end(void);
 bool unit_in_transaction(RedisModuleCtx *ctx);
 /* Whether the next change in a lane belongs to the last one there. */
 bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane);
 
-/* -- capture.c ------------------------------------------------------------------------------------------------------ */
+/* -- capture.c ----------------------------------------------------------------------------------------------------- */
 void capture_event(RedisModuleCtx *ctx, Event event); /* appends what it means */
 
-/* -- causes.c ------------------------------------------------------------------------------------------------------- */
+/* -- causes.c ------------------------------------------------------------------------------------------------------ */
 int cause_of(int type, const char *event); /* -1: the event changes nothing that can be mapped */
 int cause_of_kind(Kind kind);
 bool cause_concerns(const Rule *rule, int cause);   /* whether it can matter to a rule: SADD is nothing to hashes */
@@ -85,7 +85,7 @@ char op_for_state(int cause, char forced, bool is_there, int db, Slice key);   /
 char op_for_operation(const Operation *operation, int cause, bool is_hash);    /* of functions with operations */
 char op_beside_operation(const Operation *operation, int cause, bool is_hash); /* of the others then */
 
-/* -- appends.c ------------------------------------------------------------------------------------------------------ */
+/* -- appends.c ----------------------------------------------------------------------------------------------------- */
 Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key);
 /* False: the stream can't take it, so that it is a dead letter. */
 bool append_image(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image);
@@ -93,7 +93,7 @@ bool append_image(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const
 bool append_given(RedisModuleCtx *ctx, RedisModuleString *key, const Given *known);
 void append_members(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key); /* they changed */
 
-/* -- pending.c ------------------------------------------------------------------------------------------------------ */
+/* -- pending.c ----------------------------------------------------------------------------------------------------- */
 void pending_note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause, bool writes);
 bool pending_tells_more(int db, Slice key);    /* of the key: what was noted after the event in hand */
 void pending_take(Event *event);               /* what else the unit did with its key is a part of it */

@@ -1,5 +1,5 @@
-/* What the command in hand gives. An HSET that sets all the fields of a rule is the image that it leaves behind: the hash
- * need not be read, which costs more than all else of a capture.
+/* What the command in hand gives. An HSET that sets all the fields of a rule is the image that it leaves behind: the
+ * hash need not be read, which costs more than all else of a capture.
  *
  * The command filter notes the arguments; the event tells by its key whether it is of that command, because the server
  * passes the very string that was the argument. That string is held, so that no other can take its place. Each command

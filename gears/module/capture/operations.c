@@ -1,5 +1,6 @@
-/* Operations: the field '#' of a hash, for functions with that option (docs/design.md, "Operations"). It is taken out at
- * the end of the unit that wrote it, and so before any other sees the hash; what was done is replicated behind the write.
+/* Operations: the field '#' of a hash, for functions with that option (docs/design.md, "Operations"). It is taken out
+ * at the end of the unit that wrote it, and so before any other sees the hash; what was done is replicated behind the
+ * write.
  */
 #include "events.h"
 
@@ -83,8 +84,8 @@ static int number_of_slot(Slice key) {
     return *wanted - 1;
 }
 
-/* In the slot of the key: a hash tag of its own comes first. One with a closing brace and without a tag is no tag itself, so
- * another one of its slot stands there. */
+/* In the slot of the key: a hash tag of its own comes first. One with a closing brace and without a tag is no tag
+ * itself, so another one of its slot stands there. */
 static void add_tag(Text *stream, Slice key) {
     Slice tag = hash_tag(key);
     if (tag.len > 0) {

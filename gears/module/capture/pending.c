@@ -80,8 +80,8 @@ static void capture_late(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
     misses_look_again(); /* what was noted was in the way of rows */
 }
 
-/* A client that is held, for a key whose time was over, ends its unit as if it were inside its command: the key's end is
- * captured right after it, or with what comes in between. */
+/* A client that is held, for a key whose time was over, ends its unit as if it were inside its command: the key's end
+ * is captured right after it, or with what comes in between. */
 static void run_pending(RedisModuleCtx *ctx, void *pd) {
     (void)pd;
     job_set = false;
@@ -107,8 +107,8 @@ static void capture_early(RedisModuleCtx *ctx, int db, const Slice *key) {
     pending_running = running;
 }
 
-/* What one unit wrote and then flushes is captured while it is there: at the end of the unit it would look like keys whose
- * time is over. */
+/* What one unit wrote and then flushes is captured while it is there: at the end of the unit it would look like keys
+ * whose time is over. */
 void capture_before_flush(RedisModuleCtx *ctx, int db) { capture_early(ctx, db, NULL); }
 
 /* What the unit noted of a key has happened before the write whose intent goes into the lane now. */

@@ -1,6 +1,6 @@
-/* Execution units, for deployments whose transactions stay whole: what one MULTI/EXEC, script or command did. A change that
- * stands in its lane right behind another one of its unit has a + behind its epoch, and the worker never parts the two. That
- * needs no number for a unit, which a restart or a promotion could give again.
+/* Execution units, for deployments whose transactions stay whole: what one MULTI/EXEC, script or command did. A change
+ * that stands in its lane right behind another one of its unit has a + behind its epoch, and the worker never parts the
+ * two. That needs no number for a unit, which a restart or a promotion could give again.
  *
  * Where there are post-notification jobs, the job in which all of a unit is captured ends it. Elsewhere the server says
  * whether a transaction or a script runs, and no two of them run without a command between that passes the filter.

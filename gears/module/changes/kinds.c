@@ -1,7 +1,8 @@
 /* Mappings whose keys are no hashes: documents, and keys of many members (docs/design.md, "Kinds of keys").
  *
- * A document, JSON in a string or of the server's JSON type, is captured whole. Of members only that they have changed is:
- * who has a set of ten thousand would pay for all of them with each SADD. The worker reads them when it comes to it.
+ * A document, JSON in a string or of the server's JSON type, is captured whole. Of members only that they have changed
+ * is: who has a set of ten thousand would pay for all of them with each SADD. The worker reads them when it comes to
+ * it.
  */
 #include "kinds.h"
 
@@ -31,9 +32,10 @@ Kind kind_of_event(int type) {
 
 bool kind_is_members(Kind kind) { return kind == KIND_SET || kind == KIND_LIST || kind == KIND_ZSET; }
 
-/* By commands that change nothing: where a string is looked at by the API, the server may put another object in its place,
- * under the hands of the command that has just written it. False: the key is of another type. In a slot that is on its way
- * here only clients who are ASKING reach a key, and a module can't: the document is NULL, and the worker reads it. */
+/* By commands that change nothing: where a string is looked at by the API, the server may put another object in its
+ * place, under the hands of the command that has just written it. False: the key is of another type. In a slot that is
+ * on its way here only clients who are ASKING reach a key, and a module can't: the document is NULL, and the worker
+ * reads it. */
 static bool read_document(RedisModuleCtx *ctx, RedisModuleKey *key, RedisModuleString *name,
                           RedisModuleString **document) {
     int type = RedisModule_KeyType(key);

@@ -1,8 +1,8 @@
 /* Commands that the filter puts before a client's own: "GEARSYNC.READ HGET person:1 name". Rights are those of the
  * client's own command, so the command that is put there asks for none ("no-auth"), and looks at the client's itself.
  *
- * The server lets clients that have not authenticated run such a command too. Those are of the user default, so a client
- * of it that could be one gets the twin of the command, NAME.auth, before which the server asks for a password.
+ * The server lets clients that have not authenticated run such a command too. Those are of the user default, so a
+ * client of it that could be one gets the twin of the command, NAME.auth, before which the server asks for a password.
  */
 #include "inner.h"
 
@@ -14,7 +14,8 @@
 /* LUAI_MAXCSTACK */
 #define MOST_WORDS_OF_LUA 8000
 
-/* What the user default means for a client that has it: anybody may be one; nobody can become one; it has a password. */
+/* What the user default means for a client that has it: anybody may be one; nobody can become one; it has a
+ * password. */
 typedef enum { DEFAULT_UNKNOWN, DEFAULT_OPEN, DEFAULT_OFF, DEFAULT_GUARDED } DefaultUser;
 
 static DefaultUser default_user;
@@ -70,8 +71,8 @@ static bool needs_twin(RedisModuleCommandFilterCtx *filter) {
     return may_be_unauthenticated(RedisModule_CommandFilterGetClientId(filter));
 }
 
-/* Before 7.0.8 a server keeps the array of a script's words for the script's next command, and takes it for as long as it
- * was before the insertion cut it to what is needed: so it gets room for as many words as Lua can give. */
+/* Before 7.0.8 a server keeps the array of a script's words for the script's next command, and takes it for as long as
+ * it was before the insertion cut it to what is needed: so it gets room for as many words as Lua can give. */
 static void keep_room_for_scripts(RedisModuleCommandFilterCtx *filter) {
     if (shard.server_version >= 0x070008) return;
     if ((RedisModule_GetContextFlags(shard.detached) & REDISMODULE_CTX_FLAGS_LUA) == 0) return;
@@ -102,7 +103,7 @@ int inner_register(RedisModuleCtx *ctx, const char *command, RedisModuleCmdFunc 
     return result;
 }
 
-/* -- Keys -------------------------------------------------------------------------------------------------------------- */
+/* -- Keys ---------------------------------------------------------------------------------------------------------- */
 
 bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (!RedisModule_IsKeysPositionRequest(ctx)) return false;
@@ -122,7 +123,7 @@ bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return true;
 }
 
-/* -- Rights ------------------------------------------------------------------------------------------------------------ */
+/* -- Rights -------------------------------------------------------------------------------------------------------- */
 
 static bool is_twin(RedisModuleString *name) {
     Slice text = string_slice(name);
@@ -163,8 +164,8 @@ static bool refuse_unauthenticated(RedisModuleCtx *ctx, RedisModuleString *comma
     return true;
 }
 
-/* Of a script or another module, which have no client of their own. The server says it by a run that is none; where it has
- * none such, inner_run finds it out. */
+/* Of a script or another module, which have no client of their own. The server says it by a run that is none; where it
+ * has none such, inner_run finds it out. */
 static bool script_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if ((RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) == 0) return true;
     errno = 0;
@@ -193,7 +194,7 @@ bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return allowed;
 }
 
-/* -- The client's own command ------------------------------------------------------------------------------------------ */
+/* -- The client's own command -------------------------------------------------------------------------------------- */
 
 static void reply_failure(RedisModuleCtx *ctx, const char *command, int error) {
     Text text = {0};

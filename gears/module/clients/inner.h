@@ -14,7 +14,8 @@ int inner_register(RedisModuleCtx *ctx, const char *command, RedisModuleCmdFunc 
 bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 /* Whether the client may run its own command, argv[1] and what follows; false: the error is replied. */
 bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
-/* Whether the cluster has the slot, or the keys, of a command that was called elsewhere; error: errno right after it. */
+/* Whether the cluster has the slot, or the keys, of a command that was called elsewhere; error: errno right after
+ * it. */
 bool inner_has_moved(RedisModuleCallReply *reply, int error);
 /* Runs it, and passes its reply on. */
 int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writes);

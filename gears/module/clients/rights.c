@@ -1,6 +1,6 @@
-/* Who may run commands that do what a user of gearsync's own keys could do by hand, and more: code that is deployed runs in
- * the workers, and rows are put into any key. A user who has all commands but no rights to these keys must not get at them
- * by such a command, for which Redis asks for no key. Redis 6.2 can't tell a module what a user may do. */
+/* Who may run commands that do what a user of gearsync's own keys could do by hand, and more: code that is deployed
+ * runs in the workers, and rows are put into any key. A user who has all commands but no rights to these keys must not
+ * get at them by such a command, for which Redis asks for no key. Redis 6.2 can't tell a module what a user may do. */
 #include "rights.h"
 
 #include <string.h>

@@ -1,6 +1,7 @@
-/* What has to wait until the command in hand is over. Inside a command with keys, clusters of Redis 7.4 and newer, and of
- * Valkey 8, take every key for one of the command's slot, and a lane is of another: an entry that is added there spoils the
- * server's data. The end of the unit is no better for a client that is held, which the server counts as inside its command.
+/* What has to wait until the command in hand is over. Inside a command with keys, clusters of Redis 7.4 and newer, and
+ * of Valkey 8, take every key for one of the command's slot, and a lane is of another: an entry that is added there
+ * spoils the server's data. The end of the unit is no better for a client that is held, which the server counts as
+ * inside its command.
  */
 #include "soon.h"
 
@@ -19,7 +20,8 @@ static bool timer_set;
 
 bool soon_needed(void) { return shard.cluster && shard.has_jobs; }
 
-/* The registry is there, but for a shard whose last slot has just gone. That a client was held can't be asked for: the server, or another module, does it too. */
+/* The registry is there, but for a shard whose last slot has just gone. That a client was held can't be asked for: the
+ * server, or another module, does it too. */
 bool soon_is_due(RedisModuleCtx *ctx) {
     static char tag[sizeof(shard.tag)];
     if (!soon_needed() || shard.count == 0 || !shard.primary || shard.tag[0] == '\0') return false;

@@ -1,5 +1,5 @@
-/* Turns: the writes of one key run one after another, in the order in which they came. A write of several keys waits for
- * its turn at each; since all of a write's turns are taken at once, no two writes wait for each other. */
+/* Turns: the writes of one key run one after another, in the order in which they came. A write of several keys waits
+ * for its turn at each; since all of a write's turns are taken at once, no two writes wait for each other. */
 #include "turns.h"
 
 #include <string.h>

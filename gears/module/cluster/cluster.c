@@ -94,7 +94,8 @@ static bool choose_among(const SlotState slots[SLOTS], SlotState state) {
     return false;
 }
 
-/* Chooses the tag: of a slot of ours, else of one that is on its way. A slot that comes is better than one that leaves. */
+/* Chooses the tag: of a slot of ours, else of one that is on its way. A slot that comes is better than one that
+ * leaves. */
 static TagChoice choose(RedisModuleCtx *ctx) {
     SlotState slots[SLOTS];
     if (!read_slots(ctx, slots)) return TAG_UNKNOWN;
@@ -120,8 +121,8 @@ static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
     }
 }
 
-/* Of what SQL has of lanes of these names from before, when the tag was ours for the last time, nothing is to be done again. A
- * lane that has come back since goes on. */
+/* Of what SQL has of lanes of these names from before, when the tag was ours for the last time, nothing is to be done
+ * again. A lane that has come back since goes on. */
 static void add_lanes(Deployment *deployment, Lane **before, int count) {
     for (int i = 0; i < deployment->ntargets; i++)
         for (int j = 0; j < deployment->nlanes; j++) {
@@ -237,7 +238,7 @@ void cluster_check_tag(RedisModuleCtx *ctx) {
     change_tag(ctx);
 }
 
-/* -- Commands that move slots ------------------------------------------------------------------------------------------ */
+/* -- Commands that move slots -------------------------------------------------------------------------------------- */
 
 static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
     return string_slice(RedisModule_CommandFilterArgGet(filter, at));
@@ -288,7 +289,8 @@ void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc, SlotRefu
 }
 
 /* The lanes go last: a change that is captured after them would make a lane of the same name, and that would take the
- * place of the first one over there. So a MIGRATE of our last slot takes no lane as long as it has other keys to take. */
+ * place of the first one over there. So a MIGRATE of our last slot takes no lane as long as it has other keys to
+ * take. */
 void cluster_see_migrate(RedisModuleCommandFilterCtx *filter, int argc) {
     int first = 5, own = 0;
     if (home != SLOT_LEAVING || argc < 7) return;

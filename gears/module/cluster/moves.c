@@ -1,6 +1,7 @@
 /* Keys that change their shard: a resharding takes them away with MIGRATE, and brings them with RESTORE-ASKING. Neither
- * changes a row. What the old owner has captured of a key must be in SQL before what the new one captures: so both put a
- * mark into their lanes, with the id of the new owner, and the workers see to the rest (docs/design.md, "Resharding"). */
+ * changes a row. What the old owner has captured of a key must be in SQL before what the new one captures: so both put
+ * a mark into their lanes, with the id of the new owner, and the workers see to the rest (docs/design.md,
+ * "Resharding"). */
 #include "cluster.h"
 #include "parts.h"
 

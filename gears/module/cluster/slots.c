@@ -1,9 +1,10 @@
 /* Slots that change their shard, and the keys that are gone by then. A key that a resharding moves has marks of its own
- * (moves.c). One that was deleted has none; but it may be made again over there, while its last changes still wait here. So
- * an open slot makes two pairs of marks in each lane, as if it were a key: the old owner puts an "m" when the slot is opened
- * and one when it has no more keys; the new owner puts an "i" before the first key that comes or is made there, and one
- * when the slot is its own. An "m" is always put before the "i" that waits for it, so that no two shards wait for each
- * other. A key that ends while its slot is open has a "w" behind its end (docs/design.md, "Resharding"). */
+ * (moves.c). One that was deleted has none; but it may be made again over there, while its last changes still wait
+ * here. So an open slot makes two pairs of marks in each lane, as if it were a key: the old owner puts an "m" when the
+ * slot is opened and one when it has no more keys; the new owner puts an "i" before the first key that comes or is made
+ * there, and one when the slot is its own. An "m" is always put before the "i" that waits for it, so that no two shards
+ * wait for each other. A key that ends while its slot is open has a "w" behind its end (docs/design.md,
+ * "Resharding"). */
 #include "cluster.h"
 #include "parts.h"
 

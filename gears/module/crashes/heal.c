@@ -28,8 +28,8 @@ static bool seen_before(SeenKeys *seen, Slice key) {
     return false;
 }
 
-/* Up to HEAL_PAGE entries of a lane, backwards from *end, which becomes the id of the last one read. By the API: a node of
- * a cluster that has just loaded its data takes no command on a key yet. */
+/* Up to HEAL_PAGE entries of a lane, backwards from *end, which becomes the id of the last one read. By the API: a node
+ * of a cluster that has just loaded its data takes no command on a key yet. */
 static size_t read_page(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *end, Entry *page) {
     size_t count = 0;
     long pairs;
@@ -117,8 +117,8 @@ static bool heal_entry(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, 
     return !same && db >= 0 && capture_now(ctx, db, entry->strings[0]) > 0;
 }
 
-/* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. The page is read
- * before anything is appended to the lane. */
+/* One page of the lane, backwards from *end, which moves to the page before it; whether to go on there. The page is
+ * read before anything is appended to the lane. */
 static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleStreamID *end,
                       SeenKeys *seen) {
     Entry *page = RedisModule_Calloc(HEAL_PAGE, sizeof(*page));
@@ -133,8 +133,8 @@ static bool heal_page(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, R
 }
 
 /* One command can leave many such changes (DEL of many keys), so whole pages are looked at, as long as one had any. A
- * retired lane got its changes before the registry said that it is retired, so none is torn; and its keys may be those of
- * another shard. */
+ * retired lane got its changes before the registry said that it is retired, so none is torn; and its keys may be those
+ * of another shard. */
 void heal_tails(RedisModuleCtx *ctx) {
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];

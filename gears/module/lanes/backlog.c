@@ -31,8 +31,8 @@ void backlog_update(Deployment *deployment) {
                     deployment->name, entries, bytes, full ? "full, covered writes are refused" : "has room again");
 }
 
-/* The full deployment that covers a key by a rule of one of the kinds; NULL: none. The database of the client is not known to a
- * filter on every server, so that a key counts in any of them. */
+/* The full deployment that covers a key by a rule of one of the kinds; NULL: none. The database of the client is not
+ * known to a filter on every server, so that a key counts in any of them. */
 static Deployment *full_covering(RedisModuleString *name, unsigned kinds) {
     Slice key = string_slice(name);
     for (int i = 0; i < shard.nrules; i++) {

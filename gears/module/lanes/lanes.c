@@ -103,8 +103,8 @@ static void read_epoch(RedisModuleKey *stream, long pairs, uint64_t *epoch) {
     entry_free(&entry);
 }
 
-/* The id and the epoch of a lane's last entry; false: it has none. By the API, since a cluster takes no command on a key
- * of a slot that is still on its way here. */
+/* The id and the epoch of a lane's last entry; false: it has none. By the API, since a cluster takes no command on a
+ * key of a slot that is still on its way here. */
 static bool last_entry(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID *id, uint64_t *epoch) {
     bool found = false;
     long fields;

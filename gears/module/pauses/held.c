@@ -1,5 +1,5 @@
-/* Changes of functions that are paused alone: the worker has them moved from their lane to the stream that holds them back,
- * with the ids that they have, so that what was moved before is not moved again. */
+/* Changes of functions that are paused alone: the worker has them moved from their lane to the stream that holds them
+ * back, with the ids that they have, so that what was moved before is not moved again. */
 #include "hold.h"
 #include "parts.h"
 #include "pause.h"
@@ -13,7 +13,7 @@
 #include "lanes/waiting.h"
 #include "reads/reads.h"
 
-/* -- One change ------------------------------------------------------------------------------------------------------ */
+/* -- One change ---------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     RedisModuleString **argv;
@@ -91,7 +91,7 @@ static long long move(RedisModuleCtx *ctx, Lane *lane, Lane *held, RedisModuleSt
     return moved;
 }
 
-/* -- Commands --------------------------------------------------------------------------------------------------------- */
+/* -- Commands ------------------------------------------------------------------------------------------------------ */
 
 static int reply_changed(RedisModuleCtx *ctx) {
     return RedisModule_ReplyWithError(ctx, "HOLDS what is held back has changed; ask GEARSYNC.HOLDS again");
@@ -139,8 +139,8 @@ int holds_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return REDISMODULE_OK;
 }
 
-/* GEARSYNC.HOLD stream function number id…: how many were moved. GEARSYNC.HOLD stream function OPEN: from now on they are
- * to be, also of a function that is not paused. */
+/* GEARSYNC.HOLD stream function number id…: how many were moved. GEARSYNC.HOLD stream function OPEN: from now on they
+ * are to be, also of a function that is not paused. */
 int hold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = NULL;
     if (argc < 4) return RedisModule_WrongArity(ctx);
@@ -178,7 +178,7 @@ int unhold_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return RedisModule_ReplyWithLongLong(ctx, hold_end(ctx, deployment, held));
 }
 
-/* -- Reads ------------------------------------------------------------------------------------------------------------ */
+/* -- Reads --------------------------------------------------------------------------------------------------------- */
 
 const char *held_of_read(int db, Slice key) {
     for (int i = 0; i < shard.count; i++) {
@@ -194,7 +194,7 @@ const char *held_of_read(int db, Slice key) {
     return NULL;
 }
 
-/* -- Barriers ---------------------------------------------------------------------------------------------------------- */
+/* -- Barriers ------------------------------------------------------------------------------------------------------ */
 
 bool held_before(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane, RedisModuleStreamID id,
                  const Slice *key, bool *all_paused) {

@@ -1,5 +1,5 @@
-/* Functions that are paused alone (docs/design.md, "Pausing"): of each lane, what is theirs is held back in a stream of its
- * own. Here is what is held and by which stream; held.c moves the changes. */
+/* Functions that are paused alone (docs/design.md, "Pausing"): of each lane, what is theirs is held back in a stream of
+ * its own. Here is what is held and by which stream; held.c moves the changes. */
 #include "hold.h"
 #include "parts.h"
 #include "pause.h"
@@ -203,7 +203,7 @@ bool hold_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *held) {
     return true;
 }
 
-/* -- Upgrades ------------------------------------------------------------------------------------------------------- */
+/* -- Upgrades ------------------------------------------------------------------------------------------------------ */
 
 static char *refusal(const Deployment *deployment, const char *function, const char *what) {
     Text text = {0};
@@ -240,7 +240,7 @@ void hold_inherit(Deployment *deployment, Deployment *old) {
     if (deployment->nholds > 0) changed(deployment);
 }
 
-/* -- The registry, and the status ----------------------------------------------------------------------------------- */
+/* -- The registry, and the status ---------------------------------------------------------------------------------- */
 
 RedisModuleString *hold_field(const Deployment *deployment, int index) {
     uint64_t hash = key_hash(c_slice(deployment->holds[index].function));

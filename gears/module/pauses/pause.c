@@ -68,7 +68,7 @@ static void set(Deployment *deployment, int target, long long ms, Slice who, Sli
     pause_add_since(&pause->sentence, ms, &pause->by, &pause->why);
 }
 
-/* -- Upgrades -------------------------------------------------------------------------------------------------------- */
+/* -- Upgrades ------------------------------------------------------------------------------------------------------ */
 
 char *pause_check(const Deployment *deployment, const Deployment *old) {
     for (int i = 0; i < old->ntargets; i++) {
@@ -95,7 +95,7 @@ void pause_inherit(Deployment *deployment, Deployment *old) {
     }
 }
 
-/* -- The registry, and the status ------------------------------------------------------------------------------------ */
+/* -- The registry, and the status ---------------------------------------------------------------------------------- */
 
 /* "<ms> <bytes of who> <who><why>", as the registry has it. */
 RedisModuleString *pause_text(const Pause *pause) {
@@ -167,7 +167,7 @@ void pause_status(Text *out, const Pause *pause) {
     text_printf(out, "}");
 }
 
-/* -- Who pauses, and resumes ----------------------------------------------------------------------------------------- */
+/* -- Who pauses, and resumes --------------------------------------------------------------------------------------- */
 
 Deployment *pause_find(RedisModuleCtx *ctx, RedisModuleString *name) {
     Deployment *deployment = shard.primary ? shard_find(string_slice(name)) : NULL;

@@ -1,6 +1,6 @@
-/* Read-through, the worker's side: it takes misses (GEARSYNC.MISSES) and brings rows (GEARSYNC.LOADED), or says why there
- * are none (GEARSYNC.UNREAD). One connection takes those of one target at a time: who takes more has given up what it took
- * before. */
+/* Read-through, the worker's side: it takes misses (GEARSYNC.MISSES) and brings rows (GEARSYNC.LOADED), or says why
+ * there are none (GEARSYNC.UNREAD). One connection takes those of one target at a time: who takes more has given up
+ * what it took before. */
 #include "misses.h"
 
 #include <string.h>
@@ -29,7 +29,7 @@ static Taker *takers;
 static int on_misses(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 static long long aside_until_ms;
 
-/* -- Who waits --------------------------------------------------------------------------------------------------------- */
+/* -- Who waits ----------------------------------------------------------------------------------------------------- */
 
 static void let_go(Taker **at) {
     Taker *taker = *at;
@@ -86,7 +86,7 @@ static int on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return on_misses(ctx, argv, argc);
 }
 
-/* -- GEARSYNC.MISSES name version target max timeout-ms ------------------------------------------------------------------ */
+/* -- GEARSYNC.MISSES name version target max timeout-ms ------------------------------------------------------------ */
 
 /* The deployment and the index of its target that a command is about, words from at on; NULL: the error is replied. */
 static Deployment *find_target(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleString *target, int *index) {
@@ -182,7 +182,7 @@ int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return REDISMODULE_OK;
 }
 
-/* -- GEARSYNC.LOADED name target count {token ttl-ms nfields field value…}… ---------------------------------------------- */
+/* -- GEARSYNC.LOADED name target count {token ttl-ms nfields field value…}… ---------------------------------------- */
 
 static Miss *find_taken(const Deployment *deployment, int target, long long token) {
     for (Miss *miss = misses_first(MISS_TAKEN); miss != NULL; miss = miss->next)

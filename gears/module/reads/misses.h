@@ -1,6 +1,6 @@
-/* Only for the files of reads: what they share (docs/design.md, "Read-through"). reads.c sees the commands of clients and holds
- * those that miss; misses.c knows the keys whose rows are wanted; missing.c those that have none; loads.c is the worker's
- * side. */
+/* Only for the files of reads: what they share (docs/design.md, "Read-through"). reads.c sees the commands of clients
+ * and holds those that miss; misses.c knows the keys whose rows are wanted; missing.c those that have none; loads.c is
+ * the worker's side. */
 #ifndef GEARSYNC_MISSES_H
 #define GEARSYNC_MISSES_H
 

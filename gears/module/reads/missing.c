@@ -1,5 +1,5 @@
-/* Keys whose row does not exist, remembered for the short time that the function says. One place for each of a fixed number
- * of hashes: a key that takes the place of another one only costs that one another look. */
+/* Keys whose row does not exist, remembered for the short time that the function says. One place for each of a fixed
+ * number of hashes: a key that takes the place of another one only costs that one another look. */
 #include "misses.h"
 
 #include <string.h>

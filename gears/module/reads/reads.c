@@ -1,5 +1,5 @@
-/* Read-through, the clients' side: a command that reads a key which is not there, and which a function reads through, is
- * held until the row of the key has become a hash, or is known not to exist. Then it runs as it is. */
+/* Read-through, the clients' side: a command that reads a key which is not there, and which a function reads through,
+ * is held until the row of the key has become a hash, or is known not to exist. Then it runs as it is. */
 #include "misses.h"
 
 #include <string.h>
@@ -46,7 +46,7 @@ ReadRule *reads_rule_for(int db, Slice key) {
     return NULL;
 }
 
-/* -- Keys ------------------------------------------------------------------------------------------------------------- */
+/* -- Keys ---------------------------------------------------------------------------------------------------------- */
 
 /* Where the server can: without any effect, so that it is safe outside of a command; a key whose time is over is not
  * there. The database is selected. */
@@ -69,7 +69,7 @@ static bool is_near_end(const ReadRule *rule, RedisModuleKey *key) {
     return left >= 0 && left < rule->refresh_ms;
 }
 
-/* -- The filter -------------------------------------------------------------------------------------------------------- */
+/* -- The filter ---------------------------------------------------------------------------------------------------- */
 
 /* Whether the command in the filter has to be looked at when it runs. A key that is there now can be gone by then: its
  * time is over, or the server evicts it before the command. */
@@ -101,7 +101,7 @@ void reads_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     }
 }
 
-/* -- Clients that are held --------------------------------------------------------------------------------------------- */
+/* -- Clients that are held ----------------------------------------------------------------------------------------- */
 
 static Reader **place_of(const RedisModuleBlockedClient *client) {
     return &readers[((uintptr_t)client >> 4) % READER_PLACES];
@@ -216,10 +216,10 @@ static void on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client)
     if (reader != NULL) reader_leave(reader);
 }
 
-/* -- The command ------------------------------------------------------------------------------------------------------- */
+/* -- The command --------------------------------------------------------------------------------------------------- */
 
-/* The rule under which a key of the command is to be loaded; NULL: it is there, or has no row, or nobody loads it. A hash
- * near its end is put in the queue behind the reply. */
+/* The rule under which a key of the command is to be loaded; NULL: it is there, or has no row, or nobody loads it. A
+ * hash near its end is put in the queue behind the reply. */
 static ReadRule *rule_of_missing(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     Slice text = string_slice(name);
     ReadRule *rule = reads_rule_for(db, text);

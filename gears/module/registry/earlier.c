@@ -1,5 +1,5 @@
-/* Versions that an upgrade replaced (docs/design.md, "Earlier versions"): kept so that what they captured is applied by their
- * rules, and to go back to. */
+/* Versions that an upgrade replaced (docs/design.md, "Earlier versions"): kept so that what they captured is applied by
+ * their rules, and to go back to. */
 #include "parts.h"
 #include "registry.h"
 

@@ -89,8 +89,8 @@ static Lane *take_lane(Deployment *old, Lane *like) {
     return NULL;
 }
 
-/* Whether a lane was made that old has not. Of such a lane SQL can have records from when there was one of its name before:
- * they are of epochs before the one in which it begins, and none of its own. */
+/* Whether a lane was made that old has not. Of such a lane SQL can have records from when there was one of its name
+ * before: they are of epochs before the one in which it begins, and none of its own. */
 bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment *old, uint64_t begins) {
     bool made = false;
     /* A node without a slot names its lanes when it gets one. */
@@ -226,7 +226,8 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
         earlier_keep(ctx, deployment, old);
         take_out(old);
     }
-    /* A lane of that name that was emptied and dropped before has a checkpoint, which is ahead if the clock was set back. */
+    /* A lane of that name that was emptied and dropped before has a checkpoint, which is ahead if the clock was set
+     * back. */
     uint64_t begins = old != NULL ? shard.epoch + 1 : shard.epoch;
     if (registry_give_lanes(ctx, deployment, old, begins) && old != NULL) registry_raise_epoch(begins);
     registry_put(deployment);
@@ -268,7 +269,8 @@ static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
     take_out(deployment);
     registry_index();
     deployment_free(deployment);
-    /* Lanes of its name may be made again, and SQL remembers how far the old ones were: ahead, if the clock is set back. */
+    /* Lanes of its name may be made again, and SQL remembers how far the old ones were: ahead, if the clock is set
+     * back. */
     registry_raise_epoch(shard.epoch + 1);
     registry_write(ctx, true);
     barrier_check();

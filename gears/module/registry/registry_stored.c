@@ -1,4 +1,5 @@
-/* The registry in the keyspace: one hash (docs/design.md, "Keys in Redis"), so that RDB, AOF and replication carry it. */
+/* The registry in the keyspace: one hash (docs/design.md, "Keys in Redis"), so that RDB, AOF and replication carry
+ * it. */
 #include "parts.h"
 #include "registry.h"
 
@@ -147,8 +148,8 @@ static void collect_fields(Strings *fields) {
     }
 }
 
-/* By the API, since a cluster takes no command on a new key of a slot that is on its way. When it leaves, the registry may
- * have left already, and must not stay behind. */
+/* By the API, since a cluster takes no command on a new key of a slot that is on its way. When it leaves, the registry
+ * may have left already, and must not stay behind. */
 static void write_open(RedisModuleCtx *ctx, RedisModuleString *name, const Strings *fields, bool replicate) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
     bool has_left = cluster_home_leaves() && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;
@@ -171,8 +172,8 @@ static bool write_fields(RedisModuleCtx *ctx, RedisModuleString *name, const Str
     return written;
 }
 
-/* A lane that goes on to another shard must not be behind the epoch in which this one's worker has claimed it, or it would be
- * fenced there for good. */
+/* A lane that goes on to another shard must not be behind the epoch in which this one's worker has claimed it, or it
+ * would be fenced there for good. */
 static void stamp_retired(RedisModuleCtx *ctx) {
     for (int i = 0; i < shard.count; i++)
         for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
@@ -284,7 +285,8 @@ static void load_deployment(RedisModuleCtx *ctx, Slice name, Slice value, bool d
     registry_put(deployment);
 }
 
-/* One field, because each group of writes brings it. It only grows: a worker that has slept may come with an older one. */
+/* One field, because each group of writes brings it. It only grows: a worker that has slept may come with an older
+ * one. */
 void registry_note_applied(RedisModuleCtx *ctx, Lane *lane, uint64_t epoch, RedisModuleStreamID id) {
     bool ahead = epoch == lane->applied_epoch ? stream_id_compare(id, lane->applied) > 0 : epoch > lane->applied_epoch;
     if (!ahead) return;

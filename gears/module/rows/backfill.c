@@ -1,4 +1,5 @@
-/* GEARSYNC.BACKFILL: keys that were there before anybody captured them come to SQL, through the lanes like any change. */
+/* GEARSYNC.BACKFILL: keys that were there before anybody captured them come to SQL, through the lanes like any
+ * change. */
 #include "rows.h"
 
 #include "capture/capture.h"
@@ -7,8 +8,8 @@
 
 enum { IS_NO_HASH = -1, IS_BEING_WRITTEN = -2 };
 
-/* Whether a mapping that covers it takes what it holds; without one, whether it is a hash. Looking also makes a key whose
- * time is over go, as an expiry like any other. */
+/* Whether a mapping that covers it takes what it holds; without one, whether it is a hash. Looking also makes a key
+ * whose time is over go, as an expiry like any other. */
 static bool is_held(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
     bool covered = false, found = false;
@@ -34,7 +35,8 @@ static int backfill(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     return is_held(ctx, db, name) ? capture_again(ctx, db, name, true) : IS_NO_HASH;
 }
 
-/* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for none that is captured, -2 for one that a client writes. */
+/* GEARSYNC.BACKFILL key…: for each key the number of changes appended, -1 for none that is captured, -2 for one that a
+ * client writes. */
 int backfill_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc < 2) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return shard_reply_replica(ctx);

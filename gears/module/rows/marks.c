@@ -1,5 +1,5 @@
-/* Marks: who reads rows of keys that it does not know yet takes one before, and GEARSYNC.PUT sees by it which of the rows
- * may be older than what has come to SQL since. A mark says of each lane what SQL had of it. */
+/* Marks: who reads rows of keys that it does not know yet takes one before, and GEARSYNC.PUT sees by it which of the
+ * rows may be older than what has come to SQL since. A mark says of each lane what SQL had of it. */
 #include "marks.h"
 #include "rows.h"
 

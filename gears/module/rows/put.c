@@ -182,8 +182,8 @@ int put_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return result;
 }
 
-/* GEARSYNC.WAITING db key…: those of which a change may still wait here. In one MULTI with GEARSYNC.PUT, what that has left
- * alone because of them. */
+/* GEARSYNC.WAITING db key…: those of which a change may still wait here. In one MULTI with GEARSYNC.PUT, what that has
+ * left alone because of them. */
 int waiting_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     long long db;
     if (argc < 3) return RedisModule_WrongArity(ctx);

@@ -6,8 +6,8 @@
 
 /* -- put.c: rows become hashes -------------------------------------------------------------------------------- */
 /* Sets (nfields pairs) or deletes (none) a hash, which is no change for SQL. Keys of which a change waits
- * are left alone, and those that are no hash; without replace also those that exist. Refused: there is no memory. ttl_ms
- * 0: no expiry. */
+ * are left alone, and those that are no hash; without replace also those that exist. Refused: there is no memory.
+ * ttl_ms 0: no expiry. */
 typedef enum { PUT_LEFT, PUT_DONE, PUT_REFUSED } PutResult;
 PutResult put_row(RedisModuleCtx *ctx, int db, RedisModuleString *key, RedisModuleString **fields, long long nfields,
                   long long ttl_ms, bool replace);

@@ -69,7 +69,8 @@ bool template_has_prefix(const Template *template, Slice key) {
     return key.len >= first->len && memcmp(key.bytes, first->literal, first->len) == 0;
 }
 
-/* The length of what a {name} matches at the start of key: up to the first byte of the next literal, and never a colon. */
+/* The length of what a {name} matches at the start of key: up to the first byte of the next literal, and never a
+ * colon. */
 static size_t capture_length(Slice key, const TemplatePart *next) {
     for (size_t i = 0; i < key.len; i++) {
         if (key.bytes[i] == ':') return i;

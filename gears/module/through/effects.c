@@ -215,8 +215,8 @@ static long long read_number(Slice text, size_t *at, char mark) {
     return number;
 }
 
-/* By the API, which asks nobody whose the slot is; the server would send a command that makes a key to the shard that takes
- * the slot. */
+/* By the API, which asks nobody whose the slot is; the server would send a command that makes a key to the shard that
+ * takes the slot. */
 static bool make_hash(RedisModuleCtx *ctx, RedisModuleString **argv, size_t argc) {
     RedisModuleKey *key = RedisModule_OpenKey(ctx, argv[1], REDISMODULE_READ | REDISMODULE_WRITE);
     bool absent = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;

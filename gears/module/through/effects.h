@@ -34,8 +34,8 @@ Effect effect_of(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc
 /* Adds to an image what the rules map of a key, as it will be. */
 void effect_image(RedisModuleCtx *ctx, const Effect *effect, int db, RedisModuleString *name, Rule **rules, int count,
                   Image *image);
-/* Runs "<db> <command>"; false: it is none, or the server refuses it. With a ! before it, an HSET makes its key also in a slot
- * that is leaving: no other shard has it. */
+/* Runs "<db> <command>"; false: it is none, or the server refuses it. With a ! before it, an HSET makes its key also in
+ * a slot that is leaving: no other shard has it. */
 bool effect_run(RedisModuleCtx *ctx, Slice text);
 void effect_free(Effect *effect);
 

@@ -1,7 +1,8 @@
-/* Writes of clients that wait for SQL, in slots that change their shard. While a slot is open, each of its two shards takes
- * only a part of its writes: the old one those of keys that it has, the new one those of who comes ASKING. That is known when
- * a worker takes a write, and must stay so until SQL's commit is done here: else SQL would have it alone. So a write whose
- * shard is another one by then is not taken, and a slot does not go while one is (docs/design.md, "Resharding"). */
+/* Writes of clients that wait for SQL, in slots that change their shard. While a slot is open, each of its two shards
+ * takes only a part of its writes: the old one those of keys that it has, the new one those of who comes ASKING. That
+ * is known when a worker takes a write, and must stay so until SQL's commit is done here: else SQL would have it alone.
+ * So a write whose shard is another one by then is not taken, and a slot does not go while one is (docs/design.md,
+ * "Resharding"). */
 #include "effects.h"
 #include "through.h"
 #include "writes.h"
@@ -15,7 +16,7 @@
 
 #define AWAY "TRYAGAIN the slot of this key is on its way to another shard, or has gone there"
 
-/* -- Whether a write can be taken ------------------------------------------------------------------------------------- */
+/* -- Whether a write can be taken ---------------------------------------------------------------------------------- */
 
 bool opening_admits(RedisModuleCtx *ctx, const Write *write) {
     if (!shard.cluster) return true;
@@ -35,7 +36,7 @@ Text opening_error(void) {
     return text;
 }
 
-/* -- A write that the cluster does not take as it is ------------------------------------------------------------------- */
+/* -- A write that the cluster does not take as it is --------------------------------------------------------------- */
 
 /* Of several keys one may have ended meanwhile, which an open slot takes for one that is on the other shard. */
 static Text delete_each(RedisModuleCtx *ctx, SlotState state, RedisModuleString **argv, int argc, bool *moved) {
@@ -69,7 +70,7 @@ Text opening_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool *
     return opening_error();
 }
 
-/* -- Slots that wait for writes ------------------------------------------------------------------------------------------ */
+/* -- Slots that wait for writes ------------------------------------------------------------------------------------ */
 
 static bool is_of_slot(const Write *write, unsigned slot) {
     return write->argc > 1 && key_slot(string_slice(write->argv[1])) == slot;

@@ -13,8 +13,8 @@
 #include "registry/registry.h"
 #include "waits/barrier.h"
 
-/* Whether the key's time was over, or it was evicted or flushed, after its write was logged: so it goes in the lane, and that
- * is what Redis has. Looking is what ends it, if nothing has yet. */
+/* Whether the key's time was over, or it was evicted or flushed, after its write was logged: so it goes in the lane,
+ * and that is what Redis has. Looking is what ends it, if nothing has yet. */
 static bool has_ended(RedisModuleCtx *ctx, const Write *write) {
     if (!write->existed || write->reply.len == 0) return false;
     RedisModule_SelectDb(ctx, write->db);
@@ -82,8 +82,8 @@ static Refused *parse_refused(RedisModuleString **argv, int argc, int *count) {
     return NULL;
 }
 
-/* What SQL has committed stays to be done, by the worker's next REDO, while a cluster that is down refuses it: it must not be
- * taken for done. */
+/* What SQL has committed stays to be done, by the worker's next REDO, while a cluster that is down refuses it: it must
+ * not be taken for done. */
 static bool is_refused_here(RedisModuleCtx *ctx) {
     if (cluster_is_ok(ctx)) return false;
     RedisModule_ReplyWithError(ctx, "CLUSTERDOWN the cluster is down, so that nothing can be written here; try again");
@@ -99,8 +99,8 @@ static Lane *own_lane(RedisModuleCtx *ctx, RedisModuleString *stream, Deployment
     return lane;
 }
 
-/* Whether a worker was the last to ask for this lane since this server became its primary; if not, it is from now on, but has
- * to begin anew: what SQL has committed meanwhile, or Redis has forgotten, it does not know of. */
+/* Whether a worker was the last to ask for this lane since this server became its primary; if not, it is from now on,
+ * but has to begin anew: what SQL has committed meanwhile, or Redis has forgotten, it does not know of. */
 static bool is_taker(RedisModuleCtx *ctx, Lane *lane, RedisModuleString *worker) {
     uint64_t name = key_hash(string_slice(worker));
     if (lane->taker == name) return true;
@@ -151,7 +151,8 @@ int through_take_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
     return REDISMODULE_OK;
 }
 
-/* GEARSYNC.SETTLE stream id worker [id reason]…: SQL has committed what was taken up to id, but for those that are named. */
+/* GEARSYNC.SETTLE stream id worker [id reason]…: SQL has committed what was taken up to id, but for those that are
+ * named. */
 int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     static const char *const usage = "ERR use GEARSYNC.SETTLE stream id worker [id reason]...";
@@ -238,8 +239,9 @@ static void redo(RedisModuleCtx *ctx, Slice stream, uint64_t epoch, RedisModuleS
     }
 }
 
-/* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a command, and Redis
- * may not know of it: up to id of that epoch they are done now, whatever was lost. The lane is that worker's then. */
+/* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a
+ * command, and Redis may not know of it: up to id of that epoch they are done now, whatever was lost. The lane is that
+ * worker's then. */
 int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     static const char *const usage = "ERR use GEARSYNC.REDO stream epoch id worker [id command reason]...";

@@ -24,7 +24,7 @@
 #include "reads/reads.h"
 #include "workers/workers.h"
 
-/* -- Rules ---------------------------------------------------------------------------------------------------------- */
+/* -- Rules --------------------------------------------------------------------------------------------------------- */
 
 static bool covers(const Rule *rule, int db, Slice key) {
     return rule->timeout_ms > 0 && (db < 0 || rule->db == db) && template_matches(&rule->template, key);
@@ -62,7 +62,7 @@ static int reply_error(RedisModuleCtx *ctx, const char *sentence) {
     return REDISMODULE_OK;
 }
 
-/* -- Logging an intent ---------------------------------------------------------------------------------------------------- */
+/* -- Logging an intent --------------------------------------------------------------------------------------------- */
 
 /* The first entry of an intent says what to do in Redis; "+" stands in those that follow it. */
 static Text ticket_of(const Write *write, const Effect *effect, bool is_first) {
@@ -197,7 +197,7 @@ void through_start_ready(RedisModuleCtx *ctx) {
     }
 }
 
-/* -- The client's command --------------------------------------------------------------------------------------------------- */
+/* -- The client's command ------------------------------------------------------------------------------------------ */
 
 /* Whether functions of two deployments cover the keys argv[1…]. */
 static bool is_of_two(int db, RedisModuleString **argv, int argc) {

@@ -15,7 +15,8 @@ int through_applied_command(RedisModuleCtx *ctx, RedisModuleString **argv, int a
 void through_see_flush(void);
 bool through_is_pending(void);
 void through_fail_all(const char *reason);
-/* Those of a deployment, or (target >= 0) of one target, that no worker has taken; then those whose turn has come start. */
+/* Those of a deployment, or (target >= 0) of one target, that no worker has taken; then those whose turn has come
+ * start. */
 void through_fail_logged(RedisModuleCtx *ctx, const Deployment *deployment, int target, const char *reason);
 void through_start_ready(RedisModuleCtx *ctx); /* those whose turn has come, or whose row is there */
 void through_tick(RedisModuleCtx *ctx);

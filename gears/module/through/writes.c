@@ -20,7 +20,7 @@ bool writes_any_ready;
 
 static void stop_timer(void);
 
-/* -- The list of writes --------------------------------------------------------------------------------------------- */
+/* -- The list of writes -------------------------------------------------------------------------------------------- */
 
 void write_link_last(Write *write) {
     write->next = NULL;
@@ -78,7 +78,7 @@ Text write_error(const char *sentence, Slice detail) {
     return text;
 }
 
-/* -- Running a command, and passing its reply on ---------------------------------------------------------------------- */
+/* -- Running a command, and passing its reply on ------------------------------------------------------------------- */
 
 Text write_run_as_is(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool *moved) {
     Text text = {0};
@@ -156,7 +156,7 @@ bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key) {
     return false;
 }
 
-/* -- Clients that wait no longer ---------------------------------------------------------------------------------------- */
+/* -- Clients that wait no longer ----------------------------------------------------------------------------------- */
 
 static Write *write_of(const RedisModuleBlockedClient *client) {
     Write *write = writes_first;
@@ -167,8 +167,8 @@ static Write *write_of(const RedisModuleBlockedClient *client) {
 void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client) {
     Write *write = write_of(client);
     if (write == NULL) return;
-    /* What the worker has goes its way, whoever is there to hear of it. But a cluster that is down lets go of all who wait, and
-     * tells them that: as if nothing were written. */
+    /* What the worker has goes its way, whoever is there to hear of it. But a cluster that is down lets go of all who
+     * wait, and tells them that: as if nothing were written. */
     if (write->stage != TAKEN)
         write->stage = CANCELLED;
     else if (!cluster_is_ok(ctx))
@@ -202,7 +202,7 @@ int write_on_unblock_asked(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     return REDISMODULE_OK;
 }
 
-/* -- Time ---------------------------------------------------------------------------------------------------------------
+/* -- Time -------------------------------------------------------------------------------------------------------------
  * The server has timeouts of its own for blocked clients, which are not used: a client whose time is over in the very
  * moment in which it is unblocked would get no reply at all. */
 
@@ -258,7 +258,7 @@ void write_watch(RedisModuleCtx *ctx, const Write *write) {
     run_timer(ctx, write->deadline_ms);
 }
 
-/* -- What happens around ------------------------------------------------------------------------------------------------------- */
+/* -- What happens around ------------------------------------------------------------------------------------------- */
 
 void through_see_flush(void) {
     for (Write *write = writes_first; write != NULL; write = write->next) write->turns.disturbed = true;

@@ -50,7 +50,8 @@ bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key);
 /* Ends a write; its client gets the reply, which is freed. Who was told an error, or has left, only is let go. */
 void write_finish(Write *write, Text reply);
 Text write_error(const char *sentence, Slice detail);
-/* The reply in the words of the protocol. moved: the cluster has its slot, or its keys, elsewhere, and nothing was done. */
+/* The reply in the words of the protocol. moved: the cluster has its slot, or its keys, elsewhere, and nothing was
+ * done. */
 Text write_run(RedisModuleCtx *ctx, int db, RedisModuleString **argv, int argc, bool *moved);
 
 Text write_run_as_is(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool *moved);

@@ -8,7 +8,8 @@
 #include "pauses/pause.h"
 #include "reads/reads.h"
 
-/* Some 30 years. The server does not take a time that overflows, and answers in our place without blocking the client. */
+/* Some 30 years. The server does not take a time that overflows, and answers in our place without blocking the
+ * client. */
 #define TIMEOUT_MOST_MS (1LL << 40)
 
 typedef struct {
@@ -114,7 +115,8 @@ static bool covers(const Deployment *deployment, Slice key) {
     return false;
 }
 
-/* The lanes to wait for: all, one deployment's, or those that hold one key's changes. A retired lane may hold any key. */
+/* The lanes to wait for: all, one deployment's, or those that hold one key's changes. A retired lane may hold any
+ * key. */
 static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
@@ -238,8 +240,8 @@ static void release(bool (*due)(const Waiter *), const char *error) {
     }
 }
 
-/* A client whose time is over in the very moment in which it is unblocked would get no reply from the server: the timeout
- * itself then says that all is reached. */
+/* A client whose time is over in the very moment in which it is unblocked would get no reply from the server: the
+ * timeout itself then says that all is reached. */
 static bool is_at_its_end(const Waiter *waiter) {
     return waiter->deadline_ms != 0 && waiter->deadline_ms - RedisModule_Milliseconds() < 50;
 }

@@ -58,7 +58,7 @@ const char *worker_state_name(WorkerState state) {
     return names[state];
 }
 
-/* -- Starting and ending --------------------------------------------------------------------------------------------- */
+/* -- Starting and ending ------------------------------------------------------------------------------------------- */
 
 /* The first line a worker reads: how to reach this server. It goes through the pipe, so that a password is in no
  * process list and no environment. */
@@ -88,8 +88,9 @@ static void keep_descriptors_here(void) {
     closedir(open_ones);
 }
 
-/* The environment of the server. Valkey 8.1 and newer load a module such that the name "environ" in it means a variable of
- * the C library which the program has replaced by its own, so that it is NULL: the program is asked for it by name. */
+/* The environment of the server. Valkey 8.1 and newer load a module such that the name "environ" in it means a variable
+ * of the C library which the program has replaced by its own, so that it is NULL: the program is asked for it by
+ * name. */
 static char **server_environment(void) {
     static char *nothing[] = {NULL};
     void *program = dlopen(NULL, RTLD_LAZY);
@@ -308,7 +309,7 @@ void workers_unload(void) {
     }
 }
 
-/* -- Heartbeats --------------------------------------------------------------------------------------------------------- */
+/* -- Heartbeats ---------------------------------------------------------------------------------------------------- */
 
 static void take_heartbeat(Worker *worker, Slice id, Slice report) {
     snprintf(worker->id, sizeof(worker->id), "%.*s", (int)id.len, id.bytes);
