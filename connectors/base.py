@@ -61,13 +61,15 @@ def _nothing(connection: Connection, applied: int) -> None:
 class Around(NamedTuple):
     """What else is done where rows are written: ``begin`` opens each transaction and gets the number of rows
     that it is sure to write, ``add`` gets those that isolation has brought in, ``end`` comes before the
-    COMMIT. ``prepare``: before a transaction in which rows will be refused.
+    COMMIT. ``prepare``: before a transaction in which rows will be refused. ``at_once``: do all of it in
+    another way, with nothing done if it is refused; whether that was possible.
     """
 
     begin: Callable[[Connection, int], None] = _nothing
     add: Callable[[Connection, int], None] = _nothing
     end: Callable[[Connection], None] = lambda connection: None
     prepare: Callable[[], None] = lambda: None
+    at_once: Callable[[], bool] = lambda: False
 
 
 class Connector(Reading, Groups):
@@ -245,9 +247,21 @@ class Connector(Reading, Groups):
             if remembered is not none_remembered:
                 self._make_room_for_letters()
 
-        if remembered():
+        remembers = bool(remembered())
+        if remembers:
             prepare()
-        return self._commit(rows, on_refused, earlier, Around(begin, count, end, prepare), units)
+
+        def at_once() -> bool:
+            if remembers or moves != NO_MOVES:
+                return False
+            try:
+                return self._commit_at_once(claim, position, rows, None)
+            except SchemaMismatch as error:
+                # There is more that a transaction can do, such as what stands in a rule of the table.
+                log.debug("a batch of %d rows is not committed at once: %s", len(rows), error)
+                return False
+
+        return self._commit(rows, on_refused, earlier, Around(begin, count, end, prepare, at_once), units)
 
     def _make_room_for_letters(self) -> None:
         if self._can_remember:
@@ -294,6 +308,8 @@ class Connector(Reading, Groups):
         for name in tables_of(rows):
             self.table(name)
         try:
+            if around.at_once():
+                return Applied(len(rows), 0)
             with self._transaction() as connection:
                 around.begin(connection, len(rows))
                 # What constraints that wait for the COMMIT refuse is isolated as all else.
@@ -342,7 +358,7 @@ class Connector(Reading, Groups):
 
     def close(self) -> None:
         """Close all connections."""
-        self._close_single()
+        self._close_lasting()
         self._engine.dispose()
 
     # -- What a dialect may do its own way -----------------------------------------------------------------

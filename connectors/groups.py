@@ -4,40 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Connection
 
+from connectors.atonce import AtOnce
 from connectors.bookkeeping.intents import Committed, Intents
-from connectors.errors import ConnectorError, Refused, SchemaMismatch, Unavailable
-from connectors.rows import Claim, Group, Position, RowOp
-from connectors.writing.blocks import grouped, tables_of
-from connectors.writing.order import in_order
+from connectors.errors import ConnectorError, Refused, SchemaMismatch
+from connectors.rows import Claim, Position, RowOp
+from connectors.writing.blocks import tables_of
 from connectors.writing.units import Unit, rows_of, write_apart
 
 if TYPE_CHECKING:
     from connectors.bookkeeping.checkpoint import Checkpoint
-    from connectors.tables import Table
 
 log = logging.getLogger(__name__)
 
 
-class Groups:
+class Groups(AtOnce):
     """The part of a connector that commits groups of units."""
 
     _intents: Intents
     _checkpoint: Checkpoint
-    _engine: Engine
-    _group_connection: Connection | None = None
 
     if TYPE_CHECKING:
 
-        def table(self, name: str) -> Table: ...
         def forget_tables(self) -> None: ...
         def _ensure(self, table: sa.Table) -> None: ...
-        def _explain(self, error: sa.exc.DBAPIError) -> ConnectorError: ...
-        def _translated(self) -> contextlib.AbstractContextManager[None]: ...
         def _transaction(self) -> contextlib.AbstractContextManager[Connection]: ...
         def _write(self, connection: Connection, rows: Sequence[RowOp]) -> None: ...
         def _try(self, connection: Connection, rows: Sequence[RowOp]) -> None: ...
@@ -85,51 +79,12 @@ class Groups:
         self, claim: Claim, position: Position, rows: Sequence[RowOp], kept: dict[str, Any]
     ) -> None:
         """Commit rows, the position, and ``kept`` as a row of the table of intents."""
-        waves = grouped(rows)
-        found = waves[0] if waves else []
-        plain = len(waves) <= 1 and not any(group.mark for group in found)
-        if plain and self._commit_at_once(claim, position, in_order(found, self.table), kept):
+        if self._commit_at_once(claim, position, rows, kept):
             return
         with self._transaction() as connection:
             self._checkpoint.move(connection, claim, position, len(rows))
             self._write(connection, rows)
             connection.execute(self._intents.insert, kept)
-
-    def _commit_at_once(
-        self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
-    ) -> bool:
-        """Do all that in one round trip, for each is time for which clients wait; groups touch no row twice.
-
-        False: the dialect has no such way, or the checkpoint was not moved (a transaction then says why).
-        """
-        return False
-
-    @contextlib.contextmanager
-    def _single(self) -> Iterator[Any]:
-        """The driver's connection, whose statements commit by themselves; what breaks it may be committed."""
-        connection = self._open_single()
-        try:
-            yield connection
-        except self._engine.dialect.loaded_dbapi.Error as error:
-            broken = self._engine.dialect.is_disconnect(error, connection, None)
-            explained = self._explain(_as_sqlalchemy(error, self._engine, broken))
-            if isinstance(explained, Unavailable):
-                explained.in_commit = broken
-                self._close_single()
-            raise explained from error
-
-    def _open_single(self) -> Any:
-        if self._group_connection is None:
-            with self._translated():
-                fresh = self._engine.connect()
-                self._group_connection = fresh.execution_options(isolation_level="AUTOCOMMIT")
-        return self._group_connection.connection.driver_connection
-
-    def _close_single(self) -> None:
-        if self._group_connection is not None:
-            self._group_connection.invalidate()
-            self._group_connection.close()
-            self._group_connection = None
 
     def committed(self, stream: str, after: Position) -> list[Committed]:
         """Return the transactions of intents of a stream after a position, in order."""
@@ -155,13 +110,3 @@ class Groups:
         """Forget the transactions of intents before a position, but for those of its own millisecond."""
         with self._transaction() as connection:
             self._intents.prune(connection, stream, before)
-
-
-def _as_sqlalchemy(error: Exception, engine: Engine, broken: bool) -> sa.exc.DBAPIError:
-    """Return an error of the driver as it would come out of SQLAlchemy."""
-    base = engine.dialect.loaded_dbapi.Error
-    made = sa.exc.DBAPIError.instance(
-        "", None, error, base, connection_invalidated=broken, dialect=engine.dialect
-    )
-    assert isinstance(made, sa.exc.DBAPIError)  # noqa: S101 (for mypy)
-    return made

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -238,9 +238,12 @@ class MySQLConnector(Connector):
         columns = ", ".join(self._quote(name) for name in table.primary_key)
         return f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
 
-    def _commit_at_once(
-        self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
+    def _send_at_once(
+        self, claim: Claim, position: Position, found: Sequence[Group], kept: Mapping[str, Any] | None
     ) -> bool:
+        if kept is None:
+            # The text of a batch is long, and a compound statement is read twice.
+            return False
         if not self._packet:
             with self._transaction() as connection:
                 self._ask(connection)
@@ -254,7 +257,7 @@ class MySQLConnector(Connector):
         if len(text) * 4 >= self._packet:
             return False
         try:
-            with self._single() as connection, connection.cursor() as cursor:
+            with self._single(is_lasting=True) as connection, connection.cursor() as cursor:
                 cursor.execute(text)
         except Unavailable as error:
             if NOT_MOVED in str(error):

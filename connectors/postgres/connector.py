@@ -7,7 +7,7 @@ server: one statement whatever the number of rows, as fast as COPY into a tempor
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar, Iterable, Sequence
+from typing import Any, ClassVar, Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
@@ -18,7 +18,7 @@ from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.children import ChildChecksums
 from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.postgres.checksums import PostgresChecksums, of_children
-from connectors.postgres.groups import CONDITION, Part, Statements, parameters_of, text_of
+from connectors.postgres.statements import CONDITION, Part, Statements, parameters_of, text_of
 from connectors.postgres.texts import as_stored
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
@@ -77,7 +77,7 @@ class PostgresConnector(Connector):
             )
         super().__init__(url, schema, **options)
         self._statements = Statements()
-        self._group_texts: dict[Any, str] = {}
+        self._texts_at_once: dict[Any, str] = {}
 
     def _engine_options(self) -> dict[str, Any]:
         settings = {
@@ -200,24 +200,30 @@ class PostgresConnector(Connector):
 
     def forget_tables(self) -> None:
         super().forget_tables()
-        self._group_texts.clear()
+        self._texts_at_once.clear()
 
-    def _commit_at_once(
-        self, claim: Claim, position: Position, found: Sequence[Group], kept: dict[str, Any]
+    def _send_at_once(
+        self, claim: Claim, position: Position, found: Sequence[Group], kept: Mapping[str, Any] | None
     ) -> bool:
-        shape = tuple(group[:5] for group in found)
-        text = self._group_texts.get(shape)
+        # PostgreSQL does what nothing else asks for from the last part to the first.
+        found = found[::-1]
+        keeps = kept is not None
+        shape = (keeps, *(group[:5] for group in found))
+        text = self._texts_at_once.get(shape)
         if text is None:
             prefix = f"{self._quote(self.schema)}." if self.schema else ""
-            text = self._group_texts[shape] = text_of(prefix, [self._part(group) for group in found])
-        with self._single() as connection:
+            text = text_of(prefix, [self._part(group) for group in found], keeps)
+            self._texts_at_once[shape] = text
+        # A batch of many rows waits for no connection, and leaves it to who needs one in between.
+        with self._single(is_lasting=keeps) as connection:
             encoding = connection.info.encoding
             columns = [column for group in found for column in _columns(group)]
             arrays = [
                 array_text(column).encode("utf-8" if encoding == "ascii" else encoding) for column in columns
             ]
             rows = sum(len(group.rows) for group in found)
-            return self._statements.run(connection, text, parameters_of(claim, rows, kept, arrays)) > 0
+            parameters = parameters_of(claim, position, rows, kept, arrays)
+            return self._statements.run(connection, text, parameters) > 0
 
     def _part(self, group: Group) -> Part:
         table = self.table(group.table)

@@ -28,7 +28,7 @@ def _commit(database: Database, *units: list[Any]) -> None:
 
 def _session(database: Database, statement: str) -> list[Any]:
     """Run a statement in the session of the groups."""
-    connection = database.connector._group_connection
+    connection = database.connector._lasting
     assert connection is not None
     result = connection.exec_driver_sql(statement)
     return list(result) if result.returns_rows else []

@@ -1,4 +1,4 @@
-"""A group of waiting clients' writes as one statement: PostgreSQL commits it by itself, in one round trip.
+"""A batch, or a group of waiting clients' writes, as one statement: PostgreSQL commits it in one round trip.
 
 The checkpoint is moved first, and all else hangs on that: where another worker owns the stream, nothing is
 written. Rows of several tables and of several shapes are further parts of the same statement, because no row
@@ -12,22 +12,22 @@ from __future__ import annotations
 import itertools
 import re
 import uuid
-from typing import Any, Sequence, Tuple
+from typing import Any, Mapping, NamedTuple, Sequence, Tuple
 
 import psycopg
 from psycopg import pq
 
 from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
 from connectors.bookkeeping.intents import TABLE_NAME as INTENTS
-from connectors.rows import Claim
+from connectors.rows import Claim, Position
 
 #: What each part hangs on.
 CONDITION = "WHERE EXISTS (SELECT FROM moved)"
 
-_KEPT = (("epoch", "bigint"), ("ms", "bigint"), ("seq", "bigint"), ("previous", "text"), ("record", "bytea"))
-_OWN = (*_KEPT, ("rows", "bigint"), ("stream", "text"), ("generation", "bigint"))
-#: The parameters are texts but for the record.
-_OWN_FORMATS = [pq.Format.BINARY if type_ == "bytea" else pq.Format.TEXT for _, type_ in _OWN]
+_POSITION = (("epoch", "bigint"), ("ms", "bigint"), ("seq", "bigint"))
+_MOVED = (*_POSITION, ("rows", "bigint"), ("stream", "text"), ("generation", "bigint"))
+#: Of a row of the table of intents what the checkpoint has not.
+_KEPT = (("previous", "text"), ("record", "bytea"))
 
 _NO_SUCH_STATEMENT = "26000"
 MOST_PREPARED = 100
@@ -36,25 +36,27 @@ MOST_PREPARED = 100
 Part = Tuple[str, int]
 
 
-def text_of(prefix: str, parts: Sequence[Part]) -> str:
+def text_of(prefix: str, parts: Sequence[Part], keeps: bool) -> str:
     """Return the statement, which gives the number of streams that were moved.
 
-    ``prefix``: the quoted schema with a dot, or nothing.
+    ``prefix``: the quoted schema with a dot, or nothing. ``keeps``: it adds a row to the table of intents.
     """
-    own = {name: f"${at}::{type_}" for at, (name, type_) in enumerate(_OWN, 1)}
+    names = (*_MOVED, *_KEPT) if keeps else _MOVED
+    own = {name: f"${at}::{type_}" for at, (name, type_) in enumerate(names, 1)}
     moved = (
         f"UPDATE {prefix}{CHECKPOINT} SET epoch = {own['epoch']}, ms = {own['ms']}, seq = {own['seq']}, "
         f"applied = applied + {own['rows']}, updated_at = CURRENT_TIMESTAMP "
         f"WHERE stream = {own['stream']} AND generation = {own['generation']} "
         f"AND (epoch, ms, seq) < ({own['epoch']}, {own['ms']}, {own['seq']}) RETURNING stream"
     )
-    names, values = zip(*((name, own[name]) for name, _ in _KEPT))
-    kept = (
-        f"INSERT INTO {prefix}{INTENTS} (stream, {', '.join(names)}) "
-        f"SELECT stream, {', '.join(values)} FROM moved"
-    )
-    clauses = [f"moved AS ({moved})", f"kept AS ({kept})"]
-    at = len(_OWN)
+    clauses = [f"moved AS ({moved})"]
+    if keeps:
+        columns = [name for name, _ in (*_POSITION, *_KEPT)]
+        clauses.append(
+            f"kept AS (INSERT INTO {prefix}{INTENTS} (stream, {', '.join(columns)}) "
+            f"SELECT stream, {', '.join(own[name] for name in columns)} FROM moved)"
+        )
+    at = len(names)
     for number, (statement, arrays) in enumerate(parts):
         clauses.append(f"part{number} AS ({_placed(statement, at)})")
         at += arrays
@@ -67,11 +69,24 @@ def _placed(statement: str, at: int) -> str:
     return re.sub("%([s%])", lambda found: "%" if found.group(1) == "%" else f"${next(numbers)}", statement)
 
 
-def parameters_of(claim: Claim, rows: int, kept: dict[str, Any], arrays: Sequence[bytes]) -> list[bytes]:
-    """Return the parameters; ``kept`` is a row of the table of intents."""
-    own = {**kept, "rows": rows, "generation": claim.generation}
-    values = (own[name] for name, _ in _OWN)
-    return [value if isinstance(value, bytes) else str(value).encode() for value in values] + list(arrays)
+class Parameters(NamedTuple):
+    """The parameters of a statement, each with how it goes: as text, but for the record."""
+
+    values: list[bytes]
+    formats: list[pq.Format]
+
+
+def parameters_of(
+    claim: Claim, position: Position, rows: int, kept: Mapping[str, Any] | None, arrays: Sequence[bytes]
+) -> Parameters:
+    """Return the parameters; ``kept`` is a row of the table of intents, None: the statement adds none."""
+    moved = (*position, rows, claim.stream, claim.generation)
+    values = [str(value).encode() for value in moved]
+    formats = [pq.Format.TEXT] * len(values)
+    if kept is not None:
+        values += [kept["previous"].encode(), kept["record"]]
+        formats += [pq.Format.TEXT, pq.Format.BINARY]
+    return Parameters([*values, *arrays], formats + [pq.Format.TEXT] * len(arrays))
 
 
 class Statements:
@@ -83,16 +98,16 @@ class Statements:
         # Behind a pooler the next statement may come to another session, in which nothing is prepared.
         self._prepares = True
 
-    def run(self, connection: psycopg.Connection[Any], text: str, parameters: Sequence[bytes]) -> int:
+    def run(self, connection: psycopg.Connection[Any], text: str, parameters: Parameters) -> int:
         """Return the number that the statement gives. Raises psycopg's errors."""
-        formats = [*_OWN_FORMATS, *([pq.Format.TEXT] * (len(parameters) - len(_OWN_FORMATS)))]
+        values, formats = parameters
         name = self._name(connection, text) if self._prepares else None
         if name is not None:
-            result = connection.pgconn.exec_prepared(name, parameters, formats)
+            result = connection.pgconn.exec_prepared(name, values, formats)
             self._prepares = _state(result) != _NO_SUCH_STATEMENT
             if self._prepares:
                 return _number(connection, result)
-        result = connection.pgconn.exec_params(text.encode(), parameters, None, formats)
+        result = connection.pgconn.exec_params(text.encode(), values, None, formats)
         return _number(connection, result)
 
     def _name(self, connection: psycopg.Connection[Any], text: str) -> bytes | None:
