@@ -108,6 +108,7 @@ def test_what_comes_right_after_it_keeps_its_order(shared: Cluster, client: redi
         other.hset("person:3", "first", "B")
         assert reader.result() in (b"B", None)
     assert changes(client)[-1].image == {"first": "B"}
+    client.hset("thing:4", "first", "C")
     check_data(client)
 
 
