@@ -216,11 +216,9 @@ class PostgresConnector(Connector):
             self._texts_at_once[shape] = text
         # A batch of many rows waits for no connection, and leaves it to who needs one in between.
         with self._single(is_lasting=keeps) as connection:
-            encoding = connection.info.encoding
             columns = [column for group in found for column in _columns(group)]
-            arrays = [
-                array_text(column).encode("utf-8" if encoding == "ascii" else encoding) for column in columns
-            ]
+            # The connection's encoding, whatever the database's is.
+            arrays = [array_text(column).encode() for column in columns]
             rows = sum(len(group.rows) for group in found)
             parameters = parameters_of(claim, position, rows, kept, arrays)
             return self._statements.run(connection, text, parameters) > 0

@@ -6,18 +6,16 @@ with the reason as ``error``. At least once: a worker that can't know whether it
 
 from __future__ import annotations
 
-import binascii
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gears.applying import change as changes
 from gears.applying.change import Change
+from gears.applying.slots import SLOTS, slot_of
 
 KEPT_SECONDS = 3600
 """How long a stream stays that nobody deletes."""
-SLOTS = 16384
-"""Of a Redis Cluster."""
 
 
 class Acknowledgment(NamedTuple):
@@ -41,7 +39,7 @@ def stream_of(key: bytes, ticket: bytes) -> bytes:
     """
     tag = _hash_tag(key)
     if not tag and b"}" in key:
-        tag = b"%d" % _numbers()[_crc(key) % SLOTS]
+        tag = b"%d" % _numbers()[slot_of(key)]
     return (b"{" + tag + b"}" if tag else b"") + b"{" + key + b"}" + ticket
 
 
@@ -51,18 +49,13 @@ def _hash_tag(key: bytes) -> bytes:
     return tag if opened and closed else b""
 
 
-def _crc(key: bytes) -> int:
-    """Return what the slot of a key is told by: CRC-16/XMODEM, as Redis Cluster's specification says."""
-    return binascii.crc_hqx(key, 0)
-
-
 @functools.lru_cache(maxsize=None)
 def _numbers() -> Sequence[int]:
     """Return for each slot the smallest number that is in it (operations.c has the same)."""
     found = [-1] * SLOTS
     left, number = SLOTS, 0
     while left:
-        slot = _crc(b"%d" % number) % SLOTS
+        slot = slot_of(b"%d" % number)
         if found[slot] < 0:
             found[slot] = number
             left -= 1

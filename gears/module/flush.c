@@ -58,16 +58,7 @@ static void forget_saved(void) {
 
 /* Calls visit for each key of ours that holds something a user would miss. */
 static void each_key(RedisModuleCtx *ctx, void (*visit)(RedisModuleCtx *, RedisModuleString *)) {
-    for (int i = 0; i < shard.count; i++) {
-        Deployment *deployment = shard.deployments[i];
-        for (int j = 0; j < deployment->lane_count; j++) {
-            visit(ctx, deployment->lanes[j]->stream);
-            visit(ctx, deployment->lanes[j]->dead_stream);
-        }
-        RedisModuleString *wheels = registry_wheels(shard.tag, deployment->name);
-        visit(ctx, wheels);
-        RedisModule_FreeString(NULL, wheels);
-    }
+    for (int i = 0; i < shard.count; i++) registry_each_key(ctx, shard.deployments[i], visit);
 }
 
 static void restore(RedisModuleCtx *ctx, RedisModuleString *key, RedisModuleString *payload) {

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import binascii
 import secrets
 import sys
 from typing import Any
 
+from gears.applying.slots import SLOTS, slot_of
 from gears.redisgears.api import atomic, execute
 from gears.redisgears.names import lane_prefix
 from gears.redisgears.servers import WRONG_SLOTS, files_wrongly
 
 NO_CLUSTER = "0"
-SLOTS = 16384
 PROMOTION = 1 << 20
 """What a promotion adds at least to the epoch; a restart adds 1."""
 
@@ -72,7 +71,7 @@ class Shard:
             if files_wrongly(_version(_text(execute("INFO", "server"))), True):
                 raise WrongServer(WRONG_SLOTS)
             owned = _own_slots(_text(execute("CLUSTER", "NODES")))
-            self.tag = next((tag for tag in map(str, range(SLOTS * 4)) if _slot(tag) in owned), "")
+            self.tag = next((tag for tag in map(str, range(SLOTS * 4)) if slot_of(tag.encode()) in owned), "")
             if not self.tag:
                 raise NoSlot("this node of the cluster has no slot, and so no place for its streams")
         self._registry = f"gearsync:{{{self.tag}}}:registry"
@@ -103,10 +102,6 @@ class Shard:
 def _version(info: str) -> str:
     found = [line.strip() for line in info.splitlines() if line.startswith("redis_version:")]
     return found[0].partition(":")[2]
-
-
-def _slot(tag: str) -> int:
-    return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
 def _own_slots(nodes: str) -> set[int]:

@@ -14,10 +14,14 @@ LOOK_SECONDS = 1.0
 def leaving(client: redis.Redis) -> frozenset[int]:
     """Return the slots that are on their way from this shard to another."""
     commands = RedisCommands(client)
-    if b"cluster_enabled:1" not in commands.call("INFO", "cluster"):
+    if not _is_cluster(commands):
         return frozenset()
     parts = [part[1:].split(b"->-") for part in _own_parts(commands) if part.startswith(b"[")]
     return frozenset(int(part[0]) for part in parts if len(part) > 1)
+
+
+def _is_cluster(commands: RedisCommands) -> bool:
+    return b"cluster_enabled:1" in commands.call("INFO", "cluster")
 
 
 def _own_parts(commands: RedisCommands) -> list[bytes]:
@@ -30,7 +34,7 @@ class OwnSlots:
 
     def __init__(self, client: redis.Redis) -> None:
         self._commands = RedisCommands(client)
-        self.is_cluster = b"cluster_enabled:1" in self._commands.call("INFO", "cluster")
+        self.is_cluster = _is_cluster(self._commands)
         self.is_importing = False
         self._known: list[bytes] = []
         self._looked = 0.0

@@ -255,15 +255,22 @@ RedisModuleString *registry_wheels(const char *tag, const char *deployment) {
     return RedisModule_CreateStringPrintf(NULL, "gearsync:{%s}:wheels:%s", tag, deployment);
 }
 
-static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
-    shard.writing_registry = true;
+void registry_each_key(RedisModuleCtx *ctx, const Deployment *deployment,
+                       void (*visit)(RedisModuleCtx *, RedisModuleString *)) {
     for (int i = 0; i < deployment->lane_count; i++) {
-        registry_delete_key(ctx, deployment->lanes[i]->stream);
-        registry_delete_key(ctx, deployment->lanes[i]->dead_stream);
+        visit(ctx, deployment->lanes[i]->stream);
+        visit(ctx, deployment->lanes[i]->dead_stream);
     }
     RedisModuleString *wheels = registry_wheels(shard.tag, deployment->name);
-    registry_delete_key(ctx, wheels);
+    visit(ctx, wheels);
     RedisModule_FreeString(NULL, wheels);
+}
+
+static void delete_key(RedisModuleCtx *ctx, RedisModuleString *key) { registry_delete_key(ctx, key); }
+
+static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
+    shard.writing_registry = true;
+    registry_each_key(ctx, deployment, delete_key);
     shard.writing_registry = false;
     RedisModule_Log(ctx, "notice", "deployment %s is gone", deployment->name);
     take_out(deployment);

@@ -16,6 +16,9 @@ void registry_free(void);
 bool registry_is_key(Slice key);
 /* Where the wheels of a deployment are under a tag; the caller frees it. */
 RedisModuleString *registry_wheels(const char *tag, const char *deployment);
+/* Calls visit for each key of a deployment that holds something a user would miss. */
+void registry_each_key(RedisModuleCtx *ctx, const Deployment *deployment,
+                       void (*visit)(RedisModuleCtx *, RedisModuleString *));
 void registry_leave_tag(RedisModuleCtx *ctx, const char *tag);    /* its keys, once there is another tag */
 void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key); /* a key of another shard that a resharding brought */
 void registry_drop_strays(RedisModuleCtx *ctx);
