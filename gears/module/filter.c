@@ -1,6 +1,8 @@
 /* The command filter: sees every command before it runs, so that its first lines decide nearly always. */
 #include "main.h"
 
+#include <string.h>
+
 #include "capture/capture.h"
 #include "clients/inner.h"
 #include "clients/sender.h"
@@ -47,10 +49,16 @@ static bool is_flush_that_loses_changes(RedisModuleCommandFilterCtx *filter, Sli
            (slice_is(name, "flushall") || slice_is(name, "flushdb")) && sender_in_transaction(filter);
 }
 
+/* All of ours is in database 0: swapped away, changes that wait would come to SQL no more, and a restart would find
+ * nothing deployed. No event tells what that does to the keys of users. */
+static bool is_swap_that_loses_changes(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
+    if (name.len != 6 || argc != 3 || !slice_is(name, "swapdb") || !shard.primary || shard.count == 0) return false;
+    return slice_is(argument(filter, 1), "0") || slice_is(argument(filter, 2), "0");
+}
+
 /* A queued command fails when it is queued, so that EXEC aborts, if the server does not know it. */
-static void refuse_flush(RedisModuleCommandFilterCtx *filter) {
-    static const char words[] = "FLUSH: gearsync can't keep its changes in a transaction of a cluster; send it alone";
-    RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, words, sizeof(words) - 1));
+static void refuse(RedisModuleCommandFilterCtx *filter, const char *words) {
+    RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, words, strlen(words)));
 }
 
 static void see_read(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
@@ -77,7 +85,9 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     flush_expect_reload(reloads(filter, name, argc));
     given_forget();
     if (shard.cluster && is_flush_that_loses_changes(filter, name))
-        refuse_flush(filter);
+        refuse(filter, "FLUSH: gearsync can't keep its changes in a transaction of a cluster; send it alone");
+    else if (is_swap_that_loses_changes(filter, name, argc))
+        refuse(filter, "SWAPDB: what gearsync has deployed, and the changes that wait, are in database 0");
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
         cluster_see_command(filter, argc, opening_refusal);
     else if (!backlog_filter(filter, name, argc) && !through_filter(filter, name, argc)) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "capture/capture.h"
+#include "clients/inner.h"
 #include "clients/soon.h"
 #include "cluster/cluster.h"
 #include "crashes/crashes.h"
@@ -62,12 +63,19 @@ static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t sub
         shard.registry_stale = true;
 }
 
+/* What the filter has not seen, or saw too early: commands that are renamed, or that a paused server runs later. */
+static void see_settings(RedisModuleCtx *ctx) {
+    shard.propagates = shard.propagates || (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_AOF) != 0;
+    inner_forget();
+}
+
 static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)subevent, (void)data;
     static long long last;
     long long now = RedisModule_Milliseconds();
     if (now - last < 90 && now >= last) return;
     last = now;
+    see_settings(ctx);
     barrier_collect();
     reads_collect();
     loads_collect();
@@ -81,6 +89,12 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     registry_finish_drained(ctx);
     registry_write_if_dirty(ctx);
     through_tick(ctx);
+}
+
+static void on_client(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
+    (void)ctx, (void)event;
+    if (subevent == REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED)
+        through_see_leaving(((RedisModuleClientInfo *)data)->id);
 }
 
 static void on_shutdown(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
@@ -162,6 +176,7 @@ static bool subscribe(RedisModuleCtx *ctx) {
         {REDISMODULE_EVENT_FLUSHDB, flush_on_event},
         {REDISMODULE_EVENT_CRON_LOOP, on_cron},
         {REDISMODULE_EVENT_SHUTDOWN, on_shutdown},
+        {REDISMODULE_EVENT_CLIENT_CHANGE, on_client},
         {REDISMODULE_EVENT_MODULE_CHANGE, on_module},
     };
     const int types = REDISMODULE_NOTIFY_GENERIC | REDISMODULE_NOTIFY_STRING | REDISMODULE_NOTIFY_LIST |

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define FORMAT 'c'
+#define SEPARATOR 0x1f
 
 static Text scratch;
 #define SCRATCH_KEPT (1 << 20)
@@ -47,12 +48,18 @@ static RedisModuleString *label_of(const Image *image) {
     return RedisModule_HoldString(NULL, rule->label);
 }
 
+static size_t count_parts(const Image *image) { return 2 + image->count / 2; }
+
+static Slice part_of(const Image *image, size_t i) {
+    return string_slice(i == 0 ? image->meta : i == 1 ? image->key : image->argv[i * 2 - 3]);
+}
+
 /* The separator, then the parts with it between them. False: one of them has it. */
 static bool pack(const Image *image, char separator) {
-    size_t parts = 2 + image->count / 2;
+    size_t parts = count_parts(image);
     scratch.len = 0;
     for (size_t i = 0; i < parts; i++) {
-        Slice part = string_slice(i == 0 ? image->meta : i == 1 ? image->key : image->argv[i * 2 - 3]);
+        Slice part = part_of(image, i);
         if (memchr(part.bytes, separator, part.len) != NULL) return false;
         if (scratch.len + part.len + 2 > scratch.capacity) text_reserve(&scratch, part.len + 1);
         scratch.bytes[scratch.len++] = separator;
@@ -62,11 +69,29 @@ static bool pack(const Image *image, char separator) {
     return true;
 }
 
-/* A byte that is in none of the parts is found nearly always at once: texts have no unit separators. */
+/* The first byte from the unit separator on that is in none of the parts, by one look at them all: there may be many
+ * megabytes. -1: each is in some. */
+static int find_unused(const Image *image) {
+    bool used[UINT8_MAX + 1] = {false};
+    size_t left = sizeof(used) / sizeof(used[0]);
+    for (size_t i = 0; i < count_parts(image); i++) {
+        Slice part = part_of(image, i);
+        for (size_t at = 0; at < part.len && left > 0; at++) {
+            bool *seen = &used[(unsigned char)part.bytes[at]];
+            left -= !*seen;
+            *seen = true;
+        }
+    }
+    for (unsigned byte = SEPARATOR; byte <= SEPARATOR + UINT8_MAX; byte++)
+        if (!used[byte % sizeof(used)]) return (int)(byte % sizeof(used));
+    return -1;
+}
+
+/* Texts have no unit separators: nearly always the first one will do. */
 static bool pack_by_any(const Image *image) {
-    for (unsigned byte = 0x1f; byte <= 0x1f + UINT8_MAX; byte++)
-        if (pack(image, (char)byte)) return true;
-    return false;
+    if (pack(image, SEPARATOR)) return true;
+    int byte = find_unused(image);
+    return byte >= 0 && pack(image, (char)byte);
 }
 
 static void make_pairs(Packed *packed, const Image *image) {
@@ -114,7 +139,17 @@ static void keep(Entry *entry, Slice text) {
     entry->strings[entry->count++] = RedisModule_CreateString(NULL, text.bytes, text.len);
 }
 
-/* Fills the entry, which has room for as many strings as its texts have bytes. */
+static bool is_packed(size_t count, Slice label, Slice packed) {
+    return count == 2 && label.len > 0 && label.bytes[0] == FORMAT && packed.len > 0;
+}
+
+static size_t count_separators(Slice packed) {
+    size_t found = 0;
+    for (size_t i = 0; i < packed.len; i++) found += packed.bytes[i] == packed.bytes[0];
+    return found;
+}
+
+/* Fills the entry, which has room for two strings for each separator, and two more. */
 static void unpack(Entry *entry, Slice label, Slice packed) {
     Slice names = {label.bytes + 1, label.len - 1}, meta = {"", 0}, name;
     const char *at = packed.bytes + 1, *end = packed.bytes + packed.len;
@@ -142,8 +177,10 @@ void entry_read(Entry *entry, RedisModuleKey *stream, long pairs) {
         count += 2;
     Slice first = count > 0 ? string_slice(strings[0]) : (Slice){"", 0};
     Slice second = count > 0 ? string_slice(strings[1]) : (Slice){"", 0};
-    *entry = (Entry){RedisModule_Calloc(first.len + second.len + count + 4, sizeof(*entry->strings)), 0};
-    if (count == 2 && first.len > 0 && first.bytes[0] == FORMAT && second.len > 0)
+    bool packed = is_packed(count, first, second);
+    size_t room = packed ? count_separators(second) * 2 + 2 : count + 1;
+    *entry = (Entry){RedisModule_Calloc(room, sizeof(*entry->strings)), 0};
+    if (packed)
         unpack(entry, first, second);
     else if (count >= 4)
         read_pairs(entry, strings, count);

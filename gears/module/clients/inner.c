@@ -105,9 +105,16 @@ int inner_register(RedisModuleCtx *ctx, const char *command, RedisModuleCmdFunc 
 
 /* -- Keys ---------------------------------------------------------------------------------------------------------- */
 
+/* Nobody puts it before another one of ours: as deep as a client likes, the server would ask for keys. */
+static bool is_ours(RedisModuleString *name) {
+    Slice text = string_slice(name);
+    size_t len = sizeof("gearsync.") - 1;
+    return text.len > len && slice_is((Slice){text.bytes, len}, "gearsync.");
+}
+
 bool inner_tells_keys(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (!RedisModule_IsKeysPositionRequest(ctx)) return false;
-    if (argc < 2) return true;
+    if (argc < 2 || is_ours(argv[1])) return true;
     int count = 0, *flags = NULL;
     int *positions = RedisModule_GetCommandKeysWithFlags != NULL
                          ? RedisModule_GetCommandKeysWithFlags(ctx, argv + 1, argc - 1, &count, &flags)
@@ -131,11 +138,11 @@ static bool is_twin(RedisModuleString *name) {
     return text.len > len && slice_is((Slice){text.bytes + text.len - len, len}, TWIN);
 }
 
-/* As the server says it; from 7.2 on it says so itself, and logs it. */
+/* As the server says it; from 7.2 on it says so itself, and logs it, by a run that is none. */
 static void refuse(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, int error) {
     if (shard.server_version >= 0x070200) {
         const char *name = RedisModule_StringPtrLen(argv[1], NULL);
-        RedisModuleCallReply *reply = RedisModule_Call(ctx, name, "CEv", argv + 2, (size_t)argc - 2);
+        RedisModuleCallReply *reply = RedisModule_Call(ctx, name, "CDEv", argv + 2, (size_t)argc - 2);
         if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR) {
             RedisModule_ReplyWithCallReply(ctx, reply);
             RedisModule_FreeCallReply(reply);
@@ -164,10 +171,8 @@ static bool refuse_unauthenticated(RedisModuleCtx *ctx, RedisModuleString *comma
     return true;
 }
 
-/* Of a script or another module, which have no client of their own. The server says it by a run that is none; where it
- * has none such, inner_run finds it out. */
-static bool script_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    if ((RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) == 0) return true;
+/* The server says it by a run that is none; where it has none such, inner_run finds it out. */
+static bool server_allows(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     errno = 0;
     RedisModuleCallReply *reply =
         RedisModule_Call(ctx, RedisModule_StringPtrLen(argv[1], NULL), "CDEv", argv + 2, (size_t)argc - 2);
@@ -178,18 +183,28 @@ static bool script_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     return allowed;
 }
 
+/* Of a script or another module, which have no client of their own. */
+static bool script_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
+    if ((RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) == 0) return true;
+    return server_allows(ctx, argv, argc);
+}
+
+/* A user of another module's is none that can be asked for by its name. */
+static bool user_allowed(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleString **argv, int argc) {
+    RedisModuleUser *user = RedisModule_GetModuleUserFromUserName(name);
+    if (user == NULL && shard.server_version >= 0x070200) return server_allows(ctx, argv, argc);
+    bool allowed = user != NULL && RedisModule_ACLCheckCommandPermissions(user, argv + 1, argc - 1) == REDISMODULE_OK;
+    int error = errno;
+    if (user != NULL) RedisModule_FreeModuleUser(user);
+    if (!allowed) refuse(ctx, argv, argc, error);
+    return allowed;
+}
+
 bool inner_allowed(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (RedisModule_ACLCheckCommandPermissions == NULL) return true;
     RedisModuleString *name = RedisModule_GetClientUserNameById(ctx, RedisModule_GetClientId(ctx));
     if (name == NULL) return script_allowed(ctx, argv, argc);
-    bool allowed = !refuse_unauthenticated(ctx, argv[0], name);
-    if (allowed) {
-        RedisModuleUser *user = RedisModule_GetModuleUserFromUserName(name);
-        allowed = user != NULL && RedisModule_ACLCheckCommandPermissions(user, argv + 1, argc - 1) == REDISMODULE_OK;
-        int error = errno;
-        if (user != NULL) RedisModule_FreeModuleUser(user);
-        if (!allowed) refuse(ctx, argv, argc, error);
-    }
+    bool allowed = !refuse_unauthenticated(ctx, argv[0], name) && user_allowed(ctx, name, argv, argc);
     RedisModule_FreeString(ctx, name);
     return allowed;
 }
@@ -206,9 +221,10 @@ static void reply_failure(RedisModuleCtx *ctx, const char *command, int error) {
     text_free(&text);
 }
 
-/* Without a client of its own, a script's command has the rights of the script's user; another module's has all. */
-static RedisModuleCallReply *call_for_script(RedisModuleCtx *ctx, const char *command, const char *format,
-                                             RedisModuleString **argv, size_t argc) {
+/* With the rights of its user, which the server looks at once more: those of SORT … GET are about more than its keys.
+ * Another module has no user, and all rights. */
+static RedisModuleCallReply *call_as_user(RedisModuleCtx *ctx, const char *command, const char *format,
+                                          RedisModuleString **argv, size_t argc) {
     Text as_user = {0};
     text_printf(&as_user, "C%s", format);
     errno = 0;
@@ -228,11 +244,12 @@ bool inner_has_moved(RedisModuleCallReply *reply, int error) {
 int inner_run(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, bool writes) {
     const char *command = RedisModule_StringPtrLen(argv[1], NULL);
     bool old = shard.server_version < 0x070000; /* neither errors as replies, nor the client's protocol */
-    const char *format = old ? (writes ? "!v" : "v") : (writes ? "!E0v" : "E0v");
     bool script = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_LUA) != 0;
+    const char *format = old ? (writes ? "!v" : "v") : writes ? (script ? "!E0v" : "!ME0v") : "E0v";
     errno = 0;
-    RedisModuleCallReply *reply = script && !old ? call_for_script(ctx, command, format, argv + 2, (size_t)argc - 2)
-                                                 : RedisModule_Call(ctx, command, format, argv + 2, (size_t)argc - 2);
+    RedisModuleCallReply *reply = (script || writes) && !old
+                                      ? call_as_user(ctx, command, format, argv + 2, (size_t)argc - 2)
+                                      : RedisModule_Call(ctx, command, format, argv + 2, (size_t)argc - 2);
     int error = errno;
     if (inner_has_moved(reply, error))
         RedisModule_ReplyWithError(ctx, "TRYAGAIN the slot of this key has moved to another shard meanwhile");

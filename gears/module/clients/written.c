@@ -131,6 +131,12 @@ static bool writes(Slice name) {
     return changes_document(name);
 }
 
+bool written_by(Slice name) {
+    for (int i = 0; i < WRITES_COUNT; i++)
+        if (WRITES[i].kinds == ANY_KIND && is_among(name, WRITES[i].names)) return true;
+    return false;
+}
+
 RedisModuleString *written_find_in(RedisModuleCommandFilterCtx *filter, Slice name, int argc, KeyTest wanted) {
     if (!writes(name)) return NULL;
     RedisModuleString *fixed[64];

@@ -269,6 +269,7 @@ void hold_load(Slice rest, Slice value) {
     long long ms;
     size_t function, by;
     if (deployment != NULL && sscanf(text, "%d %lld %zu %zu%n", &paused, &ms, &function, &by, &at) == 4 &&
+        (size_t)at < value.len && function < value.len && by < value.len &&
         (size_t)at + 1 + function + by <= value.len) {
         const char *start = text + at + 1;
         Hold *hold = add(deployment, (Slice){start, function});

@@ -40,7 +40,7 @@ static bool registry_parse_stream(Slice stream, char deployment[65], char target
     bool sound = sscanf(text, "gearsync:{%32[0-9]}:lane:%32[^:]:%64[^:]:%64[^:]:%d.%d%n", tag, source, deployment,
                         target, index, count, &end) == 6;
     *held = sound && text[end] == ':' && text[end + 1] == 'h';
-    sound = sound && (*held || (size_t)end == stream.len);
+    sound = sound && (*held || (size_t)end == stream.len) && *index >= 0 && *index < *count;
     RedisModule_Free(text);
     return sound;
 }

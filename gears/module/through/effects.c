@@ -6,6 +6,7 @@
 #include "effects.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,14 +167,25 @@ static bool condition_holds(RedisModuleKey *key, Slice word) {
     return slice_is(word, "lt"); /* what has passed is before any end, and never after one */
 }
 
+/* Whether all conditions hold, and the server takes them: NX stands alone, and before 7.0 there are none. */
+static bool conditions_hold(RedisModuleKey *key, RedisModuleString **argv, int argc) {
+    bool nx = false, other = false;
+    for (int i = 3; i < argc; i++) {
+        Slice word = string_slice(argv[i]);
+        if (!condition_holds(key, word)) return false;
+        *(slice_is(word, "nx") ? &nx : &other) = true;
+    }
+    return argc == 3 || (!(nx && other) && shard.server_version >= 0x070000);
+}
+
 /* A time that has passed deletes the key; any other changes no field. */
 static void of_expire(Effect *effect, WriteKind kind, RedisModuleKey *key, RedisModuleString **argv, int argc) {
     long long time;
     if (argc < 3 || key == NULL || RedisModule_StringToLongLong(argv[2], &time) != REDISMODULE_OK) return;
-    for (int i = 3; i < argc; i++)
-        if (!condition_holds(key, string_slice(argv[i]))) return;
     long long now = RedisModule_Milliseconds();
     bool seconds = kind == EXPIRE_IN_SECONDS || kind == EXPIRE_AT_SECOND;
+    /* The server refuses what are too many milliseconds. */
+    if ((seconds && time < LLONG_MIN / 1000) || !conditions_hold(key, argv, argc)) return;
     bool at = kind == EXPIRE_AT_SECOND || kind == EXPIRE_AT_MS;
     if (at ? time <= (seconds ? now / 1000 : now) : time <= 0) deletes(effect, argv + 1, 1);
 }
@@ -279,7 +291,9 @@ static void drop(Image *image, size_t at) {
     image->count -= 2;
 }
 
+/* Of more rules than are told apart, the image is the whole hash. */
 static bool is_mapped(RedisModuleString *field, Rule **rules, int count) {
+    if (count > MAX_FIXED) return true;
     Slice name = string_slice(field);
     for (int i = 0; i < count; i++) {
         if (rules[i]->nfields < 0) return true;

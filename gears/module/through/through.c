@@ -24,6 +24,8 @@
 #include "reads/reads.h"
 #include "workers/workers.h"
 
+#define RECAPTURE "gearsync.recapture"
+
 /* -- Rules --------------------------------------------------------------------------------------------------------- */
 
 static bool covers(const Rule *rule, int db, Slice key) {
@@ -180,8 +182,9 @@ static Write *find_ready(void) {
     return NULL;
 }
 
+/* While writes are paused, also a command that only reads can come here (GEARSYNC.UNREAD); then the tick does it. */
 void through_start_ready(RedisModuleCtx *ctx) {
-    while (writes_any_ready) {
+    while (writes_any_ready && shard_may_write()) {
         writes_any_ready = false;
         for (Write *write = find_ready(); write != NULL; write = find_ready()) {
             const char *problem = start(ctx, write);
@@ -256,6 +259,11 @@ static void start_soon(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
     through_start_ready(ctx);
 }
 
+/* What needs memory is refused as the server would: not by our command's flags, since DEL has the same. */
+static bool has_no_memory(Slice name) {
+    return effect_kind(name) < REMOVE_FIELDS && RedisModule_GetUsedMemoryRatio() > 1;
+}
+
 /* argv[0] is our command, before that of the client. What has no effect for SQL, and needs no turn, is run at once. */
 static int hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, const Rule *rule) {
     Write *write = write_create(ctx, argv + 1, argc - 1);
@@ -277,14 +285,25 @@ static int hold(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, const R
     return problem != NULL ? reply_error(ctx, problem) : inner_run(ctx, argv, argc, true);
 }
 
+/* Whether the filter puts our command before one of that name. Others must not be run by it: what a script does, or a
+ * command of ours, would be done with all rights. */
+static bool may_be_inner(Slice name) {
+    if (slice_is(name, RECAPTURE)) return false;
+    return effect_kind(name) != OTHER_WRITE || written_by(name);
+}
+
 int through_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (inner_tells_keys(ctx, argv, argc)) return REDISMODULE_OK;
     if (argc < 2) return RedisModule_WrongArity(ctx);
+    if (!may_be_inner(string_slice(argv[1])))
+        return RedisModule_ReplyWithError(ctx, "ERR gearsync.through is for commands that change keys of any type");
     if (!inner_allowed(ctx, argv, argc)) return REDISMODULE_OK;
     Rule *rule = any_rule(ctx, argv + 1, argc - 1);
     if (rule == NULL) return inner_run(ctx, argv, argc, true);
     const char *problem = refusal(ctx, argv + 1, argc - 1);
     if (problem != NULL) return reply_error(ctx, problem);
+    if (has_no_memory(string_slice(argv[1])))
+        return RedisModule_ReplyWithError(ctx, "OOM command not allowed when used memory > 'maxmemory'.");
     return hold(ctx, argv, argc, rule);
 }
 
@@ -334,7 +353,7 @@ bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
         return true;
     }
     /* It changes no key; it looks itself whether a client's write is on its way. */
-    if (slice_is(name, "gearsync.recapture") || !is_concerned(filter, name, argc)) return false;
+    if (slice_is(name, RECAPTURE) || !is_concerned(filter, name, argc)) return false;
     if (sender_in_transaction(filter))
         refuse(filter, "THROUGH: a write of this key waits for its SQL commit, not in MULTI; send it alone");
     else

@@ -13,6 +13,7 @@ int through_deny_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
 int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 int through_applied_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
 void through_see_flush(void);
+void through_see_leaving(uint64_t client); /* it is disconnected, and whatever it waits for is told right after */
 bool through_is_pending(void);
 void through_fail_all(const char *reason);
 /* Those of a deployment, or (target >= 0) of one target, that no worker has taken; then those whose turn has come

@@ -9,7 +9,6 @@
 
 #include "clients/inner.h"
 #include "clients/turns.h"
-#include "cluster/cluster.h"
 #include "reads/reads.h"
 #include "workers/workers.h"
 
@@ -164,15 +163,19 @@ static Write *write_of(const RedisModuleBlockedClient *client) {
     return write;
 }
 
+static uint64_t leaving;
+
+void through_see_leaving(uint64_t client) { leaving = client; }
+
 void write_on_disconnect(RedisModuleCtx *ctx, RedisModuleBlockedClient *client) {
     Write *write = write_of(client);
     if (write == NULL) return;
-    /* What the worker has goes its way, whoever is there to hear of it. But a cluster that is down lets go of all who
-     * wait, and tells them that: as if nothing were written. */
+    /* What the worker has goes its way, whoever is there to hear of it. But who is let go by the server itself (CLIENT
+     * UNBLOCK … ERROR, a cluster that is down) is told an error by it: as if nothing were written. */
     if (write->stage != TAKEN)
         write->stage = CANCELLED;
-    else if (!cluster_is_ok(ctx))
-        write->told = true;
+    else
+        write->told = RedisModule_GetClientId(ctx) != leaving;
 }
 
 /* NULL: it has not been logged, or the deployment has gone. */

@@ -22,6 +22,7 @@ from tests.integration.module.driving import (
     deploy,
     module_server,
     server_version,
+    wait_for,
 )
 from tests.servers import RedisServer
 
@@ -124,6 +125,17 @@ def test_write_and_change_are_one_unit_in_the_aof() -> None:
         ["EXEC", "HSET", "XADD"],
         ["DEL", "EXEC", "XADD"],
     ]
+
+
+def test_an_aof_that_a_renamed_command_turns_on_has_the_changes() -> None:
+    with module_server("--rename-command", "CONFIG", "SETTINGS") as server, connect(server) as client:
+        deploy(client)
+        client.execute_command("SETTINGS", "SET", "appendonly", "yes")
+        wait_for(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the first AOF")
+        time.sleep(0.3)
+        client.hset("person:1", mapping={"first": "Ada"})
+        written = aof_files(server.directory)[-1].read_bytes()
+        assert written.count(b"XADD") == written.count(b"HSET\r\n$8\r\nperson:1") == 1
 
 
 TORN = {

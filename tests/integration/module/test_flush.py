@@ -284,3 +284,23 @@ def test_what_is_torn_after_a_flush_is_healed() -> None:
             server.kill9()
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("words", [("0", "1"), ("3", "0")])
+@pytest.mark.parametrize("inside", ["alone", "multi", "script"])
+def test_the_database_of_what_waits_is_not_swapped_away(
+    client: redis.Redis, words: tuple[str, str], inside: str
+) -> None:
+    client.swapdb(0, 1)
+    deploy(client)
+    fill(client)
+    waiting_before = changes(client)
+    with pytest.raises(redis.ResponseError, match=r"SWAPDB: what gearsync has|discarded|[Uu]nknown"):
+        if inside == "script":
+            client.eval("return redis.call('SWAPDB', unpack(ARGV))", 0, *words)
+        else:
+            with client.pipeline(transaction=inside == "multi") as pipe:
+                pipe.execute_command("SWAPDB", *words)
+                pipe.execute()
+    client.swapdb(1, 2)
+    assert changes(client) == waiting_before and len(waiting_before) == 10

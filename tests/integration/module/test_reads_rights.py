@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,6 +123,18 @@ def test_a_change_of_the_default_user_is_seen_at_once(server: RedisServer) -> No
     admin.config_set("requirepass", "")
     with connect(server, protocol=2) as again:
         assert again.hget("person:1", "first") == b"Ada"
+
+
+def test_a_change_of_the_default_user_behind_a_read_of_its_transaction(server: RedisServer) -> None:
+    admin = guard(server, "open")
+    admin.hset("person:1", "first", "Ada")
+    with connect(server, protocol=2) as client, client.pipeline(transaction=True) as pipe:
+        pipe.execute_command("GEARSYNC.READ", "HGET", "person:1", "first")
+        pipe.execute_command("ACL", "SETUSER", "default", "resetpass", ">q")
+        assert pipe.execute() == [b"Ada", b"OK"]
+    time.sleep(0.3)
+    with connect(server, protocol=2) as stranger, pytest.raises(redis.exceptions.AuthenticationError):
+        stranger.execute_command("GEARSYNC.READ", "HGET", "person:1", "first")
 
 
 def test_a_script_has_the_rights_of_its_user(server: RedisServer) -> None:

@@ -241,6 +241,27 @@ def test_a_damaged_registry_stops_nothing_else(client: redis.Redis, value: str) 
     assert len(changes(client)) == 1
 
 
+@pytest.mark.parametrize("lane", ["0.0", "1.1", "-1.1", "0.-1", "2147483647.0"])
+def test_a_lane_that_none_of_ours_is_called_stops_nothing(client: redis.Redis, lane: str) -> None:
+    deploy(client)
+    client.hset("person:1", "first", "A")
+    waiting = client.dump(lanes(client)[0])
+    assert waiting is not None
+    acknowledge(client)
+    client.restore(f"gearsync:{{0}}:lane:012345678901:people:t1:{lane}", 0, waiting)
+    client.execute_command("GEARSYNC.MARK")
+    assert client.execute_command("GEARSYNC.WAITING", 0, "person:1") == []
+    assert len(lanes(client)) == 1
+
+
+def test_a_hold_that_says_a_wrong_length_stops_nothing(client: redis.Redis) -> None:
+    deploy(client)
+    for field, value in {"a": f"1 5 {2**64 - 21} 0 x", "b": f"1 5 0 {2**64 - 21} x"}.items():
+        client.hset("gearsync:{0}:registry", f"hold:{field}:people", value)
+    client.execute_command("DEBUG", "RELOAD")
+    assert [each["name"] for each in status(client)["deployments"]] == ["people"]
+
+
 def test_a_lane_that_somebody_deletes_goes_on(client: redis.Redis) -> None:
     deploy(client)
     client.hset("person:1", "first", "A")

@@ -18,6 +18,7 @@ from tests.integration.module.driving import (
     ALWAYS,
     Change,
     Function,
+    Read,
     changes,
     connect,
     deploy,
@@ -361,6 +362,9 @@ def test_what_each_command_does(
         (["HDEL", "person:9", "age"], 0),
         (["EXPIRE", "person:1", "100"], 1),
         (["EXPIRE", "person:9", "-1"], 0),
+        (["EXPIRE", "person:1", "-9223372036854775807"], "invalid expire time"),
+        (["EXPIREAT", "person:1", "-9223372036854775807"], "invalid expire time"),
+        (["EXPIRE", "person:1", "-1", "NX", "LT"], "not compatible|wrong number of arguments"),
     ],
 )
 def test_what_changes_no_row_waits_for_nobody(server: RedisServer, words: list[str], reply: object) -> None:
@@ -486,9 +490,11 @@ def test_a_client_that_leaves(
     wait_for(lambda: blocked(client) == 0, "nobody waiting")
     if not taken:
         assert worker.take() == []
+    # By the module, or with ERROR by the server itself: then SQL goes back to what Redis has.
     told = how.startswith("UNBLOCK")
     worker.settle()
-    assert client.exists("person:1") == (taken and how != "UNBLOCK"), (told, sent.reply)
+    assert [each.op for each in changes(client)] == (["d"] if taken and told else [])
+    assert client.exists("person:1") == (taken and not told), sent.reply
     sent.result()
     # Nothing is left: another write of the key has its turn.
     again = Sent(server, "HSET", "person:1", "age", 3)
@@ -918,6 +924,60 @@ def test_a_write_of_a_row_that_is_not_in_redis_begins_with_it(server: RedisServe
         leaving.result()
         wait_for(lambda: blocked(client) == 0, "nobody waiting")
         assert client.keys("person:*") == [b"person:1"]
+
+
+def test_nothing_is_logged_while_writes_are_paused(server: RedisServer) -> None:
+    """A row that can't be read ends one write, so that its key's next has its turn: not now."""
+    with connect(server) as client:
+        deploy(client, PERSONS, reads=[Read()])
+        worker = Worker(client)
+        first = Sent(server, "HINCRBY", "person:1", "age", 1)
+        take = ("GEARSYNC.MISSES", "people", 1, "t1", 10, 100)
+        [[token, *_]] = wait_for(lambda: client.execute_command(*take), "a miss")
+        second = Sent(server, "DEL", "person:1")
+        wait_for(lambda: blocked(client) == 2, "both")
+        client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+        client.execute_command("GEARSYNC.UNREAD", "people", "t1", "the database is away", token)
+        assert "the database is away" in first.error()
+        assert changes(client) == []
+        client.execute_command("CLIENT", "UNPAUSE")
+        worker.wait_for(1)
+        worker.take()
+        worker.settle()
+        assert second.result() == 0
+
+
+def test_without_memory_nothing_is_logged(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
+    client.select(1)
+    client.config_set("maxmemory", 1)
+    for database in (0, 1) if server_version() >= (7, 0) else (0,):
+        client.select(database)
+        with pytest.raises(redis.ResponseError, match="command not allowed when used memory"):
+            client.hset("person:1", "age", 1)
+    client.select(0)
+    deleting = Sent(server, "DEL", "person:1")
+    worker.wait_for(1)
+    worker.take()
+    worker.settle()
+    assert deleting.result() == 0
+    client.config_set("maxmemory", 0)
+
+
+def test_a_hundred_functions_over_one_key(server: RedisServer) -> None:
+    """More than the module tells apart: the intent has the whole hash."""
+    fields = [f"f{number}" for number in range(100)]
+    with connect(server) as client:
+        client.hset("person:1", "other", "x")
+        deploy(client, *(Function(fields=[field], timeout_ms=20_000) for field in fields))
+        worker = Worker(client)
+        words = [word for field in (*fields, "none") for word in (field, "1")]
+        sent = Sent(server, "HSET", "person:1", *words)
+        worker.wait_for(1)
+        [change] = changes(client)
+        assert change.image == dict.fromkeys(fields, "1") | {"other": "x", "none": "1"}
+        worker.take()
+        worker.settle()
+        assert sent.result() == 101
 
 
 def test_nobody_is_left_without_a_reply(server: RedisServer) -> None:
