@@ -10,7 +10,9 @@
 #include "clients/soon.h"
 #include "clients/turns.h"
 #include "lanes/backlog.h"
+#include "lanes/ids.h"
 #include "lanes/lanes.h"
+#include "listeners.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
 #include "reads/reads.h"
@@ -153,7 +155,7 @@ static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) 
     if (lane == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
     long long left = lane_acknowledge(ctx, lane, id);
     backlog_update(deployment);
-    barrier_check();
+    listeners.went_on();
     return RedisModule_ReplyWithLongLong(ctx, left);
 }
 

@@ -8,7 +8,9 @@
 #include "clients/sender.h"
 #include "cluster/cluster.h"
 #include "lanes/backlog.h"
+#include "lanes/units.h"
 #include "reads/reads.h"
+#include "resharding/resharding.h"
 #include "through/through.h"
 
 static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
@@ -36,7 +38,7 @@ static void see_move(RedisModuleCommandFilterCtx *filter, Slice name, int argc) 
     if (name.len == 7 && slice_is(name, "migrate")) {
         shard.moving = MOVING_AWAY;
         move_forget();
-        cluster_see_migrate(filter, argc);
+        resharding_see_migrate(filter, argc);
     } else if (name.len == 14 && slice_is(name, "restore-asking")) {
         shard.moving = MOVING_HERE;
     }
@@ -89,7 +91,7 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     else if (is_swap_that_loses_changes(filter, name, argc))
         refuse(filter, "SWAPDB: what gearsync has deployed, and the changes that wait, are in database 0");
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))
-        cluster_see_command(filter, argc, opening_refusal);
+        resharding_see_cluster(filter, argc, opening_refusal);
     else if (!backlog_filter(filter, name, argc) && !through_filter(filter, name, argc)) {
         if (shard.nreads > 0) see_read(filter, name, argc);
         given_see_command(filter, name, argc);

@@ -14,6 +14,7 @@
 #include "lanes/waiting.h"
 #include "reads/reads.h"
 #include "registry/registry.h"
+#include "resharding/resharding.h"
 #include "rows/rows.h"
 #include "through/through.h"
 #include "waits/barrier.h"
@@ -83,7 +84,7 @@ static void on_cron(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     workers_tick(ctx, cluster_is_ok);
     if (!shard.loading) aof_tick(ctx);
     if (!shard_may_write()) return;
-    cluster_check_tag(ctx);
+    tag_check(ctx);
     registry_drop_strays(ctx);
     lanes_weigh_again(ctx);
     registry_finish_drained(ctx);
@@ -232,6 +233,7 @@ static void start_shard(RedisModuleCtx *ctx) {
 }
 
 static void end_shard(void) {
+    slots_forget();
     registry_free();
     capture_free();
     given_forget();
@@ -271,7 +273,7 @@ static const char *what_is_pending(void) {
     if (capture_is_pending()) return "changes of this transaction are still to be captured";
     if (flush_is_pending()) return "a flush is still to be made good for the replicas and the AOF";
     if (through_is_pending()) return "clients wait for the SQL commit of their writes";
-    return cluster_is_pending() ? "lanes are about to leave their slot" : NULL;
+    return resharding_is_pending() ? "lanes are about to leave their slot" : NULL;
 }
 
 EXPORT int RedisModule_OnUnload(RedisModuleCtx *ctx) {

@@ -2,12 +2,12 @@
 #include "main.h"
 
 #include "clients/rights.h"
+#include "listeners.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
 #include "reads/reads.h"
 #include "registry/registry.h"
 #include "through/through.h"
-#include "waits/barrier.h"
 
 #define PAUSE_MOST_BYTES 1000 /* of who and why together */
 
@@ -48,7 +48,7 @@ static const char *pause_targets(RedisModuleCtx *ctx, Deployment *deployment, Sl
     registry_write(ctx, true);
     for (int i = 0; i < count; i++)
         tell_clients(ctx, deployment, pause_target_index(deployment, string_slice(names[i])));
-    barrier_check();
+    listeners.went_on();
     return NULL;
 }
 

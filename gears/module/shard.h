@@ -14,6 +14,7 @@
 
 #define KEY_PREFIX "gearsync:{"
 #define NAME_MAX_BYTES 64
+#define NODE_ID_BYTES 40 /* of a node of a cluster */
 #define MAX_LANES 64
 #define EPOCH_BELIEVED (1ULL << 62) /* by hand it is set up to 2^60, from where it grows; SQL has 63 bits for it */
 #define MAX_ALL_LANES 1024          /* of all targets of a deployment together: they are searched one by one */

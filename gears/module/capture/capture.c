@@ -14,10 +14,13 @@
 #include "changes/kinds.h"
 #include "clients/turns.h"
 #include "cluster/cluster.h"
+#include "lanes/append.h"
 #include "lanes/backlog.h"
 #include "lanes/lanes.h"
+#include "lanes/units.h"
+#include "listeners.h"
 #include "registry/registry.h"
-#include "waits/barrier.h"
+#include "resharding/resharding.h"
 
 /* -- One key ------------------------------------------------------------------------------------------------------- */
 
@@ -63,7 +66,7 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
     bool opened = false;
     int appended = 0;
     bool prefix_seen = false, covered = false, acknowledge = false;
-    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return 0;
+    if (shard.tag[0] == '\0' && !tag_settle(ctx)) return 0;
     slots_before_capture(ctx, text);
     for (int i = 0; i < shard.nrules;) {
         Deployment *deployment = shard.rules[i]->deployment;
@@ -77,8 +80,8 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
         } else if (count > 0 && (cause & (CAUSE_LEFT | CAUSE_CAME))) {
             covered = true;
             bool left = (cause & CAUSE_LEFT) != 0;
-            capture_mark(ctx, deployment, lane_of_key(deployment, target, name), name, left ? 'm' : 'i',
-                         left ? move_target(ctx, text) : RedisModule_GetMyClusterID());
+            append_mark(ctx, deployment, lane_of_key(deployment, target, name), name, left ? 'm' : 'i',
+                        left ? move_target(ctx, text) : RedisModule_GetMyClusterID());
             /* The worker of the shard that it came from can't read them any more. */
             if (!left && kind_is_members(kind))
                 append_members(ctx, deployment, lane_of_key(deployment, target, name), name);
@@ -127,6 +130,11 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
     return appended;
 }
 
+void capture_count(Deployment *deployment, int target, Rule **rules, int count) {
+    deployment->captured_of[target]++;
+    for (int i = 0; i < count && i < MAX_FIXED; i++) rules[i]->captured++;
+}
+
 /* -- Events -------------------------------------------------------------------------------------------------------- */
 
 static void run_with_operations(RedisModuleCtx *ctx, Event event) {
@@ -142,6 +150,25 @@ static void run_with_operations(RedisModuleCtx *ctx, Event event) {
     operation_free(&operation);
 }
 
+/* A key whose only rule and whose image are known. False: the change has to say that it goes on. */
+static bool append_given(RedisModuleCtx *ctx, RedisModuleString *key, const Given *known) {
+    Deployment *deployment = known->rule->deployment;
+    int target = known->rule->target;
+    Rule *rule = known->rule;
+    if (shard.tag[0] == '\0' && !tag_settle(ctx)) return true;
+    slots_before_capture(ctx, string_slice(key));
+    Lane *lane = lane_of_key(deployment, target, key);
+    if (unit_goes_on(ctx, deployment, lane)) return false;
+    if (append_packed(ctx, deployment, lane, key, &known->packed)) capture_count(deployment, target, &rule, 1);
+    return true;
+}
+
+/* First of all the tag: by it the registry tells what is ours. */
+static void adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
+    tag_settle(ctx);
+    registry_adopt(ctx, key);
+}
+
 void capture_event(RedisModuleCtx *ctx, Event event) {
     if (event.cause & CAUSE_DONE) return;
     if (event.cause & CAUSE_APART) unit_end();
@@ -151,7 +178,7 @@ void capture_event(RedisModuleCtx *ctx, Event event) {
         return;
     }
     if (event.cause & CAUSE_ADOPTED)
-        registry_adopt(ctx, event.key);
+        adopt(ctx, event.key);
     else if (shard.operations)
         run_with_operations(ctx, event);
     else
@@ -167,11 +194,11 @@ static bool is_covered(int db, Slice key) {
 
 /* At the end of the unit: inside a command with keys, Redis 7.4 and Valkey 8 take every key for one of their slot, and
  * the registry is of another. */
-static void adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
+static void adopt_late(RedisModuleCtx *ctx, RedisModuleString *key) {
     if (shard.has_jobs)
         pending_note(ctx, 0, key, CAUSE_ADOPTED, false);
     else
-        registry_adopt(ctx, key);
+        adopt(ctx, key);
 }
 
 /* Events on our own keys: somebody else touched a lane or the registry, or a resharding brought a lane here. */
@@ -185,20 +212,20 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
     Deployment *deployment = NULL;
     Lane *lane = shard_find_lane(name, &deployment);
     if (strcmp(event, "restore") == 0) {
-        adopt(ctx, key);
+        adopt_late(ctx, key);
     } else if (lane != NULL && strcmp(event, "xadd") != 0) {
         size_t before = lane->length;
         lane_refresh(ctx, lane);
         if (lane->length < before && shard.moving == MOVING_AWAY) {
             RedisModule_Log(ctx, "notice", "the lane %.*s moves to another shard, whose worker goes on with it",
                             (int)name.len, name.bytes);
-            barrier_lane_moved(deployment, lane);
+            listeners.lane_moved(deployment, lane);
         } else if (lane->length < before) {
             RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL",
                             event, (int)name.len, name.bytes, before - lane->length);
         }
         backlog_update(deployment);
-        barrier_check();
+        listeners.went_on();
     } else if (registry_is_key(name)) {
         shard.registry_dirty = true;
     }

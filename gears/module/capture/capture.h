@@ -11,14 +11,6 @@ int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key,
 void capture_flush(RedisModuleCtx *ctx, int db);
 /* The present state of a key, at once, not at the end of the unit; changes appended. */
 int capture_now(RedisModuleCtx *ctx, int db, RedisModuleString *key);
-
-/* -- appends.c: changes get into their lanes ------------------------------------------------------------------- */
-/* False: it is too large for a stream entry; errno says how. */
-bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image);
-/* A mark in a lane: from here on (i), or up to here (m), node has the key; what names a key may be any string. */
-void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
-                  const char *node);
-void capture_went(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const char *node);
 void capture_count(Deployment *deployment, int target, Rule **rules, int count); /* one change for these rules */
 
 /* -- given.c: images that need not be read --------------------------------------------------------------------- */
@@ -31,8 +23,5 @@ bool capture_is_pending(void);                          /* the server is to call
 void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
 void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* what it did with the key */
 void capture_free(void);
-
-/* -- units.c -------------------------------------------------------------------------------------------------- */
-void unit_see_command(void); /* it passes the filter */
 
 #endif

@@ -64,13 +64,6 @@ typedef struct {
 bool given_take(int db, RedisModuleString *key);
 const Given *given_for(const RedisModuleString *key); /* the very string of the event; NULL: the hash is to be read */
 
-/* -- units.c ------------------------------------------------------------------------------------------------------- */
-uint64_t unit_now(void);
-void unit_end(void);
-bool unit_in_transaction(RedisModuleCtx *ctx);
-/* Whether the next change in a lane belongs to the last one there. */
-bool unit_goes_on(RedisModuleCtx *ctx, const Deployment *deployment, const Lane *lane);
-
 /* -- capture.c ----------------------------------------------------------------------------------------------------- */
 void capture_event(RedisModuleCtx *ctx, Event event); /* appends what it means */
 
@@ -84,14 +77,6 @@ char cause_forces(int cause); /* the operation of what is captured anew, whateve
 char op_for_state(int cause, char forced, bool is_there, int db, Slice key);   /* where no field # says it */
 char op_for_operation(const Operation *operation, int cause, bool is_hash);    /* of functions with operations */
 char op_beside_operation(const Operation *operation, int cause, bool is_hash); /* of the others then */
-
-/* -- appends.c ----------------------------------------------------------------------------------------------------- */
-Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key);
-/* False: the stream can't take it, so that it is a dead letter. */
-bool append_image(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image);
-/* A key whose only rule and whose image are known. False: the change has to say that it goes on. */
-bool append_given(RedisModuleCtx *ctx, RedisModuleString *key, const Given *known);
-void append_members(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key); /* they changed */
 
 /* -- pending.c ----------------------------------------------------------------------------------------------------- */
 void pending_note(RedisModuleCtx *ctx, int db, RedisModuleString *key, int cause, bool writes);

@@ -8,8 +8,9 @@
 #include "changes/image.h"
 #include "changes/kinds.h"
 #include "clients/soon.h"
-#include "cluster/cluster.h"
-#include "reads/reads.h"
+#include "lanes/units.h"
+#include "listeners.h"
+#include "resharding/resharding.h"
 
 static Event *pending;
 static int pending_count, pending_capacity, pending_running;
@@ -77,7 +78,7 @@ static void capture_pending(RedisModuleCtx *ctx) {
 static void capture_late(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
     (void)db, (void)key;
     if (pending_count > 0) capture_pending(ctx);
-    misses_look_again(); /* what was noted was in the way of rows */
+    listeners.went_on(); /* what was noted was in the way of rows */
 }
 
 /* A client that is held, for a key whose time was over, ends its unit as if it were inside its command: the key's end

@@ -1,26 +1,12 @@
 /* Which slots are ours: lanes and the registry live under one hash tag whose slot this shard owns. */
 #define _GNU_SOURCE
 #include "cluster.h"
-#include "parts.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "capture/capture.h"
-#include "lanes/backlog.h"
-#include "lanes/lanes.h"
-#include "registry/registry.h"
-#include "waits/barrier.h"
-
-#define SLOTS 16384
-
-typedef enum { TAG_UNKNOWN, TAG_NONE, TAG_FOUND } TagChoice;
-
-static bool timer_set;
 static SlotState home; /* of the slot of our own keys, when it was looked at last */
 
-bool cluster_is_pending(void) { return timer_set; }
 bool cluster_home_leaves(void) { return home == SLOT_LEAVING; }
 bool cluster_home_comes(void) { return home == SLOT_COMING; }
 
@@ -34,7 +20,7 @@ static char *ask_cluster(RedisModuleCtx *ctx, const char *what) {
     return copy;
 }
 
-/* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
+/* Not CLUSTER CLUSTER_SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
 char *cluster_nodes(RedisModuleCtx *ctx) { return ask_cluster(ctx, "NODES"); }
 
 bool cluster_is_ok(RedisModuleCtx *ctx) {
@@ -46,7 +32,7 @@ bool cluster_is_ok(RedisModuleCtx *ctx) {
 }
 
 /* The slots at the end of this node's own line, after eight other fields: "0-5460 7000 [93->-<node>] [77-<-<node>]". */
-static void mark_slots(char *fields, SlotState slots[SLOTS]) {
+static void mark_slots(char *fields, SlotState slots[CLUSTER_SLOTS]) {
     char *rest = NULL;
     int at = 0;
     for (char *field = strtok_r(fields, " ", &rest); field != NULL; field = strtok_r(NULL, " ", &rest)) {
@@ -55,16 +41,16 @@ static void mark_slots(char *fields, SlotState slots[SLOTS]) {
         bool open = field[0] == '[';
         int found = sscanf(field + open, "%d-%d", &first, &last);
         if (found == 1 || open) last = first;
-        for (int slot = first; found >= 1 && slot <= last && slot >= 0 && slot < SLOTS; slot++)
+        for (int slot = first; found >= 1 && slot <= last && slot >= 0 && slot < CLUSTER_SLOTS; slot++)
             slots[slot] = !open ? SLOT_OWN : strstr(field, "->-") != NULL ? SLOT_LEAVING : SLOT_COMING;
     }
 }
 
 /* Marks the slots of which this node is the primary, or is to be; false: the cluster does not tell. */
-static bool read_slots(RedisModuleCtx *ctx, SlotState slots[SLOTS]) {
+static bool read_slots(RedisModuleCtx *ctx, SlotState slots[CLUSTER_SLOTS]) {
     char *nodes = cluster_nodes(ctx), *rest = NULL;
     bool found = false;
-    memset(slots, 0, SLOTS * sizeof(SlotState));
+    memset(slots, 0, CLUSTER_SLOTS * sizeof(SlotState));
     for (char *line = strtok_r(nodes, "\n", &rest); line != NULL && !found; line = strtok_r(NULL, "\n", &rest)) {
         if (strstr(line, "myself") == NULL) continue;
         found = true;
@@ -75,14 +61,14 @@ static bool read_slots(RedisModuleCtx *ctx, SlotState slots[SLOTS]) {
 }
 
 SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot) {
-    SlotState slots[SLOTS];
+    SlotState slots[CLUSTER_SLOTS];
     return read_slots(ctx, slots) ? slots[slot] : SLOT_STRANGE;
 }
 
 static unsigned slot_of_tag(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }
 
 /* Sets the tag to one whose slot is in that state; one that is so already stays. */
-static bool choose_among(const SlotState slots[SLOTS], SlotState state) {
+static bool choose_among(const SlotState slots[CLUSTER_SLOTS], SlotState state) {
     if (shard.tag[0] != '\0' && slots[slot_of_tag(shard.tag)] == state) return true;
     for (int i = 0; i < 65536; i++) {
         char tag[sizeof(shard.tag)];
@@ -94,210 +80,15 @@ static bool choose_among(const SlotState slots[SLOTS], SlotState state) {
     return false;
 }
 
-/* Chooses the tag: of a slot of ours, else of one that is on its way. A slot that comes is better than one that
- * leaves. */
-static TagChoice choose(RedisModuleCtx *ctx) {
-    SlotState slots[SLOTS];
+/* Of a slot of ours, else of one that is on its way. A slot that comes is better than one that leaves. */
+TagChoice cluster_choose_tag(RedisModuleCtx *ctx) {
+    if (!shard.cluster) {
+        snprintf(shard.tag, sizeof(shard.tag), "0");
+        return TAG_FOUND;
+    }
+    SlotState slots[CLUSTER_SLOTS];
     if (!read_slots(ctx, slots)) return TAG_UNKNOWN;
     for (home = SLOT_OWN; home > SLOT_STRANGE; home--)
         if (choose_among(slots, home)) return TAG_FOUND;
     return TAG_NONE;
-}
-
-/* What waits in an old lane must be in SQL before what the new one takes, whoever has the old one by then. */
-static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
-    for (int i = 0; i < deployment->lane_count; i++) {
-        Lane *lane = deployment->lanes[i];
-        /* A lane of an older version may hold any key. */
-        bool follows = !lane->retired && strcmp(lane->target, old->target) == 0 &&
-                       (old->count != lane->count || old->index == lane->index);
-        if (!follows) continue;
-        Slice name = string_slice(old->stream);
-        RedisModuleString *key =
-            RedisModule_CreateStringPrintf(NULL, "%.*s %d", (int)name.len, name.bytes, lane->index);
-        capture_mark(ctx, deployment, old, key, 'm', RedisModule_GetMyClusterID());
-        capture_mark(ctx, deployment, lane, key, 'i', RedisModule_GetMyClusterID());
-        RedisModule_FreeString(NULL, key);
-    }
-}
-
-/* Of what SQL has of lanes of these names from before, when the tag was ours for the last time, nothing is to be done
- * again. A lane that has come back since goes on. */
-static void add_lanes(Deployment *deployment, Lane **before, int count) {
-    for (int i = 0; i < deployment->ntargets; i++)
-        for (int j = 0; j < deployment->nlanes; j++) {
-            Lane *lane = lane_for(shard.source, deployment->name, deployment->targets[i], j, deployment->nlanes);
-            lane->applied_epoch = shard.epoch;
-            for (int k = 0; k < count; k++) {
-                if (before[k] == NULL || !strings_equal(lane->stream, before[k]->stream)) continue;
-                lane_free(lane);
-                lane = before[k];
-                before[k] = NULL;
-                lane->retired = false;
-                if (lane->applied_epoch == EPOCH_BELIEVED) lane->applied_epoch = shard.epoch;
-                break;
-            }
-            deployment_add_lane(deployment, lane);
-        }
-}
-
-static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
-    Lane **before = deployment->lanes;
-    int count = deployment->lane_count;
-    deployment->lanes = NULL;
-    deployment->lane_count = 0;
-    add_lanes(deployment, before, count);
-    for (int j = 0; j < count; j++) {
-        if (before[j] == NULL) continue;
-        if (before[j]->length > 0) mark_lanes(ctx, deployment, before[j]);
-        before[j]->retired = true;
-        deployment_add_lane(deployment, before[j]);
-    }
-    if (before != NULL) RedisModule_Free(before);
-}
-
-static bool has_changes(RedisModuleCtx *ctx) {
-    for (int i = 0; i < shard.count; i++)
-        for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
-            lane_refresh(ctx, shard.deployments[i]->lanes[j]);
-            if (shard.deployments[i]->lanes[j]->length > 0) return true;
-        }
-    return false;
-}
-
-/* The last slot has gone, and all that waited with it: no lane can be named until there is a slot again. */
-static void leave_home(RedisModuleCtx *ctx) {
-    if (shard.tag[0] == '\0' || has_changes(ctx)) return;
-    RedisModule_Log(ctx, "notice", "this shard has no slot any more; its deployments wait for one");
-    for (int i = 0; i < shard.count; i++) {
-        Deployment *deployment = shard.deployments[i];
-        for (int j = 0; j < deployment->lane_count; j++) lane_free(deployment->lanes[j]);
-        deployment->lane_count = 0;
-        backlog_update(deployment);
-    }
-    shard.tag[0] = '\0';
-    barrier_check();
-}
-
-/* Moves to another tag: the lanes of the old one become retired, wherever the cluster takes them. */
-static void change_tag(RedisModuleCtx *ctx) {
-    char old[sizeof(shard.tag)];
-    memcpy(old, shard.tag, sizeof(old));
-    TagChoice choice = choose(ctx);
-    shard.tag_lost = choice == TAG_UNKNOWN;
-    if (choice == TAG_NONE) leave_home(ctx);
-    if (choice != TAG_FOUND || strcmp(old, shard.tag) == 0) return;
-    RedisModule_Log(ctx, "notice", "the slot of tag %s is not this shard's: lanes go on under tag %s", old, shard.tag);
-    registry_raise_epoch(shard.epoch + 1);
-    for (int i = 0; i < shard.count; i++) renew_lanes(ctx, shard.deployments[i]);
-    if (old[0] != '\0')
-        registry_leave_tag(ctx, old);
-    else
-        registry_write(ctx, true);
-}
-
-bool cluster_choose_tag(RedisModuleCtx *ctx) {
-    if (shard.cluster) return choose(ctx) != TAG_UNKNOWN;
-    snprintf(shard.tag, sizeof(shard.tag), "0");
-    return true;
-}
-
-bool cluster_settle(RedisModuleCtx *ctx) {
-    if (shard.tag[0] == '\0' && shard.cluster && shard.count > 0) change_tag(ctx);
-    return shard.tag[0] != '\0';
-}
-
-static void on_timer(RedisModuleCtx *ctx, void *data) {
-    (void)data;
-    timer_set = false;
-    /* If not now, then at the next tick. */
-    if (shard_may_write() && shard.tag_lost) change_tag(ctx);
-    if (shard_may_write()) slots_put_marks(ctx);
-}
-
-/* After the command in hand, and before its client can know that it is done. */
-static void set_timer(void) {
-    if (!timer_set) RedisModule_CreateTimer(shard.detached, 0, on_timer, NULL);
-    timer_set = true;
-}
-
-static void slot_leaves(unsigned slot) {
-    if (shard.tag[0] == '\0' || slot_of_tag(shard.tag) != slot) return;
-    shard.tag_lost = true;
-    /* Before the keys of the slot go, so that the marks go with the lanes. */
-    set_timer();
-}
-
-void cluster_check_tag(RedisModuleCtx *ctx) {
-    static long long last_check;
-    if (!shard.cluster || !shard.primary || shard.count == 0) return;
-    if (slots_are_due()) slots_put_marks(ctx);
-    long long now = RedisModule_Milliseconds();
-    if (!shard.tag_lost && now - last_check < 1000) return;
-    last_check = now;
-    change_tag(ctx);
-}
-
-/* -- Commands that move slots -------------------------------------------------------------------------------------- */
-
-static Slice argument(RedisModuleCommandFilterCtx *filter, int at) {
-    return string_slice(RedisModule_CommandFilterArgGet(filter, at));
-}
-
-bool cluster_is_own_key(Slice key) {
-    char prefix[sizeof(KEY_PREFIX) + sizeof(shard.tag) + 1];
-    int len = snprintf(prefix, sizeof(prefix), KEY_PREFIX "%s}", shard.tag);
-    return key.len > (size_t)len && memcmp(key.bytes, prefix, (size_t)len) == 0;
-}
-
-/* At most so many keys of our own there are. */
-int cluster_own_keys(void) {
-    int count = 1;
-    for (int i = 0; i < shard.count; i++) count += 1 + 2 * shard.deployments[i]->lane_count;
-    return count;
-}
-
-/* Who asks for the keys of our last slot, to move them, gets so many that others are among them, if there are any. */
-static void ask_for_more(RedisModuleCommandFilterCtx *filter, unsigned slot) {
-    long long count;
-    if (home != SLOT_LEAVING || slot_of_tag(shard.tag) != slot) return;
-    if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 3), &count) != REDISMODULE_OK) return;
-    if (count <= 0 || count > INT_MAX) return;
-    RedisModule_CommandFilterArgReplace(filter, 3,
-                                        RedisModule_CreateStringPrintf(NULL, "%lld", count + cluster_own_keys()));
-}
-
-void cluster_see_command(RedisModuleCommandFilterCtx *filter, int argc, SlotRefusal refusal_of) {
-    long long slot;
-    if (argc < 4 || !shard.primary) return;
-    if (RedisModule_StringToLongLong(RedisModule_CommandFilterArgGet(filter, 2), &slot) != REDISMODULE_OK) return;
-    if (slot < 0 || slot >= SLOTS) return;
-    if (slice_is(argument(filter, 1), "setslot")) {
-        Slice what = argument(filter, 3), node = {"", 0};
-        if (argc > 4) node = argument(filter, 4);
-        const char *refusal = refusal_of((unsigned)slot, what, node);
-        if (refusal != NULL) {
-            RedisModule_CommandFilterArgReplace(filter, 0, RedisModule_CreateString(NULL, refusal, strlen(refusal)));
-            return;
-        }
-        if (slice_is(what, "migrating")) slot_leaves((unsigned)slot);
-        if (slots_see_command((unsigned)slot, what, node)) set_timer();
-    } else if (slice_is(argument(filter, 1), "getkeysinslot")) {
-        if (shard.tag[0] != '\0') ask_for_more(filter, (unsigned)slot);
-        if (slots_see_question((unsigned)slot)) set_timer();
-    }
-}
-
-/* The lanes go last: a change that is captured after them would make a lane of the same name, and that would take the
- * place of the first one over there. So a MIGRATE of our last slot takes no lane as long as it has other keys to
- * take. */
-void cluster_see_migrate(RedisModuleCommandFilterCtx *filter, int argc) {
-    int first = 5, own = 0;
-    if (home != SLOT_LEAVING || argc < 7) return;
-    while (first < argc && !slice_is(argument(filter, first), "keys")) first++;
-    first++;
-    for (int i = first; i < argc; i++) own += cluster_is_own_key(argument(filter, i));
-    if (own == 0 || own == argc - first) return;
-    for (int i = argc - 1; i >= first; i--)
-        if (cluster_is_own_key(argument(filter, i))) RedisModule_CommandFilterArgDelete(filter, i);
 }

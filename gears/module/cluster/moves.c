@@ -3,7 +3,6 @@
  * a mark into their lanes, with the id of the new owner, and the workers see to the rest (docs/design.md,
  * "Resharding"). */
 #include "cluster.h"
-#include "parts.h"
 
 #include <stdio.h>
 #include <string.h>

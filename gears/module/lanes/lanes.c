@@ -1,46 +1,13 @@
 /* Lanes: the streams in which changes wait, and what the module remembers of each. */
 #include "lanes.h"
 #include "backlog.h"
+#include "ids.h"
 #include "parts.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "changes/entry.h"
-
-int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b) {
-    if (a.ms != b.ms) return a.ms < b.ms ? -1 : 1;
-    if (a.seq != b.seq) return a.seq < b.seq ? -1 : 1;
-    return 0;
-}
-
-static bool parse_digits(const char **at, const char *end, uint64_t *value) {
-    const char *start = *at;
-    *value = 0;
-    for (; *at < end && isdigit((unsigned char)**at); (*at)++) {
-        uint64_t digit = (uint64_t)(**at - '0');
-        if (*value > (UINT64_MAX - digit) / 10) return false;
-        *value = *value * 10 + digit;
-    }
-    return *at > start;
-}
-
-bool stream_id_parse(Slice text, RedisModuleStreamID *id) {
-    const char *at = text.bytes, *end = text.bytes + text.len;
-    if (!parse_digits(&at, end, &id->ms) || at == end || *at++ != '-') return false;
-    return parse_digits(&at, end, &id->seq) && at == end;
-}
-
-RedisModuleString *stream_id_string(RedisModuleStreamID id) {
-    return RedisModule_CreateStringPrintf(NULL, "%llu-%llu", (unsigned long long)id.ms, (unsigned long long)id.seq);
-}
-
-void stream_id_reply(RedisModuleCtx *ctx, RedisModuleStreamID id) {
-    RedisModuleString *text = stream_id_string(id);
-    RedisModule_ReplyWithString(ctx, text);
-    RedisModule_FreeString(NULL, text);
-}
 
 Lane *lane_create(Slice stream, const char *target, int index, int count, bool retired) {
     Lane *lane = RedisModule_Calloc(1, sizeof(*lane));
@@ -64,6 +31,11 @@ Lane *lane_for(const char *source, const char *deployment, const char *target, i
     Lane *lane = lane_create((Slice){name.bytes, name.len}, target, index, count, false);
     text_free(&name);
     return lane;
+}
+
+Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
+    int index = deployment->nlanes > 1 ? (int)(key_hash(string_slice(key)) % (uint64_t)deployment->nlanes) : 0;
+    return deployment->lanes[target * deployment->nlanes + index];
 }
 
 void lane_free(Lane *lane) {

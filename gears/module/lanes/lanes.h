@@ -6,6 +6,7 @@
 
 Lane *lane_create(Slice stream, const char *target, int index, int count, bool retired);
 Lane *lane_for(const char *source, const char *deployment, const char *target, int index, int count);
+Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key);
 void lane_free(Lane *lane);
 void lane_refresh(RedisModuleCtx *ctx, Lane *lane); /* reads length and last id from the keyspace */
 void lanes_weigh_again(RedisModuleCtx *ctx);        /* those that the server could not measure yet */
@@ -16,10 +17,6 @@ long long lane_oldest_ms(RedisModuleCtx *ctx, Lane *lane); /* the age of the cha
 long long lane_acknowledge(RedisModuleCtx *ctx, Lane *lane, RedisModuleStreamID id); /* the number left */
 /* Whether SQL may have writes of a lane that Redis has forgotten, since no worker has looked yet. */
 bool lane_is_behind(const Deployment *deployment, const Lane *lane);
-int stream_id_compare(RedisModuleStreamID a, RedisModuleStreamID b);
-bool stream_id_parse(Slice text, RedisModuleStreamID *id);
-RedisModuleString *stream_id_string(RedisModuleStreamID id); /* the caller frees it */
-void stream_id_reply(RedisModuleCtx *ctx, RedisModuleStreamID id);
 
 /* -- bytes.c: about what the changes of a lane take -------------------------------------------------------------- */
 void bytes_add(Lane *lane, size_t count, uint64_t bytes); /* that many changes more */

@@ -2,7 +2,7 @@
  * remembers the last change of each of its buckets of keys, so that the answer can be yes for a key of the same bucket,
  * and is never wrongly no. */
 #include "waiting.h"
-#include "lanes.h"
+#include "ids.h"
 #include "parts.h"
 
 #include <string.h>

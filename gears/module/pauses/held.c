@@ -9,9 +9,10 @@
 
 #include "changes/entry.h"
 #include "lanes/backlog.h"
+#include "lanes/ids.h"
 #include "lanes/lanes.h"
 #include "lanes/waiting.h"
-#include "reads/reads.h"
+#include "listeners.h"
 
 /* -- One change ---------------------------------------------------------------------------------------------------- */
 
@@ -62,7 +63,7 @@ static int put_entry(RedisModuleCtx *ctx, RedisModuleKey *key, Lane *held, Redis
     Slice name = {"", 0};
     entry_key(entry->argv, entry->count, &name);
     waiting_note(held, name);
-    misses_changed(name);
+    listeners.changed(name);
     bytes_add(held, 1, entry->bytes);
     RedisModuleString *text = stream_id_string(id);
     RedisModule_Replicate(ctx, "XADD", "ssv", held->stream, text, entry->argv, (size_t)entry->count);

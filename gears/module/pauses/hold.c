@@ -10,8 +10,7 @@
 
 #include "changes/kinds.h"
 #include "lanes/lanes.h"
-#include "registry/registry.h"
-#include "waits/barrier.h"
+#include "listeners.h"
 
 #define SUFFIX_BYTES 18 /* ":h" and the hash of the function's name, as 16 hex digits */
 
@@ -156,8 +155,8 @@ const char *hold_pause(RedisModuleCtx *ctx, Deployment *deployment, Slice who, S
         RedisModule_Log(ctx, "notice", "function %s of deployment %s is paused", function, deployment->name);
     }
     changed(deployment);
-    registry_write(ctx, true);
-    barrier_check();
+    listeners.kept_changed(ctx);
+    listeners.went_on();
     return NULL;
 }
 
@@ -174,7 +173,7 @@ const char *hold_resume(RedisModuleCtx *ctx, Deployment *deployment, RedisModule
         changed(deployment);
         RedisModule_Log(ctx, "notice", "function %s of deployment %s goes on", hold->function, deployment->name);
     }
-    registry_write(ctx, true);
+    listeners.kept_changed(ctx);
     return NULL;
 }
 
@@ -185,7 +184,7 @@ void hold_open(RedisModuleCtx *ctx, Deployment *deployment, const Lane *lane, co
         add(deployment, c_slice(function))->since_ms = RedisModule_Milliseconds();
     hold_lane(ctx, deployment, lane, function);
     changed(deployment);
-    registry_write(ctx, true);
+    listeners.kept_changed(ctx);
 }
 
 bool hold_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *held) {
@@ -199,7 +198,7 @@ bool hold_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *held) {
     }
     if (hold != NULL && !any) take_out(deployment, hold);
     changed(deployment);
-    registry_write(ctx, true);
+    listeners.kept_changed(ctx);
     return true;
 }
 

@@ -6,9 +6,9 @@
 
 #include "clients/inner.h"
 #include "clients/soon.h"
-#include "cluster/cluster.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
+#include "resharding/resharding.h"
 
 #define COMMAND "gearsync.read"
 #define READER_PLACES 1024

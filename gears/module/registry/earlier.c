@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lanes/ids.h"
 #include "lanes/lanes.h"
 #include "pauses/hold.h"
 

@@ -6,17 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/capture.h"
 #include "changes/image.h"
 #include "clients/inner.h"
 #include "cluster/cluster.h"
 #include "lanes/backlog.h"
 #include "lanes/lanes.h"
 #include "lanes/waiting.h"
+#include "listeners.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
-#include "reads/reads.h"
-#include "waits/barrier.h"
 #include "workers/workers.h"
 
 bool registry_is_key(Slice key) {
@@ -37,7 +35,7 @@ static void rebuild_reads(void) {
             shard.reads[shard.nreads++] = &shard.deployments[i]->reads[j];
     if (shard.nreads > 0) waiting_watch();
     inner_forget();
-    misses_rules_changed();
+    listeners.rules_changed();
 }
 
 void registry_index(void) {
@@ -45,7 +43,6 @@ void registry_index(void) {
     for (int i = 0; i < shard.count; i++) total += shard.deployments[i]->nrules;
     shard.rules = RedisModule_Realloc(shard.rules, sizeof(Rule *) * (size_t)(total + 1));
     shard.nrules = 0;
-    given_forget();
     shard.operations = shard.through = shard.whole = false;
     shard.kinds = 0;
     for (int i = 0; i < shard.count; i++) {
@@ -211,7 +208,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     if (error == NULL && old != NULL) error = check_dropped_targets(ctx, deployment, old);
     if (error == NULL && old != NULL) error = hold_check(deployment, old);
     if (error == NULL && old != NULL) error = pause_check(deployment, old);
-    if (error == NULL && shard.tag[0] == '\0' && !cluster_choose_tag(ctx))
+    if (error == NULL && shard.tag[0] == '\0' && cluster_choose_tag(ctx) == TAG_UNKNOWN)
         error = slice_copy((Slice){"the cluster does not tell which slots this node has", 51});
     if (error != NULL || check_only) {
         deployment_free(deployment);
@@ -280,7 +277,7 @@ static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
      * back. */
     registry_raise_epoch(shard.epoch + 1);
     registry_write(ctx, true);
-    barrier_check();
+    listeners.went_on();
 }
 
 void registry_undeploy(RedisModuleCtx *ctx, Deployment *deployment, bool discard) {
@@ -334,7 +331,6 @@ void registry_finish_drained(RedisModuleCtx *ctx) {
 }
 
 void registry_free(void) {
-    slots_forget();
     registry_forget_strays();
     for (int i = 0; i < shard.count; i++) deployment_free(shard.deployments[i]);
     if (shard.deployments != NULL) RedisModule_Free(shard.deployments);
@@ -344,5 +340,5 @@ void registry_free(void) {
     shard.rules = NULL;
     shard.reads = NULL;
     shard.count = shard.nrules = shard.nreads = 0;
-    misses_rules_changed();
+    listeners.rules_changed();
 }

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "cluster/cluster.h"
 #include "lanes/lanes.h"
 
 /* What a shard that has left had besides lanes, its registry above all: two of them here, and the next start would not
@@ -54,7 +53,6 @@ void registry_adopt(RedisModuleCtx *ctx, RedisModuleString *key) {
     char *name = slice_copy(stream), *word = strstr(name, "}:dead:");
     if (word != NULL) memcpy(word + 2, "lane", 4);
     Slice lane_name = {name, stream.len};
-    cluster_settle(ctx);
     registry_add_retired(ctx, lane_name);
     Deployment *deployment = NULL;
     Lane *lane = shard_find_lane(lane_name, &deployment);

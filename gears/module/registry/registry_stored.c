@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "capture/capture.h"
 #include "changes/image.h"
 #include "cluster/cluster.h"
+#include "lanes/append.h"
 #include "lanes/backlog.h"
+#include "lanes/ids.h"
 #include "lanes/lanes.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
@@ -179,7 +180,7 @@ static void stamp_retired(RedisModuleCtx *ctx) {
         for (int j = 0; j < shard.deployments[i]->lane_count; j++) {
             Lane *lane = shard.deployments[i]->lanes[j];
             if (lane->retired && lane->function == NULL && lane->length > 0 && lane_last_epoch(ctx, lane) < shard.epoch)
-                capture_mark(ctx, shard.deployments[i], lane, lane->stream, 'm', NO_NODE);
+                append_mark(ctx, shard.deployments[i], lane, lane->stream, 'm', NO_NODE);
         }
 }
 

@@ -7,7 +7,7 @@
 
 #include "clients/rights.h"
 #include "lanes/waiting.h"
-#include "reads/reads.h"
+#include "listeners.h"
 #include "waits/keys.h"
 
 #define TTL_MOST_MS (1LL << 50)
@@ -102,7 +102,7 @@ static bool put_one(Put *put, const Row *row) {
     Found found = look(put->ctx, row->key);
     bool has_row = row->nfields > 0;
     /* Nothing happens to the key, so no event says that a row which is being read may be an older one. */
-    if (found == KEY_ABSENT && !has_row) misses_overtake(put->ctx, put->db, row->key);
+    if (found == KEY_ABSENT && !has_row) listeners.row_changed(put->ctx, put->db, row->key);
     if (put->replace) mark_overtake(string_slice(row->key));
     if (found == KEY_OTHER || (found == KEY_HASH && !put->replace) || (found == KEY_ABSENT && !has_row)) return false;
     if (waiting_for(put->db, string_slice(row->key)) || !put_is_ours(put->ctx, row->key)) return false;

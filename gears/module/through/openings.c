@@ -13,6 +13,7 @@
 #include "clients/inner.h"
 #include "cluster/cluster.h"
 #include "lanes/lanes.h"
+#include "resharding/resharding.h"
 
 #define AWAY "TRYAGAIN the slot of this key is on its way to another shard, or has gone there"
 

@@ -9,9 +9,10 @@
 #include "clients/rights.h"
 #include "cluster/cluster.h"
 #include "lanes/backlog.h"
+#include "lanes/ids.h"
 #include "lanes/lanes.h"
+#include "listeners.h"
 #include "registry/registry.h"
-#include "waits/barrier.h"
 
 /* Whether the key's time was over, or it was evicted or flushed, after its write was logged: so it goes in the lane,
  * and that is what Redis has. Looking is what ends it, if nothing has yet. */
@@ -187,7 +188,7 @@ int through_settle_command(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     if (committed > 0) registry_note_applied(ctx, lane, epoch, id);
     lane_acknowledge(ctx, lane, id);
     backlog_update(deployment);
-    barrier_check();
+    listeners.went_on();
     through_start_ready(ctx);
     return RedisModule_ReplyWithLongLong(ctx, committed);
 }

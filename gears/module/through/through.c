@@ -18,10 +18,11 @@
 #include "clients/soon.h"
 #include "clients/turns.h"
 #include "clients/written.h"
-#include "cluster/cluster.h"
+#include "lanes/append.h"
 #include "lanes/lanes.h"
 #include "pauses/pause.h"
 #include "reads/reads.h"
+#include "resharding/resharding.h"
 #include "workers/workers.h"
 
 #define RECAPTURE "gearsync.recapture"
@@ -90,7 +91,7 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
     image_start(&image, key, effect->op);
     image_ticket(&image, (Slice){ticket.bytes, ticket.len});
     if (effect->op != 'D') effect_image(ctx, effect, write->db, key, rules, count, &image);
-    bool logged = capture_append(ctx, deployment, lane, &image);
+    bool logged = append_try(ctx, deployment, lane, &image);
     image_end(&image);
     text_free(&ticket);
     if (!logged) return false;
@@ -103,7 +104,7 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
 
 /* NULL, or what is wrong. */
 static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *effect, Deployment *deployment) {
-    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return "this node of the cluster has no slot";
+    if (shard.tag[0] == '\0' && !tag_settle(ctx)) return "this node of the cluster has no slot";
     int count;
     RedisModuleString **keys = write_keys(write, &count);
     /* Of all its keys first: the entries of an intent stand side by side. */

@@ -3,10 +3,9 @@
 
 #include <string.h>
 
-#include "lanes/lanes.h"
+#include "lanes/ids.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
-#include "reads/reads.h"
 
 /* Some 30 years. The server does not take a time that overflows, and answers in our place without blocking the
  * client. */
@@ -254,7 +253,6 @@ static bool has_left(const Waiter *waiter) { return waiter->left; }
 void barrier_check(void) {
     release(is_reached, NULL);
     release(is_held, held_back);
-    misses_look_again();
 }
 void barrier_collect(void) { release(has_left, NULL); }
 void barrier_fail_all(const char *error) { release(waits_on, error); }

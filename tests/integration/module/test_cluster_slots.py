@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -182,3 +183,14 @@ def test_a_shard_that_had_no_slot_for_a_while_goes_on(cluster: Cluster) -> None:
         client.hset(key(1), "first", "back")
     assert [(each.op, each.key) for each in key_changes(old)] == [("u", key(1))]
     eventually(lambda: len(registries(old)) == 1)
+
+
+def test_the_registry_that_comes_with_the_only_slot_is_not_taken_for_a_strangers(cluster: Cluster) -> None:
+    """Its tag is the one that a node without a slot takes for that slot."""
+    leave_one_slot(cluster)
+    cluster.move_slot(SLOT, 2)
+    new = cluster.clients[2]
+    eventually(lambda: key_slot(tag(new).encode()) == SLOT)
+    # Strangers are dropped at a tick, once the slot is ours.
+    time.sleep(1)
+    assert any(field.startswith(b"deployment:") for field in new.hkeys(f"gearsync:{{{tag(new)}}}:registry"))

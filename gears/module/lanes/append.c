@@ -1,23 +1,15 @@
 /* Changes get into their lanes: the entry, its weight, its text for the AOF and the replicas. A part of the hot
  * path. */
-#include "capture.h"
-#include "events.h"
+#include "append.h"
+#include "backlog.h"
+#include "lanes.h"
+#include "units.h"
+#include "waiting.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "changes/entry.h"
-#include "changes/image.h"
-#include "cluster/cluster.h"
-#include "lanes/backlog.h"
-#include "lanes/lanes.h"
-#include "lanes/waiting.h"
-#include "reads/reads.h"
-
-Lane *lane_of_key(Deployment *deployment, int target, RedisModuleString *key) {
-    int index = deployment->nlanes > 1 ? (int)(key_hash(string_slice(key)) % (uint64_t)deployment->nlanes) : 0;
-    return deployment->lanes[target * deployment->nlanes + index];
-}
+#include "listeners.h"
 
 /* A change that the stream can't take (over 1 GiB) must not vanish: the lane's dead letters say which key it was. */
 static void append_failed(RedisModuleCtx *ctx, Lane *lane, Deployment *deployment, RedisModuleString *key, int error) {
@@ -56,9 +48,7 @@ static void weigh(Lane *lane, const Packed *packed) {
     bytes_add(lane, 1, bytes);
 }
 
-/* False: it is too large for a stream entry; errno says how. */
-static bool append_packed(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key,
-                          const Packed *packed) {
+static bool add(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const Packed *packed) {
     RedisModuleStreamID id;
     RedisModule_SelectDb(ctx, 0);
     RedisModuleKey *stream = RedisModule_OpenKey(ctx, lane->stream, REDISMODULE_READ | REDISMODULE_WRITE);
@@ -71,7 +61,7 @@ static bool append_packed(RedisModuleCtx *ctx, Deployment *deployment, Lane *lan
     if (failed != REDISMODULE_OK) return false;
     lane->last = id;
     waiting_note(lane, string_slice(key));
-    misses_changed(string_slice(key));
+    listeners.changed(string_slice(key));
     weigh(lane, packed);
     deployment->captured++;
     replicate(ctx, lane, packed, id);
@@ -79,17 +69,17 @@ static bool append_packed(RedisModuleCtx *ctx, Deployment *deployment, Lane *lan
     return true;
 }
 
-bool capture_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image) {
+bool append_try(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image) {
     Packed packed;
     entry_pack(&packed, image);
-    bool appended = append_packed(ctx, deployment, lane, image->key, &packed);
+    bool appended = add(ctx, deployment, lane, image->key, &packed);
     int error = errno;
     entry_drop(&packed);
     errno = error;
     return appended;
 }
 
-static bool end_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, bool appended) {
+static bool end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, bool appended) {
     if (appended)
         lane->unit = unit_now();
     else
@@ -97,30 +87,17 @@ static bool end_append(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, 
     return appended;
 }
 
+bool append_packed(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key,
+                   const Packed *packed) {
+    return end(ctx, deployment, lane, key, add(ctx, deployment, lane, key, packed));
+}
+
 bool append_image(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, const Image *image) {
-    return end_append(ctx, deployment, lane, image->key, capture_append(ctx, deployment, lane, image));
+    return end(ctx, deployment, lane, image->key, append_try(ctx, deployment, lane, image));
 }
 
-bool append_given(RedisModuleCtx *ctx, RedisModuleString *key, const Given *known) {
-    Deployment *deployment = known->rule->deployment;
-    int target = known->rule->target;
-    Rule *rule = known->rule;
-    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return true;
-    slots_before_capture(ctx, string_slice(key));
-    Lane *lane = lane_of_key(deployment, target, key);
-    if (unit_goes_on(ctx, deployment, lane)) return false;
-    if (end_append(ctx, deployment, lane, key, append_packed(ctx, deployment, lane, key, &known->packed)))
-        capture_count(deployment, target, &rule, 1);
-    return true;
-}
-
-void capture_count(Deployment *deployment, int target, Rule **rules, int count) {
-    deployment->captured_of[target]++;
-    for (int i = 0; i < count && i < MAX_FIXED; i++) rules[i]->captured++;
-}
-
-static void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
-                        bool goes_on, const char *node) {
+static void put_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                     bool goes_on, const char *node) {
     Image image;
     image_start(&image, key, op);
     if (goes_on) image_go_on(&image, op);
@@ -130,20 +107,17 @@ static void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane,
     image_end(&image);
 }
 
-/* A mark in the lane of a key that changes its shard, with the id of the node that has it from now on. */
-void capture_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
-                  const char *node) {
+void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
+                 const char *node) {
     if (node == NULL) return;
-    append_mark(ctx, deployment, lane, key, op, false, node);
+    put_mark(ctx, deployment, lane, key, op, false, node);
     lane->unit = 0;
 }
 
-/* Right behind the change that says that a key is gone: where it may be made anew. A part of the same transaction. */
-void capture_went(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const char *node) {
-    append_mark(ctx, deployment, lane, key, 'w', unit_goes_on(ctx, deployment, lane), node);
+void append_went(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const char *node) {
+    put_mark(ctx, deployment, lane, key, 'w', unit_goes_on(ctx, deployment, lane), node);
 }
 
-/* That the members of a key have changed. */
 void append_members(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key) {
     Image image;
     image_start(&image, key, 'r');

@@ -5,8 +5,7 @@
  * Where there are post-notification jobs, the job in which all of a unit is captured ends it. Elsewhere the server says
  * whether a transaction or a script runs, and no two of them run without a command between that passes the filter.
  */
-#include "capture.h"
-#include "events.h"
+#include "units.h"
 
 static uint64_t unit = 1; /* a lane has 0 where nothing can go on */
 

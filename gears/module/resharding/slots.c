@@ -5,13 +5,13 @@
  * there, and one when the slot is its own. An "m" is always put before the "i" that waits for it, so that no two shards
  * wait for each other. A key that ends while its slot is open has a "w" behind its end (docs/design.md,
  * "Resharding"). */
-#include "cluster.h"
 #include "parts.h"
+#include "resharding.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "capture/capture.h"
+#include "lanes/append.h"
 
 typedef enum { MARK_NONE, MARK_DUE, MARK_DONE } MarkState;
 
@@ -41,7 +41,7 @@ static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when)
             Lane *lane = deployment->lanes[j];
             RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "gearsync:slot:%u:%s:%d.%d", open->slot, when,
                                                                     lane->index, lane->count);
-            capture_mark(ctx, deployment, lane, key, open->leaves ? 'm' : 'i', open->node);
+            append_mark(ctx, deployment, lane, key, open->leaves ? 'm' : 'i', open->node);
             RedisModule_FreeString(NULL, key);
         }
     }
@@ -49,7 +49,7 @@ static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when)
 
 /* Puts those marks that are due. */
 static void put(RedisModuleCtx *ctx, OpenSlot *open) {
-    if (shard.tag[0] == '\0' && !cluster_settle(ctx)) return;
+    if (shard.tag[0] == '\0' && !tag_settle(ctx)) return;
     /* Our lanes have left with this slot: what came after them would make lanes that nobody looks for. */
     if (open->leaves && open->ended && key_slot((Slice){shard.tag, strlen(shard.tag)}) == open->slot) return;
     if (open->first == MARK_DUE || (open->first == MARK_NONE && open->last == MARK_DUE)) {
@@ -64,12 +64,12 @@ static void put(RedisModuleCtx *ctx, OpenSlot *open) {
 /* Whether nothing but our own keys, which go last, is left in a slot. */
 static bool is_empty(RedisModuleCtx *ctx, unsigned slot) {
     RedisModuleCallReply *reply =
-        RedisModule_Call(ctx, "CLUSTER", "cll", "GETKEYSINSLOT", (long long)slot, (long long)cluster_own_keys() + 1);
+        RedisModule_Call(ctx, "CLUSTER", "cll", "GETKEYSINSLOT", (long long)slot, (long long)tag_most_keys() + 1);
     bool empty = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY;
     for (size_t i = 0; empty && i < RedisModule_CallReplyLength(reply); i++) {
         Slice key = {NULL, 0};
         key.bytes = RedisModule_CallReplyStringPtr(RedisModule_CallReplyArrayElement(reply, i), &key.len);
-        empty = key.bytes != NULL && cluster_is_own_key(key);
+        empty = key.bytes != NULL && tag_is_of(key);
     }
     if (reply != NULL) RedisModule_FreeCallReply(reply);
     return empty;
@@ -108,7 +108,7 @@ void slots_before_capture(RedisModuleCtx *ctx, Slice key) {
 /* From here on the key can be made anew on the other shard, whose worker may be ahead of ours: ours will see to it. */
 void slots_after_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key) {
     const OpenSlot *open = open_slots != NULL ? find(key_slot(string_slice(key))) : NULL;
-    if (open != NULL && open->leaves && !open->ended) capture_went(ctx, deployment, lane, key, open->node);
+    if (open != NULL && open->leaves && !open->ended) append_went(ctx, deployment, lane, key, open->node);
 }
 
 static void set_open(unsigned slot, bool leaves, Slice node) {
