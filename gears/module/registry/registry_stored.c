@@ -230,18 +230,26 @@ static bool read_registry(RedisModuleCtx *ctx, Strings *pairs) {
     return is_hash;
 }
 
-/* Finds the registry by its tag: always 0 on a server that is no cluster, else the first of those that exist. */
+/* Finds the registry by its tag: always 0 on a server that is no cluster, else the first one whose slot is ours. That
+ * of a shard which is about to leave may have come too: in a slot that is not ours yet. */
 static bool find_registry(RedisModuleCtx *ctx, Strings *pairs) {
     if (shard.tag[0] != '\0' && read_registry(ctx, pairs)) return true;
     if (!shard.cluster) return false;
-    char before[sizeof(shard.tag)];
-    memcpy(before, shard.tag, sizeof(before));
-    for (int i = 0; i < 65536; i++) {
+    char found[sizeof(shard.tag)];
+    bool is_ours = false, any = false;
+    memcpy(found, shard.tag, sizeof(found));
+    for (int i = 0; i < 65536 && !is_ours; i++) {
+        Strings others = {0};
         snprintf(shard.tag, sizeof(shard.tag), "%d", i);
-        if (read_registry(ctx, pairs)) return true;
+        if (read_registry(ctx, &others)) {
+            is_ours = cluster_slot_state(ctx, key_slot((Slice){shard.tag, strlen(shard.tag)})) == SLOT_OWN;
+            if (is_ours || !any) memcpy(found, shard.tag, sizeof(found));
+            any = true;
+        }
+        strings_free(&others);
     }
-    memcpy(shard.tag, before, sizeof(before));
-    return false;
+    memcpy(shard.tag, found, sizeof(found));
+    return any && read_registry(ctx, pairs);
 }
 
 static bool starts_with(Slice slice, const char *prefix, Slice *rest) {

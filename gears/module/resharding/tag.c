@@ -98,7 +98,10 @@ static void leave_home(RedisModuleCtx *ctx) {
 static void change_tag(RedisModuleCtx *ctx) {
     char old[sizeof(shard.tag)];
     memcpy(old, shard.tag, sizeof(old));
+    bool was_open = cluster_home_leaves() || cluster_home_comes();
     TagChoice choice = cluster_choose_tag(ctx);
+    /* The registry may have left with a slot that stays after all. */
+    if (was_open && !cluster_home_leaves() && !cluster_home_comes()) shard.registry_dirty = true;
     shard.tag_lost = choice == TAG_UNKNOWN;
     if (choice == TAG_NONE) leave_home(ctx);
     if (choice != TAG_FOUND || strcmp(old, shard.tag) == 0) return;

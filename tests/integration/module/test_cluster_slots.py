@@ -185,6 +185,12 @@ def test_a_shard_that_had_no_slot_for_a_while_goes_on(cluster: Cluster) -> None:
     eventually(lambda: len(registries(old)) == 1)
 
 
+def deployed_of(client: redis.Redis) -> list[bytes]:
+    """What the shard's registry has of deployments."""
+    fields: Any = client.hkeys(f"gearsync:{{{tag(client)}}}:registry")
+    return [each for each in fields if each.startswith(b"deployment:")]
+
+
 def test_the_registry_that_comes_with_the_only_slot_is_not_taken_for_a_strangers(cluster: Cluster) -> None:
     """Its tag is the one that a node without a slot takes for that slot."""
     leave_one_slot(cluster)
@@ -193,4 +199,31 @@ def test_the_registry_that_comes_with_the_only_slot_is_not_taken_for_a_strangers
     eventually(lambda: key_slot(tag(new).encode()) == SLOT)
     # Strangers are dropped at a tick, once the slot is ours.
     time.sleep(1)
-    assert any(field.startswith(b"deployment:") for field in new.hkeys(f"gearsync:{{{tag(new)}}}:registry"))
+    assert deployed_of(new) != []
+
+
+def test_a_registry_that_left_with_a_slot_which_stays_is_written_again(cluster: Cluster) -> None:
+    old = cluster.clients[0]
+    leave_one_slot(cluster)
+    cluster.open_slot(SLOT, 0, 1)
+    cluster.move_keys(SLOT, 0, 1)
+    assert registries(old) == []
+    for client in cluster.clients[:2]:
+        client.execute_command("CLUSTER SETSLOT", SLOT, "STABLE")
+    eventually(lambda: deployed_of(old) != [])
+
+
+def test_of_two_registries_the_one_in_a_slot_of_its_own_is_read(cluster: Cluster) -> None:
+    """A crash between the coming of another shard's last keys and the end of the move."""
+    old, new = cluster.clients[1], cluster.clients[0]
+    home = key_slot(tag(old).encode())
+    cluster.move_slot(home - 1, 0)
+    cluster.move_empty_slots(1, 0, {home})
+    # The first one would be the other shard's.
+    assert int(tag(old)) < int(tag(new))
+    own, source = tag(new), status(new)["source"]
+    cluster.open_slot(home, 1, 0)
+    cluster.move_keys(home, 1, 0)
+    assert len(registries(new)) == 2
+    cluster.nodes[0].restart()
+    eventually(lambda: (tag(new), status(new)["source"]) == (own, source))
