@@ -111,7 +111,8 @@ class Shards(Topology):
 
     def _patiently(self, step: Callable[[], object], numbers: tuple[int, int]) -> None:
         """Take a step of a move, again while a write of the slot or of one of its keys waits for SQL."""
-        deadline = time.monotonic() + 60
+        # Its worker is killed and frozen as well, and has to wait for others that are.
+        deadline = time.monotonic() + 180
         while True:
             try:
                 step()
