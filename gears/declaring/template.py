@@ -38,7 +38,7 @@ class Template:
     template.
     """
 
-    __slots__ = ("_all", "_parts", "_pattern", "covers", "names", "prefix", "text")
+    __slots__ = ("_all", "_parts", "_pattern", "covers", "covers_text", "names", "prefix", "text")
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -49,9 +49,18 @@ class Template:
         self._pattern = re.compile(b"".join(_expression(self._parts)), re.DOTALL)
         #: Tells of a key whether it is covered; the quickest way to ask.
         self.covers: Callable[[bytes], object] = self._pattern.fullmatch
+        #: The same of a key that is UTF-8, as text.
+        self.covers_text: Callable[[str], object] = self._of_text()
         lines = b"".join(_expression(self._parts, _LINE))
         # None: a literal holds what would part the keys.
         self._all = None if _LINE in text.encode() else re.compile(b"^" + lines + b"$", re.MULTILINE)
+
+    def _of_text(self) -> Callable[[str], object]:
+        try:
+            # No character but the one of ASCII has a byte that is one of ASCII's.
+            return re.compile(self._pattern.pattern.decode("ascii"), re.DOTALL).fullmatch
+        except UnicodeDecodeError:
+            return lambda key: self.covers(key.encode())
 
     def match(self, key: bytes) -> tuple[bytes, ...] | None:
         """Return the bytes that stand for each name, in the order of ``names``; None when the key is not

@@ -14,7 +14,7 @@ from gears.declaring.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
 from gears.redisgears.events import OF_HASHES, OF_STRINGS
 from gears.redisgears.group import Group
-from gears.redisgears.names import NOT_TEXT, OWN_KEYS, dead_of
+from gears.redisgears.names import NOT_TEXT, OWN_KEYS, SEPARATOR, dead_of
 from gears.redisgears.plain import LOOK_SECONDS, OnEvent, is_possible, way
 from gears.redisgears.shard import Shard
 from gears.redisgears.written import Written
@@ -49,7 +49,7 @@ class Capture:
         for group in self._groups:
             group.watched = self._written.watched
         self._quiet = self._written.quiet
-        self._looked = [0.0]
+        self._fresh_until = [0.0]
         self._place: tuple[str, str, int] | None = None
         self._metas: dict[bytes, str] = {}
         self.failed = 0
@@ -58,7 +58,7 @@ class Capture:
         self.quick: OnEvent = self.on_event
         """The same as ``on_event``, in the quickest way there is."""
         if type(self) is Capture and is_possible(self._groups):
-            self.quick = way(self._groups[0], self._quiet, self._looked, self._look, self.on_event)
+            self.quick = way(self._groups[0], self._quiet, self._fresh_until, self._look, self.on_event)
 
     def on_event(self, record: dict[str, Any]) -> bool:
         """Capture what an event of RedisGears says of its key; False: there is nothing to go on with."""
@@ -105,7 +105,7 @@ class Capture:
 
     def refresh(self) -> None:
         """Know which shard this is, and in which epoch."""
-        if not 0 <= monotonic() - self._looked[0] < LOOK_SECONDS:
+        if monotonic() >= self._fresh_until[0]:
             self._look()
 
     @staticmethod
@@ -150,7 +150,7 @@ class Capture:
     def _look(self) -> None:
         """See which shard this is, and in which epoch."""
         self._shard.refresh()
-        self._looked[0] = monotonic()
+        self._fresh_until[0] = monotonic() + LOOK_SECONDS
         place = (self._shard.tag, self._shard.source, self._shard.epoch)
         if place == self._place:
             return
@@ -158,7 +158,7 @@ class Capture:
         for group in self._groups:
             group.lane = self._shard.lane(self._deployment.name, group.target)
             group.marks = self._written.marks(group.lane, self._shard.epoch)
-            group.place = (group.lane, self._metas[changes.UPSERT])
+            group.place[:] = group.lane, SEPARATOR + self._metas[changes.UPSERT]
         self._place = place
 
     def _tell(self, key: Any, event: str, error: Exception) -> None:

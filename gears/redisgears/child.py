@@ -7,7 +7,6 @@ letters; this one ends when its pipe does.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import queue
@@ -28,10 +27,9 @@ from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
 from gears.redisgears import frames
-from gears.redisgears.names import NOT_TEXT, PACKED, SEPARATOR
+from gears.redisgears.names import NOT_TEXT
 
 NICENESS = 10
-_SEPARATOR = SEPARATOR.encode()
 
 
 class LettersNotStored(Exception):
@@ -216,39 +214,10 @@ class Process:
 def _entry_of(reply: list[Any]) -> tuple[bytes, list[bytes]]:
     """Return an entry as bytes; RedisGears gives text wherever it is UTF-8."""
     entry_id, pairs = reply
-    label = pairs[2] if len(pairs) > 2 else ""
-    if label == PACKED:
-        pairs = _unpacked(pairs)
-        if pairs[2] == b"m":
-            return entry_id.encode(), pairs
-    elif label == NOT_TEXT:
+    if len(pairs) > 2 and pairs[2] == NOT_TEXT:
         pairs[2] = "m"
         pairs[4::2] = [each.encode("latin-1") for each in pairs[4::2]]
     return entry_id.encode(), [each.encode() if type(each) is str else each for each in pairs]
-
-
-def _unpacked(pairs: list[Any]) -> list[Any]:
-    """Return an entry with each field by itself; one that nobody here has written as it is."""
-    try:
-        _, key, _, meta, names, text = pairs
-        found = _form(names)[:]
-        values = text.encode().split(_SEPARATOR)
-        if len(found) != 4 + 2 * len(values):
-            return pairs
-        found[1], found[3], found[5::2] = key.encode(), meta.encode(), values
-    except (ValueError, TypeError, AttributeError):
-        # Too few of them, or bytes that are no text.
-        return pairs
-    return found
-
-
-@functools.lru_cache(maxsize=1000)
-def _form(names: str) -> list[bytes]:
-    """Return an entry of these fields, without its key and all that goes with it."""
-    found = [b"k", b"", b"m", b""]
-    for name in names.encode().split(_SEPARATOR):
-        found += (name, b"")
-    return found
 
 
 def _without_applied(applier: Applier, found: Sequence[Change]) -> Sequence[Change]:

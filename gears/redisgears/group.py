@@ -9,6 +9,7 @@ from zlib import crc32
 from gears.declaring import kinds
 from gears.declaring.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute
+from gears.redisgears.names import OWN_KEYS
 from gears.redisgears.written import BUCKETS
 
 DOCUMENT = "$"
@@ -21,8 +22,12 @@ class Group:
         self.target = target
         functions = [each for each in deployment.capturing if each.target_name == target]
         self.covering = [each.mapping.keys.covers for each in functions]
+        self.covering_text = [each.mapping.keys.covers_text for each in functions]
+        self.may_cover_own = any(_may_begin(each.mapping.keys.prefix, OWN_KEYS) for each in functions)
+        """Whether it may cover keys that are no user's."""
         self.functions = [each.name for each in functions]
-        self.captured = 0
+        self.counted = [0]
+        """Its one element: how many changes were captured."""
         self._documents = [each.mapping.keys.covers for each in functions if each.mapping.type == kinds.JSON]
         self._operating = [each.mapping.keys.covers for each in functions if each.mapping.operations]
         fields: dict[str, None] = {}
@@ -37,8 +42,13 @@ class Group:
         self.marks: list[str | None] = []
         """Where the last change of each group of keys is noted (written.py), while ``watched``."""
         self.watched: Sequence[bool] = (False,)
-        self.place = ("", "")
-        """The lane, and what a plain write says of itself there."""
+        self.place = ["", ""]
+        """The lane, and how the value of a plain write's entry begins there."""
+
+    @property
+    def captured(self) -> int:
+        """How many changes were captured."""
+        return self.counted[0]
 
     @property
     def has_documents(self) -> bool:
@@ -63,7 +73,7 @@ class Group:
     def append(self, key: Any, *pairs: Any) -> None:
         """Append a change of a key to the lane."""
         name = key.encode() if type(key) is str else key
-        self.captured += 1
+        self.counted[0] += 1
         added = execute("XADD", self.lane, "*", "k", key, *pairs)
         if self.watched[0]:
             self.marks[crc32(name) % BUCKETS] = added
@@ -86,3 +96,8 @@ class Group:
             raise
         image = [part for pair in zip(self.fields, values) if pair[1] is not None for part in pair]
         return image if image or execute("EXISTS", key) else None
+
+
+def _may_begin(prefix: bytes, other: bytes) -> bool:
+    """Whether some key begins with both."""
+    return prefix.startswith(other) or other.startswith(prefix)

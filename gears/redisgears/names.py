@@ -13,8 +13,8 @@ ALL = (LANE, DEAD, LATE, THROUGH, PAUSE, VERSIONS)
 
 OWN_KEYS = b"gearsync:"
 
-PACKED, SEPARATOR = "p", "\x1f"
-"""Stands for the label m in an entry that has all fields as one text, and all values as another."""
+SEPARATOR = "\x1f"
+"""Stands between the parts of an entry of one pair."""
 NOT_TEXT = "l"
 """Stands for the label m in an entry whose names of fields are written one character a byte, since one is no
 UTF-8: RedisGears crashes when it makes a dict of such an entry."""

@@ -1,7 +1,7 @@
 /* A change as an entry of its lane (docs/design.md, "A change as a stream entry"): one pair, so that the stream, the
  * AOF and the links to replicas handle two strings, however many fields there are. The field of the pair names the
  * fields of the image, the same for most changes of a function; the value holds all else, with a byte between them that
- * is in none. Where all bytes are in some, there is a pair for each: RedisGears writes all changes so. */
+ * is in none. Where all bytes are in some, there is a pair for each. */
 #include "entry.h"
 
 #include <string.h>

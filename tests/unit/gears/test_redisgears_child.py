@@ -10,18 +10,23 @@ from gears.applying.change import decode
 from gears.redisgears.child import _entry_of
 
 
-def test_a_plain_write_has_each_field_by_itself() -> None:
-    entry_id, pairs = _entry_of(["1-2", ["k", "person:é", "p", "u1f", "first\x1flast", "Ada\x1f"]])
-    assert (entry_id, pairs[:4]) == (b"1-2", [b"k", "person:é".encode(), b"m", b"u1f"])
+def test_texts_become_bytes() -> None:
+    entry_id, pairs = _entry_of(["1-2", ["c5:first4:last", "\x1fu1f\x1fperson:é\x1fAda\x1f"]])
     ((change,), malformed) = decode([(entry_id, pairs)])
     assert not malformed and change.image == {b"first": b"Ada", b"last": b""} and change.epoch == 0x1F
+    assert (change.id, change.key) == ("1-2", "person:é".encode())
+
+
+def test_names_of_fields_that_are_no_text_come_one_character_a_byte() -> None:
+    ((change,), malformed) = decode([_entry_of(["1-2", ["k", "a", "l", "u1", "\xff", bytearray(b"\xfe")]])])
+    assert not malformed and change.image == {b"\xff": b"\xfe"}
 
 
 @pytest.mark.parametrize(
     "pairs",
     [
         ["k", "person:1", "p"],
-        ["k", "person:1", "p", "u1", "first\x1flast", "Ada"],
+        ["c5:first4:last", "\x1fu1\x1fperson:1\x1fAda"],
         ["k", "person:1", "p", "u1", "first", bytearray(b"\xff")],
     ],
 )

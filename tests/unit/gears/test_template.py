@@ -27,6 +27,17 @@ def test_match_gives_what_the_vectors_say(vector: dict[str, Any]) -> None:
     assert found == (None if expected is None else tuple(bytes.fromhex(part) for part in expected))
 
 
+@given(
+    st.sampled_from(["p:{a}", "p:{a}:{b}", "{a}x", "p:{a}é{b*}", "{a}", "ü{a}z", "a.b+{a}$"]),
+    st.lists(
+        st.sampled_from(["p:", "1", ":", "é", "ü", "x", "\n", "a.b+", "$", "z", "\u2028", "É"]), max_size=6
+    ),
+)
+def test_a_key_that_is_text_is_covered_as_its_bytes_are(text: str, parts: list[str]) -> None:
+    template, key = Template(text), "".join(parts)
+    assert bool(template.covers_text(key)) == bool(template.covers(key.encode()))
+
+
 @pytest.mark.parametrize("text", VECTORS["bad_templates"])
 def test_bad_templates_of_the_vectors_are_refused(text: str) -> None:
     with pytest.raises(TemplateError):
