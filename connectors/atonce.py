@@ -5,12 +5,14 @@ can, one round trip stands in for four.
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from connectors.errors import ConnectorError, Unavailable
+from connectors.pool import IDLE_SECONDS
 from connectors.rows import Claim, Group, Position, RowOp
 from connectors.writing.blocks import grouped
 from connectors.writing.order import in_order
@@ -26,6 +28,7 @@ class AtOnce:
 
     _engine: Engine
     _lasting: Connection | None = None
+    _lasting_used = 0.0
 
     if TYPE_CHECKING:
 
@@ -73,17 +76,32 @@ class AtOnce:
                 self._close_lasting()
             raise explained from error
         finally:
-            if not is_lasting:
+            if is_lasting:
+                self._lasting_used = time.monotonic()
+            else:
                 connection.close()
 
     def _open(self, is_lasting: bool) -> Connection:
         if is_lasting and self._lasting is not None:
-            return self._lasting
+            if self._is_alive(self._lasting):
+                return self._lasting
+            self._close_lasting()
         with self._translated():
             opened = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if is_lasting:
             self._lasting = opened
         return opened
+
+    def _is_alive(self, lasting: Connection) -> bool:
+        """Whether it may be used; one that was idle for a while is asked, as those of the pool are."""
+        if time.monotonic() - self._lasting_used < IDLE_SECONDS:
+            return True
+        dialect = self._engine.dialect
+        driver: Any = lasting.connection.driver_connection
+        try:
+            return bool(dialect.do_ping(driver))
+        except dialect.loaded_dbapi.Error:
+            return False
 
     def _close_lasting(self) -> None:
         if self._lasting is not None:

@@ -276,7 +276,7 @@ class Connector(Reading, Groups):
         if not rows:
             return
         try:
-            with self._translated(), connection.begin_nested():
+            with self._savepoint(connection):
                 self._letters.keep(connection, stream, rows)
         except (Refused, SchemaMismatch) as error:
             # It may be gone, or there is no right to it.
@@ -366,8 +366,12 @@ class Connector(Reading, Groups):
     def _create_engine(self, url: URL) -> Engine:
         options = self._engine_options()
         engine = sa.create_engine(url, hide_parameters=True, pool_size=4, max_overflow=60, **options)
-        watch(engine)
+        watch(engine, self._is_demoted)
         return engine
+
+    def _is_demoted(self, error: BaseException) -> bool:
+        """Whether an error of the driver says that the server only reads by now."""
+        return False
 
     def _engine_options(self) -> dict[str, Any]:
         """Return further arguments for SQLAlchemy's create_engine."""
@@ -407,6 +411,9 @@ class Connector(Reading, Groups):
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
         portable.delete(connection, self.schema, table, keys)
+
+    def _clear(self, connection: Connection, table: Table) -> None:
+        portable.clear(connection, self.schema, table)
 
     def _settle(self, connection: Connection) -> None:
         """Have constraints checked that would otherwise wait for the COMMIT."""
@@ -506,8 +513,27 @@ class Connector(Reading, Groups):
             raise Unavailable(f"the connection can't be used: {type(error).__name__}") from error
 
     def _try(self, connection: Connection, rows: Sequence[RowOp]) -> None:
-        with self._translated(), connection.begin_nested():
+        with self._savepoint(connection):
             self._write(connection, rows)
+
+    @contextlib.contextmanager
+    def _savepoint(self, connection: Connection) -> Iterator[None]:
+        """Have what is refused here undone alone.
+
+        After Unavailable nobody goes back to the savepoint. A deadlock ends the whole transaction on MySQL;
+        then that there is no such savepoint would stand in for it, as if the rest could still be committed.
+        """
+        with self._translated():
+            savepoint = connection.begin_nested()
+            try:
+                with self._translated():
+                    yield
+            except Unavailable:
+                raise
+            except BaseException:
+                savepoint.rollback()
+                raise
+            savepoint.commit()
 
     def _write(self, connection: Connection, rows: Sequence[RowOp]) -> None:
         self._write_waves(connection, rows)
@@ -521,7 +547,7 @@ class Connector(Reading, Groups):
     def _write_group(self, connection: Connection, group: Group) -> None:
         table = self.table(group.table)
         if group.kind == "clear":
-            portable.clear(connection, self.schema, table)
+            self._clear(connection, table)
         elif group.kind == "delete":
             self._delete(connection, table, keys_of(group.rows))
         elif group.kind == "mark":

@@ -1,9 +1,11 @@
-"""Connections that were closed while idle are replaced before a batch meets them."""
+"""Connections that were closed while idle are replaced before a batch meets them, and those to a server that
+only reads by now are closed: its place may be another one's.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Callable
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -15,8 +17,12 @@ IDLE_SECONDS = 0.5
 _USED = "gearsync_used"
 
 
-def watch(engine: Engine, idle_seconds: float = IDLE_SECONDS) -> None:
-    """Have ``engine`` ping a connection that was idle for a while, and open another when it is dead."""
+def watch(
+    engine: Engine, is_demoted: Callable[[BaseException], bool], idle_seconds: float = IDLE_SECONDS
+) -> None:
+    """Have ``engine`` ping a connection that was idle for a while, and open another when it is dead, or when
+    an error on it ``is_demoted``.
+    """
 
     def checked_in(connection: Any, record: Any) -> None:
         record.info[_USED] = time.monotonic()
@@ -32,5 +38,10 @@ def watch(engine: Engine, idle_seconds: float = IDLE_SECONDS) -> None:
         if not alive:
             raise sa.exc.DisconnectionError
 
+    def failed(context: sa.engine.ExceptionContext) -> None:
+        if is_demoted(context.original_exception):
+            context.is_disconnect = True
+
+    sa.event.listen(engine, "handle_error", failed)
     sa.event.listen(engine, "checkin", checked_in)
     sa.event.listen(engine, "checkout", checked_out)

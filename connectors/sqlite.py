@@ -38,7 +38,11 @@ _DECIMALS = re.compile(r"\s*(NUMERIC|DECIMAL)\b", re.IGNORECASE)
 _DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*\Z")
 
-_REFUSED = ("constraint failed", "datatype mismatch", "too big", "too large")
+_REFUSED = (
+    *("constraint failed", "datatype mismatch", "too big", "too large"),
+    # Of what a table computes by itself: a generated column, an index, a trigger.
+    *("malformed JSON", "bad JSON path", "JSON path error", "integer overflow"),
+)
 _MISMATCH = (
     *("no such table", "no such column", "has no column", "syntax error", "cannot modify", "UPSERT"),
     "number of bindings",

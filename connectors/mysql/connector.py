@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import URL, Connection
+from sqlalchemy.engine import URL, Connection, Engine
 
 from connectors import reflection, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
@@ -35,11 +35,20 @@ _SQL_MODE = (
     "NO_AUTO_VALUE_ON_ZERO"
 )
 
+#: What no column for whole numbers takes, and the numbers of the errors that say so, or that it is NULL.
+_NO_INTEGER = "99999999999999999999"
+_OF_GUARD = {1048, 1264}
+
+#: How many rows one statement of many deletes, when a table is cleared.
+CLEARED_ROWS = 10_000
+
 #: Error numbers by what they mean; what is in neither is judged by its class in the DB-API.
 _REFUSED = {
     *(1048, 1062, 1169, 1216, 1217, 1264, 1265, 1292, 1300, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1426),
     *(1441, 1451, 1452, 1526, 1557, 1586, 1644, 1690, 1748, 1761, 1762, 3140, 3141, 3143, 3144, 3146, 3156),
     *(1118, 1022, 3819, 4025, 3903, 1713, 1139),
+    # Of a trigger, which a row leads to where it has nothing, or too much, to choose from.
+    *(1172, 1329),
 }
 _MISMATCH = {
     *(1044, 1045, 1049, 1051, 1054, 1064, 1100, 1109, 1136, 1142, 1143, 1146, 1227, 1267, 1270, 1288, 1305),
@@ -63,6 +72,13 @@ _UNAVAILABLE = {
     2013,
     3572,
 }
+
+#: Classes of SQLSTATEs that judge values. Those beside the standard's, and 45, are of somebody's SIGNAL.
+_REFUSED_CLASSES = {"20", "21", "22", "23", "44"}
+_OWN_CLASSES = re.compile(r"45|(?!70|XA)[5-9I-Z]")
+
+#: Servers that were demoted, or cut off, but keep their connections: new ones may lead to their successor.
+_DEMOTED = {1047, 1290, 1792, 1836}
 
 #: How messages name a column: at their start, or at their end.
 _STARTS = ("Column '{column}' ", "Field '{column}' ", "CONSTRAINT {constraint} failed ")
@@ -139,6 +155,18 @@ class MySQLConnector(Connector):
                 "write_timeout": SILENT_SECONDS,
             },
         }
+
+    def _create_engine(self, url: URL) -> Engine:
+        engine = super()._create_engine(url)
+        # The server may be another one, which takes less at once.
+        sa.event.listen(engine, "connect", self._forget_packet)
+        return engine
+
+    def _forget_packet(self, connection: Any, record: Any) -> None:
+        self._packet = 0
+
+    def _is_demoted(self, error: BaseException) -> bool:
+        return bool(error.args) and error.args[0] in _DEMOTED
 
     def _converter(self, type_: Any) -> Convert:
         if isinstance(type_, mysql.SET):
@@ -217,16 +245,19 @@ class MySQLConnector(Connector):
             if name not in table.primary_key
         ]
         changes.extend(f"{self._quote(name)} = {expression}" for name, expression in absent)
-        changes = [*self._guard(table), *changes] or [f"{quoted[0]} = {quoted[0]}"]
+        changes.insert(0, self._guard(table))
         head = f"INSERT INTO {self._quoted_table(table.name)} ({', '.join(quoted)}) VALUES "
         tail = f" ON DUPLICATE KEY UPDATE {', '.join(changes)}"
         return head, tail
 
     def _of_guard(self, table: Table, error: sa.exc.DBAPIError) -> Refused | None:
-        """Return what it means that the guard failed: keys are never NULL otherwise."""
-        said = f"Column '{table.primary_key[0]}' cannot be null"
-        if not table.unique_sets or error.orig is None or said not in error.orig.args:
+        """Return what it means that the guard failed: keys are never NULL, nor too large, otherwise."""
+        number, said = ("", "") if error.orig is None or len(error.orig.args) < 2 else error.orig.args[:2]
+        named = self._column_in(table, _AT_ROW.sub("", str(said)))
+        if number not in _OF_GUARD or named != table.primary_key[0]:
             return None
+        if not table.unique_sets:
+            return Refused("another row has the same value where an index takes each value once")
         taken = " or ".join(f"({', '.join(columns)})" for columns in table.unique_sets)
         column = table.unique_sets[0][0] if len(table.unique_sets) == 1 == len(table.unique_sets[0]) else ""
         return Refused(f"another row has the same {taken}, which must be unique", column)
@@ -237,6 +268,13 @@ class MySQLConnector(Connector):
     def _delete_head(self, table: Table) -> str:
         columns = ", ".join(self._quote(name) for name in table.primary_key)
         return f"DELETE FROM {self._quoted_table(table.name)} WHERE ({columns}) IN ("
+
+    def _clear(self, connection: Connection, table: Table) -> None:
+        # A part at a time: no answer may take longer than SILENT_SECONDS.
+        statement = f"DELETE FROM {self._quoted_table(table.name)} LIMIT {CLEARED_ROWS}"
+        plain = {"no_parameters": True}
+        while connection.exec_driver_sql(statement, execution_options=plain).rowcount == CLEARED_ROWS:
+            continue
 
     def _send_at_once(
         self, claim: Claim, position: Position, found: Sequence[Group], kept: Mapping[str, Any] | None
@@ -308,16 +346,18 @@ class MySQLConnector(Connector):
             # More than one: the keys were too many for one statement.
             return "".join(str(each.scalar()) for each in made)
 
-    def _guard(self, table: Table) -> list[str]:
-        """Return assignments that fail when the row that exists is not that of the primary key.
+    def _guard(self, table: Table) -> str:
+        """Return an assignment that fails when the row that exists is not that of the primary key.
 
-        ON DUPLICATE KEY UPDATE fires on every unique index, and would overwrite somebody else's row.
+        ON DUPLICATE KEY UPDATE fires on every unique index, and would overwrite somebody else's row. An index
+        may have come after the table was read, and that of the primary key may have just the first characters
+        of a column.
         """
-        if not table.unique_sets:
-            return []
         columns = [self._quote(name) for name in table.primary_key]
         same = " AND ".join(f"{column} = VALUES({column})" for column in columns)
-        return [f"{columns[0]} = IF({same}, {columns[0]}, NULL)"]
+        # A column with AUTO_INCREMENT takes NULL.
+        is_whole = isinstance(table.columns[table.primary_key[0]].type, sa.Integer)
+        return f"{columns[0]} = IF({same}, {columns[0]}, {_NO_INTEGER if is_whole else 'NULL'})"
 
     def _send(
         self, connection: Connection, head: str, texts: list[str], tail: str
@@ -337,27 +377,40 @@ class MySQLConnector(Connector):
         arguments = error.orig.args if error.orig is not None else ()
         number = arguments[0] if arguments else 0
         sentence = _AT_ROW.sub("", self._sentence(error, str(arguments[-1]) if arguments else ""))
+        # Not every version of PyMySQL tells it.
+        state = getattr(error.orig, "sqlstate", None) or ""
         # Without a statement: the connection was refused, which is retried until somebody acts.
-        if number in _UNAVAILABLE or error.statement is None or error.connection_invalidated:
+        if error.statement is None or error.connection_invalidated:
             return Unavailable(sentence or "the connection is lost")
+        if _OWN_CLASSES.match(state):
+            # With a number of their own too, which may be one of the server's.
+            return Refused(sentence)
+        if number in _UNAVAILABLE:
+            return Unavailable(sentence)
         if number in _MISMATCH:
             return SchemaMismatch(sentence)
-        if number in _REFUSED or isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
+        if number in _REFUSED or state[:2] in _REFUSED_CLASSES:
+            return Refused(sentence)
+        if isinstance(error, (sa.exc.IntegrityError, sa.exc.DataError)):
             return Refused(sentence)
         return Unavailable(sentence or "the connection is lost")
 
     def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
+        return self._column_in(table, refusal.reason)
+
+    def _column_in(self, table: Table, reason: str) -> str:
+        """Return the column that a reason names; else ""."""
         # A name may hold anything, as may the value that stands before it in the message.
         for column in table.columns:
             names = {
                 "column": column,
                 "table": table.name,
                 "constraint": self._quote(f"{table.name}.{column}"),
-                "full": f"`{self.schema or connection.engine.url.database}`.`{table.name}`.`{column}`",
+                "full": f"`{self.schema or self._engine.url.database}`.`{table.name}`.`{column}`",
             }
-            if refusal.reason.startswith(tuple(form.format(**names) for form in _STARTS)):
+            if reason.startswith(tuple(form.format(**names) for form in _STARTS)):
                 return column
-            if refusal.reason.endswith(tuple(form.format(**names) for form in _ENDS)):
+            if reason.endswith(tuple(form.format(**names) for form in _ENDS)):
                 return column
         return ""
 

@@ -27,10 +27,23 @@ from connectors.values.texts import Text
 from connectors.writing.blocks import by_column, keys_of
 
 #: What the first two characters of an SQLSTATE mean. Classes that are not here may pass: Unavailable.
-_REFUSED_CLASSES = {"21", "22", "23", "27", "38", "39", "44", "54", "P0"}
+_REFUSED_CLASSES = {"09", "20", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0"}
 _MISMATCH_CLASSES = {"0A", "26", "2B", "34", "3F", "42"}
+#: All others of PostgreSQL. What is in none of the three was made up by a function that refuses.
+_PASSING_CLASSES = {
+    *("00", "01", "02", "03", "08", "0B", "0F", "0L", "0P", "0Z", "10", "24", "25", "28", "2D", "3B", "3D"),
+    *("40", "53", "55", "57", "58", "72", "F0", "HV", "XX"),
+}
 _REFUSED_CODES = {"22P05"}
 _MISMATCH_CODES = {"55000"}
+_READ_ONLY, _NO_RIGHT, _SYNTAX = "25006", "42501", "42601"
+
+#: A statement has at most 65535 parameters, and some are those of the checkpoint and of what is kept.
+MOST_ARRAYS = 65000
+#: How large the rows of one statement may be, where PostgreSQL takes messages up to 1 GB.
+MOST_BYTES = 256 << 20
+#: How many statements are remembered: rows of many shapes make ever new ones.
+MOST_TEXTS = 100
 
 # Stands for NULL while a column is one text; no text can hold it, for it has no UTF-8.
 _NULL = "\udc00"
@@ -88,6 +101,9 @@ class PostgresConnector(Connector):
             "DateStyle": "ISO",
             "IntervalStyle": "postgres",
             "extra_float_digits": 1,
+            # How they are read: NULL in an array, and the point in an amount of money.
+            "array_nulls": "on",
+            "lc_monetary": "C",
             # Triggers of ours leave alone what has this setting.
             "gearsync.own": 1,
         }
@@ -162,6 +178,12 @@ class PostgresConnector(Connector):
         self, connection: Connection, table: Table, rows: Sequence[RowOp], absent: Sequence[tuple[str, str]]
     ) -> None:
         statement, arrays = self._upsert_of(table, rows, absent)
+        if sum(map(len, arrays)) > MOST_BYTES and len(rows) > 1:
+            del statement, arrays
+            half = len(rows) // 2
+            for part in (rows[:half], rows[half:]):
+                self._upsert(connection, table, part, absent)
+            return
         self._send(connection, statement, arrays, rows[0].columns)
 
     def _upsert_of(
@@ -205,12 +227,16 @@ class PostgresConnector(Connector):
     def _send_at_once(
         self, claim: Claim, position: Position, found: Sequence[Group], kept: Mapping[str, Any] | None
     ) -> bool:
+        if sum(len(group.columns or self.table(group.table).primary_key) for group in found) > MOST_ARRAYS:
+            return False
         # PostgreSQL does what nothing else asks for from the last part to the first.
         found = found[::-1]
         keeps = kept is not None
         shape = (keeps, *(group[:5] for group in found))
         text = self._texts_at_once.get(shape)
         if text is None:
+            if len(self._texts_at_once) >= MOST_TEXTS:
+                self._texts_at_once.clear()
             prefix = f"{self._quote(self.schema)}." if self.schema else ""
             text = text_of(prefix, [self._part(group) for group in found], keeps)
             self._texts_at_once[shape] = text
@@ -219,6 +245,8 @@ class PostgresConnector(Connector):
             columns = [column for group in found for column in _columns(group)]
             # The connection's encoding, whatever the database's is.
             arrays = [array_text(column).encode() for column in columns]
+            if sum(map(len, arrays)) > MOST_BYTES:
+                return False
             rows = sum(len(group.rows) for group in found)
             parameters = parameters_of(claim, position, rows, kept, arrays)
             return self._statements.run(connection, text, parameters) > 0
@@ -276,12 +304,9 @@ class PostgresConnector(Connector):
         except sa.exc.DBAPIError as error:
             explained = self._explain(error)
             if isinstance(explained, Refused) and not explained.column:
-                diagnostics = getattr(error.orig, "diag", None)
-                # The last line is the outermost; those before it are about the value, or quote it.
-                lines = (getattr(diagnostics, "context", None) or "").splitlines() or [""]
-                found = _PARAMETER.match(lines[-1])
-                if found and 0 < int(found.group(1)) <= len(names):
-                    explained.column = names[int(found.group(1)) - 1]
+                number = _parameter(getattr(error.orig, "diag", None))
+                if 0 < number <= len(names):
+                    explained.column = names[number - 1]
             raise explained from error.orig
 
     def _blamed(self, connection: Connection, table: Table, refusal: Refusal) -> str:
@@ -327,11 +352,37 @@ class PostgresConnector(Connector):
             return super()._explain(error)
         diagnostics = getattr(error.orig, "diag", None)
         sentence = self._sentence(error, getattr(diagnostics, "message_primary", None))
+        if _judges_values(state, diagnostics):
+            return Refused(sentence, getattr(diagnostics, "column_name", None) or "")
         if state in _MISMATCH_CODES or state[:2] in _MISMATCH_CLASSES:
             return SchemaMismatch(sentence)
-        if state in _REFUSED_CODES or state[:2] in _REFUSED_CLASSES:
-            return Refused(sentence, getattr(diagnostics, "column_name", None) or "")
         return Unavailable(sentence)
+
+    def _is_demoted(self, error: BaseException) -> bool:
+        return getattr(error, "sqlstate", None) == _READ_ONLY
+
+
+def _judges_values(state: str, diagnostics: Any) -> bool:
+    """Whether an error is about the values of a row."""
+    kind = state[:2]
+    if state in _REFUSED_CODES or kind in _REFUSED_CLASSES:
+        return True
+    if state == _NO_RIGHT:
+        # That of a policy of the table, not to the table.
+        return getattr(diagnostics, "source_function", None) == "ExecWithCheckOptions"
+    if kind in ("42", "XX"):
+        # Types of extensions have codes of all kinds for a text that is none of theirs, as has tsvector.
+        is_text = state == _SYNTAX and getattr(diagnostics, "statement_position", None) is None
+        return is_text or _parameter(diagnostics) > 0
+    return kind not in _MISMATCH_CLASSES and kind not in _PASSING_CLASSES and state not in _MISMATCH_CODES
+
+
+def _parameter(diagnostics: Any) -> int:
+    """Return the number of the parameter whose text was refused; 0: it is about none."""
+    # The last line is the outermost; those before it are about the value, or quote it.
+    lines = (getattr(diagnostics, "context", None) or "").splitlines() or [""]
+    found = _PARAMETER.match(lines[-1])
+    return int(found.group(1)) if found else 0
 
 
 def _columns(group: Group) -> Iterable[Sequence[Any]]:

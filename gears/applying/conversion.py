@@ -276,8 +276,9 @@ class Converter:
             return None if result is None else self._from_seen(change, op, result)
         except RowFault:
             raise
-        except (Exception, SystemExit) as error:
-            # The user's own code, and values of any type: whatever they raise stops this change only.
+        except BaseException as error:
+            # The user's own code, and values of any type: whatever they raise stops this change only. Some
+            # (asyncio's CancelledError, gevent's Timeout) are no Exception, and would end the lane's thread.
             reason = f"the transform of {self.function.name} raised {type(error).__name__}{_said(error)}"
             raise RowFault(self.fault(reason)) from error
 

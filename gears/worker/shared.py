@@ -14,8 +14,9 @@ from gears.worker.earlier import Earlier
 class Shared:
     """Where a worker's lanes, followers and readers find Redis, the databases and their functions.
 
-    ``owner`` is who claims lanes, a name that no other worker has. ``stop``: all are to end. ``fenced``: why
-    the worker may not go on; empty: it may.
+    ``owner`` is who claims lanes, a name that no other worker has. ``open_connector`` takes the name of a
+    target and, where clients wait, times after which its database gives up. ``stop``: all are to end.
+    ``fenced``: why the worker may not go on; empty: it may.
     """
 
     def __init__(
@@ -23,7 +24,7 @@ class Shared:
         url: str,
         deployment: Deployment,
         owner: str,
-        open_connector: Callable[[str], Connector],
+        open_connector: Callable[..., Connector],
         transforms: dict[str, Transform],
     ) -> None:
         self.url = url

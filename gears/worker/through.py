@@ -14,7 +14,7 @@ from connectors.errors import Refused
 from gears.applying import failpoints
 from gears.applying.applier import Applier
 from gears.applying.change import Change, is_applied
-from gears.applying.groups import Groups
+from gears.applying.groups import Groups, limits_of
 from gears.applying.intents import (
     LOST,
     Intent,
@@ -47,10 +47,13 @@ class ThroughRunner(LaneRunner):
 
     def _session(self) -> bool:
         shared, lane = self._shared, self._lane
-        connector = shared.open_connector(lane.target)
+        limits = limits_of(self.deployment)
+        connector = shared.open_connector(lane.target, **limits)
+        # Nobody waits for what changes without a client: given up and tried again, it would stay too slow.
+        patient = shared.open_connector(lane.target, lock_seconds=limits["lock_seconds"])
         client = lanes.connect(shared.url)
         try:
-            applier = self._applier(connector, client)
+            applier = self._applier(patient, client)
             connector.ensure_intents()
             applier.open(lane.stream, self._epoch, shared.owner)
             self._put_again(connector, client, applier)
@@ -64,6 +67,7 @@ class ThroughRunner(LaneRunner):
         finally:
             client.close()
             connector.close()
+            patient.close()
 
     def _work(self, client: redis.Redis, applier: Applier, groups: Groups) -> bool:
         exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)

@@ -17,7 +17,6 @@ import redis
 import connectors
 from connectors import Connector, ConnectorError, TargetError, Unavailable
 from connectors.bookkeeping import recall
-from gears.applying.groups import limits_of
 from gears.applying.report import Report, TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
@@ -212,11 +211,11 @@ class Worker:
             log.error("there is no deployment %s on this server; deploy it first", self._name, extra=told)
         return deployment
 
-    def _opener(self, deployment: Deployment) -> Callable[[str], Connector]:
-        def open_connector(target_name: str) -> Connector:
+    def _opener(self, deployment: Deployment) -> Callable[..., Connector]:
+        def open_connector(target_name: str, **limits: float) -> Connector:
             target = deployment.targets[target_name]
             try:
-                return connectors.connect(target.resolve(), target.schema, **limits_of(deployment))
+                return connectors.connect(target.resolve(), target.schema, **limits)
             except TargetError as error:
                 # A variable or a file is missing here, which can be mended while the worker waits.
                 raise Unavailable(str(error)) from error

@@ -266,3 +266,23 @@ def test_two_deployments_of_the_same_keys_are_refused(database_url: str, tmp_pat
         assert done.returncode == 1
         assert "declare both in one file" in " ".join((done.stdout + done.stderr).split())
         assert client.hset("person:1", "age", 1) == 1
+
+
+def test_a_change_without_a_client_takes_as_long_as_it_takes(postgres_url: str, tmp_path: Path) -> None:
+    """The database gives up what a client waits for; an expiry that it gave up would be tried for ever."""
+    run_sql(postgres_url, PERSONS)
+    run_sql(
+        postgres_url,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN PERFORM pg_sleep(0.5); RETURN OLD; END $$",
+    )
+    run_sql(postgres_url, "CREATE TRIGGER slow BEFORE DELETE ON persons FOR EACH ROW EXECUTE FUNCTION slow()")
+    functions = FUNCTIONS.replace("target=first)", "target=first, timeout_ms=500)")
+    with System(tmp_path, functions, {"FIRST_DB_URL": postgres_url}) as client:
+        client.hset("person:1", "name", "Ada")
+        client.pexpire("person:1", 1)
+        eventually(lambda: persons(postgres_url) == [])
+        with pytest.raises(redis.ResponseError, match="THROUGH"):
+            client.hset("person:2", "name", "Joe")
+            client.delete("person:2")
+        assert [row[:2] for row in persons(postgres_url)] == [(2, "Joe")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -80,6 +81,18 @@ class Database:
     def checkpoint(self) -> tuple[Any, ...]:
         """Return epoch, ms, seq and applied of the stream."""
         return self.sql("SELECT epoch, ms, seq, applied FROM gearsync_checkpoint")[0]
+
+
+def wait_for_a_waiter(database: Database) -> None:
+    """Wait until somebody waits for a lock."""
+    query = {
+        "postgresql": "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
+        "mysql": "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
+    }[database.backend]
+    deadline = time.monotonic() + 20
+    while database.sql(query) == [(0,)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @pytest.fixture(params=["postgres", "mariadb", "sqlite", "portable"])

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from connectors import Applied, Fenced, Unavailable
+from connectors.postgres import connector as postgres
 from tests.integration.connectors.conftest import Database
 
 _AT_ONCE = "WITH moved AS"
@@ -123,3 +124,28 @@ def test_a_lane_needs_one_connection(told: Database) -> None:
     own = sa.text("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'gearsync'")
     with told.connector.transaction() as connection:
         assert connection.execute(own).scalar() == 1
+
+
+def test_rows_of_more_shapes_than_a_statement_takes(on_postgres: Database) -> None:
+    """Of a wide table few rows have the same columns, and a statement has at most 65535 parameters."""
+    names = [f"c{at}" for at in range(80)]
+    on_postgres.sql(f"CREATE TABLE wide (id INT PRIMARY KEY, {', '.join(f'{name} TEXT' for name in names)})")
+    rows = []
+    for key in range(1000):
+        left_out = {key % 80, key // 80}
+        given = {name: b"x" for at, name in enumerate(names) if at not in left_out}
+        rows.append(on_postgres.upsert("wide", {"id": key, **given}))
+    assert on_postgres.apply(*rows) == Applied(1000, 0)
+    assert on_postgres.checkpoint() == (1, 1, 0, 1000)
+
+
+def test_statements_are_not_remembered_for_ever(
+    on_postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "MOST_TEXTS", 3)
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, b INT, c INT)")
+    connector = on_postgres.connector
+    assert isinstance(connector, postgres.PostgresConnector)
+    for names in ("a", "b", "c", "ab", "bc", "ac", "abc", "a"):
+        on_postgres.apply(on_postgres.upsert("t", {"id": 1, **dict.fromkeys(names, 1)}))
+        assert 0 < len(connector._texts_at_once) <= 3

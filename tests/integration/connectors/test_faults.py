@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from connectors import Connector, RowOp, Unavailable, connect
 from connectors.pool import IDLE_SECONDS
-from tests.integration.connectors.conftest import STREAM, Database
+from tests.integration.connectors.conftest import STREAM, Database, wait_for_a_waiter
 from tests.servers import free_port, run_sql
 
 
@@ -152,7 +152,7 @@ def test_deadlock(killable: tuple[Any, Database]) -> None:
         rival.exec_driver_sql("UPDATE counted SET a = 7 WHERE id = 1")
         worker = threading.Thread(target=work)
         worker.start()
-        _wait_for_a_waiter(database)
+        wait_for_a_waiter(database)
         try:
             rival.exec_driver_sql("UPDATE other SET a = 7 WHERE id = 1")
         except sa.exc.OperationalError as error:
@@ -166,17 +166,6 @@ def test_deadlock(killable: tuple[Any, Database]) -> None:
         database.claim = database.connector.claim(STREAM, 1, "worker-1")
         database.apply(database.delete("other", 1))
     assert database.sql("SELECT * FROM other") == []
-
-
-def _wait_for_a_waiter(database: Database) -> None:
-    query = {
-        "postgresql": "SELECT COUNT(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'",
-        "mysql": "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'",
-    }[database.backend]
-    deadline = time.monotonic() + 20
-    while database.sql(query) == [(0,)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_database_that_is_not_there(tmp_path: Path) -> None:
@@ -224,6 +213,7 @@ def test_read_only_database(killable: tuple[Any, Database]) -> None:
         database.connector.close()
         with pytest.raises(Unavailable, match="read-only"):
             database.apply(*counted(database, range(2)))
+        _expect_another_session(database.connector, "SELECT pg_backend_pid()", "CREATE TABLE x (id INT)")
         return
     user, database_url = f"u{name}"[:30], make_url(database.url)
     # The address that the server sees: of a container's network, if it runs in one.
@@ -236,10 +226,21 @@ def test_read_only_database(killable: tuple[Any, Database]) -> None:
     try:
         with pytest.raises(Unavailable, match="read-only"):
             connector.claim(STREAM, 1, "w")
+        _expect_another_session(connector, "SELECT CONNECTION_ID()", "CREATE TABLE x (id INT)")
     finally:
         database.sql("SET GLOBAL read_only = 0")
         database.sql(f"DROP USER {user}@'{peer}'")
         connector.close()
+
+
+def _expect_another_session(connector: Connector, ask: str, write: str) -> None:
+    """Expect that no session is used again that could only read: it may be one of a demoted server."""
+    sessions = set()
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="read-only"), connector.transaction() as connection:
+            sessions.add(connection.exec_driver_sql(ask).scalar_one())
+            connection.exec_driver_sql(write)
+    assert len(sessions) == 3
 
 
 def test_values_and_statements_stay_out_of_errors_and_logs(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy.engine import make_url
 
-from connectors import ConnectorError
+from connectors import ConnectorError, connect
+from connectors.pool import IDLE_SECONDS
 from tests.integration.connectors.conftest import Database
 
 
@@ -16,6 +19,17 @@ def grouped(on_postgres: Database) -> Database:
     on_postgres.connector.ensure_intents()
     on_postgres.sql('CREATE TABLE "of %s" (id TEXT PRIMARY KEY, n TEXT)')
     return on_postgres
+
+
+@pytest.fixture(params=["postgres", "mariadb"])
+def grouped_on(request: pytest.FixtureRequest) -> Iterator[Database]:
+    url = request.getfixturevalue(f"{request.param}_url")
+    connector = connect(url)
+    database = Database(url, connector)
+    connector.ensure_intents()
+    database.sql('CREATE TABLE "of %s" (id VARCHAR(9) PRIMARY KEY, n VARCHAR(9))')
+    yield database
+    connector.close()
 
 
 def _commit(database: Database, *units: list[Any]) -> None:
@@ -82,3 +96,22 @@ def test_the_encoding_of_the_database(grouped: Database) -> None:
     grouped.sql(f"ALTER DATABASE \"{name}\" SET client_encoding TO 'LATIN1'")
     _commit(grouped, [grouped.upsert("of %s", {"id": "ä".encode(), "n": "ß".encode()})])
     assert grouped.sql('SELECT id, n FROM "of %s"') == [("ä", "ß")]
+
+
+def test_session_that_was_closed_while_it_was_idle(
+    grouped_on: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next client's write does not meet it: MySQL closes it after two minutes."""
+    _commit(grouped_on, [grouped_on.upsert("of %s", {"id": b"a", "n": b"1"})])
+    end = {
+        "postgresql": "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        "mysql": "SELECT CONCAT('KILL ', id) FROM information_schema.processlist "
+        "WHERE db = DATABASE() AND id <> CONNECTION_ID()",
+    }[grouped_on.backend]
+    for (kill,) in grouped_on.sql(end):
+        if grouped_on.backend == "mysql":
+            grouped_on.sql(kill)
+    time.sleep(IDLE_SECONDS)
+    _commit(grouped_on, [grouped_on.upsert("of %s", {"id": b"a", "n": b"2"})])
+    assert grouped_on.sql('SELECT n FROM "of %s"') == [("2",)]

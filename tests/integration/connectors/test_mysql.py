@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
 
-from connectors import ConversionError, SchemaMismatch, TargetError, connect
+from connectors import ConversionError, RowOp, SchemaMismatch, TargetError, Unavailable, connect
+from connectors.bookkeeping.letters import Remembered
+from connectors.mysql import connector as mysql
+from connectors.pool import IDLE_SECONDS
+from tests.integration.connectors.conftest import STREAM, Database, wait_for_a_waiter
 from tests.servers import run_sql
 
 
@@ -116,3 +126,150 @@ def test_column_of_a_refusal_is_named_whatever_its_name(on_mysql: Any, name: str
 
 def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
+
+
+@pytest.mark.parametrize("key", ["INT", "TINYINT UNSIGNED AUTO_INCREMENT", "BIGINT UNSIGNED AUTO_INCREMENT"])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_value_that_another_row_has(on_mysql: Any, key: str, is_known: bool) -> None:
+    """Also of an index that came after the table was read."""
+    on_mysql.sql(f"CREATE TABLE t (id {key} PRIMARY KEY, mail VARCHAR(9))")
+    on_mysql.apply(on_mysql.upsert("t", {"id": 1, "mail": "a@x"}))
+    on_mysql.sql("CREATE UNIQUE INDEX mails ON t (mail)")
+    if is_known:
+        on_mysql.connector.forget_tables()
+    assert on_mysql.apply(on_mysql.upsert("t", {"id": 2, "mail": "a@x"})) == (0, 1)
+    assert "another row" in on_mysql.refusals[0].reason
+    assert on_mysql.apply(on_mysql.upsert("t", {"id": 1, "mail": "b@x"})) == (1, 0)
+    assert on_mysql.sql("SELECT id, mail FROM t") == [(1, "b@x")]
+
+
+def test_primary_key_of_the_first_characters_of_a_column(on_mysql: Any) -> None:
+    on_mysql.sql("CREATE TABLE t (id VARCHAR(300), a INT, PRIMARY KEY (id(3)))")
+    rows = [on_mysql.upsert("t", {"id": key, "a": at}) for at, key in enumerate(["abc1", "abc2", "abc1"])]
+    assert [on_mysql.apply(row) for row in rows] == [(1, 0), (0, 1), (1, 0)]
+    assert on_mysql.sql("SELECT id, a FROM t") == [("abc1", 2)]
+
+
+def test_key_that_a_trigger_changes(on_mysql: Any) -> None:
+    on_mysql.sql("CREATE TABLE t (id VARCHAR(9) COLLATE utf8mb4_bin PRIMARY KEY, a INT)")
+    on_mysql.sql("CREATE TRIGGER small BEFORE INSERT ON t FOR EACH ROW SET NEW.id = LOWER(NEW.id)")
+    rows = [on_mysql.upsert("t", {"id": "A", "a": at}) for at in range(2)]
+    assert [on_mysql.apply(row) for row in rows] == [(1, 0), (1, 0)]
+    assert on_mysql.sql("SELECT id, a FROM t") == [("a", 1)]
+
+
+@pytest.mark.parametrize(
+    "signal", ["'45000' SET MYSQL_ERRNO = 1001", "'45000' SET MYSQL_ERRNO = 50001", "'U0001'"]
+)
+def test_trigger_that_refuses_by_a_number_of_its_own(on_mysql: Any, signal: str) -> None:
+    on_mysql.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT)")
+    on_mysql.sql(
+        "CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW IF NEW.a = 7 THEN "
+        f"SIGNAL SQLSTATE {signal}{',' if 'SET' in signal else ' SET'} MESSAGE_TEXT = 'seven'; END IF"
+    )
+    assert on_mysql.apply(*(on_mysql.upsert("t", {"id": key, "a": key}) for key in (6, 7, 8))) == (2, 1)
+    assert "seven" in on_mysql.refusals[0].reason
+
+
+def test_server_that_takes_less_at_once_by_now(on_mysql: Any) -> None:
+    """So it is after a failover to a server that is configured otherwise."""
+    on_mysql.sql("CREATE TABLE t (id INT PRIMARY KEY, b LONGBLOB)")
+    rows = [on_mysql.upsert("t", {"id": key, "b": b"x" * 200_000}) for key in range(8)]
+    on_mysql.apply(*rows)
+    [(usual,)] = on_mysql.sql("SELECT @@max_allowed_packet")
+    on_mysql.sql("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        end_connections(on_mysql)
+        time.sleep(IDLE_SECONDS)
+        on_mysql.claim = on_mysql.connector.claim(STREAM, 1, "worker-1")
+        assert on_mysql.apply(*rows) == (8, 0)
+    finally:
+        on_mysql.sql(f"SET GLOBAL max_allowed_packet = {usual}")
+
+
+def test_deadlock_while_a_batch_is_isolated(on_mysql: Any) -> None:
+    """It takes all of the transaction back, so that nothing may be said of the rest."""
+    on_mysql.connector.ensure_intents()
+    on_mysql.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL)")
+    on_mysql.apply(*(on_mysql.upsert("t", {"id": key, "a": 0}) for key in range(300)))
+    before = on_mysql.checkpoint()
+    units = [[on_mysql.upsert("t", {"id": key, "a": a})] for key, a in ((1, 1), (2, None), (3, 1))]
+    with deadlock(
+        on_mysql, "SELECT a FROM t WHERE id = 3 FOR UPDATE", "SELECT a FROM t WHERE id = 1 FOR UPDATE"
+    ):
+        with pytest.raises(Unavailable, match="eadlock"):
+            on_mysql.connector.commit_intents(
+                on_mysql.claim, on_mysql.next_position(), None, units, lambda refused: b"record"
+            )
+    assert on_mysql.sql("SELECT COUNT(*) FROM gearsync_intent") == [(0,)]
+    assert on_mysql.checkpoint() == before
+
+
+def test_deadlock_while_letters_are_remembered(on_mysql: Any) -> None:
+    on_mysql.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT NOT NULL)")
+    on_mysql.apply(*(on_mysql.upsert("t", {"id": key, "a": 0}) for key in range(300)))
+    rows = [on_mysql.upsert("t", {"id": key, "a": a}) for key, a in ((1, 1), (2, None))]
+
+    def apply() -> None:
+        position = on_mysql.next_position()
+        kept = [Remembered(position, "1-0", 0, b"")]
+        words = on_mysql.claim, position, rows, lambda refused: None, lambda row: ()
+        on_mysql.connector.apply(*words, remembered=lambda: kept)
+
+    apply()
+    before = on_mysql.checkpoint()
+    on_mysql.sql("UPDATE t SET a = 0")
+    on_mysql.sql(f"UPDATE gearsync_letter SET ms = {on_mysql.step + 1}")
+    with deadlock(
+        on_mysql, "SELECT ms FROM gearsync_letter FOR UPDATE", "SELECT a FROM t WHERE id = 1 FOR UPDATE"
+    ):
+        with pytest.raises(Unavailable, match="eadlock"):
+            apply()
+    assert (on_mysql.checkpoint(), on_mysql.sql("SELECT a FROM t WHERE id = 1")) == (before, [(0,)])
+
+
+@contextlib.contextmanager
+def deadlock(database: Database, first: str, second: str) -> Iterator[None]:
+    """Have somebody lock what ``first`` finds, and, once the block waits for that, what ``second`` finds.
+
+    They have changed so many rows that the server picks the other one to fail.
+    """
+    engine = sa.create_engine(database.url, poolclass=sa.NullPool)
+    with engine.connect() as rival:
+        rival.exec_driver_sql("UPDATE t SET a = a + 1 WHERE id >= 100")
+        rival.exec_driver_sql(first)
+
+        def go_on() -> None:
+            wait_for_a_waiter(database)
+            rival.exec_driver_sql(second)
+            rival.rollback()
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.join(30)
+
+
+def end_connections(database: Database) -> None:
+    """End all connections of others to the database."""
+    name = make_url(database.url).database
+    wanted = f"SELECT id FROM information_schema.processlist WHERE db = '{name}' AND id <> CONNECTION_ID()"
+    for (number,) in database.sql(wanted):
+        with contextlib.suppress(sa.exc.OperationalError):
+            database.sql(f"KILL {number}")
+
+
+def test_table_that_is_not_cleared_in_the_time_of_one_answer(
+    on_mysql: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mysql, "SILENT_SECONDS", 1)
+    monkeypatch.setattr(mysql, "CLEARED_ROWS", 2)
+    database = Database(on_mysql.url, connect(on_mysql.url))
+    database.sql("CREATE TABLE t (id INT PRIMARY KEY)")
+    database.sql("CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW DO SLEEP(0.3)")
+    database.apply(*(database.upsert("t", {"id": key}) for key in range(4)))
+    assert database.apply(RowOp("t", "clear")) == (1, 0)
+    assert database.sql("SELECT * FROM t") == []
+    database.connector.close()

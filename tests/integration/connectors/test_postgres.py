@@ -10,6 +10,7 @@ from sqlalchemy.engine import make_url
 
 from connectors import Position, RowOp, SchemaMismatch, TargetError, connect
 from connectors.bookkeeping.letters import Remembered
+from connectors.postgres import connector as postgres
 from tests.integration.connectors.conftest import Database
 from tests.servers import run_sql
 
@@ -174,3 +175,87 @@ def test_parameter_of_a_trigger_is_no_column(on_postgres: Any) -> None:
     on_postgres.sql("CREATE TRIGGER j BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION judge()")
     on_postgres.apply(on_postgres.upsert("t", {"id": 1, "v": 2}))
     assert [(each.column, "date" in each.reason) for each in on_postgres.refusals] == [("", True)]
+
+
+def test_texts_that_are_none_of_their_type(on_postgres: Any) -> None:
+    """Such types tell it by codes that others have for a statement, or for a fault of the server."""
+    on_postgres.sql("CREATE EXTENSION IF NOT EXISTS hstore")
+    on_postgres.sql("CREATE EXTENSION IF NOT EXISTS ltree")
+    bad = {
+        "v": (b"a:", "tsvector"),
+        "q": (b"a &", "tsquery"),
+        "h": (b"a=>", "hstore"),
+        "l": (b"a..b", "ltree"),
+    }
+    columns = ", ".join(f"{name} {kind}" for name, (_, kind) in bad.items())
+    on_postgres.sql(f"CREATE TABLE t (id INT PRIMARY KEY, {columns})")
+    good = on_postgres.upsert("t", {"id": 9, "v": b"a", "q": b"a", "h": b"a=>1", "l": b"a.b"})
+    rows = [
+        on_postgres.upsert("t", {"id": at, name: text}) for at, (name, (text, _)) in enumerate(bad.items())
+    ]
+    assert on_postgres.apply(*rows, good) == (1, 4)
+    assert {refusal.column for refusal in on_postgres.refusals} == set(bad)
+
+
+@pytest.mark.parametrize(
+    "says",
+    ["RAISE EXCEPTION 'seven' USING ERRCODE = 'U0001'", "CASE NEW.a WHEN 6 THEN NULL; END CASE", "NULL"],
+)
+def test_trigger_that_refuses_by_a_code_of_its_own(on_postgres: Any, says: str) -> None:
+    """Also one that does not say what is to happen with some rows."""
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT)")
+    on_postgres.sql(
+        "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN IF NEW.a = 7 THEN {says}; ELSE RETURN NEW; END IF; END $$"
+    )
+    on_postgres.sql("CREATE TRIGGER no BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION no()")
+    assert on_postgres.apply(*(on_postgres.upsert("t", {"id": key, "a": key}) for key in (6, 7, 8))) == (2, 1)
+    assert on_postgres.sql("SELECT id FROM t") == [(6,), (8,)]
+
+
+def test_row_that_a_policy_refuses(on_postgres: Any, narrow_url: str) -> None:
+    role = make_url(narrow_url).username
+    on_postgres.sql("CREATE TABLE own (id INT PRIMARY KEY, tenant TEXT)")
+    on_postgres.sql("ALTER TABLE own ENABLE ROW LEVEL SECURITY")
+    on_postgres.sql("CREATE POLICY ours ON own USING (true) WITH CHECK (tenant = 'a')")
+    on_postgres.sql(f"GRANT ALL ON own TO {role}")
+    connector = connect(narrow_url)
+    ours = Database(on_postgres.url, connector)
+    assert ours.apply(
+        *(ours.upsert("own", {"id": key, "tenant": name}) for key, name in ((1, "a"), (2, "b")))
+    ) == (1, 1)
+    assert "policy" in ours.refusals[0].reason
+    connector.close()
+
+
+def test_rows_that_are_more_than_a_message_holds(on_postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "MOST_BYTES", 10_000)
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, b BYTEA)")
+    on_postgres.sql("CREATE TABLE sizes (bytes INT)")
+    on_postgres.sql(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN INSERT INTO sizes SELECT sum(length(b)) FROM n; RETURN NULL; END $$"
+    )
+    on_postgres.sql(
+        "CREATE TRIGGER note AFTER INSERT ON t REFERENCING NEW TABLE AS n "
+        "FOR EACH STATEMENT EXECUTE FUNCTION note()"
+    )
+    rows = [on_postgres.upsert("t", {"id": at, "b": b"x" * 1000 * at}) for at in range(9)]
+    assert on_postgres.apply(*rows) == (9, 0)
+    sizes = [size for (size,) in on_postgres.sql("SELECT bytes FROM sizes")]
+    assert sum(sizes) == 36_000
+    assert len([size for size in sizes if size > 5000]) == 3
+
+
+def test_settings_by_which_values_would_be_read_otherwise(on_postgres: Any) -> None:
+    name = make_url(on_postgres.url).database
+    on_postgres.sql(f"ALTER DATABASE {name} SET array_nulls = off")
+    on_postgres.sql(f"ALTER DATABASE {name} SET lc_monetary = 'POSIX'")
+    on_postgres.connector.close()
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, a TEXT)")
+    rows = [on_postgres.upsert("t", {"id": key, "a": a}) for key, a in ((1, None), (2, b"x"))]
+    assert on_postgres.apply(*rows) == (2, 0)
+    assert on_postgres.sql("SELECT a FROM t ORDER BY id") == [(None,), ("x",)]
+    with on_postgres.connector.transaction() as connection:
+        # Where the comma is the point, 1234.56 would be a hundred times as much money.
+        assert connection.exec_driver_sql("SHOW lc_monetary").scalar_one() == "C"

@@ -94,3 +94,15 @@ def test_column_of_a_refusal_is_named_whatever_its_name(on_sqlite: Any) -> None:
     on_sqlite.apply(*(on_sqlite.upsert("a.b", {**values, **more}) for more in ({}, {"id": 2})))
     on_sqlite.apply(on_sqlite.upsert("a.b", {"id": 3, "f.g": 3}))
     assert [refusal.column for refusal in on_sqlite.refusals] == ["f.g", "c.d, e"]
+
+
+def test_values_of_which_a_table_computes_others(on_sqlite: Any) -> None:
+    on_sqlite.sql(
+        "CREATE TABLE t (id INT PRIMARY KEY, doc TEXT, "
+        "town TEXT GENERATED ALWAYS AS (json_extract(doc, '$.town')) STORED)"
+    )
+    rows = [
+        on_sqlite.upsert("t", {"id": at, "doc": text}) for at, text in enumerate([b'{"town": "x"}', b"{"])
+    ]
+    assert on_sqlite.apply(*rows) == (1, 1)
+    assert "malformed JSON" in on_sqlite.refusals[0].reason

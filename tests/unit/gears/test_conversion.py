@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -148,6 +149,7 @@ class Unspeakable(Exception):
         (ValueError("one\ntwo"), "raised ValueError: one"),
         (ValueError(), "raised ValueError"),
         (SystemExit(3), "raised SystemExit: 3"),
+        (asyncio.CancelledError(), "raised CancelledError"),
         (Unspeakable(), "raised Unspeakable"),
         (ValueError("x" * 9000), "raised ValueError: " + "x" * MAX_REASON),
     ],
