@@ -58,6 +58,19 @@ def _nothing(connection: Connection, applied: int) -> None:
     pass
 
 
+def _connect(dialect: sa.Dialect, record: Any, arguments: Any, options: Any) -> Any:
+    """Open a connection. Raises TargetError for what the driver itself takes for a wrong call."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        # An option that it does not know, or a host that can't be one. Neither names a value.
+        raise TargetError(f"the driver does not take the database's URL: {error}") from error
+    except OSError as error:
+        # Of the connection itself a driver has errors of its own.
+        reason = error.strerror or type(error).__name__
+        raise TargetError(f"a file that the database's URL names can't be used: {reason}") from error
+
+
 class Around(NamedTuple):
     """What else is done where rows are written: ``begin`` opens each transaction and gets the number of rows
     that it is sure to write, ``add`` gets those that isolation has brought in, ``end`` comes before the
@@ -109,6 +122,7 @@ class Connector(Reading, Groups):
             raise TargetError(f"the driver for {url.drivername} is not installed") from error
         except (sa.exc.ArgumentError, TypeError, ValueError) as error:
             raise TargetError(f"the options in the database's URL don't fit {url.drivername}") from error
+        sa.event.listen(self._engine, "do_connect", _connect)
 
     @property
     def backend(self) -> str:

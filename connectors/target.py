@@ -45,6 +45,8 @@ class Target:
             raise TargetError('a target needs a reference to its URL: "env:NAME" or "file:PATH"')
         if not url.startswith(("env:", "file:")):
             _check_literal(url)
+        if schema is not None and not isinstance(schema, str):
+            raise TargetError(f"{schema!r} is no schema; write its name, or leave it out")
         self.reference = url
         self.schema = schema
         self.name = _default_name(url) if name is None else name
@@ -92,7 +94,8 @@ def parse_url(text: str, place: str) -> URL:
 
 def _read(path: str, name: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
+        # Some editors put a mark before UTF-8.
+        with open(path, encoding="utf-8-sig") as file:
             return file.read()
     except OSError as error:
         raise TargetError(f"the file {path} of the target {name} can't be read: {error.strerror}") from error

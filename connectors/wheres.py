@@ -33,6 +33,8 @@ def problem(where: str, syntax: Syntax) -> str:
         return "it is empty"
     if "\0" in where:
         return "it holds a NUL character"
+    if any("\ud800" <= char <= "\udfff" for char in where):
+        return "it holds what is no UTF-8"
     depth = 0
     at = 0
     while at < len(where):

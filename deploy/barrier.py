@@ -21,6 +21,9 @@ GRACE = 10.0
 #: Seconds from the loss of a shard until it is looked for again.
 AGAIN_SECONDS = 0.5
 
+#: The most that a server is asked to wait at once: a socket's timeout has to fit 31 bits of milliseconds.
+MOST_SECONDS = 2_000_000.0
+
 #: (address, epoch, stream) of each lane. A shard raises its epoch above that of a lane that comes.
 _Lanes = set[tuple[str, int, str]]
 
@@ -65,7 +68,7 @@ def _is_for_good(error: ShardError) -> bool:
 
 
 def _wait_on_all(shards: list[Shard], seconds: float, deployment: str | None, key: str | None) -> bool:
-    milliseconds = max(1, round(seconds * 1000))
+    milliseconds = max(1, round(min(seconds, MOST_SECONDS) * 1000))
     with ThreadPoolExecutor(max_workers=len(shards)) as pool:
         futures = [pool.submit(_wait_one, shard, milliseconds, deployment, key) for shard in shards]
         reached = [future.result() for future in futures]
@@ -98,7 +101,13 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for each in shard["deployments"]
         if each["backlog"]["entries"]
     ]
-    sentences += [
+    sentences += paused_of(statuses)
+    return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
+
+
+def paused_of(statuses: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each deployment, function and target that waits until somebody resumes it."""
+    sentences = [
         f"{each['name']} on {shard['address']} is {paused}; nothing of it goes to SQL until gearsync resume."
         for shard in statuses
         for each in shard["deployments"]
@@ -121,7 +130,24 @@ def leftovers(statuses: list[dict[str, Any]], deployment: str | None = None) -> 
         for each in shard["deployments"]
         for name, target in paused_targets.of(each).items()
     ]
-    return sentences + [each for each in status.attention(statuses) if "dead letter" not in each]
+    return sentences
+
+
+def in_vain(
+    shards: Shards, deployment: str | None, timeout: float, passed: float, again: str
+) -> CommandError:
+    """Return what to tell who has waited for ``passed`` seconds of ``timeout``; ``again`` is how to wait on.
+
+    Raises ShardError.
+    """
+    with shards.again() as now:
+        left = leftovers(status.fetch(now), deployment)
+    # What a pause holds back is told at once.
+    is_late = passed >= 0.9 * timeout
+    after = f"after {timeout:g} s, " if is_late else ""
+    lines = [f"{after}not all changes are in SQL.", *(f"  {each}" for each in left)]
+    what = again if is_late else "gearsync resume what is paused"
+    return CommandError("\n".join(lines), f"{what}, or see gearsync status.")
 
 
 def _wait_one(shard: Shard, milliseconds: int, deployment: str | None, key: str | None) -> bool:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from gears.worker.listening import host_and_port
+
+
+class Number(click.FloatRange):
+    """A number within a range. NaN, which Python reads as a number, is within none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises click's BadParameter."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is no number.", param, ctx)
+        return number
 
 
 def place(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -48,7 +60,7 @@ _DEPLOYING = (
     click.option(
         "--timeout",
         metavar="S",
-        type=click.FloatRange(min=0),
+        type=Number(min=0),
         default=120,
         show_default=True,
         help="How many seconds the workers may take until they run.",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy.engine import URL
 
-from connectors import Target, TargetError
+from connectors import Connector, ConnectorError, Target, TargetError, connect
 from deploy import output
 from deploy.output import CommandError
 from deploy.reaching.server_errors import errors_of
@@ -92,6 +93,19 @@ def _source(deployment: Deployment, function: Function) -> Source:
         raise CommandError(f"{error}.") from error
 
 
+@contextlib.contextmanager
+def connected(source: Source, hint: str = "") -> Iterator[Connector]:
+    """Have a connector to a source's database; what goes wrong there is a CommandError with this hint."""
+    try:
+        connector = connect(source.url, source.target.schema)
+        try:
+            yield connector
+        finally:
+            connector.close()
+    except ConnectorError as error:
+        raise CommandError(f"the database of {source.target.name}: {error}.", hint) from error
+
+
 def load(file: str, name: str | None) -> Deployment:
     """Return what ``file`` declares, under ``name`` if one is given. Raises CommandError."""
     try:
@@ -136,10 +150,12 @@ def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence
             raise CommandError(
                 f"{shard.address} has no active deployment {name}.", "deploy it: gearsync deploy FILE."
             )
-        payload = Deployment.from_payload(deployed.payload)
+        with errors_of(shard.address):
+            payload = Deployment.from_payload(deployed.payload)
         there = {each.name: each for each in payload.functions}
         for function in functions:
             same = function.name in there and _makes_alike(there[function.name], function)
+            same = same and _database(payload, function) == _database(deployment, function)
             if not same or (function.transform_name is not None and payload.source != deployment.source):
                 raise CommandError(
                     f"{shard.address} has version {deployed.version} of {name}, in which {function.name} is "
@@ -150,8 +166,17 @@ def require_deployed(shards: Shards, deployment: Deployment, functions: Sequence
 
 def _makes_alike(one: Function, other: Function) -> bool:
     """Whether two functions make the same rows of the same keys."""
-    kinds_of = [(each.mapping.type, each.mapping.members, each.mapping.additions) for each in (one, other)]
-    return _mapped(one) == _mapped(other) and kinds_of[0] == kinds_of[1]
+    more = [
+        (each.mapping.type, each.mapping.members, each.mapping.additions, each.transform_name)
+        for each in (one, other)
+    ]
+    return _mapped(one) == _mapped(other) and more[0] == more[1]
+
+
+def _database(deployment: Deployment, function: Function) -> tuple[str, str | None] | None:
+    """Return what a deployment says of where the function's rows are."""
+    target = deployment.targets.get(function.target_name)
+    return None if target is None else (target.reference, target.schema)
 
 
 def _mapped(function: Function) -> dict[str, Any]:

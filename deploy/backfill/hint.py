@@ -12,6 +12,7 @@ from deploy.hosts.base import Deployed
 from deploy.reaching.server_errors import ShardError
 from deploy.reaching.shards import Shards
 from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
 from gears.declaring.functions import Function
 
 
@@ -19,10 +20,10 @@ def existing_keys(shards: Shards, deployment: Deployment, before: Sequence[dict[
     """Return about how many keys the functions cover that were not there ``before``, on each shard, by a
     sample; 0: none, or it could not be seen, which is said.
     """
-    new = Chosen(deployment, tuple(new_functions(deployment, before)))
     try:
+        new = Chosen(deployment, tuple(new_functions(deployment, before)))
         return estimate.about(shards.shards, new.scans)
-    except ShardError as error:
+    except (ShardError, PayloadError) as error:
         output.status(f"Whether there are keys to backfill could not be seen: {error}")
         return 0
 

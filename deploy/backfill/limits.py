@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from deploy.barrier import paused_of
 from deploy.output import CommandError
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard
@@ -113,9 +114,11 @@ class Backlog:
 
     def _problems(self, status: dict[str, Any]) -> Iterator[str]:
         """Yield what keeps changes from SQL; what was refused or is not covered does not."""
-        for each in attention([status]):
+        own = {**status, "deployments": [self._of_deployment(status)]}
+        yield from paused_of([own])
+        for each in attention([own]):
             beside = "dead letter" in each or "no template" in each
-            if each.startswith(f"{self._deployment} on ") and not beside:
+            if not beside:
                 yield each
 
     def _of_deployment(self, status: dict[str, Any]) -> dict[str, Any]:

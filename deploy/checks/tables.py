@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sqlalchemy.engine import URL
 
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
@@ -54,6 +56,11 @@ def resolve(target: Target, place: str, findings: Findings) -> URL | None:
             message = (
                 f"{path} is relative: the worker runs in another folder; write the whole path, sqlite:////…"
             )
+            findings.mistake(message, option=option, place=place)
+            return None
+        if path.startswith("/") and not os.path.exists(path):
+            # SQLite would make it.
+            message = f"there is no file {path}; make the database, with its tables, where the worker runs"
             findings.mistake(message, option=option, place=place)
             return None
     return url

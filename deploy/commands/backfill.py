@@ -60,7 +60,7 @@ class Outcome:
 @click.option("--no-wait", is_flag=True, help="End when all keys are captured, before they are in SQL.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     default=300.0,
     show_default=True,
     metavar="SECONDS",
@@ -97,13 +97,17 @@ def command(
             raise CommandError("the backfill was interrupted.", _AGAIN) from None
         except ShardError as error:
             raise CommandError(error.message, f"{error.hint} Then {_AGAIN}".lstrip()) from error
+        began = time.monotonic()
         if not no_wait:
             done = _wait(found, chosen.deployment.name, timeout, done)
+        passed = time.monotonic() - began
     if as_json:
         output.as_json(_document(chosen, done))
     else:
         _print(chosen, done)
-    _require_in_sql(found, done, chosen.deployment.name, timeout)
+    if done.in_sql is False:
+        name = chosen.deployment.name
+        raise barrier.in_vain(found, name, timeout, passed, f"gearsync wait --deployment {name}")
 
 
 def _backfill(found: Shards, chosen: Chosen, limits: Limits, restart: bool) -> Outcome:
@@ -174,13 +178,3 @@ def _print(chosen: Chosen, done: Outcome) -> None:
     if done.dead_letters:
         letters = output.counted(done.dead_letters, "dead letter")
         output.warning(f"{name} has {letters}: see gearsync deadletters list --deployment {name}.")
-
-
-def _require_in_sql(found: Shards, done: Outcome, deployment: str, timeout: float) -> None:
-    if done.in_sql is False:
-        with found.again() as now:
-            left = barrier.leftovers(status.fetch(now), deployment)
-        lines = [f"after {timeout:g} s, not all changes are in SQL.", *(f"  {each}" for each in left)]
-        raise CommandError(
-            "\n".join(lines), f"gearsync wait --deployment {deployment}, or see gearsync status."
-        )

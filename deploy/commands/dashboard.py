@@ -34,7 +34,7 @@ _TOKEN_HINT = f'export {TOKEN}="$(openssl rand -hex 16)", or --token-file PATH.'
 @click.option(
     "--interval",
     metavar="SECONDS",
-    type=click.FloatRange(0.2, 60),
+    type=options.Number(0.2, 60),
     default=2.0,
     show_default=True,
     help="Between two looks at the shards.",

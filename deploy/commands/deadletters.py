@@ -71,7 +71,7 @@ def list_letters(url: str, as_json: bool, deployment: str | None, target: str | 
             output.counted(len(there), "dead letter")
             + ". What was refused can be mended (the value or the table), then:"
         )
-        output.line("gearsync deadletters retry")
+        output.line("gearsync deadletters retry --all")
     else:
         output.line("There are no dead letters.")
 

@@ -112,7 +112,14 @@ def _bring(
             _send(made, progress)
         else:
             deployment.version = made.before[0][deployment.name].version
-        return changed, _wait(shards, deployment, restarts, timeout, progress)
+        try:
+            return changed, _wait(shards, deployment, restarts, timeout, progress)
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"interrupted; {deployment.name} version {deployment.version} is deployed, and its workers "
+                "may not run yet.",
+                "`gearsync status` shows them.",
+            ) from None
 
 
 def _runs(made: Plan, shards: Shards, deployment: Deployment) -> bool:
@@ -129,7 +136,7 @@ def _send(made: Plan, progress: Progress) -> None:
         upload.send(made, progress.show)
     except upload.DeployFailed as error:
         notes = "".join(f" {note[0].upper()}{note[1:]}." for note in error.notes)
-        raise CommandError(f"nothing was deployed, because a shard failed. {error}{notes}") from error
+        raise CommandError(f"nothing was deployed, because {error}{notes}") from error
 
 
 def _wait(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import click
 
-from connectors import Connector, ConnectorError, connect
+from connectors import Connector
 from deploy import options, output
 from deploy.loading import run as loading
 from deploy.loading.putting import Putter
@@ -15,7 +15,7 @@ from deploy.loading.run import Counts, Loading, Place, Total
 from deploy.output import CommandError
 from deploy.progress import Count
 from deploy.reaching import shards
-from deploy.sources import Source, choose, require_deployed
+from deploy.sources import Source, choose, connected, require_deployed
 from gears.applying.images import RowReader
 
 _AGAIN = "run the same command again: it goes on where it ended."
@@ -77,15 +77,11 @@ def command(
     wish = Wish(where, limit, rate or 0, restart, as_json)
     with shards.connect(url) as found:
         require_deployed(found, source.deployment, [source.function])
-        connector = connect(source.url, source.target.schema)
         try:
-            _load(found, source, connector, wish)
-        except ConnectorError as error:
-            raise CommandError(f"the database of {source.target.name}: {error}.", _AGAIN) from error
+            with connected(source, _AGAIN) as connector:
+                _load(found, source, connector, wish)
         except KeyboardInterrupt:
             raise CommandError("the load was interrupted.", _AGAIN) from None
-        finally:
-            connector.close()
 
 
 def _load(found: shards.Shards, source: Source, connector: Connector, wish: Wish) -> None:

@@ -9,7 +9,7 @@ import click
 
 from deploy import output
 from deploy.hosts.base import Pause
-from deploy.options import json_option, redis_option
+from deploy.options import Number, json_option, redis_option
 from deploy.output import CommandError
 from deploy.pausing import held, paused_targets, pauses
 from deploy.progress import Progress
@@ -46,7 +46,7 @@ def _who() -> str:
 @click.option(
     "--timeout",
     metavar="S",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=30,
     show_default=True,
     help="How many seconds the batches in flight may take to end.",
@@ -71,17 +71,26 @@ def command(
     """
     pauses.require_one_kind(functions, targets)
     name = pauses.name_of(name)
+    what = pauses.named(name, functions, targets)
     with shard.connect(url) as shards, Progress() as progress:
         if functions:
             held.pause(shards, name, functions, Pause(by, reason))
-            busy = held.wait_until_held(shards, name, functions, timeout, progress.show)
         elif targets:
             paused_targets.pause(shards, name, targets, Pause(by, reason))
-            busy = paused_targets.wait_until_still(shards, name, targets, timeout, progress.show)
         else:
             pauses.pause(shards, name, Pause(by, reason))
-            busy = list(pauses.wait_until_still(shards, name, timeout, progress.show))
-    what = pauses.named(name, functions, targets)
+        try:
+            if functions:
+                busy = held.wait_until_held(shards, name, functions, timeout, progress.show)
+            elif targets:
+                busy = paused_targets.wait_until_still(shards, name, targets, timeout, progress.show)
+            else:
+                busy = list(pauses.wait_until_still(shards, name, timeout, progress.show))
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"interrupted; {what} is paused, and a worker may still have a batch at its database.",
+                "`gearsync status` shows when it is through.",
+            ) from None
     if busy:
         raise CommandError(
             f"{what} is paused, but after {timeout:g} s the worker on {', '.join(busy)} still has a batch at "

@@ -20,7 +20,7 @@ from deploy.watching import watch
 @click.option(
     "--interval",
     metavar="S",
-    type=click.FloatRange(0.1, 3600),
+    type=options.Number(0.1, 3600),
     default=1.0,
     show_default=True,
     help="With --watch: the seconds between two looks.",
@@ -29,7 +29,7 @@ from deploy.watching import watch
 @click.option(
     "--max-lag-ms",
     metavar="MS",
-    type=click.FloatRange(min=0),
+    type=options.Number(min=0),
     help="A p99 lag above it, or a change that waits for longer, needs attention too.",
 )
 @click.option(
@@ -43,7 +43,7 @@ from deploy.watching import watch
 @click.option(
     "--max-backlog-share",
     metavar="SHARE",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     help="A backlog above this share of its limit, such as 0.8, needs attention before it is full.",
 )
 def command(url: str, as_json: bool, live: bool, interval: float, check: bool, **limits: Any) -> None:

@@ -10,7 +10,7 @@ import click
 
 from deploy import output, status, workers
 from deploy.backfill.place import Place
-from deploy.options import json_option, redis_option
+from deploy.options import Number, json_option, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
 from deploy.reaching import shards as shard
@@ -39,7 +39,7 @@ class _Left:
 @click.option(
     "--timeout",
     metavar="S",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     default=60,
     show_default=True,
     help="How many seconds the waiting changes may take.",
@@ -57,8 +57,14 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
         _stop_capture(shards, name, {each.address for each in before}, discard)
         # What is written from now on is captured by nobody: a backfill can't go on where it was.
         Place(name).forget(shards)
-        with Progress() as progress:
-            left = _wait(shards, name, timeout, progress)
+        try:
+            with Progress() as progress:
+                left = _wait(shards, name, timeout, progress)
+        except KeyboardInterrupt:
+            raise CommandError(
+                f"interrupted; {name} captures no more, and goes by itself when its changes are in SQL.",
+                "run the same command again to watch.",
+            ) from None
     _require_gone(name, left, timeout)
     waited = sum(each.changes for each in before)
     dead = sum(each.dead_letters for each in before)

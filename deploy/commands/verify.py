@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from dataclasses import dataclass
 
 import click
 
-from connectors import ConnectorError, connect
 from deploy import options, output, policies
 from deploy.output import CommandError
 from deploy.pausing import held
 from deploy.reaching import shards
-from deploy.sources import Source, comparable, require_deployed
+from deploy.sources import Source, comparable, connected, require_deployed
 from deploy.verifying.reasons import explain
 from deploy.verifying.report import NAMED
 from deploy.verifying.run import Scope, Verification
@@ -19,7 +20,7 @@ from deploy.verifying.settling import Settings
 from deploy.verifying.showing import Outcome, document, show
 
 HELD_SECONDS = 1.0
-"""How long to wait for the changes of a function that is paused alone."""
+"""How long to wait for the changes of a function that is paused, with its deployment or alone."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Wish:
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=options.Number(min=0),
     default=60.0,
     show_default=True,
     metavar="S",
@@ -133,17 +134,14 @@ def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
         "" if wish.delete_extra else kept,
         policies.followed(source.deployment, function),
     )
-    connector = connect(source.url, source.target.schema)
     try:
-        transform = source.deployment.transforms().get(function.name)
-        run = Verification(found, source, transform, connector, settings, _scope(source, wish))
-        run.run()
-    except ConnectorError as error:
-        raise CommandError(f"the database of {source.target.name}: {error}.") from error
+        # What the user's own code prints is none of our results.
+        with connected(source) as connector, contextlib.redirect_stdout(sys.stderr):
+            transform = source.deployment.transforms().get(function.name)
+            run = Verification(found, source, transform, connector, settings, _scope(source, wish))
+            run.run()
     except KeyboardInterrupt:
         raise CommandError("the comparison was interrupted.", "run the same command again.") from None
-    finally:
-        connector.close()
     return Outcome(
         source, run.counts, run.seconds, settings.kept, wish.sample, [*_notes(source, run), *waits]
     )
@@ -161,5 +159,10 @@ def _notes(source: Source, run: Verification) -> list[str]:
     elif run.moves_rows:
         notes.append(
             "Its transform gives rows other keys than those of Redis, so extra rows were not looked for."
+        )
+    elif run.hides_rows:
+        notes.append(
+            "Its keys are written otherwise than rows have them (007 for 7, say), so extra rows were not "
+            "looked for: only all keys together tell which there are."
         )
     return notes

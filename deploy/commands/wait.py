@@ -6,7 +6,7 @@ import time
 
 import click
 
-from deploy import barrier, options, output, status
+from deploy import barrier, options
 from deploy.reaching import shards
 
 
@@ -14,7 +14,7 @@ from deploy.reaching import shards
 @options.redis_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     default=60.0,
     show_default=True,
     metavar="SECONDS",
@@ -30,13 +30,6 @@ def command(url: str, timeout: float, key: str | None, deployment: str | None) -
     """
     began = time.monotonic()
     with shards.connect(url) as found:
-        if barrier.wait(found, timeout, key, deployment):
-            return
-        with found.again() as now:
-            left = barrier.leftovers(status.fetch(now), deployment)
-    # What a pause holds back is told at once.
-    is_late = time.monotonic() - began >= 0.9 * timeout
-    after = f"after {timeout:g} s, " if is_late else ""
-    lines = [f"{after}not all changes are in SQL.", *(f"  {each}" for each in left)]
-    more = "give it more time (--timeout)" if is_late else "gearsync resume what is paused"
-    raise output.CommandError("\n".join(lines), f"{more}, or see gearsync status.")
+        if not barrier.wait(found, timeout, key, deployment):
+            passed = time.monotonic() - began
+            raise barrier.in_vain(found, deployment, timeout, passed, "give it more time (--timeout)")

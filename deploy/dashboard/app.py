@@ -106,7 +106,8 @@ def _letters(shown: Board) -> Handler:
         chosen = Filter(query.get("deployment") or None, query.get("function") or None)
         before = _places([query["before"]])[0] if query.get("before") else None
         size = query.get("size", str(PAGE_SIZE))
-        if not size.isdecimal() or not 1 <= int(size) <= MAX_PAGE_SIZE:
+        # Python refuses to read very many digits.
+        if not size.isdecimal() or len(size) > 9 or not 1 <= int(size) <= MAX_PAGE_SIZE:
             raise Refused(400, f"size must be a number from 1 to {MAX_PAGE_SIZE}.")
         shards, statuses = shown.reached()
         page = await run_in_threadpool(pages.page, shards, statuses, chosen, before, int(size))

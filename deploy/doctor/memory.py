@@ -30,7 +30,7 @@ def check(server: Redis, deployments: list[dict[str, Any]]) -> None:
             "memory-bound",
             "maxmemory is 0, and a backlog has no bound in bytes.",
             "While a database is away, the changes that wait may take all memory of the machine.",
-            'Give the deployment backlog="2GB", say, or the server a maxmemory.',
+            'Give the deployment backlog={"bytes": 2_000_000_000}, say, or the server a maxmemory.',
         )
 
 

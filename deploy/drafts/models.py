@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -23,7 +24,8 @@ def load(name: str) -> ModuleType:
     # As python -m does; what a project imports later is there too.
     sys.path.insert(0, os.getcwd())
     try:
-        return importlib.import_module(name)
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         # It is the user's own code, which may raise anything.
         said = f"{type(error).__name__}: {error}".splitlines()[0]

@@ -10,7 +10,7 @@ import redis
 
 from deploy.hosts import many
 from deploy.hosts.base import Deployed, Host, Pause, Pauses, Row
-from deploy.hosts.replies import text
+from deploy.hosts.replies import text, typed
 from gears.declaring.deployment import Deployment
 
 
@@ -133,9 +133,9 @@ class ModuleHost(Host):
         return reply[0], reply[1]
 
     def wait(self, milliseconds: int, deployment: str | None, key: str | None) -> bool:
-        scope = [] if deployment is None else ["DEPLOYMENT", deployment]
+        scope = [] if deployment is None else [b"DEPLOYMENT", typed(deployment)]
         if key is not None:
-            scope += ["KEY", key]
+            scope += [b"KEY", typed(key)]
         try:
             self.client.execute_command("GEARSYNC.WAIT", milliseconds, *scope)
         except redis.ResponseError as error:
@@ -146,8 +146,8 @@ class ModuleHost(Host):
         return True
 
 
-def _pause(name: str, pause: Pause) -> tuple[str, ...]:
-    return "GEARSYNC.PAUSE", name, pause.by, pause.reason
+def _pause(name: str, pause: Pause) -> tuple[str | bytes, ...]:
+    return "GEARSYNC.PAUSE", name, typed(pause.by), typed(pause.reason)
 
 
 def _parts(functions: Sequence[str], targets: Sequence[str]) -> list[str]:

@@ -15,6 +15,11 @@ def text(value: Any) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
+def typed(given: str) -> bytes:
+    """Return what somebody typed as the bytes that it was: of what is no UTF-8 Python makes surrogates."""
+    return given.encode("utf-8", "surrogateescape")
+
+
 def as_dict(pairs: Any) -> dict[str, Any]:
     """Return a reply of names and values in turn."""
     return dict(zip(map(text, pairs[::2]), pairs[1::2]))

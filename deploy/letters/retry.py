@@ -7,7 +7,7 @@ kept the row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
 from redis.crc import key_slot
@@ -44,7 +44,7 @@ def retry(shards: Shards, letters: list[Letter]) -> Tried:
     one along.
     """
     tried = Tried([], [], [])
-    known = _Known(shards, {letter.shard.address: letter.shard for letter in letters})
+    known = _Known(shards, letters)
     with Clients() as clients:
         for group in _groups(shards, letters):
             places = {letter.id: known.places(letter) for letter in group}
@@ -87,9 +87,11 @@ def _capture(
 class _Known:
     """What the deployments on the letters' shards say of keys."""
 
-    def __init__(self, shards: Shards, holders: dict[str, Shard]) -> None:
+    def __init__(self, shards: Shards, letters: Sequence[Letter]) -> None:
+        holders = {letter.shard.address: letter.shard for letter in letters}
+        names = {letter.deployment for letter in letters}
         self._shards = shards
-        self._deployments = {address: dict(_deployments(shard)) for address, shard in holders.items()}
+        self._deployments = {address: dict(_deployments(shard, names)) for address, shard in holders.items()}
         self._kept: dict[tuple[str, str], str] = {}
 
     def places(self, letter: Letter) -> set[Place]:
@@ -126,12 +128,12 @@ class _Known:
         return self._kept[place]
 
 
-def _deployments(shard: Shard) -> Iterator[tuple[str, Deployment]]:
+def _deployments(shard: Shard, names: Set[str]) -> Iterator[tuple[str, Deployment]]:
     with errors_of(shard.address):
-        found = shard.host.deployments().values()
-    for deployed in found:
-        if deployed.payload:
-            yield deployed.name, Deployment.from_payload(deployed.payload)
+        for deployed in shard.host.deployments().values():
+            # Another one may be of a newer gearsync.
+            if deployed.name in names and deployed.payload:
+                yield deployed.name, Deployment.from_payload(deployed.payload)
 
 
 def _groups(shards: Shards, letters: list[Letter]) -> Iterator[list[Letter]]:

@@ -36,9 +36,11 @@ def sentences(deployment: dict[str, Any]) -> list[str]:
 
 
 def held_of(shards: Shards, function: Function, name: str) -> list[str]:
-    """Return a sentence for each shard where a function, or its target, is paused alone."""
+    """Return a sentence for each shard where a function waits: it, its target, or all of the deployment."""
     sentences = []
     for address, entry in pauses.entries_of(shards, name).items():
+        if paused := pauses.described(entry):
+            sentences.append(f"{name} is {paused} on {address}: what differs and waits is undecided.")
         waits = paused_targets.of(entry).get(function.target_name)
         if waits is not None:
             sentences.append(
@@ -135,7 +137,7 @@ def _ways(shards: Shards, shard: Shard, name: str, functions: Sequence[str]) -> 
 def _deployment(shard: Shard, name: str) -> Deployment | None:
     with errors_of(shard.address):
         found = shard.host.deployments().get(name)
-    return None if found is None or not found.payload else Deployment.from_payload(found.payload)
+        return None if found is None or not found.payload else Deployment.from_payload(found.payload)
 
 
 def _find(deployment: Deployment, name: str) -> Function:

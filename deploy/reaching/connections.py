@@ -31,12 +31,18 @@ def pool_of(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
         pool = redis.ConnectionPool.from_url(url, **options)
         # Options that are none of redis-py's are refused when a connection is made.
         pool.make_connection()
+        require_host(str(pool.connection_kwargs.get("host", "")))
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         # The error's own text may quote the URL, and with it a password.
         raise ShardError("the Redis URL can't be read.", URL_HINT) from error.with_traceback(None)
     # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
     pool.connection_kwargs["db"] = 0
     return pool
+
+
+def require_host(host: str) -> None:
+    """See that a text can be a host's name, as the system's resolver takes it. Raises ValueError."""
+    host.encode("idna")
 
 
 def node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:

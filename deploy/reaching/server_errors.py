@@ -9,6 +9,7 @@ import redis
 
 from deploy.output import CommandError
 from deploy.reaching import tls
+from gears.declaring.errors import PayloadError
 
 
 class ShardError(CommandError):
@@ -17,7 +18,9 @@ class ShardError(CommandError):
 
 @contextlib.contextmanager
 def errors_of(address: str) -> Iterator[None]:
-    """Turn redis-py's errors into sentences about the server at ``address``."""
+    """Turn redis-py's errors, and a payload that can't be read, into sentences about the server at
+    ``address``.
+    """
     try:
         yield
     except redis.exceptions.AuthenticationError as error:
@@ -53,6 +56,8 @@ def errors_of(address: str) -> Iterator[None]:
         ) from error
     except redis.exceptions.ResponseError as error:
         raise _answered(address, error) from error
+    except PayloadError as error:
+        raise ShardError(f"what is deployed on {address} can't be read here: {error}.") from error
 
 
 def _refused_login(address: str, error: Exception) -> ShardError:

@@ -22,7 +22,14 @@ from redis.sentinel import MasterNotFoundError, Sentinel
 from deploy.hosts.base import Host
 from deploy.hosts.module import ModuleHost
 from deploy.hosts.redisgears import RedisGearsHost
-from deploy.reaching.connections import URL_HINT, address_of, direct_url, node_client, pool_of
+from deploy.reaching.connections import (
+    URL_HINT,
+    address_of,
+    direct_url,
+    node_client,
+    pool_of,
+    require_host,
+)
 from deploy.reaching.server_errors import ShardError, errors_of
 
 #: Seconds after which a server that does not answer counts as gone.
@@ -295,7 +302,9 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
 def _host_and_port(place: str) -> tuple[str, int]:
     parts = urlsplit(f"//{place}")
     try:
-        return parts.hostname or "127.0.0.1", parts.port or SENTINEL_PORT
+        host = parts.hostname or "127.0.0.1"
+        require_host(host)
+        return host, parts.port or SENTINEL_PORT
     except ValueError as error:
         raise ShardError(f"{place} is no host:port of a sentinel.", URL_HINT) from error
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ def read(path: Path) -> list[Bundle]:
         with zipfile.ZipFile(path) as archive:
             documents = _manifest(archive)
             return [_bundle(archive, number, each) for number, each in enumerate(documents, 1)]
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        # RuntimeError: what is encrypted, or packed in a way that this Python does not know.
         raise BundleFileError(f"it is no zip, or a damaged one: {error}") from error
 
 

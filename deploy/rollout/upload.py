@@ -104,8 +104,8 @@ def _tag(shard: Shard) -> str:
 def send(plan: Plan, progress: Callable[[str], None]) -> None:
     """Upload the wheels, then deploy on every primary; ``progress`` takes a sentence for each step.
 
-    Raises DeployFailed when a shard refuses or is lost; every shard then has again what it had before, as
-    far as it can be reached.
+    Raises DeployFailed when a shard refuses or is lost, or Ctrl-C ends it; every shard then has again what it
+    had before, as far as it can be reached.
     """
     deployment = plan.deployment
     assert deployment is not None and plan.shards is not None  # noqa: S101 (for mypy)
@@ -127,7 +127,10 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
                 _deploy(site, deployment, paused)
     except (ShardError, OSError) as error:
         notes = _put_back(sites, deployment, progress)
-        raise DeployFailed(str(error), notes) from error
+        raise DeployFailed(f"a shard failed. {error}", notes) from error
+    except KeyboardInterrupt as error:
+        notes = _put_back(sites, deployment, progress)
+        raise DeployFailed("it was interrupted.", notes) from error
     for site in sites:
         if site.tag:
             with errors_of(site.address):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from connectors.tables import Table
+from gears.declaring.errors import KeyPartError
 from gears.declaring.functions import Function
 
 MOST = 1_000_000
@@ -15,11 +16,14 @@ MOST = 1_000_000
 class Aliases(set[bytes]):
     """The keys that rows would have, of which there are keys by another name.
 
-    ``order``: which part of the key each column of ``places`` is.
+    ``unkeyed`` are the parts of keys that rows would have if the template could tell them apart: of a row
+    with a timestamp in its key, which is written with colons, the key has seconds since 1970, say. ``order``:
+    which part of the key each column of ``places`` is.
     """
 
     def __init__(self, function: Function, table: Table, order: Sequence[int]) -> None:
         super().__init__()
+        self.unkeyed: set[tuple[bytes, ...]] = set()
         self._template = function.mapping.keys
         names = function.mapping.keys.names
         self._texts = [table.columns[name].text.encode for name in names]
@@ -33,6 +37,9 @@ class Aliases(set[bytes]):
                 break
         else:
             return
-        if len(self) < MOST:
+        if len(self) + len(self.unkeyed) < MOST:
             texts = [encode(place[at]) for at, encode in zip(self._places, self._texts)]
-            self.add(self._template.format(texts))
+            try:
+                self.add(self._template.format(texts))
+            except KeyPartError:
+                self.unkeyed.add(tuple(texts))

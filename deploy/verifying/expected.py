@@ -179,15 +179,16 @@ class Expecter:
         try:
             row = self._converter.row(Change(SOME_ID, key, op + b"0", fields, values), op, parts)
         except RowFault as error:
-            place = self._own_place(parts) if self._converter.transform is None else None
+            place = self.own_place(parts) if self._converter.transform is None else None
             return Expected(place, fault=True, reason=error.fault.reason, column=error.fault.column)
         if row is None:
             # A transform has dropped it; else no column takes the key, which is gone.
             return Expected(None, open=True)
-        self.moves_rows = self.moves_rows or row.key != self._own_place(parts)
+        self.moves_rows = self.moves_rows or row.key != self.own_place(parts)
         return self._of_row(row)
 
-    def _own_place(self, parts: tuple[bytes, ...]) -> tuple[Any, ...] | None:
+    def own_place(self, parts: tuple[bytes, ...]) -> tuple[Any, ...] | None:
+        """Return which row is a key's by the parts of the key; None: none can be."""
         try:
             return tuple(convert(parts[at]) for at, convert in self.key_order)
         except ConversionError:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from connectors import Connector, Table
+from deploy.verifying.aliases import Aliases
 from deploy.verifying.hashes import Hashes
 from gears.declaring.errors import KeyPartError
 from gears.declaring.functions import Function
@@ -33,9 +34,13 @@ class KeyMaker:
     def key(self, row: Texts) -> bytes | None:
         """Return the key of a row; None: the template has none for it."""
         try:
-            return self._template.format([row[at] or b"" for at in self._order])
+            return self._template.format(self.parts(row))
         except KeyPartError:
             return None
+
+    def parts(self, row: Texts) -> tuple[bytes, ...]:
+        """Return what of a row stands in its key, in the order of the template's names."""
+        return tuple([row[at] or b"" for at in self._order])
 
 
 class Pages:
@@ -69,7 +74,7 @@ class Looker:
     """Tells of which rows there is no key. ``others``: functions that write rows of the table, too."""
 
     def __init__(
-        self, maker: KeyMaker, hashes: Hashes, aliases: set[bytes], others: Sequence[tuple[KeyMaker, Hashes]]
+        self, maker: KeyMaker, hashes: Hashes, aliases: Aliases, others: Sequence[tuple[KeyMaker, Hashes]]
     ) -> None:
         self._maker = maker
         self._hashes = hashes
@@ -82,11 +87,19 @@ class Looker:
         # Keys of members have many rows.
         asked = list(dict.fromkeys(key for key in keys if key is not None))
         there = dict(zip(asked, self._hashes.there(asked))) if asked else {}
-        alone = [at for at, key in enumerate(keys) if key is None or not (there[key] or key in self._aliases)]
+        alone = [
+            at
+            for at, key in enumerate(keys)
+            if (self.is_lost(rows[at]) if key is None else not (there[key] or key in self._aliases))
+        ]
         for maker, hashes in self._others:
             alone = self._not_of(maker, hashes, rows, alone)
         lost = [keys[at] for at in alone]
         return [key for key in lost if key is not None], [rows[at] for at in alone if keys[at] is None]
+
+    def is_lost(self, row: Texts) -> bool:
+        """Whether no key is known of a row for which the template has none."""
+        return self._maker.parts(row) not in self._aliases.unkeyed
 
     def _not_of(self, maker: KeyMaker, hashes: Hashes, rows: Sequence[Texts], alone: list[int]) -> list[int]:
         """Leave out those that are another function's."""

@@ -56,7 +56,7 @@ class MembersExpecter(Expecter):
 
     def expect(self, key: bytes, image: Image) -> Expected:
         parts = self.match(key)
-        place = None if parts is None else self._own_place(parts)
+        place = None if parts is None else self.own_place(parts)
         if parts is None or image is None:
             return Expected(place, gone=True)
         if isinstance(image, str):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from connectors import Connector
+from deploy import barrier
 from deploy.loading.run import Total
 from deploy.progress import Count
 from deploy.reaching.shards import Shard, Shards
@@ -22,7 +23,7 @@ from deploy.verifying.extras import KeyMaker, Looker, Pages, Texts
 from deploy.verifying.hashes import Hashes
 from deploy.verifying.members import AT_ONCE, MembersComparer, MembersExpecter
 from deploy.verifying.report import Counts, Named
-from deploy.verifying.settling import Settings, Settler
+from deploy.verifying.settling import BARRIER_SECONDS, LOOKS, Settings, Settler
 from gears.applying.deadletters import readable
 from gears.applying.images import RowReader
 from gears.declaring import kinds
@@ -79,6 +80,8 @@ class Verification:
         self._begin = 0.0
         self._rows: Total | None = None
         self._maker = KeyMaker(source.function, self._expecter.table)
+        #: Rows could not be looked up, since keys are written otherwise, and a sample does not tell how.
+        self.hides_rows = False
 
     @property
     def moves_rows(self) -> bool:
@@ -164,12 +167,17 @@ class Verification:
         pool: ThreadPoolExecutor,
         others: Sequence[tuple[KeyMaker, Hashes]],
     ) -> None:
-        looker = Looker(self._maker, hashes, self._comparer.aliases, others)
+        aliases = self._comparer.aliases
+        if self._scope.sample and (aliases or aliases.unkeyed):
+            self.hides_rows = True
+            return
+        looker = Looker(self._maker, hashes, aliases, others)
         mark = self._source.function.mapping.additions.deleted_at
         pages = Pages(self._connector, self._expecter.table, mark)
         sample = self._scope.sample
         rows: Iterable[list[Texts]] = parts(pages.random(sample), CHUNK) if sample else pages
         suspects: list[bytes] = []
+        lost: list[Texts] = []
 
         def work(page: list[Texts]) -> tuple[int, list[bytes], list[Texts]]:
             return (len(page), *looker.without(page))
@@ -177,7 +185,10 @@ class Verification:
         with Count(f"Looking for extra rows in {self._expecter.table.name}", "rows") as shown:
             for count, keys, unkeyed in spread(pool, work, rows):
                 self.counts.rows += count
-                self._count_unkeyed(unkeyed)
+                if aliases.unkeyed:
+                    lost += unkeyed
+                else:
+                    self._count_unkeyed(unkeyed)
                 if self._settings.kept:
                     self.counts.kept += len(keys)
                 else:
@@ -187,6 +198,32 @@ class Verification:
                     suspects.clear()
                 shown.show(self.counts.rows, self._total())
         settler.settle(suspects)
+        self._count_unkeyed(self._still_lost(hashes, looker, lost))
+
+    def _still_lost(self, hashes: Hashes, looker: Looker, rows: list[Texts]) -> list[Texts]:
+        """Return those rows that are there still when all keys have been looked through again: a row may have
+        come with its key meanwhile, or be about to go with it.
+        """
+        table = self._expecter.table
+        columns = [table.columns[name] for name in table.primary_key]
+        for _ in range(LOOKS if rows else 0):
+            for shard in hashes.shards.shards:
+                for keys in hashes.keys(shard):
+                    self._note(keys)
+            barrier.wait(hashes.shards, BARRIER_SECONDS, None, self._settings.deployment)
+            rows = [row for row in rows if looker.is_lost(row)]
+            places = [tuple(column.convert(text) for column, text in zip(columns, row)) for row in rows]
+            there = self._connector.read(table.name, places, [])
+            rows = [row for row, found in zip(rows, there) if found is not None]
+        return rows
+
+    def _note(self, keys: Sequence[bytes]) -> None:
+        """Remember which of these keys are not as their rows' own keys would be."""
+        for key in keys:
+            parts = self._expecter.match(key)
+            place = None if parts is None else self._expecter.own_place(parts)
+            if parts is not None and place is not None:
+                self._comparer.aliases.note(parts, place)
 
     def _first_seen(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Leave out keys of members that other rows have named."""

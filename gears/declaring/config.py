@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -46,11 +47,13 @@ def load(path: str, name: str | None = None) -> Deployment:
     """Read the deployment that the file at ``path`` declares; ``.toml`` is the form without code.
 
     ``name`` goes before the file's own name for the deployment, which goes before the name of the file.
-    Raises DeclarationError, which lists every mistake with its place. Asks neither Redis nor a database.
+    Raises DeclarationError, which lists every mistake with its place. Asks neither Redis nor a database. What
+    the file prints goes to standard error: standard output is for results.
     """
     shown = os.path.relpath(path) if not os.path.relpath(path).startswith(os.pardir) else path
     try:
-        with open(path, encoding="utf-8") as file:
+        # Some editors put a mark before UTF-8.
+        with open(path, encoding="utf-8-sig") as file:
             text = file.read()
     except OSError as error:
         reason = f"the file can't be read: {error.strerror}"
@@ -108,7 +111,8 @@ class _Draft:
 def _read_python(draft: _Draft, text: str) -> None:
     collector = Collector()
     try:
-        execute(text, draft.path, collector)
+        with contextlib.redirect_stdout(sys.stderr):
+            execute(text, draft.path, collector)
     except DeclarationError as error:
         draft.mistakes.extend(error.mistakes)
     except (Exception, SystemExit) as error:
@@ -160,6 +164,9 @@ def _read_toml(draft: _Draft, text: str) -> None:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         draft.add_mistake(f"this is not TOML: {error}")
+        return
+    except RecursionError:
+        draft.add_mistake("this is nested too deeply")
         return
     for key in document:
         if key not in TOP_LEVEL:
@@ -246,13 +253,14 @@ def _read_source(draft: _Draft, source: Any) -> None:
         return
     path = os.path.join(os.path.dirname(draft.path), source)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             draft.source = file.read()
     except (OSError, UnicodeDecodeError) as error:
         draft.add_mistake(f"{path} can't be read: {error}", option="source")
         return
     draft.source_name = os.path.basename(path)
     try:
-        draft.mistakes.extend(transforms_of(draft.source, path, wanted)[1])
+        with contextlib.redirect_stdout(sys.stderr):
+            draft.mistakes.extend(transforms_of(draft.source, path, wanted)[1])
     except (Exception, SystemExit) as error:
         draft.mistakes.append(_raised(error, path))

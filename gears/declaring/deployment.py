@@ -339,7 +339,7 @@ def _checked(
     mistakes = []
     for key, value in settings.items():
         if key not in known:
-            mistakes.append(Mistake(place, "", prefix + key, unknown_option(key, known)))
+            mistakes.append(Mistake(place, "", f"{prefix}{key}", unknown_option(str(key), known)))
         elif not known[key][0](value):
             mistakes.append(Mistake(place, "", prefix + key, f"{value!r} is not {known[key][1]}"))
         else:

@@ -85,6 +85,9 @@ def test_list_as_a_table_fits_80_columns(server: RedisServer, client: redis.Redi
     assert letter_id in done.stdout
     assert "persons.age" in done.stdout
     assert "1 dead letter." in done.stdout
+    # The command that it ends with can be run as it stands.
+    *_, last = done.stdout.splitlines()
+    assert gearsync(*last.split()[1:], "--redis", server.url).returncode == 0
 
 
 def test_retry_captures_the_present_state_and_removes_the_letter(

@@ -212,6 +212,29 @@ def test_dead_letters_are_the_reason(world: World) -> None:
     assert difference["reason"].startswith("dead letter: column age: the value is no whole number")
 
 
+BUCKETS = HEAD + 'WriteBehind(keys="b:{sensor}:{at}", table="buckets", columns=["value"], target=reporting)\n'
+
+
+def test_rows_whose_own_keys_would_have_colons(world: World) -> None:
+    """The key has seconds since 1970, since no part of one holds a colon, and its row a timestamp."""
+    world.sql("CREATE TABLE buckets (sensor VARCHAR(9), at TIMESTAMP, value TEXT, PRIMARY KEY (sensor, at))")
+    world.deploy(BUCKETS)
+    with world.server.client() as client:
+        client.hset("b:x:1706695200", "value", "1")
+        client.hset("b:x:1706695201.5", "value", "2")
+        world.wait()
+        report = world.verify()
+        assert (report["hashes"], report["rows"], report["left"]) == (2, 2, 0)
+        world.sql("INSERT INTO buckets VALUES ('x', '2024-01-31 10:00:09.000000', '3')")
+        report = world.verify(code=1)
+        assert (report["extra"], report["unkeyed"]) == (1, 1)
+        assert report["differences"][0]["row"] == {"sensor": "x", "at": "2024-01-31T10:00:09"}
+        # In a sample nobody knows which key a row would have.
+        report = world.verify("--sample", "10")
+        assert (report["hashes"], report["rows"], report["extra"]) == (2, 0, 0)
+        assert "extra rows were not looked for" in report["notes"][0]
+
+
 TRANSFORMED = (
     HEAD
     + """

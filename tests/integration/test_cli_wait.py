@@ -207,6 +207,9 @@ def test_a_single_server_is_asked_once() -> None:
         client.config_resetstat()
         assert gearsync("wait", "--redis", server.url).returncode == 0
         counts: dict[str, Any] = client.info("commandstats")
+        # A key that is no UTF-8, and as long as it takes.
+        words = ("--key", "person:\udcff", "--timeout", "inf")
+        assert gearsync("wait", "--redis", server.url, *words).returncode == 0
     # DEPLOYMENTS when the server is looked at, to see that it has the module.
     found = {name.partition("_")[2]: each["calls"] for name, each in counts.items() if "gearsync" in name}
     assert found == {"gearsync.deployments": 1, "gearsync.wait": 1}

@@ -8,7 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,9 @@ import pytest
 import yaml
 
 from deploy import cli, configuration, reference
+from gears import Change
 from gears.declaring import config
+from gears.worker import logs
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -227,11 +229,70 @@ def test_python_compiles_and_declarations_load(block: Block, tmp_path: Path) -> 
         assert config.load(str(path)).functions
 
 
+def test_the_transform_of_the_guide_takes_whatever_comes(tmp_path: Path) -> None:
+    (block,) = (
+        each for each in BLOCKS if each.place.startswith("docs/guide.md") and "transform=" in each.text
+    )
+    path = tmp_path / "functions.py"
+    path.write_text(f"from __future__ import annotations\n{BEFORE}\n{block.text}", "utf-8")
+    (transform,) = config.load(str(path)).transforms().values()
+
+    def fields(op: str, **given: str) -> object:
+        change = transform(Change("order:7", op, given, {"order_id": "7"}))
+        return None if change is None else change.fields
+
+    assert fields("upsert", state="paid", email="ada@example.com") == {
+        "state": "paid",
+        "email": "example.com",
+    }
+    assert fields("upsert", state="draft", email="ada@example.com") is None
+    assert fields("upsert", state="paid") == {"state": "paid"}
+    assert fields("delete") == {}
+
+
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.language == "toml"], ids=ids)
 def test_toml_loads(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "gearsync.toml"
     path.write_text(block.text if "[targets." in block.text else TOML_BEFORE + block.text, "utf-8")
     assert config.load(str(path)).functions or "[[functions]]" not in block.text
+
+
+# -- Names for programs ------------------------------------------------------------------------------------
+
+
+def _named(folders: Sequence[str], functions: set[str], at: int) -> set[str]:
+    """The texts that calls of these functions have as their argument ``at``, or somewhere from there on."""
+    found: set[str] = set()
+    for path in (each for folder in folders for each in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in functions:
+                values = (str(each.value) for each in node.args[at:] if isinstance(each, ast.Constant))
+                found.update(each for each in values if re.fullmatch("[a-z_-]+", each))
+    return found
+
+
+def _in_table(head: str) -> set[str]:
+    """The names in the first column of a table of the operations."""
+    rows = (
+        (DOCS / "operations.md").read_text("utf-8").partition(head)[2].partition("\n\n")[0].splitlines()[2:]
+    )
+    return {name for row in rows for name in re.findall("`([a-z_]+)`", row.split("|")[1])}
+
+
+def test_each_event_of_the_log_is_described() -> None:
+    known = _named(["gears/worker", "deploy/running"], {"event", "_tell"}, 0) | {logs.FAULT}
+    assert "lane_waits" in known
+    assert _in_table("| event | level | fields | meaning |") == known
+
+
+def test_each_finding_of_the_doctor_is_named() -> None:
+    text = (DOCS / "operations.md").read_text("utf-8").partition("### The doctor")[2].partition("### ")[0]
+    known = {
+        *_named(["deploy/doctor"], {"error", "warn", "note", "add"}, 0),
+        *_named(["deploy/doctor"], {"of_mistake"}, 1),
+    }
+    assert "database-away" in known
+    assert {each for each in known if f"`{each}`" not in text} == set()
 
 
 # -- Variables ---------------------------------------------------------------------------------------------

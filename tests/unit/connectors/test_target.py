@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,8 @@ def test_resolve_and_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         Target(f"file:{path}").resolve()
     path.write_text(f"mysql://user:{SECRET}@host/db\n")
     assert Target(f"file:{path}").resolve().drivername == "mysql+pymysql"
+    path.write_text(f"mysql://user:{SECRET}@host/db\n", "utf-8-sig")
+    assert Target(f"file:{path}").resolve().drivername == "mysql+pymysql"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(TargetError, match="not UTF-8"):
         Target(f"file:{path}").resolve()
@@ -97,3 +100,25 @@ def test_what_is_no_url_is_not_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_database_that_nobody_serves() -> None:
     with pytest.raises(TargetError, match="no connector for oracle"):
         connect("oracle+oracledb://h/d")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"mysql://u:{SECRET}@127.0.0.1:1/d?sslmode=require", "sslmode"),
+        (f"mysql://u:{SECRET}@db..svc/d", "label empty or too long"),
+        (f"mysql://u:{SECRET}@127.0.0.1:1/d?ssl_ca=/not/there.pem", "No such file"),
+    ],
+)
+def test_a_url_that_the_driver_does_not_take(url: str, said: str) -> None:
+    connector = connect(url)
+    with pytest.raises(TargetError, match=said) as caught:
+        connector.table("persons")
+    connector.close()
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", [5, ["a"], True])
+def test_a_schema_is_a_name(schema: Any) -> None:
+    with pytest.raises(TargetError, match="schema"):
+        Target("env:X", schema=schema)

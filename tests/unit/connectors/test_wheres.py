@@ -31,6 +31,7 @@ def test_one_expression(syntax: Syntax, where: str) -> None:
     ("syntax", "where", "reason"),
     [
         (STANDARD, " \n", "empty"),
+        (STANDARD, "a = '\udcff'", "no UTF-8"),
         (STANDARD, "a;", "a ;"),
         (STANDARD, "a = 'x';'y'", "a ;"),
         (STANDARD, "a -- b", "comment"),

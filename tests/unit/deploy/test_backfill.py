@@ -10,11 +10,12 @@ import pytest
 
 from deploy.backfill.chosen import choose
 from deploy.backfill.estimate import share
-from deploy.backfill.hint import new_functions
-from deploy.backfill.limits import Pace, Stop, Stopped, room_of
+from deploy.backfill.hint import existing_keys, new_functions
+from deploy.backfill.limits import Backlog, Pace, Stop, Stopped, room_of
 from deploy.backfill.place import Counts, Progress
 from deploy.hosts.base import Deployed
 from gears.declaring.template import Template
+from tests.unit.deploy.faked import FakeHost, shards_of
 
 FUNCTIONS = """
 from gears import WriteBehind
@@ -121,3 +122,30 @@ def test_a_deploy_speaks_of_keys_of_new_functions_alone(file: str) -> None:
     former.functions = former.functions[1:]
     less = {name: Deployed(name, 1, "active", former.to_payload())}
     assert [each.name for each in new_functions(deployment, [less])] == ["one"]
+
+
+def test_a_version_of_a_newer_gearsync_is_no_reason_to_fail_behind_a_deploy(
+    file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment = choose(file, None, ()).deployment
+    newer = {deployment.name: Deployed(deployment.name, 1, "active", '{"format": 99}')}
+    assert existing_keys(shards_of(FakeHost()), deployment, [newer]) == 0
+    assert "could not be seen: the payload has format 99" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_backfill_that_waits_for_what_is_paused_says_so() -> None:
+    pause = {"since_ms": 1790000000000, "by": "ada", "reason": "dead letters"}
+    worker = {"state": "running", "heartbeat_age_ms": 0, "mode": "supervised"}
+    entry = {"name": "people", "state": "paused", "paused": pause, "worker": worker, "targets": []}
+    entry["backlog"] = {"entries": 7, "bytes": 0, "limit_entries": 0, "limit_bytes": 0, "full": False}
+    shards = shards_of(FakeHost(entries=[entry, {**entry, "name": "orders"}]))
+    stop = Stop()
+    backlog = Backlog(shards.shards[0], "people", 7, stop)
+    # It would wait on.
+    stop.set()
+    with pytest.raises(Stopped):
+        backlog.room()
+    (problem,) = backlog.problems
+    assert problem.startswith(
+        "people on 10.0.0.1:6379 is paused since 2026-09-21 14:13:20 UTC by ada: dead letters;"
+    )

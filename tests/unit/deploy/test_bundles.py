@@ -172,3 +172,21 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"no zip")
     with pytest.raises(BundleFileError, match="no zip"):
         bundle_file.read(file)
+
+
+def test_a_file_that_was_packed_anew_and_damaged_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "drivers.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(bundle_file.MANIFEST, "{}" * 1000)
+    content = bytearray(file.read_bytes())
+    at = 30 + len(bundle_file.MANIFEST)
+    content[at : at + 8] = b"\xff" * 8
+    file.write_bytes(content)
+    with pytest.raises(BundleFileError, match="damaged"):
+        bundle_file.read(file)
+    # The bit that says that it is encrypted, in both places.
+    for place in (6, content.index(b"PK\x01\x02") + 8):
+        content[place] |= 1
+    file.write_bytes(content)
+    with pytest.raises(BundleFileError, match="encrypted"):
+        bundle_file.read(file)

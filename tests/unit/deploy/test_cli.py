@@ -12,9 +12,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from deploy import cli, reference
+from deploy import barrier, cli, reference
 from deploy.output import CommandError
+from deploy.reaching.shards import Shard
 from gears import module
+from tests.unit.deploy.faked import FakeHost, shards_of
 
 ROOT = click.Context(cli.group, info_name="gearsync", auto_envvar_prefix="GEARSYNC")
 CONTEXTS = [ROOT, *reference.commands(ROOT)]
@@ -100,3 +102,36 @@ def test_a_failure_is_a_sentence_and_a_hint_on_standard_error(capsys: pytest.Cap
     captured = capsys.readouterr()
     assert captured.err == "Error: it is broken.\nTry: mend it.\n"
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("wait", "--timeout"),
+        ("pause", "people", "--timeout"),
+        ("undeploy", "people", "--timeout"),
+        ("rollback", "people", "--timeout"),
+        ("status", "--max-lag-ms"),
+        ("status", "--watch", "--interval"),
+        ("dashboard", "--interval"),
+    ],
+    ids=" ".join,
+)
+def test_nan_is_no_number(words: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(cli.group, [*words, "nan"])
+    assert done.exit_code == 2
+    assert "'nan' is no number." in done.stderr
+
+
+def test_a_wait_without_end_asks_for_as_long_as_a_socket_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def wait_one(shard: Shard, milliseconds: int, *scope: object) -> bool:
+        asked.append(milliseconds)
+        return True
+
+    monkeypatch.setattr(barrier, "_wait_one", wait_one)
+    for seconds in (0.0, 1.5, 1e9, float("inf")):
+        assert barrier.wait(shards_of(FakeHost()), seconds)
+    assert asked[0] == 1 and 1400 < asked[1] <= 1500
+    assert asked[2:] == [2_000_000_000, 2_000_000_000]

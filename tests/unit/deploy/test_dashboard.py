@@ -158,7 +158,7 @@ def test_without_redis_letters_are_an_error_that_says_why() -> None:
     )
 
 
-@pytest.mark.parametrize("query", ["size=0", "size=101", "size=x", "before=x"])
+@pytest.mark.parametrize("query", ["size=0", "size=101", "size=x", f"size={'1' * 5000}", "before=x"])
 def test_a_page_that_can_not_be_meant_is_refused(query: str) -> None:
     assert Client().get(f"/api/letters?{query}").status == 400
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import time
 from typing import Any
 
@@ -14,6 +16,7 @@ from deploy.doctor.databases.common import Asked, check_room
 from deploy.doctor.findings import Diagnosis
 from deploy.hosts.module import ModuleHost
 from deploy.hosts.redisgears import RedisGearsHost
+from gears.declaring.deployment import settings_arguments
 
 PRIMARY = {"role": "master", "redis_version": "7.0.15", "aof_enabled": 1, "maxmemory_policy": "noeviction"}
 
@@ -94,6 +97,16 @@ def test_a_backlog_that_has_no_room() -> None:
 
     assert of(2900) == set()
     assert of(2899) == {("warning", "memory-headroom")}
+
+
+def test_what_it_advises_of_a_backlog_is_one() -> None:
+    diagnosis = Diagnosis()
+    memory.check(server(diagnosis, {}), [{"backlog": {"limit_bytes": 0, "bytes": 100}}])
+    (finding,) = diagnosis.findings
+    written = re.search(r"backlog=(\{.*?\})", finding.todo)
+    assert written is not None, finding.todo
+    arguments, mistakes = settings_arguments({"backlog": ast.literal_eval(written[1])}, "")
+    assert (arguments, mistakes) == ({"backlog_bytes": 2_000_000_000}, [])
 
 
 @pytest.mark.parametrize(

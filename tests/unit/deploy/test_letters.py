@@ -7,9 +7,13 @@ import json
 import pytest
 import redis
 
+from deploy.hosts.base import Deployed
+from deploy.letters import retry
 from deploy.letters.store import Choice, Letter, require_single
 from deploy.output import CommandError
 from deploy.reaching.shards import Shard
+from gears.declaring.deployment import Deployment
+from tests.unit.deploy.faked import FakeHost, shards_of
 
 SHARD = Shard("h:1", redis.Redis(), "redis://h:1")
 
@@ -60,3 +64,15 @@ def test_an_id_in_two_lanes_has_to_be_narrowed() -> None:
     with pytest.raises(CommandError, match="2 dead letters have the id 5-0") as raised:
         require_single(both, ("5-0",))
     assert "--deployment people --target a, or --deployment people --target b" in raised.value.hint
+
+
+def test_a_deployment_of_a_newer_gearsync_matters_to_its_own_letters_alone() -> None:
+    newer = '{"format": 99}'
+    people = Deployment("people").to_payload()
+    host = FakeHost(Deployed("people", 1, "active", people), Deployed("orders", 1, "active", newer))
+    shards = shards_of(host)
+    mine = Letter(shards.shards[0], "stream", "people", "reporting", "5-0", {"key": b"person:1"})
+    assert retry._Known(shards, [mine]).covering(mine) == []
+    theirs = Letter(shards.shards[0], "stream", "orders", "reporting", "5-0", {"key": b"order:1"})
+    with pytest.raises(CommandError, match="format 99"):
+        retry._Known(shards, [mine, theirs])

@@ -172,7 +172,7 @@ def test_the_shard_of_a_url(url: str, shard: str) -> None:
     assert serving.shard_of(url) == shard
 
 
-@pytest.mark.parametrize("text", ["9464", "host:", ":80", "::1:80", "h:70000", "h:-1", ""])
+@pytest.mark.parametrize("text", ["9464", "a..svc:80", "host:", ":80", "::1:80", "h:70000", "h:-1", ""])
 def test_what_is_no_place(text: str) -> None:
     with pytest.raises(ValueError, match="is not HOST:PORT"):
         host_and_port(text)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from deploy import status, workers
-from deploy.pausing import pauses
+from deploy.pausing import held, pauses
 from deploy.reaching.shards import Shards
+from gears.declaring.functions import Function
+from tests.unit.deploy.faked import FakeHost, shards_of
 
 
 def heard(state: str, age_ms: int) -> list[dict[str, Any]]:
@@ -34,3 +37,17 @@ def test_a_report_from_before_the_pause_tells_nothing_of_it(monkeypatch: pytest.
 def test_a_worker_that_is_not_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rounds(monkeypatch, heard("running", -1)) == ({}, 1)
     assert rounds(monkeypatch, heard("running", workers.HEARTBEAT_FRESH_MS)) == ({}, 1)
+
+
+def test_verify_knows_that_all_of_a_deployment_waits() -> None:
+    """Else it would wait for changes that come to SQL only when somebody resumes."""
+    paused = {"since_ms": 1790000000000, "by": "ada", "reason": "a new index"}
+    entry = {"name": "people", "paused": paused, "targets": [], "functions": []}
+    shards = shards_of(FakeHost(entries=[entry]))
+    function = cast(Function, SimpleNamespace(name="persons", target_name="reporting"))
+    (sentence,) = held.held_of(shards, function, "people")
+    assert sentence.startswith(
+        "people is paused since 2026-09-21 14:13:20 UTC by ada: a new index on 10.0.0.1:6379"
+    )
+    del entry["paused"]
+    assert held.held_of(shards, function, "people") == []

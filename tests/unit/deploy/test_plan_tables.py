@@ -104,6 +104,14 @@ def test_sqlite_files_that_the_worker_would_not_find(
     assert words in mistake.message
 
 
+def test_a_sqlite_file_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "typo.db"
+    monkeypatch.setenv("LITE_URL", f"sqlite:///{path}")
+    [mistake] = findings_of("env:LITE_URL").mistakes
+    assert f"there is no file {path}" in mistake.message
+    assert not path.exists()
+
+
 def test_a_database_that_does_not_answer_is_named_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,6 +8,7 @@ from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
 from deploy.reaching.connections import direct_url
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import connect
+from gears.declaring.errors import PayloadError
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,21 @@ def test_a_redirection_is_told_as_what_it_means(error: RedisError) -> None:
     with pytest.raises(ShardError) as raised, errors_of("h:1"):
         raise error
     assert str(raised.value) == "Redis at h:1 is giving a slot to another shard, or taking one."
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://a..svc:6379", "rediss://.svc", "redis+sentinel://a..svc:26379/name"]
+)
+def test_a_host_that_no_name_can_be_is_refused_before_anybody_is_asked(url: str) -> None:
+    """As of a URL that a template made of nothing."""
+    with pytest.raises(ShardError) as raised:
+        connect(url)
+    assert "redis://" in raised.value.hint
+
+
+def test_what_is_deployed_by_a_newer_gearsync_is_a_sentence() -> None:
+    with pytest.raises(
+        ShardError, match=r"what is deployed on h:1 can't be read here: the payload has format 9\."
+    ):
+        with errors_of("h:1"):
+            raise PayloadError("the payload has format 9")

@@ -274,3 +274,25 @@ def test_a_function_with_a_target_that_is_not_there_is_told_which_there_are() ->
         mistake
         == "gearsync.toml:17, persons, target: there is no target 'reprting'; the targets are reporting"
     )
+
+
+@pytest.mark.parametrize(("name", "text"), [("people.py", PYTHON), ("people.toml", TOML)])
+def test_a_mark_before_utf_8_is_left_out(tmp_path: Path, name: str, text: str) -> None:
+    """Some editors put it there."""
+    path = tmp_path / name
+    path.write_text(text, "utf-8-sig")
+    assert load(str(path)).name == "people"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("deep.toml", f"name = {'[' * 5000}", "nested too deeply"),
+        ("odd.py", PYTHON.replace('{"entries": 1000,', '{1000: "entries",'), "backlog.1000"),
+    ],
+)
+def test_what_nobody_means_is_a_mistake_as_well(tmp_path: Path, name: str, text: str, words: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(DeclarationError, match=words):
+        load(str(path))
