@@ -42,6 +42,9 @@ _OF_GUARD = {1048, 1264}
 #: How many rows one statement of many deletes, when a table is cleared.
 CLEARED_ROWS = 10_000
 
+#: What a text is told that has characters which a column's character set lacks, when both are compared.
+_COLLATIONS = {1267, 1270, 1271}
+
 #: Error numbers by what they mean; what is in neither is judged by its class in the DB-API.
 _REFUSED = {
     *(1048, 1062, 1169, 1216, 1217, 1264, 1265, 1292, 1300, 1364, 1365, 1366, 1367, 1406, 1411, 1416, 1426),
@@ -49,9 +52,10 @@ _REFUSED = {
     *(1118, 1022, 3819, 4025, 3903, 1713, 1139),
     # Of a trigger, which a row leads to where it has nothing, or too much, to choose from.
     *(1172, 1329),
+    *_COLLATIONS,
 }
 _MISMATCH = {
-    *(1044, 1045, 1049, 1051, 1054, 1064, 1100, 1109, 1136, 1142, 1143, 1146, 1227, 1267, 1270, 1288, 1305),
+    *(1044, 1045, 1049, 1051, 1054, 1064, 1100, 1109, 1136, 1142, 1143, 1146, 1227, 1288, 1305),
     *(1347, 1348, 1356, 1370, 1419, 1449, 1906, 3105),
 }
 _UNAVAILABLE = {
@@ -263,7 +267,27 @@ class MySQLConnector(Connector):
         return Refused(f"another row has the same {taken}, which must be unique", column)
 
     def _delete(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> None:
-        self._send(connection, self._delete_head(table), row_texts(list(zip(*keys))), ")")
+        try:
+            self._send(connection, self._delete_head(table), row_texts(list(zip(*keys))), ")")
+        except sa.exc.DBAPIError as error:
+            if not _of_collations(error):
+                raise
+            if len(keys) > 1:
+                half = len(keys) // 2
+                self._delete(connection, table, keys[:half])
+                self._delete(connection, table, keys[half:])
+            elif self._may_be_there(connection, table, keys):
+                raise
+
+    def _may_be_there(self, connection: Connection, table: Table, keys: Sequence[tuple[Any, ...]]) -> bool:
+        """Whether keys are such that rows can have them, and it was something else that was refused."""
+        try:
+            self._found(connection, table, keys, ())
+        except sa.exc.DBAPIError as error:
+            if _of_collations(error):
+                return False
+            raise
+        return True
 
     def _delete_head(self, table: Table) -> str:
         columns = ", ".join(self._quote(name) for name in table.primary_key)
@@ -413,6 +437,10 @@ class MySQLConnector(Connector):
             if reason.endswith(tuple(form.format(**names) for form in _ENDS)):
                 return column
         return ""
+
+
+def _of_collations(error: sa.exc.DBAPIError) -> bool:
+    return error.orig is not None and bool(_COLLATIONS.intersection(error.orig.args[:1]))
 
 
 def _integer(type_: Any) -> Convert:

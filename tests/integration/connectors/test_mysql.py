@@ -273,3 +273,20 @@ def test_table_that_is_not_cleared_in_the_time_of_one_answer(
     assert database.apply(RowOp("t", "clear")) == (1, 0)
     assert database.sql("SELECT * FROM t") == []
     database.connector.close()
+
+
+def test_keys_of_characters_that_their_column_lacks(on_mysql: Database) -> None:
+    """They never had a row, and hold up nothing."""
+    on_mysql.sql("CREATE TABLE t (id VARCHAR(9) CHARACTER SET latin1 PRIMARY KEY, a INT, gone DATETIME)")
+    on_mysql.apply(*(on_mysql.upsert("t", {"id": key, "a": 1}) for key in ("a", "é", "☃")))
+    assert [(each.row.key, each.column) for each in on_mysql.refusals] == [(("☃",), "id")]
+    assert on_mysql.connector.read("t", [("☃",), ("é",)], ["a"]) == [None, (b"1",)]
+    assert on_mysql.apply(*(on_mysql.delete("t", key) for key in ("☃", "é", "😀"))) == (3, 0)
+    marks = [RowOp("t", "mark", (key,), ("gone",), ("2024-01-01",), mark="gone") for key in ("☃", "a")]
+    assert on_mysql.apply(*marks) == (1, 1)
+    assert on_mysql.sql("SELECT id, gone IS NULL FROM t") == [("a", 0)]
+    on_mysql.sql(
+        "CREATE TRIGGER no BEFORE DELETE ON t FOR EACH ROW SIGNAL SQLSTATE 'HY000' "
+        "SET MYSQL_ERRNO = 1267, MESSAGE_TEXT = 'mixed'"
+    )
+    assert on_mysql.apply(on_mysql.delete("t", "a")) == (0, 1)
