@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import io
+import sys
 from typing import Any
 
 import click
@@ -91,4 +93,7 @@ def group() -> None:
 
 def main(*arguments: Any) -> None:
     """Run the command line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the encoding of the output lacks is escaped, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     group(args=list(arguments) or None)

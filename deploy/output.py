@@ -6,17 +6,21 @@ Exit codes: 0 done, 1 the check or the work failed (``CommandError``), 2 wrong u
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 80
+LEAST_FOLDED = 8
+"""The fewest characters of a column that gives way: where it had fewer, it would go altogether."""
 
 
 class CommandError(click.ClickException):
@@ -90,7 +94,9 @@ def notes(title: str, lines: Iterable[tuple[str, Iterable[str]]], err: bool) -> 
 
 def as_json(document: object) -> None:
     """Print a document for programs: JSON, indented, characters as they are where they steer no terminal."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
+    # Not each of Python's own escapes, which stand for what an encoding lacks, is one of JSON.
+    is_whole = (getattr(sys.stdout, "encoding", None) or "").lower() in ("utf-8", "utf8")
+    text = json.dumps(document, indent=2, ensure_ascii=not is_whole)
     # Between texts there is nothing to escape but the ends of lines.
     click.echo("\n".join(map(_tame, text.split("\n"))))
 
@@ -105,9 +111,14 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], fold: Sequen
     """Print rows under bold headings; a column whose values are all numbers stands right.
     Without any name there is no heading.
 
-    ``fold`` names the columns that give way when the line is too short; the others keep their width.
+    ``fold`` names the columns that give way when the line is too short; the others keep their width. Where
+    not even that fits, each row is a list of names and values.
     """
     cells = [[_cell(value) for value in row] for row in rows]
+    console = _console()
+    if any(columns) and _least_width(columns, cells, fold) > console.width:
+        click.echo("\n".join(line for row in cells for line in _record(columns, row, console.width)))
+        return
     grid = Table(
         box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold", show_header=any(columns)
     )
@@ -122,11 +133,24 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], fold: Sequen
         )
     for row in cells:
         grid.add_row(*(Text(cell) for cell in row))
-    console = _console()
     with console.capture() as capture:
         console.print(Padding(grid, (0, 0, 0, 2)))
     # Without the blanks that fill each line.
     click.echo("\n".join(each.rstrip() for each in capture.get().splitlines()))
+
+
+def _least_width(columns: Sequence[str], cells: Sequence[Sequence[str]], fold: Sequence[str]) -> int:
+    """Return how much room a table needs, with columns that fold as narrow as can still be read."""
+    widths = [max(map(cell_len, column)) for column in zip(columns, *cells)]
+    least = [min(width, LEAST_FOLDED) if name in fold else width for name, width in zip(columns, widths)]
+    return sum(least) + 2 * len(least)
+
+
+def _record(columns: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
+    """Yield a row as lines, each with the name of its column."""
+    for name, cell in zip(columns, row):
+        first = "  - " if name == columns[0] else "    "
+        yield textwrap.fill(f"{name}: {cell}", width, initial_indent=first, subsequent_indent="      ")
 
 
 def counted(count: int, one: str, many: str = "") -> str:

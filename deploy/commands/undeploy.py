@@ -164,9 +164,8 @@ def _require_gone(name: str, left: list[_Left], timeout: float) -> None:
             f"{name} captures no more and its changes are applied, but {counted(dead, 'dead letter')} of "
             "it remain; "
             "it stays, draining, until they are settled.",
-            "`gearsync deadletters list` shows them; drop them with `gearsync deadletters drop`, or with "
-            "this command "
-            "and --discard.",
+            "`gearsync deadletters list` shows them; drop them with `gearsync deadletters drop --all "
+            f"--deployment {name}`, or with this command and --discard.",
         )
     raise CommandError(
         f"after {timeout:g} s {name} is still draining: {'; '.join(_describe(each) for each in left)}. It "

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
-from deploy import output
+from deploy import cli, output
 
 
 def test_numbers_stand_right_and_have_their_thousands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,3 +67,49 @@ def test_json_reads_back_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     document = [chr(code) for code in range(0x3000) if code < 0xD800] + ["\U000e0001", "\U0010ffff", "\udcff"]
     output.as_json(document)
     assert json.loads(capsys.readouterr().out) == document
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "koi8-r"])
+def test_what_the_encoding_of_the_output_lacks_is_escaped(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(
+        '[targets.r]\nurl = "env:X"\n[[functions]]\nkind = "write-behind"\nkeys = "é😀:{id}"\ntable = "a"\n'
+        'target = "r"\ncolumns = ["x"]\n',
+        "utf-8",
+    )
+
+    def printed(*words: str) -> str:
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+        with pytest.raises(SystemExit) as ended:
+            cli.main("check", "--offline", str(file), *words)
+        assert ended.value.code == 0
+        sys.stdout.flush()
+        return raw.getvalue().decode(encoding)
+
+    assert "\\U0001f600:{id}" in "".join(printed().split())
+    assert json.loads(printed("--json"))["functions"][0]["keys"] == "é😀:{id}"
+
+
+def test_rows_that_fit_no_line_are_lists(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the column that gives way, the name of what the numbers are of, would go altogether."""
+    columns = ["deployment", "version", "state", "worker", "backlog", "lag p50/p99 ms", "dead"]
+    rows = [("people", 1, "active", "running", 1234567, "71.0 / 71.0", 2), ("orders", *[None] * 6)]
+    monkeypatch.setattr(output, "WIDTH_WITHOUT_TERMINAL", 40)
+    output.table(columns, rows, fold=["deployment"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "deployment" in line] == [
+        "  - deployment: people",
+        "  - deployment: orders",
+    ]
+    assert "    backlog: 1,234,567" in lines
+    assert max(map(len, lines)) <= 40
+    monkeypatch.setattr(output, "WIDTH_WITHOUT_TERMINAL", 80)
+    output.table(columns, rows, fold=["deployment"])
+    assert capsys.readouterr().out.splitlines()[1].split() == [
+        *["people", "1", "active", "running", "1,234,567", "71.0", "/", "71.0", "2"]
+    ]
