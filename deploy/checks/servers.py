@@ -49,6 +49,8 @@ def check_accepts(shard: Shard, deployment: Deployment, findings: Findings) -> N
     refusal = shard.host.refusal(deployment)
     if refusal:
         findings.mistake(refusal, place=shard.address)
+    for function, risk in shard.host.risks(deployment):
+        findings.warn(risk, function)
 
 
 def others_on(deployed: dict[str, Deployed], address: str, findings: Findings) -> list[Deployment]:

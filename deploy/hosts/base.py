@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from gears.declaring.deployment import Deployment
+from gears.declaring.functions import Function
 
 if TYPE_CHECKING:
     from deploy.hosts.packages import Packages
@@ -84,6 +85,10 @@ class Host(abc.ABC):
     @abc.abstractmethod
     def refusal(self, deployment: Deployment) -> str:
         """Return why the shard would not take a deployment; empty: it would."""
+
+    def risks(self, deployment: Deployment) -> Sequence[tuple[Function, str]]:
+        """Return what functions put at stake on this host, although it takes them."""
+        return ()
 
     @abc.abstractmethod
     def prepare(self) -> None:

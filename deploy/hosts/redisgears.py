@@ -23,6 +23,7 @@ from deploy.hosts.sessions import Session
 from gears.declaring import kinds
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
+from gears.declaring.functions import Function
 from gears.declaring.patterns import Behind, Reading, Through
 from gears.redisgears import script
 from gears.redisgears.names import ALL, DEAD, LANE, dead_of, family, session
@@ -39,6 +40,11 @@ import sys
 for name in [each for each in sys.modules if each.startswith({family!r})]:
     sys.modules.pop(name).runtime.close()
 """
+
+_READS_IN_MULTI = (
+    "RedisGears itself ends the server when clients read keys that begin so in MULTI: take that command from "
+    "them (ACL SETUSER … -multi), or use the module"
+)
 
 
 class Mute(Exception):
@@ -116,6 +122,9 @@ class RedisGearsHost(Host):
         problems += drivers.unusable(deployment)
         problems += self._stranded(deployment)
         return "; ".join(problems)
+
+    def risks(self, deployment: Deployment) -> Sequence[tuple[Function, str]]:
+        return [(function, _READS_IN_MULTI) for function in deployment.reading]
 
     def _in_the_way(self, deployment: Deployment) -> list[str]:
         others = [

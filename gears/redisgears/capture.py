@@ -12,7 +12,7 @@ from typing import Any
 from gears.applying import change as changes
 from gears.declaring.deployment import Deployment
 from gears.redisgears.api import as_bytes, execute, log
-from gears.redisgears.events import OF_HASHES, OF_STRINGS
+from gears.redisgears.events import ENDS, OF_HASHES, OF_STRINGS
 from gears.redisgears.group import Group
 from gears.redisgears.names import NOT_TEXT, OWN_KEYS, SEPARATOR, dead_of
 from gears.redisgears.plain import LOOK_SECONDS, OnEvent, is_possible, way
@@ -130,10 +130,14 @@ class Capture:
     def _append_after(self, event: str, group: Group, key: Any) -> None:
         """Append a key's state after an event, unless it is of another type than what its function takes."""
         if event not in (OF_HASHES if group.holds_document(key) else OF_STRINGS):
-            self._append(group, key, self.op_of(event), _GONE.get(event, changes.DELETED))
+            self._append(group, key, self.op_of(event), _GONE.get(event, changes.DELETED), event in ENDS)
 
-    def _append(self, group: Group, key: Any, op: bytes, gone: bytes) -> None:
-        """Append a key's state to a lane: a hash under ``op``, none under ``gone`` (empty: not at all)."""
+    def _append(self, group: Group, key: Any, op: bytes, gone: bytes, may_be_none: bool = True) -> None:
+        """Append a key's state to a lane: a hash under ``op``, none under ``gone`` (empty: not at all).
+
+        RedisGears tells of keys in all databases, and not of which: a key that must be there, and is not,
+        is one of another database, where nothing is captured.
+        """
         image = group.image(key)
         if image is not None:
             label = "m"
@@ -144,7 +148,7 @@ class Capture:
                 label = NOT_TEXT
                 image[::2] = [as_bytes(name).decode("latin-1") for name in image[::2]]
             group.append(key, label, self._metas[op], *image)
-        elif gone:
+        elif gone and (may_be_none or execute("EXISTS", key)):
             group.append(key, "m", self._metas[gone])
 
     def _look(self) -> None:

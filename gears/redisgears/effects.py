@@ -118,15 +118,22 @@ def _expire(unit: int, is_moment: bool) -> Callable[[Sequence[bytes]], Effect | 
         if wanted is None or not execute("EXISTS", words[1]):
             return None
         left = wanted * unit - (int(time.time() * 1000) if is_moment else 0)
-        conditions = {word.lower() for word in words[3:]}
-        expires = execute("PTTL", words[1]) >= 0
-        # What has passed is before any end, and never after one.
-        holds = {b"nx": not expires, b"xx": expires, b"lt": True}
-        if left > 0 or not all(holds.get(each, False) for each in conditions):
+        # The server refuses what are too many milliseconds.
+        if left > 0 or wanted * unit < -_INT64 or not _hold(words[1], {word.lower() for word in words[3:]}):
             return None
         return _deletes(words[1:2])
 
     return effect
+
+
+def _hold(key: bytes, conditions: set[bytes]) -> bool:
+    """Whether all conditions hold, and the server takes them: NX alone, and before 7.0 none."""
+    expires = execute("PTTL", key) >= 0
+    # What has passed is before any end, and never after one.
+    holds = {b"nx": not expires, b"xx": expires, b"lt": True}
+    if not all(holds.get(each, False) for each in conditions) or conditions > {b"nx"}:
+        return False
+    return not conditions or "redis_version:6." not in execute("INFO", "server")
 
 
 _EFFECTS: dict[str, Callable[[Sequence[bytes]], Any]] = {

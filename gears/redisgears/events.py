@@ -13,6 +13,9 @@ EVENTS = (
 OF_HASHES = frozenset(("hset", "hincrby", "hincrbyfloat", "hdel", "hexpired"))
 """The events of hashes, which neither replace a key of another type nor end it."""
 
+ENDS = frozenset(("del", "expired", "evicted", "rename_from", "move_from", "hdel", "hexpired"))
+"""The events after which a key may be none. After all others it is there, in their database."""
+
 OF_STRINGS = ("append", "setrange", "incrby", "incrbyfloat", "setbit", "getset", "pfadd")
 """The further events after which a string, for a mapping of documents, is another one."""
 

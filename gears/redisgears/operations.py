@@ -36,9 +36,10 @@ class OperatingCapture(Capture):
     def __init__(self, deployment: Deployment, shard: Shard) -> None:
         super().__init__(deployment, shard)
         self._late = ""
+        self._settles = False
 
     def on_event(self, record: dict[str, Any]) -> bool:
-        if self._quiet[0]:
+        if self._quiet[0] or self._settles:
             return False
         key, event = record["key"], record["event"]
         if event not in WRITES and event not in ARRIVALS:
@@ -107,9 +108,37 @@ class OperatingCapture(Capture):
         if not pending[0]:
             return
         for entry_id, pairs in execute("XRANGE", stream, pending[1], pending[2]):
-            with atomic(), self._written.quietly():
-                _settle(pairs[1], pairs[3])
+            with atomic():
+                if pairs[3] == KEY:
+                    self._settle_key(pairs[1])
+                else:
+                    with self._written.quietly():
+                        _settle_field(pairs[1])
                 trim(stream, entry_id)
+
+    def _settle_key(self, key: Any) -> None:
+        """Do for the others what was done here before they had the write.
+
+        Only what changes something is sent. Other deployments may have been told of that write before the key
+        went, which nobody has told them.
+        """
+        self._settles = True
+        try:
+            with self._written.past_hooks():
+                kind = execute("TYPE", key)
+                if kind == "none":
+                    with self._written.quietly():
+                        execute("SET", key, "")
+                    execute("DEL", key)
+                elif kind == "hash" and execute("HEXISTS", key, OPERATION):
+                    # This server was such another one.
+                    execute("DEL", key)
+                elif kind == "hash":
+                    # It was made again since, but not of what others still have.
+                    left = execute("PTTL", key)
+                    execute("RESTORE", key, max(0, left), execute("DUMP", key), "REPLACE")
+        finally:
+            self._settles = False
 
     def _look(self) -> None:
         super()._look()
@@ -126,19 +155,13 @@ def _held(key: Any) -> Any:
         raise
 
 
-def _settle(key: Any, gone: str) -> None:
-    """Do for the others what was done here before they had the write; only what changes something is sent."""
+def _settle_field(key: Any) -> None:
+    """The same where only the field is to be gone."""
     kind = execute("TYPE", key)
-    if kind == "hash" and execute("HEXISTS", key, OPERATION):
-        # This server was such another one.
-        execute(*(("DEL", key) if gone == KEY else ("HDEL", key, OPERATION)))
-    elif kind == "none":
+    if kind == "none":
         execute("SET", key, "")
         execute("DEL", key)
-    elif kind == "hash" and gone == KEY:
-        # It was made again since, but not of what others still have.
-        left = execute("PTTL", key)
-        execute("RESTORE", key, max(0, left), execute("DUMP", key), "REPLACE")
     elif kind == "hash":
-        execute("HSET", key, OPERATION, "")
+        if not execute("HEXISTS", key, OPERATION):
+            execute("HSET", key, OPERATION, "")
         execute("HDEL", key, OPERATION)

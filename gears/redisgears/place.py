@@ -14,6 +14,11 @@ def is_primary() -> bool:
     return bool(execute("ROLE")[0] == "master")
 
 
+def takes_writes() -> bool:
+    """Whether a client may write here: also to a replica, where that is configured so."""
+    return is_primary() or "slave_read_only:0" in execute("INFO", "replication")
+
+
 def has_memory() -> bool:
     """Whether there is memory left, or some can be made free."""
     lines = [line.strip().partition(":") for line in execute("INFO", "memory").splitlines()]

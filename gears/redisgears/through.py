@@ -22,12 +22,13 @@ from gears.declaring.patterns import Through as Pattern
 from gears.redisgears import effects
 from gears.redisgears.api import as_bytes, atomic, execute, future, resume
 from gears.redisgears.capture import Capture
+from gears.redisgears.commands import FREEING
 from gears.redisgears.deadlines import Deadlines
 from gears.redisgears.group import Group
 from gears.redisgears.names import through_prefix
 from gears.redisgears.pausing import Pausing
 from gears.redisgears.performer import Performer
-from gears.redisgears.place import has_memory, is_primary
+from gears.redisgears.place import has_memory, is_primary, takes_writes
 from gears.redisgears.reads import Reads
 from gears.redisgears.refusals import DISOWNED, HELD, NO_MEMORY, OTHER, QUEUED, READ_ONLY
 from gears.redisgears.shard import Shard
@@ -86,7 +87,7 @@ class Through:
         timeouts = {key: self._timeout_of(key) for key in keys}
         covered = [key for key in keys if timeouts[key]]
         if not covered or self._written.passing[0]:
-            return pass_on(arguments)
+            return self._pass_on(arguments)
         if not is_primary():
             return READ_ONLY
         if not redisgears.isAsyncAllow():
@@ -113,7 +114,16 @@ class Through:
         """A client's command that changes keys and can't wait."""
         count = 2 if str(arguments[0]).lower() in TWO_KEYS else 1
         covered = any(self._timeout_of(key) for key in words_of(arguments[1 : 1 + count]))
-        return FAILED + OTHER if covered and not self._written.passing[0] else pass_on(arguments)
+        return FAILED + OTHER if covered and not self._written.passing[0] else self._pass_on(arguments)
+
+    def _pass_on(self, arguments: list[Any]) -> Any:
+        """Run a command that waits for nothing. Of a hooked command Redis asks no more whether it may be."""
+        if not self._written.passing[0]:
+            if not takes_writes():
+                return READ_ONLY
+            if str(arguments[0]).lower() not in FREEING and not has_memory():
+                return NO_MEMORY
+        return pass_on(arguments)
 
     def _timeout_of(self, key: bytes) -> int:
         """Return how long a write of a key may wait, in ms; 0: no function covers it."""

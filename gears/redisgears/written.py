@@ -42,11 +42,23 @@ class Written:
     @contextmanager
     def quietly(self) -> Iterator[None]:
         """Have nothing captured of what is done here, while Redis is locked, and nothing wait for SQL."""
-        self.quiet[0] = self.passing[0] = True
+        before = self.quiet[0]
+        self.quiet[0] = True
+        try:
+            with self.past_hooks():
+                yield
+        finally:
+            self.quiet[0] = before
+
+    @contextmanager
+    def past_hooks(self) -> Iterator[None]:
+        """Have nothing that is done here, while Redis is locked, wait for SQL; it is captured."""
+        before = self.passing[0]
+        self.passing[0] = True
         try:
             yield
         finally:
-            self.quiet[0] = self.passing[0] = False
+            self.passing[0] = before
 
     def watch(self) -> None:
         """Have marks written from now on. Of what is in the lanes already, any key may be the one."""

@@ -75,7 +75,7 @@ def test_a_replica_that_is_promoted_goes_on_where_sql_is(
         assert after["epoch"] >= before["epoch"] + (1 << 20) - 1
 
 
-def test_after_a_flush_writes_are_captured_and_rows_stay(
+def test_after_a_flush_writes_of_database_0_are_captured_and_rows_stay(
     server: RedisGears, database: str, tmp_path: Path
 ) -> None:
     deploy(server, tmp_path, FUNCTIONS)
@@ -84,8 +84,38 @@ def test_after_a_flush_writes_are_captured_and_rows_stay(
         assert hosts.wait(server, 30)
         client.flushall()
         client.hset("person:2", "name", "Eve")
+        with server.client(db=1) as other:
+            other.hset("person:1", "name", "Joe")
+            other.set("person:1", "no hash")
+            other.restore("person:1", 0, other.dump("person:1") or b"", replace=True)
         assert hosts.wait(server, 30)
-    assert names(database) == [(1, "Ada"), (2, "Eve")]
+        assert names(database) == [(1, "Ada"), (2, "Eve")]
+        client.set("person:2", "no hash")
+        assert hosts.wait(server, 30)
+        assert names(database) == [(1, "Ada")]
+
+
+def test_an_operation_of_one_deployment_takes_the_key_for_all(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    """Also for one that RedisGears tells of the write before the one with operations."""
+    run_sql(database, PERSONS.replace("persons", "others"))
+    deploy(server, tmp_path, FUNCTIONS)
+    more = FUNCTIONS.replace('"people"', '"others"').replace('"persons"', '"others"')
+    deploy(server, tmp_path, more.replace("target=first)", "target=first, operations=True)"))
+    with server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        client.hset("person:2", "name", "Eve")
+        assert hosts.wait(server, 30)
+        client.hset("person:1", mapping={"#": "-", "name": "Joe"})
+        with client.pipeline(transaction=True) as pipe:
+            pipe.hset("person:2", "#", "~")
+            pipe.hset("person:2", "name", "Eve again")
+            pipe.execute()
+    eventually(lambda: names(database) == [(2, "Eve again")])
+    assert hosts.wait(server, 30)
+    assert rows(database, "SELECT id, name FROM others ORDER BY id") == [(1, "Ada"), (2, "Eve again")]
+    assert names(database) == [(2, "Eve again")]
 
 
 def test_a_version_without_a_target_that_has_changes_is_refused(

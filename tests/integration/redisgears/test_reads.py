@@ -195,7 +195,8 @@ def test_a_new_version_reads_on(sqlite_url: str, tmp_path: Path) -> None:
         assert client.hget("person:1", "name") == b"+Ada"
         world.functions = write(tmp_path, FUNCTIONS % "missing_ms=5")
         with world.environment():
-            world.deploy()
+            done = gearsync("deploy", world.functions, "--redis", world.server.url)
+        assert done.returncode == 0 and "ends the server when clients read" in " ".join(done.stderr.split())
         assert client.hget("person:2", "name") == b"+Ada"
         done = gearsync("undeploy", "functions", "--redis", world.server.url)
         assert done.returncode == 0, done.stderr

@@ -67,7 +67,17 @@ def test_where_no_client_can_be_held(sqlite_url: str, tmp_path: Path) -> None:
             with pytest.raises(redis.ResponseError, match="can't wait for an SQL commit"):
                 client.execute_command(*command.split())
         assert client.rename("person:x:y", "person:y:z")
-        assert persons(sqlite_url) == [(1, "Ada", None)]
+        run_sql(sqlite_url, "UPDATE persons SET age = 7")
+        for words in ("-1 NX LT", f"{-(1 << 63)}", "-1 nonsense"):
+            with pytest.raises(redis.ResponseError, match=r"not compatible|invalid|Unsupported|wrong"):
+                client.execute_command("EXPIRE", "person:1", *words.split())
+        client.config_set("maxmemory", "1mb")
+        for command in ("HSET person:1 name Eve", "HSET person:x:y name Eve", "SETNX person:x:y Eve"):
+            with pytest.raises(redis.OutOfMemoryError):
+                client.execute_command(*command.split())
+        assert client.delete("person:y:z") == 1
+        client.config_set("maxmemory", 0)
+        assert persons(sqlite_url) == [(1, "Ada", 7)]
         assert client.hgetall("person:1") == {b"name": b"Ada"}
         assert world.status()["captured"] == 0
 
@@ -162,8 +172,10 @@ def test_a_replica_takes_no_write(sqlite_url: str, tmp_path: Path) -> None:
         other.replicaof("127.0.0.1", str(world.server.port))
         eventually(lambda: other.info("replication")["master_link_status"] == "up")
         eventually(lambda: other.hget("person:1", "name") == b"Ada")
-        with pytest.raises(redis.ReadOnlyError):
-            other.hset("person:1", "name", "Eve")
+        # Also none of a key that no function covers: its commands are hooked as well.
+        for command, key in (("HSET", "person:1"), ("HSET", "person:x:y"), ("RENAME", "person:x:y")):
+            with pytest.raises(redis.ReadOnlyError):
+                other.execute_command(command, key, "person:x:z", *(["Eve"] if command == "HSET" else []))
         client.hset("person:1", "name", "Joe")
         assert client.execute_command("WAIT", 1, 5000) == 1
         world.server.kill9()
