@@ -229,6 +229,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 #define API_OPTIONAL(X)                                                                                                \
     X(int, AddPostNotificationJob, (RedisModuleCtx *, RedisModulePostNotificationJobFunc, void *, void (*)(void *)))   \
     X(unsigned long long, CommandFilterGetClientId, (RedisModuleCommandFilterCtx *))                                   \
+    X(int, GetDbIdFromModuleKey, (RedisModuleKey *))                                                                   \
     X(int *, GetCommandKeysWithFlags, (RedisModuleCtx *, RedisModuleString **, int, int *, int **))                    \
     X(void, KeyAtPosWithFlags, (RedisModuleCtx *, int, int))                                                           \
     X(RedisModuleUser *, GetModuleUserFromUserName, (RedisModuleString *))                                             \

@@ -157,10 +157,24 @@ static int db_of_client(int db, int type, const char *event) {
     return -1;
 }
 
+/* Valkey 9.1 calls the client's database the selected one in MULTI, also where an event is about another one. The key is
+ * opened where the event is. */
+static int db_of_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *name) {
+    int db = RedisModule_GetSelectedDb(ctx);
+    bool other =
+        (type & REDISMODULE_NOTIFY_GENERIC) && (strcmp(event, "copy_to") == 0 || strcmp(event, "move_to") == 0);
+    if (!other || RedisModule_GetDbIdFromModuleKey == NULL) return db;
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOEFFECTS);
+    if (key == NULL) return db;
+    db = RedisModule_GetDbIdFromModuleKey(key);
+    RedisModule_CloseKey(key);
+    return db;
+}
+
 /* Valkey 8.1 tells of an event in the name of the client itself, and leaves it in the event's database. */
 static int on_key(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
-    int db = RedisModule_GetSelectedDb(ctx), own = db_of_client(db, type, event);
-    int result = capture_on_event(ctx, type, event, key);
+    int db = db_of_event(ctx, type, event, key), own = db_of_client(db, type, event);
+    int result = capture_on_event(ctx, db, type, event, key);
     /* Behind the capture: whether a change of the key waits is known by then. */
     if (shard.nreads > 0 && shard.primary && !shard.loading) misses_overtake(ctx, db, key);
     if (own >= 0) RedisModule_SelectDb(ctx, own);

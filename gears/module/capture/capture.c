@@ -231,7 +231,7 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
     }
 }
 
-int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key) {
+int capture_on_event(RedisModuleCtx *ctx, int db, int type, const char *event, RedisModuleString *key) {
     if (shard.loading || (shard.nrules == 0 && shard.count == 0 && shard.primary)) return REDISMODULE_OK;
     Slice name = string_slice(key);
     static const size_t prefix_len = sizeof(KEY_PREFIX) - 1;
@@ -239,7 +239,6 @@ int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModu
         on_own_key(ctx, event, key);
         return REDISMODULE_OK;
     }
-    int db = RedisModule_GetSelectedDb(ctx);
     if (!shard.primary || shard.operating || !is_covered(db, name)) return REDISMODULE_OK;
     int cause = cause_of(type, event);
     if (shard.through) turns_see_event(db, name);

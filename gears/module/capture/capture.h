@@ -5,7 +5,7 @@
 #include "changes/image.h"
 #include "shard.h"
 
-int capture_on_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *key);
+int capture_on_event(RedisModuleCtx *ctx, int db, int type, const char *event, RedisModuleString *key);
 int capture_again(RedisModuleCtx *ctx, int db, RedisModuleString *key,
                   bool if_there); /* its present state; changes appended */
 void capture_flush(RedisModuleCtx *ctx, int db);
