@@ -157,8 +157,8 @@ static int db_of_client(int db, int type, const char *event) {
     return -1;
 }
 
-/* Valkey 9.1 calls the client's database the selected one in MULTI, also where an event is about another one. The key is
- * opened where the event is. */
+/* Valkey 9.1 calls the client's database the selected one in MULTI, also where an event is about another one. The key
+ * is opened where the event is. */
 static int db_of_event(RedisModuleCtx *ctx, int type, const char *event, RedisModuleString *name) {
     int db = RedisModule_GetSelectedDb(ctx);
     bool other =

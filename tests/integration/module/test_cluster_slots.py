@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -17,11 +19,13 @@ from tests.integration.deploying import eventually
 from tests.integration.module.driving import (
     ALWAYS,
     Function,
+    connect,
     deploy,
     key_changes,
     lanes,
     module_server,
     status,
+    wait_for,
 )
 from tests.servers import RedisServer
 
@@ -96,6 +100,25 @@ def test_a_node_without_a_slot_captures_from_its_first_write_on(cluster: Cluster
         ("u", key(1), "settled"),
     ]
     assert registries(new) == [f"gearsync:{{{tag(new)}}}:registry".encode()]
+
+
+def test_a_key_that_was_to_leave_while_writes_were_paused_is_not_deleted(cluster: Cluster) -> None:
+    old = cluster.clients[0]
+    old.hset(key(1), "first", "old")
+    cluster.open_slot(SLOT, 0, 1)
+    old.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+    with connect(cluster.nodes[0], socket_timeout=60) as mover, ThreadPoolExecutor(1) as pool:
+        words: Any = ("MIGRATE", "127.0.0.1", cluster.nodes[1].port, key(1), 0, 5000)
+        moving = pool.submit(mover.execute_command, *words)
+        wait_for(lambda: moving.done() or old.info("clients")["blocked_clients"], "it waits, or is refused")
+        old.ping()
+        old.execute_command("CLIENT", "UNPAUSE")
+        with contextlib.suppress(redis.ResponseError):
+            moving.result(30)
+    cluster.move_keys(SLOT, 0, 1)
+    cluster.close_slot(SLOT, 1)
+    assert [each.op for each in key_changes(old)] == ["u", "m"]
+    assert [each.op for each in key_changes(cluster.clients[1])] == ["i"]
 
 
 def test_a_document_in_a_slot_on_its_way_here_is_no_deletion(cluster: Cluster) -> None:

@@ -153,7 +153,9 @@ def test_what_comes_to_another_covered_database(people: redis.Redis, line: str, 
         pipe.execute_command(*words)
     pipe.execute()
     assert seen(people) == ([("d", "person:1", {})] if words[0] == "MOVE" else [])
-    assert [(each.op, each.key, each.image) for each in changes(people, target="t2")] == [("n", "person:1", A)]
+    assert [(each.op, each.key, each.image) for each in changes(people, target="t2")] == [
+        ("n", "person:1", A)
+    ]
 
 
 @pytest.mark.parametrize("line", ["EXPIRE person:1 -1", "PEXPIREAT person:1 1"])

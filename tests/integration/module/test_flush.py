@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -304,3 +307,20 @@ def test_the_database_of_what_waits_is_not_swapped_away(
                 pipe.execute()
     client.swapdb(1, 2)
     assert changes(client) == waiting_before and len(waiting_before) == 10
+
+
+def test_a_reload_that_waits_is_no_flush() -> None:
+    """From 7.2 on it is refused: it would be told from a flush by what passed the filter last."""
+    with module_server() as server, connect(server) as client, connect(server) as other:
+        deploy(client)
+        fill(client)
+        waiting_before = changes(client)
+        client.execute_command("CLIENT", "PAUSE", 300, "ALL")
+        with ThreadPoolExecutor(1) as pool:
+            reloading = pool.submit(client.execute_command, "DEBUG", "RELOAD")
+            time.sleep(0.1)
+            other.ping()
+            with contextlib.suppress(redis.ResponseError):
+                reloading.result(30)
+        assert changes(other) == waiting_before
+        assert "were flushed" not in server.log_text() and "was flushed" not in server.log_text()
