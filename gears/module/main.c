@@ -163,7 +163,7 @@ static int db_of_event(RedisModuleCtx *ctx, int type, const char *event, RedisMo
     int db = RedisModule_GetSelectedDb(ctx);
     bool other =
         (type & REDISMODULE_NOTIFY_GENERIC) && (strcmp(event, "copy_to") == 0 || strcmp(event, "move_to") == 0);
-    if (!other || RedisModule_GetDbIdFromModuleKey == NULL) return db;
+    if (!other || !shard.has_jobs || RedisModule_GetDbIdFromModuleKey == NULL) return db;
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_OPEN_KEY_NOEFFECTS);
     if (key == NULL) return db;
     db = RedisModule_GetDbIdFromModuleKey(key);
