@@ -38,8 +38,9 @@ _REFUSED_CODES = {"22P05"}
 _MISMATCH_CODES = {"55000"}
 _READ_ONLY, _NO_RIGHT, _SYNTAX = "25006", "42501", "42601"
 
-#: A statement has at most 65535 parameters, and some are those of the checkpoint and of what is kept.
-MOST_ARRAYS = 65000
+#: How many parts a statement has. A table has at most 1600 columns, and a statement 65535 parameters; and the
+#: server keeps the plans of rows of ever new shapes, 100 kB and more for each part.
+MOST_PARTS = 16
 #: How large the rows of one statement may be, where PostgreSQL takes messages up to 1 GB.
 MOST_BYTES = 256 << 20
 #: How many statements are remembered: rows of many shapes make ever new ones.
@@ -227,7 +228,7 @@ class PostgresConnector(Connector):
     def _send_at_once(
         self, claim: Claim, position: Position, found: Sequence[Group], kept: Mapping[str, Any] | None
     ) -> bool:
-        if sum(len(group.columns or self.table(group.table).primary_key) for group in found) > MOST_ARRAYS:
+        if len(found) > MOST_PARTS:
             return False
         # PostgreSQL does what nothing else asks for from the last part to the first.
         found = found[::-1]
