@@ -30,6 +30,7 @@ from connectors.errors import (
     SchemaMismatch,
     TargetError,
     Unavailable,
+    UnreadableRow,
 )
 from connectors.rows import Applied, Claim, Moves, Position, Refusal, RowOp
 from connectors.target import Target
@@ -67,6 +68,7 @@ __all__ = [
     "Target",
     "TargetError",
     "Unavailable",
+    "UnreadableRow",
     "connect",
     "register",
 ]

@@ -7,6 +7,7 @@
     ├── Fenced            another worker owns the stream: stop
     ├── NotHandedOver     a key's old shard has changes of it that are not in SQL yet: wait
     ├── SchemaMismatch    a table, column, constraint or right is missing: an operator must act
+    │   └── UnreadableRow what one row holds can't be read; others can
     ├── ConversionError   one value does not fit its column
     ├── TargetError       the reference of a target is wrong, or leads nowhere
     └── Refused           the database refuses rows for good; stays inside connectors, which isolate them
@@ -54,6 +55,10 @@ class NotHandedOver(ConnectorError):
 
 class SchemaMismatch(ConnectorError):
     """A table, column, constraint or right is not as it must be; nothing was committed."""
+
+
+class UnreadableRow(SchemaMismatch):
+    """The database can't give what one row holds; its other rows may be read."""
 
 
 class ConversionError(ConnectorError):

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Engine
 from connectors import wheres
 from connectors.checksums import Checksums
 from connectors.children import ChildChecksums
-from connectors.errors import ConversionError, Refused, SchemaMismatch
+from connectors.errors import ConversionError, Refused, SchemaMismatch, UnreadableRow
 from connectors.tables import Column, Table
 from connectors.values import texts
 from connectors.values.texts import Encode
@@ -58,7 +58,8 @@ class Reading:
         """Return the row of each key, in the order of ``keys``: the texts of ``columns``; None: no row.
 
         ``keys`` are converted values in the order of the table's primary key. A key that the database takes
-        for none of its type has no row. Raises Unavailable, or SchemaMismatch.
+        for none of its type has no row. Raises Unavailable, SchemaMismatch, or UnreadableRow: the database
+        can't give what some row holds.
         """
         table = self.table(name)
         wanted = _columns_of(table, columns)
@@ -99,7 +100,7 @@ class Reading:
         statement = self._selected(source, wanted).order_by(*places).limit(most)
         conditions: list[Any] = [place.is_not(None) for place, column in zip(places, key) if column.nullable]
         if after is not None:
-            conditions.append(self._beyond(places, after))
+            conditions.append(self._beyond(key, places, after))
         if absent:
             conditions.append(_is_null(absent))
         if where:
@@ -292,7 +293,7 @@ class Reading:
             self._read(table, keys, [])
         except Refused:
             return
-        raise SchemaMismatch(f"a row of {table.name} can't be read: {error}") from error
+        raise UnreadableRow(f"a row of {table.name} can't be read: {error}") from error
 
     def _source_of(self, table: Table) -> sa.TableClause:
         return sa.table(table.name, *map(sa.column, table.primary_key), schema=self.schema)
@@ -310,8 +311,11 @@ class Reading:
         wanted: list[Any] = [sa.literal_column(text) for text in texts]
         return sa.select(*wanted).select_from(source)
 
-    def _beyond(self, places: Sequence[Any], after: Key) -> Any:
-        values = [_bound(f"after_{index}", part) for index, part in enumerate(after)]
+    def _beyond(self, key: Sequence[Column], places: Sequence[Any], after: Key) -> Any:
+        values = [
+            self._in_order(column, f"after_{index}", part)
+            for index, (column, part) in enumerate(zip(key, after))
+        ]
         if self.compares_rows:
             return sa.tuple_(*places) > sa.tuple_(*values)
         return sa.or_(
@@ -322,6 +326,10 @@ class Reading:
                 for at in range(len(places))
             )
         )
+
+    def _in_order(self, column: Column, name: str, value: Any) -> Any:
+        """Return a value as it stands among those of a column in ORDER BY."""
+        return _bound(name, value)
 
 
 def _is_whole(column: Column) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from struct import pack, unpack
 from typing import Any, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
@@ -26,7 +27,7 @@ from connectors.mysql.texts import text_of
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 from connectors.values import times, types
-from connectors.values.texts import Text
+from connectors.values.texts import Text, single
 from connectors.writing.blocks import by_column, keys_of
 
 # NO_AUTO_VALUE_ON_ZERO: the key 0 is 0, not the next number. Backslashes escape, which the literals rely on.
@@ -355,6 +356,18 @@ class MySQLConnector(Connector):
         for result in self._send(connection, head, row_texts(list(zip(*keys))), ")"):
             rows.extend(result)
         return rows
+
+    def _in_order(self, column: Column, name: str, value: Any) -> Any:
+        if column.text.encode is single:
+            # As a DOUBLE, which the comparison is of, 0.1 would be another number.
+            value = unpack("f", pack("f", value))[0]
+        elif column.type_text.startswith("enum("):
+            # Compared with a text it is one; by a number it is in its own order.
+            value = _labels(column.type_text).index(value) + 1
+        elif column.type_text.startswith("set("):
+            labels = _labels(column.type_text)
+            value = sum(1 << labels.index(each) for each in value.split(",") if value)
+        return super()._in_order(column, name, value)
 
     def checksums(self, name: str, columns: Sequence[str]) -> MySQLChecksums | None:
         table = self.table(name)

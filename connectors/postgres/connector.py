@@ -281,6 +281,12 @@ class PostgresConnector(Connector):
     ) -> Sequence[Sequence[Any]]:
         return [row for _, row in self._select(connection, table, keys, columns)]
 
+    def _in_order(self, column: Column, name: str, value: Any) -> Any:
+        found = super()._in_order(column, name, value)
+        # The driver says what a number is: a real would be compared as a double, money not at all.
+        type_ = {"real": sa.REAL(), "money": postgresql.MONEY()}.get(column.type_text)
+        return found if type_ is None else sa.cast(found, type_)
+
     def as_stored(self, column: Column, value: Any) -> bytes | None:
         return as_stored(self, column, _element(value))
 

@@ -166,27 +166,42 @@ def fields_of(document: bytes, encoded: bool) -> dict[bytes, bytes]:
     """Return the fields that a document stands for: what ``document_of`` undoes.
 
     What others wrote there in SQL becomes a text too: a number its digits, an object its JSON. A document
-    that is no object has no fields.
+    that is no object, or one of hundreds of levels, has no fields.
     """
     try:
-        read = json.loads(document)
-    except ValueError:
+        read = json.loads(document, parse_int=_Digits, parse_float=_Digits)
+        if not isinstance(read, dict):
+            return {}
+        found = {name: _bytes_of(value, encoded) for name, value in read.items() if value is not None}
+    except (ValueError, RecursionError):
         return {}
-    if not isinstance(read, dict):
-        return {}
-    found = {name: _bytes_of(value, encoded) for name, value in read.items() if value is not None}
     return {name.encode("utf-8", "surrogatepass"): value for name, value in found.items()}
+
+
+class _Digits(str):
+    """A number as it is written: Python's would be another one where it is long."""
+
+    __slots__ = ()
 
 
 def _bytes_of(value: Any, encoded: bool) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    if encoded and isinstance(value, dict) and list(value) == ["base64"]:
+    if encoded and isinstance(value, dict) and [*map(type, value.values())] == [str] and "base64" in value:
         try:
             return base64.b64decode(value["base64"], validate=True)
         except (ValueError, TypeError):
             pass  # Somebody else's object.
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _written(value).encode("utf-8", "surrogatepass")
+
+
+def _written(value: Any) -> str:
+    """Return JSON without blanks."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_written(name)}:{_written(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return str(value) if isinstance(value, _Digits) else json.dumps(value, ensure_ascii=False)
 
 
 # -- The time of a change ---------------------------------------------------------------------------------

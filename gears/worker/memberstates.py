@@ -8,6 +8,7 @@ the module could not, in a slot that is on its way here.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional, Union
@@ -102,9 +103,8 @@ class Members:
             else:
                 fields, values = zip(*image)
                 filled[each.at] = each.change._replace(fields=fields, values=list(values))
-        for each in absent:
-            if not self._is_explained(each, all_changes):
-                filled[each.at] = _unread(each.change, each.gone_unread)
+        for each in self._unexplained(absent, all_changes):
+            filled[each.at] = _unread(each.change, each.gone_unread)
         return filled
 
     def close(self) -> None:
@@ -211,23 +211,35 @@ class Members:
 
     # -- Keys that are gone ------------------------------------------------------------------------------
 
-    def _is_explained(self, gone: Wanted, all_changes: Sequence[Change]) -> bool:
-        """Whether what follows in the lane says what becomes of the rows of a key that is gone."""
-        for change in all_changes[gone.at + 1 :]:
-            told = _tells(change, gone)
-            if told is not None:
-                return told
+    def _unexplained(self, gone: Sequence[Wanted], all_changes: Sequence[Change]) -> list[Wanted]:
+        """Return those of keys that are gone of which what follows in the lane doesn't say what becomes of
+        their rows. The lane is looked through once for all of them.
+        """
+        left = {each.change.key: each for each in gone}
+        found: list[Wanted] = []
+
+        def look(change: Change, at: float) -> None:
+            known = left.get(change.key)
+            told_of = list(left.values()) if change.op == changes.FLUSHED else [known] if known else []
+            for each in told_of:
+                told = _tells(change, each) if each.at < at else None
+                if told is not None:
+                    del left[each.change.key]
+                    found.extend([] if told else [each])
+
+        for at, change in enumerate(all_changes) if gone else ():
+            look(change, at)
         last = all_changes[-1].entry_id
         for _ in range(PAGES):
+            if not left:
+                return found
             (page,) = self._send([("XRANGE", self._stream, b"(" + last, "+", "COUNT", PAGE)])
             for change in decode([(entry[0], entry[1]) for entry in page or ()])[0]:
-                told = _tells(change, gone)
-                if told is not None:
-                    return told
+                look(change, math.inf)
             if not page or len(page) < PAGE:
-                return False
+                break
             last = page[-1][0]
-        return False
+        return [*found, *left.values()]
 
 
 def _without_errors(replies: Sequence[Any]) -> list[Any]:

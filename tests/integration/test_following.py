@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from sqlalchemy.engine import make_url
 
 from connectors import Target, connect
 from gears.applying.report import TargetReport
@@ -297,6 +298,25 @@ def test_without_triggers_it_says_so(url: str) -> None:
         follower.thread.join()
 
 
+def test_triggers_that_go_while_it_works(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a tool that changes tables online puts another one in the place of a followed one."""
+    monkeypatch.setattr(session, "RELEASE_SECONDS", 0.05)
+    with World(database_url) as world, world.following() as report:
+        change(database_url, 1)
+        run_sql(database_url, "DROP TABLE persons")
+        run_sql(database_url, PERSONS)
+        eventually(lambda: "gearsync triggers FILE --apply" in report.state[1])
+        world.fill(1, 2, 3)
+        # Nobody writes that down.
+        change(database_url, 2)
+        prepare(database_url)
+        eventually(lambda: world.there(1, 2, 3) == 0)
+        eventually(lambda: report.state[0] == "running")
+        world.fill(1)
+        change(database_url, 1)
+        eventually(lambda: world.there(1) == 0)
+
+
 def test_truncate_brings_all_keys(postgres_url: str) -> None:
     with World(postgres_url, function(on_change="refresh")) as world, world.following():
         run_sql(postgres_url, "INSERT INTO persons SELECT n, 'new', 1 FROM generate_series(1, 3000) n")
@@ -364,6 +384,51 @@ def test_a_write_that_comes_between_the_row_and_its_hash_stays(
             eventually(lambda: bool(done) and world.there(1, 2, 3) == 3)
             assert world.client.hgetall("person:1") == {b"name": b"redis"}
             assert world.client.hgetall("person:3") == {b"name": b"new"}
+
+
+def test_a_row_that_can_not_be_read_keeps_no_other_back(postgres_url: str) -> None:
+    whole = make_url(postgres_url)
+    name = f"{whole.database}_1252"
+    run_sql(postgres_url, f"CREATE DATABASE {name} ENCODING 'WIN1252' TEMPLATE template0 LOCALE 'C'")
+    other = whole.set(database=name).render_as_string(hide_password=False)
+    try:
+        with World(other, function(on_change="refresh")) as world, world.following() as report:
+            run_sql(other, "INSERT INTO persons VALUES (1, 'new', 1), (2, 'new', 1), (3, 'new', 1)")
+            eventually(lambda: world.there(1, 2, 3) == 3)
+            # A byte that no UTF-8 stands for.
+            bad = "convert_from('\\x81', 'SQL_ASCII')"
+            run_sql(other, f"UPDATE persons SET name = CASE id WHEN 2 THEN {bad} ELSE 'newer' END")
+            eventually(lambda: world.client.hget("person:3", "name") == b"newer")
+            eventually(lambda: report.around is not None and report.around["waiting"] == 0)
+            assert world.client.hget("person:1", "name") == b"newer"
+            assert world.there(2) == 0
+            run_sql(other, "UPDATE persons SET name = 'good' WHERE id = 2")
+            eventually(lambda: world.client.hget("person:2", "name") == b"good")
+    finally:
+        run_sql(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_it_rests_while_too_much_waits(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "MOST", 2)
+    monkeypatch.setattr(session, "MOST_OPEN", 2)
+    begun: list[session.Following] = []
+    plain = session.Following.open
+
+    def opened(self: session.Following) -> None:
+        begun.append(self)
+        plain(self)
+
+    monkeypatch.setattr(session.Following, "open", opened)
+    with World(url, function(), function("write-behind")) as world, world.following() as report:
+        for number in range(1, 6):
+            # Nobody brings them to SQL, so that they wait.
+            world.client.hset(f"person:{number}", "name", "waits")
+        values = ", ".join(f"({number}, 'new', 1)" for number in range(1, 6))
+        run_sql(url, f"INSERT INTO persons VALUES {values}")
+        eventually(lambda: report.around is not None and report.around["waiting"] == 2)
+        eventually(lambda: begun[0].pause_seconds > 0)
+        deployed.apply_all(world.client)
+        eventually(lambda: world.there(1, 2, 3, 4, 5) == 0)
 
 
 def test_other_databases_of_redis(url: str) -> None:

@@ -7,15 +7,20 @@ wins.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 
+from connectors import UnreadableRow
 from gears.applying.images import RowReader
 from gears.declaring.functions import Function
 from gears.declaring.patterns import Around
 from gears.worker import lanes
+from gears.worker.logs import event
+
+log = logging.getLogger("gearsync.worker")
 
 INVALIDATE_AT_ONCE = 1000
 REFRESH_AT_ONCE = 200
@@ -67,7 +72,7 @@ class Bringer:
         # Asked before the row is: what does not wait now is in the row, or breaks the WATCH.
         later: list[bytes] = self._ask(["GEARSYNC.WAITING", function.mapping.db, *ours])
         ready = sorted(set(ours) - set(later))
-        rows = reader.read(ready)
+        rows = _read(reader, ready)
         assert isinstance(function.pattern, Around)  # noqa: S101 (for mypy)
         waiting = self._put(function, function.pattern.ttl * 1000, rows) if ready else self._unwatch()
         if waiting is not None:
@@ -121,3 +126,19 @@ class Bringer:
         if first is not None:
             raise first
         return replies
+
+
+def _read(reader: RowReader, keys: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes] | None]:
+    """Return the rows of keys. One that can't be read must not keep the others back: its hash goes, so that
+    nobody takes an older state for it.
+    """
+    try:
+        return reader.read(keys)
+    except UnreadableRow as error:
+        if len(keys) == 1:
+            told = event("row_unreadable", function=reader.function.name, error=str(error))
+            message = "%s: the hash of %r can't be made anew, and goes: %s"
+            log.warning(message, reader.function.name, keys[0][:200], error, extra=told)
+            return {keys[0]: None}
+    half = len(keys) // 2
+    return {**_read(reader, keys[:half]), **_read(reader, keys[half:])}

@@ -14,6 +14,7 @@ import redis
 from connectors import Connector, SchemaMismatch, Unavailable
 from connectors.outbox import Entry, Followed, Followers, Waker, outbox_of
 from connectors.triggers import MISSING, triggers_of
+from connectors.triggers.base import FOLLOWER
 from gears.applying import failpoints
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
@@ -70,6 +71,8 @@ class Following:
         # What the first of them has found and must be tried again.
         self._swept: set[Any] = set()
         self._uncovered = False
+        # Tables whose triggers were there, or were seen, in this session.
+        self._seen: set[str] = set()
         self._full = False
         self._brought = 0
         self._settled = time.monotonic()
@@ -103,12 +106,14 @@ class Following:
                 extra=event("around_lost", target=self._target, error=str(error)),
             )
             position, covered, lost = self._begin(lost=True), set(), True
+        gone = set(self._memory().get("gone", ()))
         self._progress = Progress(position)
         self._place.write(position)
         for keys in self._keys.values():
-            if fingerprint(keys.function) not in covered:
+            mark = fingerprint(keys.function)
+            if mark not in covered:
                 self._uncovered = True
-                self._sweep_at_first(keys.function, lost)
+                self._sweep_at_first(keys.function, lost or mark in gone)
 
     def _resume(self) -> tuple[str, set[str], bool]:
         """Return the position, the functions that were followed from there on, and whether what the others
@@ -141,15 +146,20 @@ class Following:
         self._followers.add(self._name, Followed(position, self._outbox.horizon(position), memory))
         return position
 
-    def _require_triggers(self) -> None:
+    def _require_triggers(self, again: bool = False) -> None:
+        """Raise SchemaMismatch when triggers are missing; ``again``: doubts were told before."""
         triggers = triggers_of(self._connector)
         for keys in self._keys.values():
             table = keys.function.mapping.table
             if triggers.state(self._connector.table(table)) != MISSING:
+                self._seen.add(table)
                 continue
             message = f"the triggers of {table} are missing; run gearsync triggers FILE --apply"
-            if triggers.are_seen_by_all:
+            if triggers.are_seen_by_all or table in self._seen or self._are_gone(keys.function):
+                self._uncover(keys.function)
                 raise SchemaMismatch(message)
+            if again:
+                continue
             told = event("triggers_missing", target=self._target, error=message)
             log.warning(
                 "%s: %s; or this user has not the right TRIGGER, and can't see them",
@@ -157,6 +167,27 @@ class Following:
                 message,
                 extra=told,
             )
+
+    def _are_gone(self, function: Function) -> bool:
+        return fingerprint(function) in self._memory().get("gone", ())
+
+    def _uncover(self, function: Function) -> None:
+        """Remember that triggers were there and are not: what was changed meanwhile will not be known."""
+        memory, mark = self._memory(), fingerprint(function)
+        if mark not in memory.get("covered", ()):
+            return
+        memory["covered"].remove(mark)
+        memory["gone"] = [*memory.get("gone", ()), mark]
+        self._followers.cover(self._name, json.dumps(memory))
+
+    def _memory(self) -> dict[str, Any]:
+        """Return what is remembered of this follower; nothing, where there is none yet."""
+        with self._connector.transaction(reads=True) as connection:
+            if not self._connector.has_table(connection, FOLLOWER):
+                return {}
+        known = self._followers.find(self._name)
+        found: dict[str, Any] = json.loads(known.functions) if known is not None else {}
+        return found
 
     def _sweep_at_first(self, function: Function, lost: bool) -> None:
         """What Redis has of a function that was not followed so far may be older than SQL."""
@@ -177,6 +208,9 @@ class Following:
         open_ones = len(self._progress.open)
         if open_ones < MOST_OPEN:
             self._read()
+        else:
+            # What else there is has to wait, for as long as the next try.
+            self._full = False
         self._sweep()
         self._place.write(self._progress.position)
         if not (self._full or self._sweeps or self._progress.open):
@@ -254,7 +288,8 @@ class Following:
             self._progress.settle([sweep])
 
     def _release(self) -> None:
-        """Let go of entries that all followers have passed for long enough."""
+        """Let go of entries that all followers have passed for long enough; see that more can come."""
+        self._require_triggers(again=True)
         now = self._released = time.monotonic()
         self._samples.append((now, self._progress.position))
         while len(self._samples) > 1 and self._samples[1][0] <= now - KEEP_SECONDS:

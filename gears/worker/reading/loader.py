@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import redis
 
-from connectors import Connector, ConnectorError, SchemaMismatch
+from connectors import Connector, ConnectorError, SchemaMismatch, UnreadableRow
 from gears.applying.images import RowReader
 from gears.applying.report import TargetReport
 from gears.declaring.patterns import Reading
@@ -143,6 +143,8 @@ class Database:
         self._backoff = Backoff(most=AWAY_SECONDS)
         self._failures: dict[int, tuple[ConnectorError, float]] = {}
         self.last_problem = ""
+        # Whether that is of a row, and says nothing of the function's others.
+        self._is_of_row = False
 
     def ttl_ms(self, function: int) -> int:
         """Return how long a loaded hash of this function lives."""
@@ -165,7 +167,7 @@ class Database:
             raise failure
         try:
             found = self._read(self._reader(function), keys)
-            if keys and not found:
+            if keys and not found and not self._is_of_row:
                 raise SchemaMismatch(self.last_problem)
         except ConnectorError as error:
             self._failures[function] = (error, time.monotonic() + self._backoff.next_seconds())
@@ -188,7 +190,7 @@ class Database:
             return dict(reader.read(keys))
         except SchemaMismatch as error:
             if len(keys) == 1:
-                self.last_problem = str(error)
+                self.last_problem, self._is_of_row = str(error), isinstance(error, UnreadableRow)
                 return {}
         half = len(keys) // 2
         return {**self._read(reader, keys[:half]), **self._read(reader, keys[half:])}

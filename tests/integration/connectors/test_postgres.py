@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from connectors import Position, RowOp, SchemaMismatch, TargetError, connect
+from connectors import Position, RowOp, SchemaMismatch, TargetError, UnreadableRow, connect
 from connectors.bookkeeping.letters import Remembered
 from connectors.postgres import connector as postgres
 from tests.integration.connectors.conftest import Database
@@ -89,6 +89,12 @@ def test_the_encoding_of_the_database(on_postgres: Database, encoding: str) -> N
     assert other.apply(*(other.upsert("t", {"id": key, "a": "☃"}) for key in ("b", "c", "ä"))) == (
         (0, 3) if encoding == "LATIN1" else (3, 0)
     )
+    if encoding == "SQL_ASCII":
+        run_sql(told, "INSERT INTO t SELECT 'bad', convert_from('\\x44fc', 'SQL_ASCII')")
+        with pytest.raises(UnreadableRow, match="a row of t can't be read: invalid byte sequence"):
+            connector.read("t", [("ä",), ("bad",)], ["a"])
+        with pytest.raises(SchemaMismatch, match="the rows of t can't be read: invalid byte"):
+            connector.scan("t", ["a"])
     connector.close()
     on_postgres.sql(f"DROP DATABASE {name} WITH (FORCE)")
 

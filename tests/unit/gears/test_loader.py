@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import gears.worker.reading.loader
-from connectors import SchemaMismatch, Target, Unavailable
+from connectors import SchemaMismatch, Target, Unavailable, UnreadableRow
 from gears.declaring.declarations import ReadThrough
 from gears.declaring.deployment import Deployment
 from gears.worker.reading.loader import Database
@@ -20,7 +20,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.bad: set[bytes] = set()
-        self.away = False
+        self.away = self.mismatch = False
         self.opened = self.closed = 0
         self.asked: list[list[bytes]] = []
 
@@ -36,7 +36,9 @@ class Rows:
         if self.away:
             raise Unavailable("the database is away")
         if self.bad & set(keys):
-            raise SchemaMismatch("a row of persons can't be read")
+            raise UnreadableRow("a row of persons can't be read")
+        if self.mismatch:
+            raise SchemaMismatch("the table persons has no column name")
         return {key: {b"name": key} if key != b"none" else None for key in keys}
 
 
@@ -70,6 +72,15 @@ def test_a_row_that_can_not_be_read_keeps_no_other_back(database: Database, rows
     assert len(rows.asked) == 7
 
 
+def test_a_row_that_can_not_be_read_says_nothing_of_those_after_it(database: Database, rows: Rows) -> None:
+    rows.bad = {b"3"}
+    for _ in range(3):
+        assert database.read(0, [b"3"]) == {}
+        assert database.last_problem == "a row of persons can't be read"
+        assert database.read(0, [b"4"]) == {b"4": {b"name": b"4"}}
+    assert (rows.opened, rows.closed) == (1, 0)
+
+
 def test_it_connects_before_anybody_asks(database: Database, rows: Rows) -> None:
     database.open()
     assert (rows.opened, rows.asked) == (1, [[]])
@@ -79,7 +90,7 @@ def test_it_connects_before_anybody_asks(database: Database, rows: Rows) -> None
 
 
 def test_when_no_row_can_be_read_the_table_is_looked_at_anew(database: Database, rows: Rows) -> None:
-    rows.bad = {b"1", b"2"}
+    rows.mismatch = True
     with pytest.raises(SchemaMismatch):
         database.read(0, [b"1", b"2"])
     assert rows.closed == 1

@@ -193,6 +193,17 @@ def test_a_key_that_is_gone_unread_is_explained_or_a_dead_letter(
     assert not any(row.members for row in made.rows if row.key == (1,))
 
 
+def test_keys_that_are_gone_share_one_look_at_the_lane() -> None:
+    marks = [mark(key=f"k:{number}") for number in range(1, 9)]
+    later = [mark("d", "k:1"), mark("x", "k:2"), mark("r", "k:3"), mark("d", "k:4")]
+    server = Redis({}, later)
+    made = batch(server, *marks, by=converter(on_expire="keep"))
+    assert [words[0] for words in server.asked].count("XRANGE") == 1
+    assert sorted(change.key for change, _ in made.faults) == [b"k:2", b"k:5", b"k:6", b"k:7", b"k:8"]
+    flushed = Redis({}, [mark("d", "k:1"), mark("f", "")])
+    assert not batch(flushed, *marks[:3], by=converter(on_flush="delete")).faults
+
+
 @pytest.mark.parametrize(
     ("held", "words"),
     [

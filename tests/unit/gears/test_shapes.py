@@ -255,6 +255,19 @@ def test_the_rest_of_a_hash_is_one_document_in_the_order_of_names() -> None:
     assert row(converter(rest="others", columns=[]), change("u", name="Ada"))["others"] == '{"name":"Ada"}'
 
 
+def test_what_others_wrote_into_the_rest_keeps_its_digits() -> None:
+    number = "12345678901234567.890" + "1" * 5000
+    nested = f'{{"ä":[{number},-0.10,true,null]}}'
+    document = f'{{"long": {number}, "whole": {"9" * 5000}, "nested": {nested}, "none": null, "yes": true}}'
+    assert fields_of(document.encode(), False) == {
+        b"long": number.encode(),
+        b"whole": b"9" * 5000,
+        b"nested": nested.encode(),
+        b"yes": b"true",
+    }
+    assert fields_of(b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", False) == {}
+
+
 def test_bytes_in_the_rest() -> None:
     entry = change("u")._replace(fields=(b"raw", b"name"), values=[b"\xff\x00", b"Ada"])
     column, reason = fault(converter(rest="others"), entry)
@@ -265,6 +278,10 @@ def test_bytes_in_the_rest() -> None:
     found = row(converter(rest="others", rest_bytes="base64"), entry)["others"]
     assert found == '{"raw":{"base64":"/wA="}}'
     assert fields_of(found.encode(), True) == {b"raw": b"\xff\x00"}
+    assert fields_of(b'{"raw": {"base64": 1234}, "no": {"base64": "?"}}', True) == {
+        b"raw": b'{"base64":1234}',
+        b"no": b'{"base64":"?"}',
+    }
     named = change("u")._replace(fields=(b"\xfe",), values=[b"1"])
     for option in ("refuse", "base64"):
         assert (
