@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from gears.applying import deadletters, failpoints
@@ -26,6 +27,10 @@ GROUP = "__gears_consumer_group__"
 """RedisGears' own consumer group of every stream that it reads."""
 CHUNK = 500
 """The most entries of one read: Redis makes the answer on its main thread."""
+FIRST = 20
+"""The entries of the first read, before it is known how large they are."""
+PAGE_BYTES = 8 << 20
+"""About the most of one read, and of one page: all of it is some times in the memory of Redis' process."""
 AHEAD = 2
 """How many pages are on their way to the database at once."""
 
@@ -89,18 +94,22 @@ class Drain:
             raise Failed(error)
 
     def _pages(self, stream: str, first: str, last: str) -> Iterator[list[Any]]:
-        """Yield the entries from ``first`` to ``last``, in batches."""
+        """Yield the entries from ``first`` to ``last``, in batches; large ones in small batches."""
         batch: list[Any] = []
-        start = first
+        start, count, size = first, FIRST, 0
         while True:
-            page = execute("XRANGE", stream, start, last, "COUNT", CHUNK)
+            page = execute("XRANGE", stream, start, last, "COUNT", count)
             batch += page
-            if batch and (len(batch) >= self._batch or len(page) < CHUNK):
+            more = sum(map(len, chain.from_iterable([pairs for _, pairs in page])))
+            size += more
+            is_last = len(page) < count
+            if batch and (is_last or len(batch) >= self._batch or size >= PAGE_BYTES):
                 yield batch
-                batch = []
-            if len(page) < CHUNK:
+                batch, size = [], 0
+            if is_last:
                 return
             start = "(" + page[-1][0]
+            count = max(1, min(CHUNK, PAGE_BYTES * len(page) // max(1, more)))
 
     def _try(self, stream: str, epoch: int) -> None:
         with self._busy:
