@@ -46,13 +46,19 @@ static void mark_slots(char *fields, SlotState slots[CLUSTER_SLOTS]) {
     }
 }
 
+/* Its flags, after its id and its address, in which a host may be called anything. */
+static bool is_myself(const char *line) {
+    const char *address = strchr(line, ' '), *flags = address != NULL ? strchr(address + 1, ' ') : NULL;
+    return flags != NULL && strncmp(flags + 1, "myself", 6) == 0;
+}
+
 /* Marks the slots of which this node is the primary, or is to be; false: the cluster does not tell. */
 static bool read_slots(RedisModuleCtx *ctx, SlotState slots[CLUSTER_SLOTS]) {
     char *nodes = cluster_nodes(ctx), *rest = NULL;
     bool found = false;
     memset(slots, 0, CLUSTER_SLOTS * sizeof(SlotState));
     for (char *line = strtok_r(nodes, "\n", &rest); line != NULL && !found; line = strtok_r(NULL, "\n", &rest)) {
-        if (strstr(line, "myself") == NULL) continue;
+        if (!is_myself(line)) continue;
         found = true;
         mark_slots(line, slots);
     }
