@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from connectors.errors import ConnectorError, Unavailable
-from connectors.pool import IDLE_SECONDS
+from connectors.pool import IDLE_SECONDS, is_alive
 from connectors.rows import Claim, Group, Position, RowOp
 from connectors.writing.blocks import grouped
 from connectors.writing.order import in_order
@@ -96,12 +96,7 @@ class AtOnce:
         """Whether it may be used; one that was idle for a while is asked, as those of the pool are."""
         if time.monotonic() - self._lasting_used < IDLE_SECONDS:
             return True
-        dialect = self._engine.dialect
-        driver: Any = lasting.connection.driver_connection
-        try:
-            return bool(dialect.do_ping(driver))
-        except dialect.loaded_dbapi.Error:
-            return False
+        return is_alive(self._engine, lasting.connection.driver_connection)
 
     def _close_lasting(self) -> None:
         if self._lasting is not None:

@@ -31,11 +31,7 @@ def watch(
         used = record.info.get(_USED)
         if used is None or time.monotonic() - used < idle_seconds:
             return
-        try:
-            alive = engine.dialect.do_ping(connection)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.DisconnectionError from error
-        if not alive:
+        if not is_alive(engine, connection):
             raise sa.exc.DisconnectionError
 
     def failed(context: sa.engine.ExceptionContext) -> None:
@@ -45,3 +41,11 @@ def watch(
     sa.event.listen(engine, "handle_error", failed)
     sa.event.listen(engine, "checkin", checked_in)
     sa.event.listen(engine, "checkout", checked_out)
+
+
+def is_alive(engine: Engine, connection: Any) -> bool:
+    """Whether a connection of the driver still answers."""
+    try:
+        return bool(engine.dialect.do_ping(connection))
+    except engine.dialect.loaded_dbapi.Error:
+        return False

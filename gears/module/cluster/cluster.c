@@ -8,7 +8,7 @@
 static SlotState home; /* of the slot of our own keys, when it was looked at last */
 
 bool cluster_home_leaves(void) { return home == SLOT_LEAVING; }
-bool cluster_home_comes(void) { return home == SLOT_COMING; }
+bool cluster_home_is_open(void) { return home == SLOT_LEAVING || home == SLOT_COMING; }
 
 static char *ask_cluster(RedisModuleCtx *ctx, const char *what) {
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "CLUSTER", "c", what);
@@ -20,7 +20,7 @@ static char *ask_cluster(RedisModuleCtx *ctx, const char *what) {
     return copy;
 }
 
-/* Not CLUSTER CLUSTER_SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
+/* Not CLUSTER SLOTS: Valkey 8.0 makes its answer for the client's connection, and a module's call has none. */
 char *cluster_nodes(RedisModuleCtx *ctx) { return ask_cluster(ctx, "NODES"); }
 
 bool cluster_is_ok(RedisModuleCtx *ctx) {
@@ -71,15 +71,15 @@ SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot) {
     return read_slots(ctx, slots) ? slots[slot] : SLOT_STRANGE;
 }
 
-static unsigned slot_of_tag(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }
+unsigned cluster_slot_of(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }
 
 /* Sets the tag to one whose slot is in that state; one that is so already stays. */
 static bool choose_among(const SlotState slots[CLUSTER_SLOTS], SlotState state) {
-    if (shard.tag[0] != '\0' && slots[slot_of_tag(shard.tag)] == state) return true;
+    if (shard.tag[0] != '\0' && slots[cluster_slot_of(shard.tag)] == state) return true;
     for (int i = 0; i < 65536; i++) {
         char tag[sizeof(shard.tag)];
         snprintf(tag, sizeof(tag), "%d", i);
-        if (slots[slot_of_tag(tag)] != state) continue;
+        if (slots[cluster_slot_of(tag)] != state) continue;
         memcpy(shard.tag, tag, sizeof(tag));
         return true;
     }

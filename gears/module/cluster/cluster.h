@@ -11,13 +11,14 @@ char *cluster_nodes(RedisModuleCtx *ctx); /* what CLUSTER NODES says, to be free
 /* What this node has to do with a slot, the least first: nothing; it is on its way away, or here; it is ours. */
 typedef enum { SLOT_STRANGE, SLOT_LEAVING, SLOT_COMING, SLOT_OWN } SlotState;
 SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot);
+unsigned cluster_slot_of(const char *tag);
 /* Sets shard.tag to one whose slot is ours, and leaves it as it is where there is no such slot, or the cluster does not
  * tell. */
 typedef enum { TAG_UNKNOWN, TAG_NONE, TAG_FOUND } TagChoice;
 TagChoice cluster_choose_tag(RedisModuleCtx *ctx);
-/* The slot of our own keys is on its way away, or here, and there is no better one. */
+/* The slot of our own keys is on its way away, or (open) away or here, and there is no better one. */
 bool cluster_home_leaves(void);
-bool cluster_home_comes(void);
+bool cluster_home_is_open(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */
 void move_forget(void); /* another MIGRATE is about to run */

@@ -192,7 +192,7 @@ void registry_write(RedisModuleCtx *ctx, bool replicate) {
     RedisModuleString *key = registry_key();
     RedisModule_SelectDb(ctx, 0);
     shard.writing_registry = true;
-    bool open = cluster_home_leaves() || cluster_home_comes(), written = true;
+    bool open = cluster_home_is_open(), written = true;
     if (open)
         write_open(ctx, key, &fields, replicate);
     else
@@ -242,14 +242,19 @@ static bool find_registry(RedisModuleCtx *ctx, Strings *pairs) {
         Strings others = {0};
         snprintf(shard.tag, sizeof(shard.tag), "%d", i);
         if (read_registry(ctx, &others)) {
-            is_ours = cluster_slot_state(ctx, key_slot((Slice){shard.tag, strlen(shard.tag)})) == SLOT_OWN;
-            if (is_ours || !any) memcpy(found, shard.tag, sizeof(found));
+            is_ours = cluster_slot_state(ctx, cluster_slot_of(shard.tag)) == SLOT_OWN;
+            if (is_ours || !any) {
+                Strings before = *pairs;
+                memcpy(found, shard.tag, sizeof(found));
+                *pairs = others;
+                others = before;
+            }
             any = true;
         }
         strings_free(&others);
     }
     memcpy(shard.tag, found, sizeof(found));
-    return any && read_registry(ctx, pairs);
+    return any;
 }
 
 static bool starts_with(Slice slice, const char *prefix, Slice *rest) {

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cluster/cluster.h"
 #include "lanes/append.h"
 
 typedef enum { MARK_NONE, MARK_DUE, MARK_DONE } MarkState;
@@ -51,7 +52,7 @@ static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when)
 static void put(RedisModuleCtx *ctx, OpenSlot *open) {
     if (shard.tag[0] == '\0' && !tag_settle(ctx)) return;
     /* Our lanes have left with this slot: what came after them would make lanes that nobody looks for. */
-    if (open->leaves && open->ended && key_slot((Slice){shard.tag, strlen(shard.tag)}) == open->slot) return;
+    if (open->leaves && open->ended && cluster_slot_of(shard.tag) == open->slot) return;
     if (open->first == MARK_DUE || (open->first == MARK_NONE && open->last == MARK_DUE)) {
         open->first = MARK_DONE;
         put_one(ctx, open, "opened");

@@ -98,10 +98,10 @@ static void leave_home(RedisModuleCtx *ctx) {
 static void change_tag(RedisModuleCtx *ctx) {
     char old[sizeof(shard.tag)];
     memcpy(old, shard.tag, sizeof(old));
-    bool was_open = cluster_home_leaves() || cluster_home_comes();
+    bool was_open = cluster_home_is_open();
     TagChoice choice = cluster_choose_tag(ctx);
     /* The registry may have left with a slot that stays after all. */
-    if (was_open && !cluster_home_leaves() && !cluster_home_comes()) shard.registry_dirty = true;
+    if (was_open && !cluster_home_is_open()) shard.registry_dirty = true;
     shard.tag_lost = choice == TAG_UNKNOWN;
     if (choice == TAG_NONE) leave_home(ctx);
     if (choice != TAG_FOUND || strcmp(old, shard.tag) == 0) return;
@@ -133,9 +133,7 @@ static void set_timer(void) {
     timer_set = true;
 }
 
-static bool is_home(unsigned slot) {
-    return shard.tag[0] != '\0' && key_slot((Slice){shard.tag, strlen(shard.tag)}) == slot;
-}
+static bool is_home(unsigned slot) { return shard.tag[0] != '\0' && cluster_slot_of(shard.tag) == slot; }
 
 static void slot_leaves(unsigned slot) {
     if (!is_home(slot)) return;
