@@ -5,6 +5,7 @@ It writes down how it was called, and then does as the file ``mode`` beside it s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -78,7 +79,12 @@ def started(client: redis.Redis, **settings: Any) -> int:
 def descriptors(pid: int) -> dict[int, str]:
     """Return what the script in its mode ``stay`` has open, by number, once the shell has made way to cat."""
     wait_for(lambda: psutil.Process(pid).name() == "cat", "cat in the shell's place")
-    return {int(link.name): os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
+    found = {}
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # What it had for itself while it started it may close between the two looks.
+        with contextlib.suppress(FileNotFoundError):
+            found[int(link.name)] = os.readlink(link)
+    return found
 
 
 def is_gone(pid: int) -> bool:
