@@ -180,6 +180,13 @@ class Reading:
         """
         return None
 
+    def key_text(self, column: Column, written: bytes) -> bytes:
+        """Return the text that reading gives of a column of a key, of which a trigger wrote this down.
+
+        Raises ConversionError: it is none.
+        """
+        return column.text.encode(column.convert(written))
+
     def as_stored(self, column: Column, value: Any) -> bytes | None:
         """Return the text that a column would have for a value that its converter takes, where only the
         database knows how it is written; None: it does not take it, or writes nothing its own way.

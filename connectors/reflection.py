@@ -59,9 +59,6 @@ def _integer(type_: Any) -> Convert:
 def _number(type_: Any, traits: Traits) -> Convert:
     if not isinstance(type_, sa.Float):
         return types.numeric(type_.precision, type_.scale, traits.nan)
-    if getattr(type_, "scale", None) is not None:
-        # DOUBLE(10, 2) rounds as a DECIMAL(10, 2) does.
-        return types.numeric(type_.precision, type_.scale)
     single = traits.short_real and isinstance(type_, sa.REAL)
     return types.real(types.SINGLE if single else types.DOUBLE, traits.infinity, traits.nan)
 

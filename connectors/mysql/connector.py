@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-from struct import pack, unpack
 from typing import Any, Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
@@ -27,7 +26,7 @@ from connectors.mysql.texts import text_of
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
 from connectors.tables import Column, Convert, Table
 from connectors.values import times, types
-from connectors.values.texts import Text, single
+from connectors.values.texts import Text
 from connectors.writing.blocks import by_column, keys_of
 
 # NO_AUTO_VALUE_ON_ZERO: the key 0 is 0, not the next number. Backslashes escape, which the literals rely on.
@@ -185,7 +184,9 @@ class MySQLConnector(Connector):
             return _integer(type_)
         if isinstance(type_, mysql.TIME):
             return times.duration(type_.fsp or 0)
-        if isinstance(type_, mysql.FLOAT) and type_.scale is None and (type_.precision or 0) <= 24:
+        if isinstance(type_, sa.Float) and type_.scale is not None:
+            return types.fixed(type_.precision or type_.scale, type_.scale, isinstance(type_, mysql.FLOAT))
+        if isinstance(type_, mysql.FLOAT) and (type_.precision or 0) <= 24:
             return types.real(types.SINGLE)
         return super()._converter(type_)
 
@@ -358,10 +359,7 @@ class MySQLConnector(Connector):
         return rows
 
     def _in_order(self, column: Column, name: str, value: Any) -> Any:
-        if column.text.encode is single:
-            # As a DOUBLE, which the comparison is of, 0.1 would be another number.
-            value = unpack("f", pack("f", value))[0]
-        elif column.type_text.startswith("enum("):
+        if column.type_text.startswith("enum("):
             # Compared with a text it is one; by a number it is in its own order.
             value = _labels(column.type_text).index(value) + 1
         elif column.type_text.startswith("set("):

@@ -115,6 +115,9 @@ def _hex(column: str, of: Column) -> str:
         return f"HEX({column})"
     if kind == "bit":
         column = f"({column} + 0)"
+    elif kind == "float" and "," not in of.type_text:
+        # As it is, it would be shown with six digits.
+        column = f"({column} + 0E0)"
     elif kind == "timestamp":
         # As text it would be in the time zone of the session.
         column = f"UNIX_TIMESTAMP({column})"

@@ -7,6 +7,7 @@ give what the converter gives of each value; whatever it can't judge at a glance
 from __future__ import annotations
 
 import re
+from array import array
 from decimal import Decimal
 from typing import Any, Callable, List, Pattern, Sequence
 
@@ -88,15 +89,19 @@ def decimals(convert: Convert, whole: int | None, after: int | None) -> Many:
     return many
 
 
-def reals(convert: Convert, zero: float, beyond: float) -> Many:
-    """Floating-point numbers between ``zero`` and ``beyond``, either excluded, or their negatives."""
+def reals(convert: Convert, zero: float, beyond: float, is_single: bool = False) -> Many:
+    """Floating-point numbers between ``zero`` and ``beyond``, either excluded, or their negatives;
+    ``is_single``: as 4 bytes hold them.
+    """
 
     def many(values: Sequence[bytes]) -> list[Any]:
         if max(map(len, values)) <= _MOST_REAL and _lines(_NUMBERS, values):
             numbers = list(map(float, values))
             if -beyond < min(numbers) and max(numbers) < beyond:
+                kept = array("f", numbers).tolist() if is_single else numbers
                 return [
-                    number if abs(number) > zero else convert(value) for number, value in zip(numbers, values)
+                    each if abs(number) > zero else convert(value)
+                    for each, number, value in zip(kept, numbers, values)
                 ]
         return [convert(value) for value in values]
 

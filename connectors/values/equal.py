@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-import struct
 from decimal import Decimal
 from typing import Any
 
 from connectors.errors import ConversionError
 from connectors.tables import Column
-from connectors.values import texts
 
 _QUOTED = re.compile(r"'((?:[^']|'')*)'(?:::[\w \"\[\]().,]+)?\Z", re.DOTALL)
 _PLAIN = re.compile(r"\(?([+-]?[0-9]+(?:\.[0-9]+)?|true|false)\)?(?:::[\w \"().,]+)?\Z", re.IGNORECASE)
 _NULL = re.compile(r"NULL(?:::[\w \"\[\]().,]+)?\Z", re.IGNORECASE)
 _PADDED = re.compile(r"(?:char|character|bpchar|nchar)\b(?! varying)", re.IGNORECASE)
-_SINGLE = re.compile(r"(?:real|float4)\Z", re.IGNORECASE)
 
 
 class Expression:
@@ -77,8 +74,6 @@ def default_of(column: Column) -> bytes | Expression | None:
 def _alike(column: Column, wanted: Any, there: Any) -> bool:
     """Compare values that a database does not keep as they were written."""
     if isinstance(wanted, float) and isinstance(there, float):
-        if _is_single(column):
-            return struct.pack("f", wanted) == struct.pack("f", there)
         return math.isnan(wanted) and math.isnan(there)
     if isinstance(wanted, Decimal) and isinstance(there, Decimal):
         return wanted.is_nan() and there.is_nan()
@@ -87,10 +82,6 @@ def _alike(column: Column, wanted: Any, there: Any) -> bool:
     if column.type_text.lower().startswith("json"):
         return bool(_document(wanted) == _document(there))
     return bool(_PADDED.match(column.type_text)) and wanted.rstrip(" ") == there.rstrip(" ")
-
-
-def _is_single(column: Column) -> bool:
-    return column.text.encode is texts.single or bool(_SINGLE.match(column.type_text))
 
 
 def _document(text: str) -> Any:

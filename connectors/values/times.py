@@ -172,7 +172,9 @@ def duration(digits: int = 0) -> Convert:
         kept = (fraction or "").rstrip("0")
         if len(kept) > digits:
             raise ConversionError(f"the time has more than {digits} digits of a second's fraction")
-        return f"{sign}{hours.zfill(2)}:{minutes}:{seconds or '00'}{'.' if kept else ''}{kept}"
+        # All digits, as the database writes it: of a key there must be one form.
+        rest = f".{kept.ljust(digits, '0')}" if digits else ""
+        return f"{sign}{int(hours):02}:{minutes}:{seconds or '00'}{rest}"
 
     return convert
 

@@ -10,6 +10,7 @@ import datetime
 import json
 import math
 import re
+import struct
 import uuid
 from decimal import Decimal
 from typing import Any, Iterable
@@ -156,11 +157,15 @@ def _check_digits(before: int, after: int, whole: int | None, decimals: int | No
 
 
 def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Convert:
-    """Floating-point numbers up to ``limit``; numbers too large, or too small to differ from 0, don't fit."""
+    """Floating-point numbers up to ``limit``; numbers too large, or too small to differ from 0, don't fit.
+
+    With the limit SINGLE a number becomes what 4 bytes hold of it: by another one no row would be found.
+    """
+    is_single = limit == SINGLE
     # Half of the smallest number of the type: what is no larger rounds to 0.
-    zero = 2.0**-150 if limit == SINGLE else 0.0
+    zero = 2.0**-150 if is_single else 0.0
     # What is smaller rounds to the limit: 3.4028235e+38, as databases write it, does.
-    beyond = 2.0**128 - 2.0**103 if limit == SINGLE else math.inf
+    beyond = 2.0**128 - 2.0**103 if is_single else math.inf
 
     def convert(value: object) -> Any:
         if type(value) is not bytes:
@@ -176,9 +181,34 @@ def real(limit: float = DOUBLE, infinity: bool = False, nan: bool = False) -> Co
             return math.copysign(limit, number)
         if abs(number) <= zero and (number != 0 or re.search(rb"[1-9]", re.split(rb"[eE]", value)[0])):
             raise ConversionError("the number is too small for the column, it would become 0")
+        return single(number) if is_single else number
+
+    return bulk.with_many(convert, bulk.reals(convert, zero, min(beyond, limit), is_single))
+
+
+def single(number: float) -> float:
+    """Return what a float of 4 bytes holds of a number that is not beyond SINGLE."""
+    kept: float = struct.unpack("f", struct.pack("f", number))[0]
+    return kept
+
+
+def fixed(precision: int, scale: int, is_single: bool) -> Convert:
+    """The numbers of MySQL's FLOAT(precision, scale), or DOUBLE: floats that are shown as decimals.
+
+    Digits that get lost in a float don't fit.
+    """
+    as_decimal = numeric(precision, scale)
+
+    def convert(value: object) -> Any:
+        wanted = as_decimal(value)
+        if wanted is None:
+            return None
+        number = single(float(wanted)) if is_single else float(wanted)
+        if Decimal(f"{number:.{scale}f}") != wanted:
+            raise ConversionError("the number has more digits than a float of the column's size keeps")
         return number
 
-    return bulk.with_many(convert, bulk.reals(convert, zero, min(beyond, limit)))
+    return convert
 
 
 def _special(value: bytes, infinity: bool, nan: bool) -> float:

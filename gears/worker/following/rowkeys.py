@@ -17,6 +17,7 @@ class RowKeys:
 
     def __init__(self, function: Function, connector: Connector) -> None:
         self.function = function
+        self._connector = connector
         self.reader = RowReader(function, connector)
         table = table_of(function, connector)
         self._columns: list[Column] = [table.columns[name] for name in table.primary_key]
@@ -42,7 +43,7 @@ class RowKeys:
 
     def _key(self, parts: tuple[bytes, ...]) -> bytes | None:
         try:
-            texts = [column.text.encode(column.convert(part)) for column, part in zip(self._columns, parts)]
+            texts = [self._connector.key_text(column, part) for column, part in zip(self._columns, parts)]
             return self.reader.key_of(texts)
         except (ConversionError, KeyPartError):
             return None

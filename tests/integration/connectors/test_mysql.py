@@ -290,3 +290,14 @@ def test_keys_of_characters_that_their_column_lacks(on_mysql: Database) -> None:
         "SET MYSQL_ERRNO = 1267, MESSAGE_TEXT = 'mixed'"
     )
     assert on_mysql.apply(on_mysql.delete("t", "a")) == (0, 1)
+
+
+def test_decimals_that_are_floats(on_mysql: Database) -> None:
+    """FLOAT(10, 4) has seven digits, whatever its declaration says: more would be lost without a word."""
+    on_mysql.sql("CREATE TABLE t (id INT PRIMARY KEY, f FLOAT(10, 4), d DOUBLE(20, 4))")
+    columns = on_mysql.connector.table("t").columns
+    on_mysql.apply(on_mysql.upsert("t", {"id": 1, "f": b"123.4567", "d": b"123456789012.1234"}))
+    assert on_mysql.connector.read("t", [(1,)], ["f", "d"]) == [(b"123.4567", b"123456789012.1234")]
+    for name, value in (("f", b"999999.9999"), ("d", b"1234567890123456.7891")):
+        with pytest.raises(ConversionError, match="more digits than a float"):
+            columns[name].convert(value)
