@@ -72,6 +72,14 @@ def _time(type_: Any, traits: Traits) -> Convert:
     return factory(bool(type_.timezone), digits)
 
 
+def shared_rows(column: str, collation: str) -> str:
+    """Return the sentence about a column of the key that takes some different texts for one."""
+    return (
+        f"the primary-key column {column} has the collation {collation}, to which some different texts are "
+        "equal (such as A and a): keys that differ so share one row"
+    )
+
+
 class Reflected:
     """One table as it was reflected: ``columns`` as SQLAlchemy's dictionaries, keys as names.
 

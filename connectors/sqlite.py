@@ -113,7 +113,19 @@ class SQLiteConnector(Connector):
                 column.convert = _unknown(info.type)
                 if _is_moment(info.type):
                     column.text = Text(encode=texts.timestamp)
-        return []
+        return [
+            reflection.shared_rows(column, collation)
+            for column, collation in self._collations(connection, name)
+            if collation != "BINARY"
+        ]
+
+    def _collations(self, connection: Connection, name: str) -> Iterator[tuple[str, str]]:
+        """Yield the columns of the primary key, each with the collation that tells its values apart."""
+        place = f"{self._quote(self.schema)}." if self.schema else ""
+        for index in connection.exec_driver_sql(f"PRAGMA {place}index_list({self._quote(name)})").all():
+            if index.origin == "pk":
+                parts = connection.exec_driver_sql(f"PRAGMA {place}index_xinfo({self._quote(index.name)})")
+                yield from ((part.name, part.coll.upper()) for part in parts.all() if part.key)
 
     def _default(self, column: Column) -> str:
         # SQLite has no DEFAULT in an UPDATE.

@@ -15,7 +15,8 @@ class Column:
 
     ``default`` is the default as an SQL expression where the database tells, ``type`` SQLAlchemy's type.
     ``computed``: the database makes the value of others in the row, and takes none.
-    ``text`` is the way back, from the column to the bytes of a hash field.
+    ``text`` is the way back, from the column to the bytes of a hash field. ``sent_as``: the type as which its
+    values go to PostgreSQL, ``type_text`` without limits.
     """
 
     __slots__ = (
@@ -26,6 +27,7 @@ class Column:
         "name",
         "nullable",
         "primary_key",
+        "sent_as",
         "text",
         "type",
         "type_text",
@@ -54,6 +56,7 @@ class Column:
         self.default = default
         self.text = text
         self.computed = computed
+        self.sent_as = type_text
 
     def __repr__(self) -> str:
         return f"Column({self.name!r}, {self.type_text!r})"

@@ -209,11 +209,10 @@ class MySQLConnector(Connector):
             if column not in columns:
                 raise SchemaMismatch(f"the column {column} of {name} can't be read; rename it")
             _complete_column(columns[column], type_text, nullable, default, extra, collation, octets)
-            if columns[column].primary_key and collation and not collation.endswith(("_bin", "_cs")):
-                notes.append(
-                    f"the primary-key column {column} has the collation {collation}, to which some different "
-                    f"texts are equal (such as A and a): keys that differ so share one row"
-                )
+            # Of ENUM and SET only what is written as their labels is taken.
+            is_exact = not collation or collation.endswith(("_bin", "_cs"))
+            if columns[column].primary_key and not is_exact and not type_text.startswith(("enum(", "set(")):
+                notes.append(reflection.shared_rows(column, collation))
         if getattr(connection.dialect, "is_mariadb", False):
             for (column,) in connection.exec_driver_sql(_JSON_QUERY, place):
                 if column in columns and columns[column].type_text == "longtext":

@@ -16,8 +16,16 @@ from sqlalchemy.engine import URL, Connection
 from connectors import reflection, wheres
 from connectors.base import CONNECT_SECONDS, SILENT_SECONDS, Connector
 from connectors.children import ChildChecksums
-from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.errors import (
+    ConnectorError,
+    ConversionError,
+    Refused,
+    SchemaMismatch,
+    TargetError,
+    Unavailable,
+)
 from connectors.postgres.checksums import PostgresChecksums, of_children
+from connectors.postgres.inside import inside_of, limited
 from connectors.postgres.statements import CONDITION, Part, Statements, parameters_of, text_of
 from connectors.postgres.texts import as_stored
 from connectors.rows import Claim, Group, Position, Refusal, RowOp
@@ -49,15 +57,20 @@ MOST_TEXTS = 100
 # Stands for NULL while a column is one text; no text can hold it, for it has no UTF-8.
 _NULL = "\udc00"
 
+_ROUNDED = "numbers or times of limited precision in an array or a composite type would be rounded"
+_LONG_FRACTION = re.compile(r"[.,][0-9]{6}0*[1-9]")
+
 # "unnamed portal parameter $2", in whatever language; not what functions say, which quote their statement.
 _PARAMETER = re.compile(r'[^"$]*\$([0-9]+)')
 
 _AS_TEXT = "CAST({} AS text)"
 
 _TYPES_QUERY = """
-SELECT a.attname, format_type(a.atttypid, -1), format_type(a.atttypid, a.atttypmod), t.typcategory, t.typtype
-FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
-WHERE a.attrelid = CAST(CAST(%s AS text) AS regclass) AND a.attnum > 0 AND NOT a.attisdropped
+SELECT attname, format_type(atttypid, atttypmod), (
+    SELECT c.collname FROM pg_collation c
+    WHERE c.oid = attcollation AND to_json(c) ->> 'collisdeterministic' = 'false'
+) FROM pg_attribute
+WHERE attrelid = CAST(CAST(%s AS text) AS regclass) AND attnum > 0 AND NOT attisdropped
 """
 # Rows come into a partition by its table.
 _PARTITIONS_QUERY = """
@@ -128,11 +141,11 @@ class PostgresConnector(Connector):
         if isinstance(type_, postgresql.DOMAIN):
             return self._converter(type_.data_type)
         if isinstance(type_, postgresql.ARRAY):
-            return _array(type_.item_type)
+            return types.judged_by_database(nul=False)
         if isinstance(type_, postgresql.INTERVAL):
             if type_.precision is not None or type_.fields is not None:
                 return types.refused("an interval of limited precision would be rounded; declare it without")
-            return types.judged_by_database(nul=False)
+            return _interval()
         if isinstance(type_, postgresql.MONEY):
             return types.numeric(17, 2)
         if isinstance(type_, postgresql.BIT):
@@ -163,15 +176,25 @@ class PostgresConnector(Connector):
     ) -> list[str]:
         # Outside of a statement with parameters a percent sign is not doubled.
         place = self._quoted_table(name).replace("%%", "%")
-        for column, base, full, category, kind in connection.exec_driver_sql(_TYPES_QUERY, (place,)):
-            columns[column].type_text = full
-            # unnest() takes arrays of arrays apart whole, and no array of a domain over one.
-            columns[column].type = base if category != "A" and kind in "be" else None
-            if full == '"char"':
-                columns[column].convert = types.text(byte_limit=1, nul=False)
-            if full == "name":
-                columns[column].convert = types.text(byte_limit=63, nul=False)
-        return []
+        types_inside = inside_of(connection, place)
+        notes = []
+        for name_of_column, full, collation in connection.exec_driver_sql(_TYPES_QUERY, (place,)):
+            column, inside = columns[name_of_column], types_inside[name_of_column]
+            if isinstance(column.type, postgresql.DOMAIN):
+                type_ = limited(column.type, inside.full)
+                column.convert, column.text = self._converter(type_), self._text(type_)
+            if inside.rounds:
+                column.convert = types.refused(_ROUNDED)
+            column.type_text, column.sent_as = full, inside.base
+            column.type = inside.base if inside.has_arrays else None
+            if inside.full == '"char"':
+                column.convert = types.text(byte_limit=1, nul=False)
+            if inside.full == "name":
+                column.convert = types.text(byte_limit=63, nul=False)
+            loose = "of citext" if inside.base.endswith("citext") else collation
+            if column.primary_key and loose:
+                notes.append(reflection.shared_rows(column.name, loose))
+        return notes
 
     def _table_names(self, connection: Connection) -> list[str]:
         names = super()._table_names(connection)
@@ -327,8 +350,8 @@ class PostgresConnector(Connector):
         row = refusal.row
         for name, value in zip(row.columns, row.values):
             column = table.columns[name]
-            if column.type is None and value is not None:
-                # What goes as text and is cast in the statement: the error does not tell which it was.
+            if not column.type_text.startswith(column.type or "\0") and value is not None:
+                # What is cast in the statement, or becomes one of a domain: the error does not tell of which.
                 statement = f"SELECT CAST(CAST(%s AS text) AS {_percent(column.type_text)})"
                 try:
                     with self._translated(), connection.begin_nested():
@@ -351,7 +374,7 @@ class PostgresConnector(Connector):
         of_table = [table.columns[name] for name in names]
         arrays = ", ".join(f"%s::{_percent(column.type or 'text')}[]" for column in of_table)
         wanted = ", ".join(
-            f"c{index}" if column.type else f"CAST(c{index} AS {_percent(column.type_text)}) AS c{index}"
+            f"c{index}" if column.type else f"CAST(c{index} AS {_percent(column.sent_as)}) AS c{index}"
             for index, column in enumerate(of_table)
         )
         aliases = ", ".join(f"c{index}" for index in range(len(names)))
@@ -408,12 +431,16 @@ def _percent(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _array(item: Any) -> Convert:
-    if isinstance(item, (sa.Numeric, sa.DateTime, sa.Time, postgresql.INTERVAL)):
-        limits = [getattr(item, name, None) for name in ("precision", "scale")]
-        if any(limit is not None for limit in limits) and not isinstance(item, sa.Float):
-            return types.refused("the elements of an array of limited precision would be rounded")
-    return types.judged_by_database(nul=False)
+def _interval() -> Convert:
+    judged = types.judged_by_database(nul=False)
+
+    def convert(value: object) -> Any:
+        text = judged(value)
+        if text is not None and _LONG_FRACTION.search(text):
+            raise ConversionError("the interval has a fraction of more than 6 digits, which would be rounded")
+        return text
+
+    return convert
 
 
 def array_text(values: Sequence[Any]) -> str:

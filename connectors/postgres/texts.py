@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 from connectors.base import Connector
 from connectors.errors import Refused
 from connectors.tables import Column
 
 #: What is stored as it comes.
-_TEXTS = ("text", "character", "name", '"char"', "bytea", "json")
+_TEXTS = re.compile(r'(?:text|name|"char"|bytea|json|character(?: varying)?(?:\([0-9]+\))?)\Z')
 
 
 def as_stored(connector: Connector, column: Column, value: str) -> bytes | None:
     """Return the text of a value in a column; None: it is refused, or stored as it comes."""
-    if column.type_text.startswith(_TEXTS):
+    if _TEXTS.match(column.type_text):
         return None
-    typed = f"CAST(CAST(%s AS text) AS {column.type_text.replace('%', '%%')})"
+    # A cast to limits would make what is refused the same as another value.
+    wanted = column.type_text if column.type_text.startswith("character(") else column.sent_as
+    typed = f"CAST(CAST(%s AS text) AS {wanted.replace('%', '%%')})"
     try:
         with connector.transaction(reads=True) as connection:
             statement = f"SELECT {column.text.select.format(typed)}"

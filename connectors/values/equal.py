@@ -79,7 +79,7 @@ def _alike(column: Column, wanted: Any, there: Any) -> bool:
         return wanted.is_nan() and there.is_nan()
     if not isinstance(wanted, str) or not isinstance(there, str):
         return False
-    if column.type_text.lower().startswith("json"):
+    if column.type_text.lower() in ("json", "jsonb"):
         return bool(_document(wanted) == _document(there))
     return bool(_PADDED.match(column.type_text)) and wanted.rstrip(" ") == there.rstrip(" ")
 
@@ -94,4 +94,6 @@ def _whole(digits: str) -> tuple[str, Decimal]:
 
 
 def _fraction(digits: str) -> tuple[str, Any]:
-    return "n", float(digits)
+    number = float(digits)
+    # What no float holds counts with its digits.
+    return "n", Decimal(digits) if math.isinf(number) else number

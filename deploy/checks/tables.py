@@ -7,6 +7,7 @@ import os
 from sqlalchemy.engine import URL
 
 from connectors import Connector, ConnectorError, SchemaMismatch, Table, Target, TargetError, connect
+from connectors.values.types import NothingFits
 from deploy.checks import additions, triggers
 from deploy.checks.findings import Findings, did_you_mean
 from gears.declaring import kinds
@@ -83,6 +84,7 @@ def check_function(connector: Connector, function: Function, place: str, finding
     _check_columns(function, table, connector.backend, findings)
     if function.captures:
         _check_left_out(function, table, findings)
+        _check_taken(function, table, findings)
     if function.kind == Around.kind:
         triggers.check(function, connector, table, place, findings)
     for warning in table.warnings:
@@ -137,6 +139,21 @@ def _check_columns(function: Function, table: Table, backend: str, findings: Fin
                 f"the table {table.name} has no column {column}{source}{hint}", function, "columns"
             )
     additions.check(function, table, backend, findings)
+
+
+def _check_taken(function: Function, table: Table, findings: Findings) -> None:
+    """A column that takes no value, whatever it is."""
+    for name in (*function.mapping.primary_key, *function.mapping.written):
+        column = table.columns.get(name)
+        if column is None:
+            continue
+        option = "keys" if name in function.mapping.primary_key else "columns"
+        if column.computed:
+            message = f"the database computes the column {name} of {table.name}, and takes no value for it"
+            findings.mistake(message, function, option)
+        elif isinstance(column.convert, NothingFits):
+            message = f"the column {name} of {table.name} ({column.type_text}) takes no value: "
+            findings.mistake(message + column.convert.reason, function, option)
 
 
 def _check_left_out(function: Function, table: Table, findings: Findings) -> None:

@@ -69,7 +69,8 @@ def test_each_key_finds_its_row_and_triggers_tell_it(request: pytest.FixtureRequ
             assert text is not None
             found = database.connector.read(table, [(column.convert(key),)], ["id"])
             database.sql(f"UPDATE {table} SET v = 2")
-            told = [database.connector.key_text(column, entry.key[0]) for entry in outbox.read(9) if entry.key]
+            entries = [entry.key[0] for entry in outbox.read(9) if entry.key]
+            told = [database.connector.key_text(column, entry) for entry in entries]
             database.apply(database.upsert(table, {"id": text, "v": b"3"}))
             database.apply(database.delete(table, key))
             left = database.sql(f"SELECT COUNT(*) FROM {table}")

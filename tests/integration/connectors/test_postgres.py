@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy.engine import make_url
 
-from connectors import Position, RowOp, SchemaMismatch, TargetError, UnreadableRow, connect
+from connectors import ConversionError, Position, RowOp, SchemaMismatch, TargetError, UnreadableRow, connect
 from connectors.bookkeeping.letters import Remembered
 from connectors.postgres import connector as postgres
 from tests.integration.connectors.conftest import Database
@@ -265,3 +265,58 @@ def test_settings_by_which_values_would_be_read_otherwise(on_postgres: Any) -> N
     with on_postgres.connector.transaction() as connection:
         # Where the comma is the point, 1234.56 would be a hundred times as much money.
         assert connection.exec_driver_sql("SHOW lc_monetary").scalar_one() == "C"
+
+
+LIMITED = {
+    "varchar(3)[]": (b"{ab,abc}", b"{abcd}"),
+    "char(2)[]": (b"{ab}", b"{abc}"),
+    "bit(3)[]": (b"{101}", b"{1011}"),
+    "short": (b"abc", b"abcd"),
+    "shorter": (b"abc", b"abcd"),
+    "shorts": (b"{abc}", b"{abcd}"),
+    "price": (b"1.20", b"1.005"),
+    "dear": (b"1.20", b"1.005"),
+    "second": (b"2024-01-31T10:00:00+00:00", b"2024-01-31T10:00:00.5+00:00"),
+    "INTERVAL": (b"00:00:00.123456", b"00:00:00.1234567"),
+    "priced": (None, b"(1.005)"),
+    "price[]": (None, b"{1.005}"),
+    "NUMERIC(4, 1)[]": (None, b"{1.25}"),
+}
+
+
+def test_nothing_is_cut_or_rounded_within_a_type(on_postgres: Database) -> None:
+    """A cast to varchar(3)[], or to a domain of limits, cuts and rounds without a word."""
+    for statement in (
+        "CREATE DOMAIN short AS VARCHAR(3)",
+        "CREATE DOMAIN shorter AS short CHECK (VALUE <> '')",
+        "CREATE DOMAIN shorts AS VARCHAR(3)[]",
+        "CREATE DOMAIN price AS NUMERIC(10, 2)",
+        "CREATE DOMAIN dear AS price CHECK (VALUE > 1)",
+        "CREATE DOMAIN second AS TIMESTAMPTZ(0)",
+        "CREATE TYPE priced AS (n NUMERIC(10, 2))",
+    ):
+        on_postgres.sql(statement)
+    for number, (declared, (fits, does_not)) in enumerate(LIMITED.items()):
+        table = f"t{number}"
+        on_postgres.sql(f"CREATE TABLE {table} (id INT PRIMARY KEY, v {declared})")
+        column = on_postgres.connector.table(table).columns["v"]
+        if fits is not None:
+            on_postgres.apply(on_postgres.upsert(table, {"id": 1, "v": fits}))
+            assert on_postgres.connector.read(table, [(1,)], ["v"]) == [(fits,)], declared
+        assert not on_postgres.refusals
+        try:
+            row = on_postgres.upsert(table, {"id": 2, "v": does_not})
+        except ConversionError:
+            continue
+        assert on_postgres.apply(row) == (0, 1), declared
+        # Nor is it taken for what a cut one would be; but texts that are padded are.
+        stored = on_postgres.connector.as_stored(column, column.convert(does_not))
+        assert declared == "char(2)[]" or stored != fits, declared
+        on_postgres.refusals.clear()
+
+
+def test_check_of_a_domain_names_its_column(on_postgres: Database) -> None:
+    on_postgres.sql("CREATE DOMAIN dear AS NUMERIC(10, 2) CHECK (VALUE > 1)")
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, v dear)")
+    assert on_postgres.apply(on_postgres.upsert("t", {"id": 1, "a": 5, "v": b"0.5"})) == (0, 1)
+    assert on_postgres.refusals[0].column == "v"

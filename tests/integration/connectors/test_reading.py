@@ -147,6 +147,7 @@ def test_keys_that_are_equal_to_the_database_alone(database: Database) -> None:
             "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
         )
     database.sql(f"CREATE TABLE persons (name {declared} PRIMARY KEY, age INT)")
+    assert "share one row" in database.connector.table("persons").warnings[0]
     database.apply(
         database.upsert("persons", {"name": b"ada", "age": b"36"}),
         database.upsert("persons", {"name": b"Bob", "age": b"7"}),

@@ -22,6 +22,8 @@ TABLE strict_persons (person_id TEXT PRIMARY KEY, first TEXT NOT NULL, kind TEXT
                              born TEXT NOT NULL);
 CREATE TABLE pets (owner TEXT, pet_id INTEGER, name TEXT, PRIMARY KEY (owner, pet_id));
 CREATE TABLE loose (id TEXT, name TEXT);
+CREATE TABLE prices (id INTEGER PRIMARY KEY, net INTEGER, gross INTEGER AS (net * 2) STORED);
+CREATE TABLE names (name TEXT COLLATE NOCASE PRIMARY KEY, age INTEGER);
 """
 
 
@@ -65,6 +67,10 @@ def test_a_mapping_that_fits_has_no_findings(database: str) -> None:
             {"table": "pets", "keys": "pet:{pet_id}", "columns": ["name"]},
             ["keys", "primary key of pets is (owner, pet_id), and the key template has no {owner}"],
         ),
+        (
+            {"table": "prices", "keys": "p:{id}", "columns": ["net", "gross"]},
+            ["columns", "the database computes the column gross of prices, and takes no value for it"],
+        ),
         ({"table": "strict_persons"}, ["columns", "born of strict_persons is NOT NULL without a default"]),
     ],
 )
@@ -79,6 +85,11 @@ def test_what_does_not_fit_is_named(database: str, changes: dict[str, Any], expe
 def test_all_of_a_mapping_is_looked_at(database: str) -> None:
     findings = findings_of(database, table="pets", keys="{owner}:{pt_id}", columns=["nam"])
     assert [mistake.option for mistake in findings.mistakes] == ["keys", "keys", "columns"]
+
+
+def test_keys_that_share_a_row_are_a_warning(database: str) -> None:
+    [warning] = findings_of(database, table="names", keys="n:{name}", columns=["age"]).warnings
+    assert "name has the collation NOCASE" in warning.message and "share one row" in warning.message
 
 
 def test_a_hash_that_would_become_a_dead_letter_is_a_warning(database: str) -> None:
