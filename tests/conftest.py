@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,12 @@ def chosen(kind: str) -> Choice:
     """Return where the server of ``kind`` comes from in this run."""
     binary = gears12.home() if kind == "redisgears" else find_binary(kind)
     return choose(kind, os.environ, docker_answers(), str(binary) if binary else None)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end what the tests start: a shell starts its background jobs deaf to it, and so their own."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
