@@ -86,9 +86,9 @@ class Reading:
         """Return up to ``most`` rows in the order of the primary key, from the first one after ``after`` on.
 
         A row begins with the texts of its primary key, and those of ``columns`` follow. ``after`` holds
-        converted values. ``where`` is an expression in the database's own SQL, and stands in the statement
-        as it is: see ``check_where``. Rows with a NULL in their key, which SQLite may have, are left out, and
-        those that have something in the column ``absent``.
+        what ``key_part`` makes of such texts. ``where`` is an expression in the database's own SQL, and
+        stands in the statement as it is: see ``check_where``. Rows with a NULL in their key, which SQLite may
+        have, are left out, and those that have something in the column ``absent``.
 
         Raises Unavailable, or SchemaMismatch.
         """
@@ -179,6 +179,15 @@ class Reading:
         None: the database does not.
         """
         return None
+
+    def key_part(self, column: Column, text: bytes) -> Any:
+        """Return the value of a column of a key, of the text that reading gave: also one that no hash could
+        write (``infinity``), so that rows behind it are found.
+        """
+        try:
+            return column.convert(text)
+        except ConversionError:
+            return text.decode("utf-8", "surrogateescape")
 
     def key_text(self, column: Column, written: bytes) -> bytes:
         """Return the text that reading gives of a column of a key, of which a trigger wrote this down.

@@ -360,7 +360,9 @@ class MySQLConnector(Connector):
     def _in_order(self, column: Column, name: str, value: Any) -> Any:
         if column.type_text.startswith("enum("):
             # Compared with a text it is one; by a number it is in its own order.
-            value = _labels(column.type_text).index(value) + 1
+            labels = _labels(column.type_text)
+            # What was no label is the empty text, before all others.
+            value = labels.index(value) + 1 if value in labels else 0
         elif column.type_text.startswith("set("):
             labels = _labels(column.type_text)
             value = sum(1 << labels.index(each) for each in value.split(",") if value)

@@ -57,6 +57,7 @@ MOST_TEXTS = 100
 # Stands for NULL while a column is one text; no text can hold it, for it has no UTF-8.
 _NULL = "\udc00"
 
+_YEAR = re.compile(r"[0-9-]+ [0-9:.]+(?= BC\Z|\Z)")
 _ROUNDED = "numbers or times of limited precision in an array or a composite type would be rounded"
 _LONG_FRACTION = re.compile(r"[.,][0-9]{6}0*[1-9]")
 
@@ -312,6 +313,13 @@ class PostgresConnector(Connector):
         # The driver says what a number is: a real would be compared as a double, money not at all.
         type_ = {"real": sa.REAL(), "money": postgresql.MONEY()}.get(column.type_text)
         return found if type_ is None else sa.cast(found, type_)
+
+    def key_part(self, column: Column, text: bytes) -> Any:
+        part = super().key_part(column, text)
+        if column.text.encode is not texts.utc or not isinstance(part, str):
+            return part
+        # Of a year that Python lacks the text has no zone, and would be one of the session's.
+        return _YEAR.sub(r"\g<0>+00", part)
 
     def key_text(self, column: Column, written: bytes) -> bytes:
         # The trigger writes what reading selects.

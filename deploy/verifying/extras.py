@@ -63,7 +63,9 @@ class Pages:
                 yield list(rows)
             if len(rows) < PAGE:
                 return
-            after = tuple(column.convert(text) for column, text in zip(self._columns, rows[-1]))
+            after = tuple(
+                self._connector.key_part(column, text or b"") for column, text in zip(self._columns, rows[-1])
+            )
 
     def random(self, most: int) -> list[Texts]:
         """Return the primary keys of so many random rows."""

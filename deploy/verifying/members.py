@@ -123,7 +123,7 @@ class MembersComparer:
         self._columns = (*expecter.parents, *expecter.columns)
         self._sums = connector.child_checksums(self._table, expecter.parents, self._columns)
         self._trying = Trying()
-        self.aliases = Aliases(expecter.function, expecter.table, range(len(expecter.parents)))
+        self.aliases = Aliases(expecter.function, range(len(expecter.parents)))
 
     def portions(self, shard: Shard, hashes: Hashes, keys: Sequence[bytes]) -> Iterator[Portion]:
         """Yield keys of a shard with what they hold, so many at a time as go into memory."""
@@ -145,19 +145,29 @@ class MembersComparer:
         if self._agree(keys, images):
             return []
         wanted = [self.expecter.expect(key, image) for key, image in zip(keys, images)]
-        rows = self.rows_of(wanted)
+        rows = self.rows_of(keys, wanted)
         difference = self.expecter.difference
         return [key for key, each, row in zip(keys, wanted, rows) if difference(each, row) is not None]
 
-    def rows_of(self, wanted: Sequence[Expected]) -> list[Row]:
+    def note(self, keys: Sequence[bytes]) -> None:
+        """Remember which of these keys are not as their rows' own keys would be."""
+        self.rows_of(keys, [self.expecter.expect(key, None) for key in keys])
+
+    def rows_of(self, keys: Sequence[bytes], wanted: Sequence[Expected]) -> list[Row]:
         """Return the rows of each; None: there are none, or none can be."""
         places = list(dict.fromkeys(each.place for each in wanted if each.place is not None))
         parents = self.expecter.parents
         converts = [self.expecter.table.columns[name] for name in parents]
         found: dict[Any, list[Any]] = {}
+        texts: dict[Any, Sequence[bytes | None]] = {}
         for row in self._connector.children(self._table, parents, places, self.expecter.columns):
             place = tuple(map(_converted, converts, row))
             found.setdefault(place, []).append(tuple(row[len(parents) :]))
+            texts[place] = row[: len(parents)]
+        for key, each in zip(keys, wanted):
+            parts = self.expecter.match(key)
+            if parts is not None and each.place in texts:
+                self.aliases.note(parts, texts[each.place])
         # In an order of their own, so that two looks at the same rows are alike.
         rows = {place: tuple(sorted(each, key=_in_order)) for place, each in found.items()}
         return [None if each.place is None else rows.get(each.place) for each in wanted]
@@ -168,7 +178,6 @@ class MembersComparer:
         for key, place in zip(keys, places):
             parts = self.expecter.match(key)
             if parts is not None and place is not None:
-                self.aliases.note(parts, place)
                 known.append((parts, place))
         sums = self._sums
         if sums is None or len(known) < len(keys) or any(isinstance(image, str) for image in images):

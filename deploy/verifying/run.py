@@ -194,11 +194,28 @@ class Verification:
                 else:
                     suspects += self._first_seen(keys)
                 if len(suspects) >= self._most_suspects:
-                    settler.settle(suspects)
+                    settler.settle(self._without_aliases(hashes, suspects))
                     suspects.clear()
                 shown.show(self.counts.rows, self._total())
-        settler.settle(suspects)
+        settler.settle(self._without_aliases(hashes, suspects))
         self._count_unkeyed(self._still_lost(hashes, looker, lost))
+
+    def _without_aliases(self, hashes: Hashes, keys: list[bytes]) -> list[bytes]:
+        """Leave out keys of rows that have a key by another name, which may have come meanwhile: a repair
+        would delete its row.
+        """
+        aliases = self._comparer.aliases
+        if not keys or not aliases:
+            return keys
+        self._note_all(hashes)
+        return [key for key in keys if key not in aliases]
+
+    def _note_all(self, hashes: Hashes) -> None:
+        """Remember all keys that are not written as their rows' own keys would be."""
+        barrier.wait(hashes.shards, BARRIER_SECONDS, None, self._settings.deployment)
+        for shard in hashes.shards.shards:
+            for keys in hashes.keys(shard):
+                self._comparer.note(keys)
 
     def _still_lost(self, hashes: Hashes, looker: Looker, rows: list[Texts]) -> list[Texts]:
         """Return those rows that are there still when all keys have been looked through again: a row may have
@@ -207,23 +224,14 @@ class Verification:
         table = self._expecter.table
         columns = [table.columns[name] for name in table.primary_key]
         for _ in range(LOOKS if rows else 0):
-            for shard in hashes.shards.shards:
-                for keys in hashes.keys(shard):
-                    self._note(keys)
-            barrier.wait(hashes.shards, BARRIER_SECONDS, None, self._settings.deployment)
+            self._note_all(hashes)
             rows = [row for row in rows if looker.is_lost(row)]
-            places = [tuple(column.convert(text) for column, text in zip(columns, row)) for row in rows]
+            key_part = self._connector.key_part
+            texts = [[text or b"" for text in row] for row in rows]
+            places = [tuple(map(key_part, columns, row)) for row in texts]
             there = self._connector.read(table.name, places, [])
             rows = [row for row, found in zip(rows, there) if found is not None]
         return rows
-
-    def _note(self, keys: Sequence[bytes]) -> None:
-        """Remember which of these keys are not as their rows' own keys would be."""
-        for key in keys:
-            parts = self._expecter.match(key)
-            place = None if parts is None else self._expecter.own_place(parts)
-            if parts is not None and place is not None:
-                self._comparer.aliases.note(parts, place)
 
     def _first_seen(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Leave out keys of members that other rows have named."""

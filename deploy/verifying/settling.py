@@ -139,7 +139,7 @@ class Settler:
         # A transform tells a row by what the key holds; else the key does.
         first = dict.fromkeys(keys) if tells and expecter.key_tells else self._hashes.now(keys)
         wanted = [expecter.expect(key, first[key]) for key in keys]
-        rows = self._comparer.rows_of(wanted)
+        rows = self._comparer.rows_of(keys, wanted)
         images, unsettled = (
             self._hashes.looked(keys, marks) if tells else (self._hashes.now(keys), set[bytes]())
         )

@@ -28,6 +28,7 @@ class RowReader:
         self._template = function.mapping.keys
         table = table_of(function, connector)
         self.key_columns = table.primary_key
+        self._key = [table.columns[name] for name in table.primary_key]
         names = function.mapping.primary_key
         self._key_order = tuple(
             (names.index(name), table.columns[name].convert) for name in table.primary_key
@@ -59,12 +60,12 @@ class RowReader:
         """Return up to ``most`` rows in the order of the primary key: its texts, as in ``key_of``, and the
         fields. ``after``: the texts of the key to go on behind; ``where`` is that of ``Connector.scan``.
 
-        Raises ConversionError when ``after`` is no key, Unavailable, or SchemaMismatch.
+        Raises Unavailable, or SchemaMismatch.
         """
         table, width = self.function.mapping.table, len(self._key_order)
         place: tuple[Any, ...] | None = None
         if after is not None:
-            place = tuple(convert(text) for text, (_, convert) in zip(after, self._key_order))
+            place = tuple(map(self._connector.key_part, self._key, after))
         absent = self._additions.deleted_at
         rows = self._connector.scan(table, self._columns, place, where, most, absent)
         return [(tuple(text or b"" for text in row[:width]), self._image(row[width:])) for row in rows]

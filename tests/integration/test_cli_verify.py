@@ -235,6 +235,29 @@ def test_rows_whose_own_keys_would_have_colons(world: World) -> None:
         assert "extra rows were not looked for" in report["notes"][0]
 
 
+PRICES = HEAD + 'WriteBehind(keys="p:{price}:{span}", table="prices", columns=["name"], target=reporting)\n'
+
+
+@pytest.mark.parametrize("world", ["postgres"], indirect=True)
+def test_rows_whose_own_keys_are_written_otherwise(world: World) -> None:
+    """A repair must not delete the row 1.50 of the key 1.5."""
+    world.sql(
+        "CREATE TABLE prices (price NUMERIC(9, 2), span INT4RANGE, name TEXT, PRIMARY KEY (price, span))"
+    )
+    world.deploy(PRICES)
+    with world.server.client() as client:
+        client.hset("p:1.5:[1,2]", "name", "a")
+        client.hset("p:2.50:[1,3)", "name", "b")
+        client.hset("p:infinity:[1,3)", "name", "no number")
+        world.wait()
+        report = world.verify("--repair", code=1)
+    assert (report["rows"], report["extra"], report["missing"]) == (2, 0, 1)
+    assert run_sql(world.database, "SELECT price::text, span::text FROM prices ORDER BY 1") == [
+        ("1.50", "[1,3)"),
+        ("2.50", "[1,3)"),
+    ]
+
+
 TRANSFORMED = (
     HEAD
     + """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from connectors import ConnectorError, SchemaMismatch
 from tests.integration.connectors.conftest import Database
@@ -111,6 +112,45 @@ def test_pages_of_types_that_are_not_in_the_order_of_their_values(
             assert len(found) <= len(wanted)
             after = (int(page[-1][0] or b""), convert(page[-1][1] or b""))
         assert found == wanted
+
+
+BEYOND = {
+    "postgresql": {
+        "TIMESTAMPTZ": ["-infinity", "0044-03-15 12:00:00 BC", "2024-01-01", "12024-01-01", "infinity"],
+        "DATE": ["-infinity", "2024-01-01", "infinity"],
+        "TIME": ["23:59", "24:00:00"],
+    },
+    "mysql": {
+        "DATE": ["0000-00-00", "2024-01-01"],
+        "DATETIME": ["0000-00-00", "2024-01-01"],
+        "YEAR": ["0000", "2024"],
+        "ENUM('b', 'a')": ["", "b", "a"],
+    },
+    "sqlite": {"INTEGER NOT NULL": [1, "one", "two"], "DATE NOT NULL": ["2024-01-01", "tomorrow"]},
+}
+
+
+def test_pages_that_end_with_what_no_hash_could_write(database: Database) -> None:
+    """Such as infinity, or a date that is none: the rows behind it come all the same."""
+    for number, (declared, values) in enumerate(BEYOND[database.backend].items()):
+        table = f"t{number}"
+        key = "PRIMARY KEY (id, v)" if database.backend == "sqlite" else "PRIMARY KEY (id)"
+        database.sql(f"CREATE TABLE {table} (id {declared}, v INT NOT NULL, {key})")
+        engine = sa.create_engine(database.url, poolclass=sa.NullPool)
+        with engine.begin() as connection:
+            if database.backend != "sqlite":
+                loose = {"mysql": "SET sql_mode = ''", "postgresql": "SET timezone = 'UTC'"}
+                connection.exec_driver_sql(loose[database.backend])
+            for at, value in enumerate(values):
+                connection.exec_driver_sql(f"INSERT INTO {table} VALUES ({value!r}, {at})")
+        made = database.connector.table(table)
+        columns = [made.columns[name] for name in made.primary_key]
+        after, found = None, list[Any]()
+        while page := database.connector.scan(table, ["v"], after, most=1):
+            found += [row[-1] for row in page]
+            assert len(found) <= len(values), declared
+            after = tuple(map(database.connector.key_part, columns, [text or b"" for text in page[-1]]))
+        assert found == [b"%d" % at for at in range(len(values))], declared
 
 
 def test_hostile_names(database: Database) -> None:
