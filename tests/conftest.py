@@ -53,7 +53,7 @@ def chosen(kind: str) -> Choice:
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C end what the tests start: a shell starts its background jobs deaf to it, and so their own."""
+    """Let Ctrl-C end what the tests start: a shell starts background jobs deaf to it, and so their own."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
