@@ -114,7 +114,7 @@ def test_pages_of_types_that_are_not_in_the_order_of_their_values(
         assert found == wanted
 
 
-BEYOND = {
+BEYOND: dict[str, dict[str, list[Any]]] = {
     "postgresql": {
         "TIMESTAMPTZ": ["-infinity", "0044-03-15 12:00:00 BC", "2024-01-01", "12024-01-01", "infinity"],
         "DATE": ["-infinity", "2024-01-01", "infinity"],
