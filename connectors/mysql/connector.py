@@ -218,6 +218,10 @@ class MySQLConnector(Connector):
                 if column in columns and columns[column].type_text == "longtext":
                     columns[column].convert = types.json_text()
                     columns[column].type_text = "json"
+        else:
+            for each in columns.values():
+                if each.type_text == "json":
+                    each.convert = types.json_text(is_binary=True)
         return notes
 
     @staticmethod

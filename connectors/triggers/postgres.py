@@ -34,6 +34,14 @@ _FOLLOWED = """
 SELECT DISTINCT c.relname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 WHERE t.tgname = 'gearsync_rows' AND c.relnamespace = {schema}::regnamespace AND t.tgparentid = 0
 """
+# A partition that is truncated by itself runs no triggers but its own.
+_PARTITIONS = """
+SELECT format('%I.%I', n.nspname, c.relname), EXISTS (
+    SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'gearsync_statement' AND t.tgenabled = 'A'
+) FROM pg_partition_tree(to_regclass({table})) p
+JOIN pg_class c ON c.oid = p.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE p.level > 0
+"""
 
 
 class PostgresTriggers(Triggers):
@@ -73,9 +81,20 @@ class PostgresTriggers(Triggers):
             f"AS $gearsync${self._body(connection, table)}$gearsync$"
         )
         events = "INSERT OR UPDATE OR DELETE"
+        of_partitions = [
+            statement
+            for part, _ in self._partitions(connection, table.name)
+            for statement in (
+                f"DROP TRIGGER IF EXISTS {STATEMENT} ON {part}",
+                f"CREATE TRIGGER {STATEMENT} AFTER TRUNCATE ON {part}\n"
+                f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
+                f"ALTER TABLE {part} ENABLE ALWAYS TRIGGER {STATEMENT}",
+            )
+        ]
         return [
             made,
             *dropped,
+            *of_partitions,
             f"CREATE TRIGGER {ROWS} AFTER {events} ON {place}\nFOR EACH ROW EXECUTE FUNCTION {function}()",
             f"CREATE TRIGGER {STATEMENT} AFTER {events} OR TRUNCATE ON {place}\n"
             f"FOR EACH STATEMENT EXECUTE FUNCTION {function}()",
@@ -86,14 +105,27 @@ class PostgresTriggers(Triggers):
     def drop_statements(self, connection: Connection, name: str) -> list[str]:
         function = self._function(connection, name)
         dropped = [f"DROP TRIGGER IF EXISTS {each} ON {self.place(name)}" for each in (ROWS, STATEMENT)]
+        for part, _ in self._partitions(connection, name):
+            dropped.append(f"DROP TRIGGER IF EXISTS {STATEMENT} ON {part}")
         return [*dropped, f"DROP FUNCTION IF EXISTS {function}()"]
 
     def installed(self, connection: Connection, name: str) -> dict[str, str]:
         query = _INSTALLED.format(table=literal(self.place(name)))
         rows = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
-        return {
+        found = {
             row[0]: _told(row[1], bool(row[3]), row[4].count("=") if row[4] else 0, row[2]) for row in rows
         }
+        without = [part for part, has_ours in self._partitions(connection, name) if not has_ours]
+        if found and without:
+            # They came later.
+            found["partitions"] = " ".join(without)
+        return found
+
+    def _partitions(self, connection: Connection, name: str) -> list[tuple[str, bool]]:
+        """Return the partitions of a table, of all levels, and whether each has its trigger."""
+        query = _PARTITIONS.format(table=literal(self.place(name)))
+        rows = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+        return [(str(row[0]), bool(row[1])) for row in rows]
 
     def expected(self, connection: Connection, table: Table) -> dict[str, str]:
         settings = " ".join(_settings(table)).count(" = ")

@@ -278,21 +278,33 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _JSON = json.JSONDecoder(parse_constant=_no_constant, parse_int=len, parse_float=len)
 
 
-def json_text(nul: bool = True) -> Convert:
+def _of_64_bits(digits: str) -> int:
+    if not -(1 << 63) <= _long(digits.encode()) < 1 << 64:
+        raise ConversionError(
+            "the JSON document holds a whole number of more than 64 bits, which the database can't keep"
+        )
+    return 0
+
+
+_JSON_OF_64_BITS = json.JSONDecoder(parse_constant=_no_constant, parse_int=_of_64_bits, parse_float=len)
+
+
+def json_text(nul: bool = True, is_binary: bool = False) -> Convert:
     """JSON documents, kept as the text they are. Dicts, lists, numbers and bools of Python become JSON.
 
-    ``nul``: the escape of the NUL character fits.
+    ``nul``: the escape of the NUL character fits. ``is_binary``: as MySQL keeps them, whole numbers of 64
+    bits; larger ones would become floats.
     """
+    decoder = _JSON_OF_64_BITS if is_binary else _JSON
 
     def convert(value: object) -> Any:
         if value is None:
             return None
-        if isinstance(value, (dict, list, tuple, int, float)):
-            document = _dumped(value)
-        else:
-            document = _decoded(as_bytes(value, "JSON document"))
+        is_python = isinstance(value, (dict, list, tuple, int, float))
+        document = _dumped(value) if is_python else _decoded(as_bytes(value, "JSON document"))
+        if is_binary or not is_python:
             try:
-                _JSON.decode(document)
+                decoder.decode(document)
             except ValueError:
                 raise ConversionError("the value is no JSON document") from None
             except RecursionError:

@@ -84,6 +84,29 @@ def test_truncate_says_all_rows(on_postgres: Database) -> None:
     assert all_of(outbox) == [Entry("persons", None)]
 
 
+def test_truncate_of_a_partition_says_all_rows(on_postgres: Database) -> None:
+    for statement in (
+        "CREATE TABLE persons (id INTEGER PRIMARY KEY, name VARCHAR(20)) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF persons FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id)",
+        'CREATE TABLE "lows" PARTITION OF low FOR VALUES FROM (0) TO (5)',
+    ):
+        on_postgres.sql(statement)
+    outbox, triggers = follow(on_postgres, "persons"), triggers_of(on_postgres.connector)
+    persons = on_postgres.connector.table("persons")
+    assert triggers.state(persons) == CURRENT
+    on_postgres.sql("INSERT INTO low VALUES (1, 'Ada')")
+    assert all_of(outbox) == [Entry("persons", (b"1",))]
+    on_postgres.sql('TRUNCATE "lows"')
+    assert all_of(outbox) == [Entry("persons", None)]
+    on_postgres.sql("CREATE TABLE high PARTITION OF persons FOR VALUES FROM (10) TO (20)")
+    assert triggers.state(persons) == OUTDATED
+    triggers.run(triggers.statements([persons]))
+    assert triggers.state(persons) == CURRENT
+    triggers.run(triggers.drops(["persons"]))
+    assert triggers.state(persons) == MISSING
+    on_postgres.sql("TRUNCATE high")
+
+
 def test_what_the_connector_writes_itself_makes_no_entry(database: Database) -> None:
     database.sql("CREATE TABLE persons (id INTEGER PRIMARY KEY, name VARCHAR(20) UNIQUE)")
     outbox = follow(database, "persons")
