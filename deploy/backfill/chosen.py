@@ -55,12 +55,14 @@ class Chosen:
             for db, pattern, kind in sorted(found)
         ]
 
-    def scope(self) -> str:
-        """Return what tells this backfill from others of the deployment."""
+    def scope(self, version: int) -> str:
+        """Return what tells this backfill from others of the deployment, of which this version is there."""
         payload = json.loads(self.deployment.to_payload())
         names = {each.name for each in self.functions}
         functions = [each for each in payload["functions"] if each["name"] in names]
-        return json.dumps({"functions": functions, "targets": payload["targets"]}, sort_keys=True)
+        return json.dumps(
+            {"functions": functions, "targets": payload["targets"], "version": version}, sort_keys=True
+        )
 
 
 def choose(file: str, name: str | None, wanted: Sequence[str]) -> Chosen:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deploy.barrier import paused_of
@@ -17,6 +18,8 @@ LOOK_SECONDS = 0.1
 """Between two looks at a backlog that is too long."""
 OWN_SHARE = 2
 """A backfill never fills more than one part in so many of what the deployment itself allows to wait."""
+CAREFUL_SHARE = 0.125
+"""Of a bound in bytes; while less of it is taken, more keys go at once."""
 
 
 CAPTURING = ("active", "paused")
@@ -80,56 +83,87 @@ class Pace:
 
 
 class Backlog:
-    """The changes of a deployment that wait on one shard, of which a backfill lets no more be than ``most``.
+    """Changes that wait on one shard, of which a backfill of ``deployment`` lets no more than ``most`` be.
 
-    ``waits``: whether it waits just now; ``problems``: what is wrong then, if anything is.
+    ``makes``: how many changes a key makes at most, by deployment: whoever covers a key gets it, and has a
+    bound of its own. ``waits``: whether it waits just now; ``problems``: what is wrong then, if anything is.
     """
 
-    def __init__(self, shard: Shard, deployment: str, most: int, stop: Stop) -> None:
+    def __init__(
+        self, shard: Shard, deployment: str, most: int, stop: Stop, makes: Mapping[str, int]
+    ) -> None:
         self._shard = shard
         self._deployment = deployment
         self._most = most
         self._stop = stop
+        self._makes = {deployment: 1, **makes}
+        self._step = 1
         self.waits = False
         self.problems: list[str] = []
 
     def room(self) -> int:
-        """Return how many changes may be added, at least 1; waits until there is room.
+        """Return how many keys may be captured, at least 1; waits until there is room.
 
         Raises Stopped, ShardError, and CommandError when the deployment has gone.
         """
         while True:
             status = self._status()
-            deployment = self._of_deployment(status)
-            room = room_of(deployment["backlog"], self._most)
+            self._require_deployed(status)
+            rooms = {each["name"]: self._room_of(each) for each in status["deployments"] if self._is_of(each)}
+            room = min(rooms.values())
             self.waits = room <= 0
-            self.problems = list(self._problems(status)) if self.waits else []
+            full = [name for name, left in rooms.items() if left <= 0]
+            self.problems = list(self._problems(status, full))
             if room > 0:
-                return room
+                return self._careful(room, status)
             self._stop.sleep(LOOK_SECONDS)
+
+    def _is_of(self, deployment: dict[str, Any]) -> bool:
+        return deployment["name"] in self._makes and deployment["state"] in CAPTURING
+
+    def _room_of(self, deployment: dict[str, Any]) -> int:
+        name = deployment["name"]
+        most = self._most if name == self._deployment else sys.maxsize
+        room = room_of(deployment["backlog"], most)
+        return max(1, room // self._makes[name]) if room > 0 else room
+
+    def _careful(self, room: int, status: dict[str, Any]) -> int:
+        """Return how many keys may go at once where bytes are bounded, since nobody knows how large they are:
+        twice as many as before, as long as little of the bound is taken.
+        """
+        shares = [_share(each["backlog"]) for each in status["deployments"] if self._is_of(each)]
+        if max(shares) < 0:
+            return room
+        step, self._step = self._step, max(1, self._step // 2)
+        if max(shares) < CAREFUL_SHARE:
+            self._step = min(2 * step, room)
+        return min(room, step)
 
     def _status(self) -> dict[str, Any]:
         with errors_of(self._shard.address):
             return {"address": self._shard.address, **self._shard.host.status()}
 
-    def _problems(self, status: dict[str, Any]) -> Iterator[str]:
+    def _problems(self, status: dict[str, Any], full: Sequence[str]) -> Iterator[str]:
         """Yield what keeps changes from SQL; what was refused or is not covered does not."""
-        own = {**status, "deployments": [self._of_deployment(status)]}
+        own = {**status, "deployments": [each for each in status["deployments"] if each["name"] in full]}
         yield from paused_of([own])
         for each in attention([own]):
             beside = "dead letter" in each or "no template" in each
             if not beside:
                 yield each
 
-    def _of_deployment(self, status: dict[str, Any]) -> dict[str, Any]:
-        for each in status["deployments"]:
-            if each["name"] == self._deployment and each["state"] in CAPTURING:
-                found: dict[str, Any] = each
-                return found
-        raise CommandError(
-            f"{self._shard.address} has no active deployment {self._deployment} any more.",
-            "deploy it again: gearsync deploy FILE.",
-        )
+    def _require_deployed(self, status: dict[str, Any]) -> None:
+        if not any(each["name"] == self._deployment and self._is_of(each) for each in status["deployments"]):
+            raise CommandError(
+                f"{self._shard.address} has no active deployment {self._deployment} any more.",
+                "deploy it again: gearsync deploy FILE.",
+            )
+
+
+def _share(backlog: dict[str, Any]) -> float:
+    """Return how much of its bound in bytes a backlog takes; -1: it has none."""
+    limit = int(backlog.get("limit_bytes", 0))
+    return int(backlog["bytes"]) / limit if limit else -1.0
 
 
 def room_of(backlog: dict[str, Any], most: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -31,7 +32,8 @@ class Progress:
     """How far one server is.
 
     ``scan``: which of the scans is under way, from 0, and ``cursor`` where it goes on; ``arrivals``: what
-    ``Host.arrivals`` was before the first. ``done``: all keys that were there then are captured.
+    ``Host.arrivals`` was before the first. ``done``: all keys that were there then are captured. ``scope``:
+    whose progress it is, since two backfills may run at once; see ``Place``.
     """
 
     address: str
@@ -40,6 +42,7 @@ class Progress:
     cursor: int = 0
     done: bool = False
     counts: Counts = field(default_factory=Counts)
+    scope: str = ""
 
     def to_json(self) -> str:
         """Return it as ``from_json`` takes it."""
@@ -53,12 +56,18 @@ class Progress:
 
 
 class Place:
-    """The progress of each server by its run id, since a cursor of SCAN means nothing to another process."""
+    """The progress of each server by its run id, since a cursor of SCAN means nothing to another process.
 
-    def __init__(self, deployment: str) -> None:
+    ``scope`` is what tells this backfill from others of the deployment. One of another scope that runs at the
+    same time writes to the same place, and takes it along when it ends; its progress is none of this one.
+    """
+
+    def __init__(self, deployment: str, scope: str = "") -> None:
         self._key = f"gearsync:{{0}}:backfill:{deployment}"
+        self._scope = scope
+        self._digest = hashlib.sha256(scope.encode()).hexdigest()[:16]
 
-    def read(self, shards: Shards, scope: str) -> dict[str, Progress] | None:
+    def read(self, shards: Shards) -> dict[str, Progress] | None:
         """Return what is known by run id; None: it was of another backfill, and is forgotten.
 
         Raises ShardError.
@@ -66,16 +75,18 @@ class Place:
         reply: Any = self._command(shards, "HGETALL")
         pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2])
         found = {name.decode(): value for name, value in pairs}
-        known = found.pop("scope", scope.encode())
-        if known != scope.encode():
+        is_other = found.pop("scope", self._scope.encode()) != self._scope.encode()
+        if is_other:
             self.forget(shards)
-        self._command(shards, "HSET", "scope", scope)
-        if known != scope.encode():
+        self._command(shards, "HSET", "scope", self._scope)
+        if is_other:
             return None
-        return {run_id: Progress.from_json(text) for run_id, text in found.items()}
+        progress = {run_id: Progress.from_json(text) for run_id, text in found.items()}
+        return {run_id: each for run_id, each in progress.items() if each.scope == self._digest}
 
     def write(self, shards: Shards, run_id: str, progress: Progress) -> None:
         """Remember how far a server is. Raises ShardError."""
+        progress.scope = self._digest
         self._command(shards, "HSET", run_id, progress.to_json())
 
     def forget(self, shards: Shards) -> None:

@@ -13,6 +13,9 @@ from deploy.backfill.place import Counts, Place, Progress
 from deploy.backfill.walking import Walk, run_id_of
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
+from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
+from gears.declaring.functions import Function
 
 TELL_SECONDS = 0.1
 
@@ -36,7 +39,7 @@ class Running:
         self._shards = shards
         self._chosen = chosen
         self._limits = limits
-        self._place = Place(chosen.deployment.name)
+        self._place = Place(chosen.deployment.name, _scope(shards, chosen))
         self._stop = Stop()
         self._pace = Pace(limits.rate, self._stop)
         self._progress: dict[str, Progress] = {}
@@ -64,9 +67,9 @@ class Running:
         """Find out where to go on; return what is worth saying of that. Raises ShardError."""
         if restart:
             self._place.forget(self._shards)
-        known = self._place.read(self._shards, self._chosen.scope())
+        known = self._place.read(self._shards)
         if known is None:
-            return ["An earlier backfill was of other functions or columns: this one begins anew."]
+            return ["An earlier backfill was of other functions, columns or versions: this one begins anew."]
         said = []
         addresses = {each.address for each in known.values()}
         for shard in self._shards.shards:
@@ -128,7 +131,7 @@ class Running:
         if run_id not in self._progress:
             self._progress[run_id] = Progress(shard.address, _arrivals(shard))
         name = self._chosen.deployment.name
-        backlog = Backlog(shard, name, self._limits.waiting, self._stop)
+        backlog = Backlog(shard, name, self._limits.waiting, self._stop, _makes(shard, self._chosen))
         walk = Walk(
             shards, shard, run_id, self._progress[run_id], self._place, backlog, self._pace, self._stop
         )
@@ -137,6 +140,41 @@ class Running:
             walk.run(name, self._chosen.scans)
         finally:
             del self._backlogs[run_id]
+
+
+def _scope(shards: Shards, chosen: Chosen) -> str:
+    """Return what tells this backfill from others: also the version, since an earlier one may have covered
+    fewer keys, and nobody captured the writes of the others.
+    """
+    versions = []
+    for shard in shards.shards:
+        with errors_of(shard.address):
+            deployed = shard.host.deployments().get(chosen.deployment.name)
+        versions += [deployed.version] if deployed is not None else []
+    return chosen.scope(max(versions, default=0))
+
+
+def _makes(shard: Shard, chosen: Chosen) -> dict[str, int]:
+    """Return how many changes one of the keys makes at most, for each deployment there that covers any."""
+    with errors_of(shard.address):
+        deployed = shard.host.deployments()
+    found = {}
+    for each in deployed.values():
+        try:
+            functions = Deployment.from_payload(each.payload).capturing
+        except PayloadError:
+            # Of a newer gearsync, or damaged: nothing can be told of its keys.
+            continue
+        covering = {
+            one.target_name for one in functions if any(_overlap(one, two) for two in chosen.functions)
+        }
+        if covering:
+            found[each.name] = len(covering)
+    return found
+
+
+def _overlap(one: Function, other: Function) -> bool:
+    return one.mapping.db == other.mapping.db and one.mapping.keys.overlaps(other.mapping.keys)
 
 
 def _is_over(running: Sequence[Future[None]]) -> bool:

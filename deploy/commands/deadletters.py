@@ -149,12 +149,13 @@ def retry(
     letter is deleted once its key is captured; if the database refuses it again, a new letter comes. Letters
     of one transaction that stays whole are tried together, whichever of them is named.
 
-    Of a key that is gone, a refused deletion is tried again. A refused write is left alone: if a policy may
-    have kept the row, the letter stays, and the exit code is 1.
+    Of a key that is gone, a refused deletion is tried again, and a refused write is left alone. If a policy
+    may have kept the row, the letter stays, and the exit code is 1; so does that of a deletion, which may be
+    older than the row, unless it is named (--id, --key).
     """
     with shards.connect(url) as found:
         chosen = _chosen(found, Choice(ids, keys, deployment, target), every)
-        tried = letter_retry.retry(found, chosen)
+        tried = letter_retry.retry(found, chosen, are_named=not every)
     output.line(f"{output.counted(len(tried.retried), 'dead letter')} retried.")
     if tried.left:
         _tell_left(tried)

@@ -13,11 +13,13 @@ from deploy.output import CommandError
 from deploy.pausing import held
 from deploy.reaching import shards
 from deploy.sources import Source, comparable, connected, require_deployed
+from deploy.verifying import siblings
 from deploy.verifying.reasons import explain
 from deploy.verifying.report import NAMED
 from deploy.verifying.run import Scope, Verification
 from deploy.verifying.settling import Settings
 from deploy.verifying.showing import Outcome, document, show
+from deploy.verifying.siblings import Siblings
 
 HELD_SECONDS = 1.0
 """How long to wait for the changes of a function that is paused, with its deployment or alone."""
@@ -124,6 +126,7 @@ def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
             f'{function.name} has on_delete="keep", so that no change deletes its rows.',
             "delete them by SQL.",
         )
+    others = siblings.find(found, source)
     waits = held.held_of(found, function, source.deployment.name)
     settings = Settings(
         source.deployment.name,
@@ -133,29 +136,29 @@ def _verify(found: shards.Shards, source: Source, wish: Wish) -> Outcome:
         wish.repair,
         "" if wish.delete_extra else kept,
         policies.followed(source.deployment, function),
+        "" if wish.delete_extra else others.spared,
     )
     try:
         # What the user's own code prints is none of our results.
         with connected(source) as connector, contextlib.redirect_stdout(sys.stderr):
             transform = source.deployment.transforms().get(function.name)
-            run = Verification(found, source, transform, connector, settings, _scope(source, wish))
+            scope = Scope(wish.sample, function.captures and not others.unclear)
+            run = Verification(found, source, transform, connector, settings, scope, others.writers)
             run.run()
     except KeyboardInterrupt:
         raise CommandError("the comparison was interrupted.", "run the same command again.") from None
     return Outcome(
-        source, run.counts, run.seconds, settings.kept, wish.sample, [*_notes(source, run), *waits]
+        source, run.counts, run.seconds, settings.kept, wish.sample, [*_notes(source, run, others), *waits]
     )
 
 
-def _scope(source: Source, wish: Wish) -> Scope:
-    return Scope(wish.sample, source.function.captures)
-
-
-def _notes(source: Source, run: Verification) -> list[str]:
+def _notes(source: Source, run: Verification, others: Siblings) -> list[str]:
     """Return sentences on what was not compared."""
     notes = []
     if not source.function.captures:
         notes.append("Its hashes are made of rows: those that are in Redis were compared, and no others.")
+    elif others.unclear:
+        notes.append(f"Extra rows were not looked for, as {others.unclear}.")
     elif run.moves_rows:
         notes.append(
             "Its transform gives rows other keys than those of Redis, so extra rows were not looked for."

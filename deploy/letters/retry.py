@@ -2,7 +2,8 @@
 
 A key that is there is captured as it is. Of one that is gone, the letter of a deletion is captured as a
 deletion; the letter of a write captures nothing: the key's end was a change of its own, and a policy may have
-kept the row.
+kept the row. So it may have done where the key was written again after a deletion that was refused, and ended
+once more: a deletion is then captured only for who names its letter.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
 from gears.applying import change as changes
 from gears.declaring.deployment import Deployment
+from gears.declaring.errors import PayloadError
 from gears.declaring.functions import Function
 
 Place = tuple[int, bytes]
@@ -29,7 +31,7 @@ BUSY = "a client is writing it at this moment"
 
 class Tried(NamedTuple):
     """What became of letters: ``retried`` are deleted. ``uncovered`` are of keys that no deployment captures
-    any more, and stay. ``left`` stay, too, each for a reason: by the key that is gone, its row may be kept.
+    any more, and stay. ``left`` stay, too, each for a reason: of a key that is gone, a row may be kept.
     """
 
     retried: list[Letter]
@@ -37,14 +39,15 @@ class Tried(NamedTuple):
     left: list[tuple[Letter, str]]
 
 
-def retry(shards: Shards, letters: list[Letter]) -> Tried:
-    """Capture the present state of each letter's key anew, then delete the letter.
+def retry(shards: Shards, letters: list[Letter], are_named: bool = True) -> Tried:
+    """Capture the present state of each letter's key anew, then delete the letter. ``are_named``: they were
+    chosen one by one.
 
     In this order, so that a crash between loses nothing. A letter of a transaction brings all others of that
     one along.
     """
     tried = Tried([], [], [])
-    known = _Known(shards, letters)
+    known = _Known(shards, letters, are_named)
     with Clients() as clients:
         for group in _groups(shards, letters):
             places = {letter.id: known.places(letter) for letter in group}
@@ -57,15 +60,18 @@ def retry(shards: Shards, letters: list[Letter]) -> Tried:
 
 
 def _sort(shards: Shards, known: _Known, letter: Letter, made: list[int], tried: Tried) -> None:
-    if any(count > 0 for count in made):
+    if not known.covering(letter):
+        # What was captured of its key was captured for another deployment.
+        tried.uncovered.append(letter)
+    elif any(count > 0 for count in made):
         drop(shards, [letter])
         tried.retried.append(letter)
     elif IN_WRITING in made:
         tried.left.append((letter, BUSY))
-    elif 0 in made or not known.covering(letter):
+    elif 0 in made:
         tried.uncovered.append(letter)
-    elif known.kept(letter):
-        tried.left.append((letter, known.kept(letter)))
+    elif reason := known.kept(letter) or known.spared(letter):
+        tried.left.append((letter, reason))
     else:
         # The end of the key has taken its row along: nothing is left to be done.
         drop(shards, [letter])
@@ -87,10 +93,11 @@ def _capture(
 class _Known:
     """What the deployments on the letters' shards say of keys."""
 
-    def __init__(self, shards: Shards, letters: Sequence[Letter]) -> None:
+    def __init__(self, shards: Shards, letters: Sequence[Letter], are_named: bool) -> None:
         holders = {letter.shard.address: letter.shard for letter in letters}
         names = {letter.deployment for letter in letters}
         self._shards = shards
+        self._are_named = are_named
         self._deployments = {address: dict(_deployments(shard, names)) for address, shard in holders.items()}
         self._kept: dict[tuple[str, str], str] = {}
 
@@ -107,11 +114,28 @@ class _Known:
     def demands_end(self, letter: Letter) -> bool:
         """Whether the letter's own change was a deletion, and one captured anew would delete the row."""
         functions = self._functions(letter)
-        return letter.op in changes.GONE and not any(each.mapping.on_delete == "keep" for each in functions)
+        if letter.op not in changes.GONE or any(each.mapping.on_delete == "keep" for each in functions):
+            return False
+        return not self.spared(letter) and (self._are_named or not self.kept(letter))
+
+    def spared(self, letter: Letter) -> str:
+        """Return whose rows a deletion of the key would take along, although a policy may have kept them."""
+        said = (
+            f"of {each.name} of {name}: {why}"
+            for name, deployment in self._deployments[letter.shard.address].items()
+            for each in deployment.capturing
+            if each.mapping.keys.match(letter.key) is not None
+            and (name, each.name) not in ((letter.deployment, one.name) for one in self._functions(letter))
+            and each.mapping.on_delete != "keep"
+            and not each.mapping.additions.history
+            and (why := self._why_kept(letter.shard.address, name, each))
+        )
+        return "; ".join(said)
 
     def kept(self, letter: Letter) -> str:
         """Return why the row may be there without its key; empty: it is not."""
-        said = (self._why_kept(letter, each) for each in self._functions(letter))
+        place = letter.shard.address, letter.deployment
+        said = (self._why_kept(*place, each) for each in self._functions(letter))
         return "; ".join(dict.fromkeys(filter(None, said)))
 
     def _functions(self, letter: Letter) -> list[Function]:
@@ -120,20 +144,26 @@ class _Known:
         every: Iterable[Function] = found.functions if found is not None else ()
         return [each for each in every if each.name in letter.functions] or self.covering(letter)
 
-    def _why_kept(self, letter: Letter, function: Function) -> str:
-        place = letter.deployment, function.name
+    def _why_kept(self, address: str, name: str, function: Function) -> str:
+        place = name, function.name
         if place not in self._kept:
-            deployment = self._deployments[letter.shard.address][letter.deployment]
+            deployment = self._deployments[address][name]
             self._kept[place] = policies.kept(deployment, function, self._shards)
         return self._kept[place]
 
 
 def _deployments(shard: Shard, names: Set[str]) -> Iterator[tuple[str, Deployment]]:
+    """Yield what captures there."""
     with errors_of(shard.address):
         for deployed in shard.host.deployments().values():
-            # Another one may be of a newer gearsync.
-            if deployed.name in names and deployed.payload:
+            if not deployed.payload or deployed.state == "draining":
+                continue
+            try:
                 yield deployed.name, Deployment.from_payload(deployed.payload)
+            except PayloadError:
+                # Another one may be of a newer gearsync.
+                if deployed.name in names:
+                    raise
 
 
 def _groups(shards: Shards, letters: list[Letter]) -> Iterator[list[Letter]]:

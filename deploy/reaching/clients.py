@@ -34,8 +34,13 @@ class Clients(ExitStack):
         return client
 
     def again(self, shards: Shards) -> Shards:
-        """Return the shards as they are now, to be closed at the end as well."""
+        """Return the shards as they are now, to be closed at the end as well; those that are known if they
+        are as they were, since who asks again and again would come to have all the connections there can be.
+        """
         found = shards.again()
+        if _layout(found) == _layout(shards):
+            found.close()
+            return shards
         self.callback(found.close)
         self._clients.clear()
         return found
@@ -102,6 +107,10 @@ class Clients(ExitStack):
             place: host.captured(reply) if place in ends else host.backfilled(reply)[0]
             for place, reply in zip(places, replies[1::2])
         }
+
+
+def _layout(shards: Shards) -> list[tuple[str, tuple[tuple[int, int], ...]]]:
+    return [(each.address, each.slots) for each in shards.shards]
 
 
 def _until_free(shards: Shards, key: bytes, attempt: Callable[[Shard], int | None]) -> int:

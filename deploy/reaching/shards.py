@@ -129,18 +129,18 @@ class Shards:
             with errors_of(shard.address):
                 shard.host.require_ready(len(self.shards))
 
-    def again(self, answer_timeout: float | None = ANSWER_TIMEOUT) -> Shards:
+    def again(self, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host: bool = True) -> Shards:
         """Find the primaries as they are now; a cluster's by any of those known, if the URL's is away.
 
-        ``answer_timeout`` as for ``connect``. Raises ShardError.
+        ``answer_timeout`` and ``needs_host`` as for ``connect``. Raises ShardError.
         """
         others = [shard.url for shard in self.shards] if self.kind == "cluster" else []
         try:
-            return connect(self._url, answer_timeout)
+            return connect(self._url, answer_timeout, needs_host)
         except ShardError:
             for url in others:
                 with contextlib.suppress(ShardError):
-                    return connect(url, answer_timeout)
+                    return connect(url, answer_timeout, needs_host)
             raise
 
     def close(self) -> None:
@@ -172,7 +172,7 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host:
         "decode_responses": False,
         "protocol": 2,
         "retry": Retry(NoBackoff(), 0),
-        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_connect_timeout": min(CONNECT_TIMEOUT, answer_timeout or CONNECT_TIMEOUT),
         "socket_timeout": answer_timeout,
     }
     if scheme.endswith("+sentinel"):

@@ -168,9 +168,14 @@ def _settings(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Difference]:
     before, after = (each.get("transactions", APART) for each in (old, new))
     if before != after:
         yield Difference(CHANGED, "", "transactions", before, after)
+    former, names = ([each["name"] for each in side["functions"]] for side in (old, new))
+    if former != names and sorted(former) == sorted(names):
+        yield Difference(CHANGED, "", "order of functions", ", ".join(former), ", ".join(names))
     if old["source"] != new["source"]:
         before, after = (_digest(each["source"]) for each in (old, new))
         yield Difference(CHANGED, "", "source", before, after, note=_OF_TRANSFORM)
+    elif old["source_name"] != new["source_name"]:
+        yield Difference(CHANGED, "", "name of the file", _shown(old["source_name"]), new["source_name"])
 
 
 def _wheels(wheels: Any) -> list[str]:

@@ -68,9 +68,9 @@ def of(plan: Plan) -> Upgrade:
         made.fate = _OF_NEW
     made.lacking = [each for each in shards.addresses if not _has(deployed.get(each), newest)]
     if made.is_empty and not upload.is_deployed_already(plan):
-        made.differences.append(
-            Difference(CHANGED, "", "wheels", note="Not every shard has them as they are here.")
-        )
+        what = "wheels" if plan.wheels else "deployment"
+        note = f"Not every shard has the {what} as here."
+        made.differences.append(Difference(CHANGED, "", what, note=note))
     made.waiting = sum(_waiting(each, name) for each in status.fetch(shards))
     return made
 

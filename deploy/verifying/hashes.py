@@ -57,6 +57,13 @@ class Hashes:
             if not cursor:
                 return
 
+    def arrivals(self, shard: Shard) -> str:
+        """Return what is another text once keys of other shards have come to this one."""
+        if self.shards.kind != "cluster":
+            return ""
+        with errors_of(shard.address):
+            return shard.host.arrivals()
+
     def random(self, shard: Shard, tries: int) -> list[bytes]:
         """Return those of so many random keys of a shard that are the function's."""
         with errors_of(shard.address), self.client(shard).pipeline(transaction=False) as pipe:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,19 +22,23 @@ from deploy.verifying.expected import EXTRA, Difference, Expecter, Image
 from deploy.verifying.extras import KeyMaker, Looker, Pages, Texts
 from deploy.verifying.hashes import Hashes
 from deploy.verifying.members import AT_ONCE, MembersComparer, MembersExpecter
+from deploy.verifying.owners import Owners, Party
 from deploy.verifying.report import Counts, Named
-from deploy.verifying.settling import BARRIER_SECONDS, LOOKS, Settings, Settler
+from deploy.verifying.settling import BARRIER_SECONDS, LOOKS, SUSPECTS, Settings, Settler
 from gears.applying.deadletters import readable
 from gears.applying.images import RowReader
 from gears.declaring import kinds
+from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function, Transform
 from gears.declaring.template import Template
 
 CHUNK = 2000
 """How many keys are compared at once."""
 THREADS = 3
-SUSPECTS = 5000
-"""How many keys that seem to differ are kept before they are looked at more closely."""
+EXTRAS = 20_000
+"""How many keys of rows that seem to have none are kept before they are looked at more closely: for each time
+all keys are looked through.
+"""
 COUNT_AFTER_SECONDS = 2.0
 TRIES = 50
 """How many random keys are looked at for each one of the function's that a sample wants."""
@@ -54,7 +58,9 @@ class Scope:
 
 
 class Verification:
-    """Compares the hashes of one function with its table, while both are written."""
+    """Compares the hashes of one function with its table, while both are written. ``writers``: functions that
+    write to the table, too, with their deployments.
+    """
 
     def __init__(
         self,
@@ -64,6 +70,7 @@ class Verification:
         connector: Connector,
         settings: Settings,
         scope: Scope,
+        writers: Sequence[tuple[Deployment, Function]],
     ) -> None:
         self.counts = Counts()
         self.seconds = 0.0
@@ -72,6 +79,7 @@ class Verification:
         self._connector = connector
         self._settings = settings
         self._scope = scope
+        self._writers = writers
         self._comparer = _comparer(source.function, transform, connector, source.deployment.name)
         self._expecter = self._comparer.expecter
         self._is_plural = isinstance(self._comparer, MembersComparer)
@@ -94,12 +102,18 @@ class Verification:
         with collecting.seldom(), ExitStack() as stack:
             hashes = stack.enter_context(Hashes(self._shards, self._expecter))
             pool = stack.enter_context(ThreadPoolExecutor(THREADS))
-            settler = Settler(hashes, self._comparer, self.counts, self._settings)
+            parties = [Party(self._source.deployment.name, self._expecter, hashes)]
+            parties += [
+                Party(name, each, stack.enter_context(Hashes(self._shards, each)))
+                for name, each in self._siblings()
+            ]
+            owners = Owners(self._connector, parties)
+            settler = Settler(hashes, self._comparer, owners, self.counts, self._settings)
             self._compare(hashes, settler, pool)
             if self._scope.extras and not self.moves_rows:
                 others = [
-                    (KeyMaker(each.function, each.table), stack.enter_context(Hashes(self._shards, each)))
-                    for each in self._siblings()
+                    (KeyMaker(each.expecter.function, each.expecter.table), each.hashes)
+                    for each in parties[1:]
                 ]
                 self._look_for_extras(hashes, settler, pool, others)
         self.seconds = time.monotonic() - self._begin
@@ -134,15 +148,24 @@ class Verification:
         if self._scope.sample:
             yield from self._random_chunks(hashes)
             return
-        for shard in hashes.shards.shards:
-            waiting: list[bytes] = []
-            for keys in hashes.keys(shard):
-                waiting += keys
-                if len(waiting) >= CHUNK:
-                    yield shard, waiting
-                    waiting = []
-            if waiting:
+        known: dict[str, str] = {}
+        while todo := list(_with_arrivals(hashes, known)):
+            for shard in todo:
+                # What comes later may have been ahead of the scan where it was, and is behind it here.
+                known[shard.address] = hashes.arrivals(shard)
+                yield from self._chunks_of(hashes, shard)
+            if hashes.shards.kind == "cluster":
+                hashes.refresh()
+
+    def _chunks_of(self, hashes: Hashes, shard: Shard) -> Iterator[tuple[Shard, Sequence[bytes]]]:
+        waiting: list[bytes] = []
+        for keys in hashes.keys(shard):
+            waiting += keys
+            if len(waiting) >= CHUNK:
                 yield shard, waiting
+                waiting = []
+        if waiting:
+            yield shard, waiting
 
     def _random_chunks(self, hashes: Hashes) -> Iterator[tuple[Shard, Sequence[bytes]]]:
         """Yield random keys of shards in turn, each once: as many as are wanted, if they are to be found."""
@@ -193,7 +216,7 @@ class Verification:
                     self.counts.kept += len(keys)
                 else:
                     suspects += self._first_seen(keys)
-                if len(suspects) >= self._most_suspects:
+                if len(suspects) >= EXTRAS:
                     settler.settle(self._without_aliases(hashes, suspects))
                     suspects.clear()
                 shown.show(self.counts.rows, self._total())
@@ -250,15 +273,14 @@ class Verification:
                 said = Difference(EXTRA, reason="no key of the template can be this row's")
                 self.counts.named.append(Named(None, said.kind, (), said.reason, texts))
 
-    def _siblings(self) -> Iterator[Expecter]:
-        """Yield what other functions write rows of the same table."""
-        function = self._source.function
-        for each in self._source.deployment.capturing:
-            place = each.target_name, each.mapping.table
-            if each is function or place != (function.target_name, function.mapping.table):
+    def _siblings(self) -> Iterator[tuple[str, Expecter]]:
+        """Yield what other functions write rows of the same table, each with its deployment."""
+        own = self._source.function
+        for deployment, function in self._writers:
+            if function.transform_name is None and _keys_of(function) == _keys_of(own):
                 continue
-            if _keys_of(each) != _keys_of(function):
-                yield _comparer(each, None, self._connector, self._source.deployment.name).expecter
+            transform = deployment.transforms().get(function.name)
+            yield deployment.name, _comparer(function, transform, self._connector, deployment.name).expecter
 
     def _total(self) -> int | None:
         """Return how many there are, as far as that is known; it is asked for once this takes some time."""
@@ -275,6 +297,13 @@ def _comparer(
     if kinds.has_members(function.mapping.type):
         return MembersComparer(MembersExpecter(function, connector, deployment), connector)
     return Comparer(Expecter(function, transform, connector, deployment), connector)
+
+
+def _with_arrivals(hashes: Hashes, known: Mapping[str, str]) -> Iterator[Shard]:
+    """Yield the shards to which keys have come since what is ``known``, and new ones."""
+    for shard in hashes.shards.shards:
+        if known.get(shard.address) != hashes.arrivals(shard):
+            yield shard
 
 
 def _of_those_there(keys: Sequence[bytes], images: Sequence[Image]) -> Portion:

@@ -15,12 +15,15 @@ from deploy import barrier
 from deploy.verifying.comparing import Comparer
 from deploy.verifying.expected import EXTRA, Difference, Image, Row
 from deploy.verifying.hashes import Hashes
-from deploy.verifying.members import MembersComparer
-from deploy.verifying.report import Counts
+from deploy.verifying.members import AT_ONCE, MembersComparer
+from deploy.verifying.owners import Owner, Owners
+from deploy.verifying.report import Counts, Named
 
 BARRIER_SECONDS = 5.0
 """The longest wait for a barrier before all that is left is looked at again."""
 PAUSE_SECONDS = 0.05
+SUSPECTS = 5000
+"""How many keys that seem to differ are looked at at once."""
 LOOKS = 3
 """How often a difference must be just the same, where nobody knows what is on its way,"""
 APART_SECONDS = 1.0
@@ -31,6 +34,7 @@ class Settings(NamedTuple):
     """``seconds``: how long one set of keys may take. ``named``: how many differences are named. ``kept``:
     why rows without a hash are no difference; empty: they are one. ``apart``: seconds between looks that
     must all show the same, for rows that others change too; 0: one look is enough where that is known.
+    ``spared``: why such rows are not deleted; empty: they are.
     """
 
     deployment: str
@@ -39,6 +43,7 @@ class Settings(NamedTuple):
     repair: bool
     kept: str = ""
     apart: float = 0.0
+    spared: str = ""
 
 
 class _Seen(NamedTuple):
@@ -53,9 +58,16 @@ class Settler:
     """Settles what seems to differ, and repairs it through the change stream if that is wanted."""
 
     def __init__(
-        self, hashes: Hashes, comparer: Comparer | MembersComparer, counts: Counts, settings: Settings
+        self,
+        hashes: Hashes,
+        comparer: Comparer | MembersComparer,
+        owners: Owners,
+        counts: Counts,
+        settings: Settings,
     ) -> None:
         self._hashes = hashes
+        self._owners = owners
+        self._at_once = AT_ONCE if isinstance(comparer, MembersComparer) else SUSPECTS
         self._comparer = comparer
         self._counts = counts
         self._settings = settings
@@ -63,17 +75,31 @@ class Settler:
     def settle(self, keys: Iterable[bytes]) -> None:
         """Count what of ``keys`` differs indeed, and repair it if that is wanted."""
         every = list(dict.fromkeys(keys))
-        found, undecided = self._look_until_told(every)
+        found, undecided = self._told(every)
         self._counts.undecided += len(undecided)
         self._counts.lagged += len(every) - len(found) - len(undecided)
         found = self._without_kept(found)
+        owned = self._owned(found)
+        self._counts.lagged += len(owned)
+        found = {key: difference for key, difference in found.items() if key not in owned}
         named = {
             key: self._counts.add(key, difference, self._settings.named) for key, difference in found.items()
         }
-        if not found or not self._settings.repair:
+        if not self._settings.repair:
             return
+        if self._settings.spared:
+            for key in [each for each in found if found[each].kind == EXTRA]:
+                named.pop(key).reason = self._settings.spared
+                del found[key]
+        if found:
+            self._repair(found, named)
+
+    def _repair(self, found: dict[bytes, Difference], named: dict[bytes, Named]) -> None:
         self._hashes.recapture(self._settings.deployment, list(found))
-        left, unknown = self._look_until_told(list(found))
+        left, unknown = self._told(list(found))
+        # Those that were written after the keys were looked through, and before their rows went.
+        for owner in self._owned(found).values():
+            owner.recapture()
         for key, each in named.items():
             if key not in left and key not in unknown:
                 self._counts.repaired += 1
@@ -81,12 +107,31 @@ class Settler:
             elif key in left:
                 each.reason = left[key].reason or each.reason
 
+    def _owned(self, found: dict[bytes, Difference]) -> dict[bytes, Owner]:
+        """Return whose the rows are of which the own key is not there."""
+        expected = {
+            key: self._comparer.expecter.expect(key, None)
+            for key, difference in found.items()
+            if difference.kind == EXTRA
+        }
+        return self._owners.of({key: each.place for key, each in expected.items() if each.place is not None})
+
     def _without_kept(self, found: dict[bytes, Difference]) -> dict[bytes, Difference]:
         if not self._settings.kept:
             return found
         extra = [key for key, difference in found.items() if difference.kind == EXTRA]
         self._counts.kept += len(extra)
         return {key: difference for key, difference in found.items() if difference.kind != EXTRA}
+
+    def _told(self, keys: list[bytes]) -> tuple[dict[bytes, Difference], set[bytes]]:
+        """As ``_look_until_told``, of so many keys at a time as go into memory."""
+        found: dict[bytes, Difference] = {}
+        unknown: set[bytes] = set()
+        for start in range(0, len(keys), self._at_once):
+            some, others = self._look_until_told(keys[start : start + self._at_once])
+            found.update(some)
+            unknown |= others
+        return found, unknown
 
     def _look_until_told(self, keys: list[bytes]) -> tuple[dict[bytes, Difference], set[bytes]]:
         """Return the differences, and the keys of which nothing could be told in time."""

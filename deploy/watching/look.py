@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
 import redis
@@ -16,9 +20,41 @@ from deploy.reaching.server_errors import ShardError
 from deploy.reaching.shards import Shards
 
 #: Seconds that a shard may take to answer: one that hangs must not hold up what is shown of the others.
-ANSWER_SECONDS = 5.0
+#: With the next, it is less than Prometheus waits (compose/monitoring/prometheus.yml).
+ANSWER_SECONDS = 3.0
+#: Seconds for which a look waits until the shards are found anew; then it goes on with those that are known.
+FIND_SECONDS = 1.0
 #: Seconds after which a cluster is asked for its shards anew: one may have come, or have given all up.
 AGAIN_SECONDS = 15.0
+
+Found = TypeVar("Found", "Watch", Shards)
+
+
+class _Finding(Generic[Found]):
+    """What is found by a thread of its own: a server that hangs is waited for by nobody else."""
+
+    def __init__(self, find: Callable[[], Found]) -> None:
+        self._future: Future[Found] = Future()
+        self._find = find
+        threading.Thread(target=self._run, name="finding", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._future.set_result(self._find())
+        except BaseException as error:
+            # Who asks for the result gets it.
+            self._future.set_exception(error)
+
+    def result(self) -> Found | None:
+        """Return what was found, or None when that takes longer. Raises what finding it has raised."""
+        try:
+            return self._future.result(FIND_SECONDS)
+        except FutureTimeoutError:
+            return None
+
+    def drop(self) -> None:
+        """Close what is found once it is."""
+        self._future.add_done_callback(lambda done: None if done.exception() else done.result().close())
 
 
 class Watch:
@@ -26,10 +62,10 @@ class Watch:
 
     def __init__(self, url: str) -> None:
         """Find the shards. Raises ShardError when that can't be done: nothing is known to watch."""
-        self._shards: Shards = shards.connect(url, ANSWER_SECONDS)
-        self._url = url
+        self._shards: Shards = _connect(url)
         self._is_whole = True
         self._found_at = time.monotonic()
+        self._finding: _Finding[Shards] | None = None
 
     @property
     def shards(self) -> Shards:
@@ -44,23 +80,32 @@ class Watch:
         is_old = time.monotonic() > self._found_at + AGAIN_SECONDS
         if not self._is_whole or (is_old and self._shards.kind == "cluster"):
             self._find_again()
-        found = [status.fetch_or_error(shard) for shard in self._shards.shards]
+        with ThreadPoolExecutor(max(1, len(self._shards.shards))) as pool:
+            found = list(pool.map(status.fetch_or_error, self._shards.shards))
         # A replica captures nothing: its place has been taken.
         self._is_whole = all("error" not in each and each["role"] != "replica" for each in found)
         return found
 
     def _find_again(self) -> None:
-        self._found_at = time.monotonic()
+        if self._finding is None:
+            self._found_at = time.monotonic()
+            known = self._shards
+            self._finding = _Finding(lambda: known.again(ANSWER_SECONDS, needs_host=False))
         try:
-            now = self._shards.again(ANSWER_SECONDS)
+            now = self._finding.result()
         except CommandError:
             # What is known stays, and says itself why it is away.
+            self._finding = None
             return
-        self._shards.close()
-        self._shards = now
+        if now is not None:
+            self._finding = None
+            self._shards.close()
+            self._shards = now
 
     def close(self) -> None:
         """Close all connections."""
+        if self._finding is not None:
+            self._finding.drop()
         self._shards.close()
 
     def __enter__(self) -> Watch:
@@ -79,21 +124,32 @@ class AwaitedWatch:
         """Look for it. Raises ShardError when waiting would not help: a URL or a login that is wrong."""
         self._url = url
         self._watch: Watch | None = None
+        self._finding: _Finding[Watch] | None = None
+        self._problem = ""
         try:
             self._watch = Watch(url)
         except ShardError as error:
             if not _is_away(error):
                 raise
+            self._problem = error.message
             output.warning(f"{error.message} It is asked again whenever somebody wants its figures.")
 
     def look(self) -> list[dict[str, Any]]:
         """Return what ``Watch.look`` does."""
         if self._watch is None:
-            try:
-                self._watch = Watch(self._url)
-            except ShardError as error:
-                return [{"address": _place(self._url), "error": error.message}]
+            self._find()
+        if self._watch is None:
+            return [{"address": _place(self._url), "error": self._problem}]
         return self._watch.look()
+
+    def _find(self) -> None:
+        if self._finding is None:
+            self._finding = _Finding(lambda: Watch(self._url))
+        try:
+            self._watch = self._finding.result()
+        except ShardError as error:
+            self._problem = error.message
+            self._finding = None
 
     def __enter__(self) -> AwaitedWatch:
         return self
@@ -103,6 +159,22 @@ class AwaitedWatch:
     ) -> None:
         if self._watch is not None:
             self._watch.close()
+        elif self._finding is not None:
+            self._finding.drop()
+
+
+def _connect(url: str) -> Shards:
+    """Find the shards, also of a cluster of which some are away. Raises ShardError."""
+    try:
+        return shards.connect(url, ANSWER_SECONDS)
+    except ShardError as error:
+        if not _is_away(error):
+            raise
+        found = shards.connect(url, ANSWER_SECONDS, needs_host=False)
+        if found.kind == "cluster":
+            return found
+        found.close()
+        raise
 
 
 def _is_away(error: ShardError) -> bool:

@@ -17,8 +17,9 @@ from click.testing import CliRunner
 from redis.crc import key_slot
 
 from deploy.backfill.chosen import choose
-from deploy.backfill.place import Progress
+from deploy.backfill.place import Place, Progress
 from deploy.cli import group
+from deploy.reaching.shards import connect
 from tests.cluster import Cluster
 from tests.integration import deployed
 from tests.integration.command import Process, gearsync, until
@@ -172,6 +173,19 @@ class World:
         return Process(self.log, *self.words(*options))
 
 
+def leave(world: World, server: str, progress: Progress) -> None:
+    """Leave the progress of a backfill of version 1 that was killed."""
+    place = Place("people", choose(world.file, None, ()).scope(1))
+    with connect(world.url) as shards:
+        place.read(shards)
+        place.write(shards, server, progress)
+
+
+def run_id(client: redis.Redis) -> str:
+    server: Any = client.info("server")
+    return str(server["run_id"])
+
+
 def test_it_goes_on_where_an_interrupt_ended_it(tmp_path: Path, client: redis.Redis) -> None:
     fill(client, 2000)
     client.set("person:text", "no hash")
@@ -205,12 +219,25 @@ def test_it_waits_for_sql_where_enough_changes_wait(tmp_path: Path, client: redi
     assert "400 captured" in process.text()
 
 
+def test_large_hashes_stay_within_a_bound_in_bytes(tmp_path: Path, client: redis.Redis) -> None:
+    for number in range(40):
+        client.hset(f"person:{number}", "name", "x" * 50_000)
+    world = World(tmp_path, client, EXTERNAL)
+    deployed.deploy(client, version=2, backlog_bytes=1_000_000)
+    process = world.start()
+    until(lambda: len(captured(client)) > 8)
+    while process.process.poll() is None:
+        client.hset("person:0", "name", "of a client, who is never refused")
+        deployed.apply_all(client)
+    assert process.process.returncode == 0, process.text()
+    assert "40 captured" in process.text()
+
+
 def test_a_server_that_was_restarted_is_looked_through_anew(tmp_path: Path, client: redis.Redis) -> None:
     fill(client, 600)
     world = World(tmp_path, client)
-    scope = choose(world.file, None, ()).scope()
     address = world.url.partition("//")[2]
-    client.hset(PLACE, mapping={"scope": scope, "0" * 40: Progress(address, "0", 0, 1, True).to_json()})
+    leave(world, "0" * 40, Progress(address, "0", 0, 1, True))
     report = world.run()
     assert "was restarted" in report["said"] and "Going on" not in report["said"]
     assert report["captured"] == len(captured(client)) == 600
@@ -221,9 +248,28 @@ def test_a_backfill_of_other_columns_begins_anew(tmp_path: Path, client: redis.R
     fill(client, 600)
     world = World(tmp_path, client)
     here = Progress("", "0", 0, 1, True).to_json()
-    client.hset(PLACE, mapping={"scope": "another", client.info("server")["run_id"]: here})
+    client.hset(PLACE, mapping={"scope": "another", run_id(client): here})
     report = world.run()
     assert "begins anew" in report["said"] and report["captured"] == len(captured(client)) == 600
+
+
+def test_an_upgrade_begins_it_anew(tmp_path: Path, client: redis.Redis) -> None:
+    """A version in between may have covered none of these keys: then nobody captured their writes."""
+    fill(client, 600)
+    world = World(tmp_path, client)
+    leave(world, run_id(client), Progress("", "0", 0, 1, True))
+    deployed.deploy(client, version=2)
+    assert world.run()["captured"] == 600
+
+
+def test_the_place_of_another_that_runs_at_the_same_time_is_not_taken(
+    tmp_path: Path, client: redis.Redis
+) -> None:
+    fill(client, 600)
+    world = World(tmp_path, client)
+    with connect(world.url) as shards:
+        Place("people", "of other functions").write(shards, run_id(client), Progress("", "0", 0, 1, True))
+    assert world.run()["captured"] == len(captured(client)) == 600
 
 
 @pytest.mark.parametrize(

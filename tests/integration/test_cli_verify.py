@@ -15,9 +15,13 @@ from click.testing import CliRunner
 from redis.crc import key_slot
 
 from deploy.cli import group
+from deploy.reaching.shards import Shard
+from deploy.verifying import aliases, extras
+from deploy.verifying.hashes import Hashes
 from tests import hosts
 from tests.cluster import Cluster
 from tests.hosts import HOSTS
+from tests.integration.command import until
 from tests.integration.deploying import gearsync, redis_with_module, worker_environment, write
 from tests.servers import RedisServer, run_sql
 
@@ -320,4 +324,145 @@ def test_a_cluster(tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPa
             "DELETE FROM persons WHERE person_id IN (1, 2)", "INSERT INTO persons (person_id) VALUES (900)"
         )
         found = world.verify("--repair")
-    assert (found["missing"], found["extra"], found["repaired"], found["left"]) == (2, 1, 3, 0)
+        assert (found["missing"], found["extra"], found["repaired"], found["left"]) == (2, 1, 3, 0)
+        # A key that goes from a shard that is still to be looked through to one that was.
+        cluster.close_slot(slot, target)
+        first, *_, last = sorted(range(3), key=lambda number: cluster.nodes[number].port)
+        number = next(each for each in range(90) if cluster.owner(f"person:{each}") == last)
+        world.sql(f"DELETE FROM persons WHERE person_id = {number}")
+        keys = Hashes.keys
+
+        def behind_a_move(self: Hashes, shard: Shard) -> Iterator[list[bytes]]:
+            if shard.address.endswith(f":{cluster.nodes[last].port}"):
+                cluster.move_slot(key_slot(f"person:{number}".encode()), first)
+            return keys(self, shard)
+
+        monkeypatch.setattr(Hashes, "keys", behind_a_move)
+        assert named(world.verify(code=1)) == {f"person:{number}": ("missing", ())}
+
+
+def test_rows_of_keys_that_are_written_otherwise_stay(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such keys may come when all have been looked through, and be more than can be remembered."""
+    monkeypatch.setattr(aliases, "MOST", 1)
+    pages = extras.Pages.__iter__
+    world.deploy()
+    with world.server.client() as client:
+        for number in range(3):
+            client.hset(f"person:00{number}", "name", "Ada")
+
+        def later(self: extras.Pages) -> Any:
+            client.hset("person:009", "name", "late")
+            world.sql("INSERT INTO persons (person_id) VALUES (8)")
+            world.wait()
+            return pages(self)
+
+        monkeypatch.setattr(extras.Pages, "__iter__", later)
+        found = world.verify("--repair")
+        assert named(found) == {"person:8": ("extra", ())}
+        assert (found["extra"], found["repaired"], found["left"]) == (1, 1, 0)
+    assert run_sql(world.database, "SELECT count(*) FROM persons") == [(4,)]
+
+
+def test_a_key_that_comes_while_its_row_is_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.deploy()
+    recapture = Hashes.recapture
+    with world.server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        world.wait()
+        world.sql("INSERT INTO persons (person_id) VALUES (8)")
+
+        def after_a_write(self: Hashes, deployment: str, keys: Any) -> int:
+            if keys == [b"person:8"]:
+                client.hset("person:008", "name", "late")
+                world.wait()
+            return recapture(self, deployment, keys)
+
+        monkeypatch.setattr(Hashes, "recapture", after_a_write)
+        world.verify("--repair")
+        world.wait()
+    assert run_sql(world.database, "SELECT name FROM persons WHERE person_id = 8") == [("late",)]
+
+
+SHARED = """
+def moved(change):
+    if change.op != "delete":
+        change.fields["name"] = "moved"
+    change.primary_key["person_id"] = str(int(change.primary_key["person_id"]) + 100)
+    return change
+
+
+WriteBehind(**persons, columns=["name"])
+WriteBehind(keys="tag:{tag}", table="tags", target=reporting, columns=["name"], name="tags")
+WriteBehind(keys="late:{person_id}", table="persons", target=reporting, columns=["name"], name="late")
+WriteBehind(
+    keys="moved:{person_id}",
+    table="persons",
+    target=reporting,
+    columns=["name"],
+    transform=moved,
+    name="moved",
+)
+"""
+
+
+def test_rows_of_other_functions_stay(world: World) -> None:
+    """However these write their keys, and whatever deployments they are of."""
+    other = write(world.folder, ELSEWHERE, "other.py")
+    world.sql("CREATE TABLE tags (tag TEXT COLLATE NOCASE PRIMARY KEY, name TEXT)")
+    world.sql("INSERT INTO tags (tag) VALUES ('ann')")
+    world.deploy(HEAD + SHARED)
+    assert gearsync("deploy", other, "--redis", world.url, "--yes").returncode == 0
+    with world.server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        client.hset("late:002", "name", "b")
+        client.hset("moved:3", "name", "c")
+        client.hset("elsewhere:4", "age", 4)
+        client.hset("tag:ANN", "name", "e")
+        world.wait()
+        world.sql("INSERT INTO persons (person_id) VALUES (8)")
+        assert list(named(world.verify("--repair", "--function", "persons"))) == ["person:8"]
+        assert named(world.verify("--repair", "--function", "tags")) == {}
+        world.wait()
+    kept = run_sql(world.database, "SELECT person_id FROM persons ORDER BY 1")
+    assert kept == [(1,), (2,), (4,), (103,)]
+    assert run_sql(world.database, "SELECT tag, name FROM tags") == [("ann", "e")]
+
+
+ELSEWHERE = """
+from gears import WriteBehind, deployment_settings
+from connectors import Target
+
+deployment_settings(name="elsewhere")
+WriteBehind(
+    keys="elsewhere:{person_id}",
+    table="persons",
+    target=Target("env:REPORTING_DB_URL", name="ages"),
+    columns=["age"],
+)
+"""
+
+ARCHIVED = """
+WriteBehind(**persons, columns=["name"])
+WriteBehind(
+    keys="person:{person_id}", table="archive", target=reporting, columns=["name"], on_expire="keep"
+)
+"""
+
+
+def test_a_row_that_a_policy_keeps_in_another_table_of_the_key(world: World) -> None:
+    """To capture the key as deleted would take it along."""
+    world.sql("CREATE TABLE archive (person_id BIGINT PRIMARY KEY, name VARCHAR(64))")
+    world.deploy(HEAD + ARCHIVED)
+    with world.server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        world.wait()
+        client.pexpire("person:1", 20)
+        until(lambda: not client.exists("person:1"))
+        world.wait()
+    world.sql("INSERT INTO persons (person_id) VALUES (1)")
+    found = world.verify("--repair", "--function", "persons", code=1)
+    assert (found["extra"], found["repaired"]) == (1, 0)
+    assert "archive" in found["differences"][0]["reason"]
+    assert run_sql(world.database, "SELECT count(*) FROM archive") == [(1,)]
+    world.verify("--repair", "--delete-extra", "--function", "persons")
+    assert run_sql(world.database, "SELECT count(*) FROM archive") == [(0,)]

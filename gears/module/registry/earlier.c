@@ -56,6 +56,20 @@ static bool is_open(RedisModuleCtx *ctx, Slice stream, RedisModuleStreamID mark)
     return held_before(ctx, deployment, lane, mark, NULL, &all_paused);
 }
 
+bool earlier_waits(const Deployment *deployment, const Lane *lane, RedisModuleStreamID *last) {
+    Slice name = string_slice(lane->stream), stream;
+    RedisModuleStreamID id;
+    bool any = false;
+    for (int i = 0; i < deployment->nearlier && lane->length > 0; i++)
+        for (size_t at = 0; next_mark(&deployment->earlier[i], &at, &stream, &id);) {
+            if (stream.len != name.len || memcmp(stream.bytes, name.bytes, name.len) != 0) continue;
+            if (stream_id_compare(id, any ? *last : lane->acked) <= 0) continue;
+            *last = id;
+            any = true;
+        }
+    return any;
+}
+
 /* The last change of a lane, or of what is held back of it, which has the ids of its lane; false: nothing waits. */
 static bool last_waiting(const Deployment *deployment, const Lane *lane, RedisModuleStreamID *last) {
     bool any = lane->length > 0;

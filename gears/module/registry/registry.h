@@ -30,5 +30,8 @@ void registry_take_over(RedisModuleCtx *ctx, TakeOver after);
 
 /* -- earlier.c ------------------------------------------------------------------------------------------------- */
 int versions_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc);
+/* Whether a lane still has changes of versions that were replaced, which may be of keys that nobody covers any more,
+ * and which is the last of them. */
+bool earlier_waits(const Deployment *deployment, const Lane *lane, RedisModuleStreamID *last);
 
 #endif

@@ -6,6 +6,7 @@
 #include "lanes/ids.h"
 #include "pauses/hold.h"
 #include "pauses/pause.h"
+#include "registry/registry.h"
 
 /* Some 30 years. The server does not take a time that overflows, and answers in our place without blocking the
  * client. */
@@ -75,10 +76,10 @@ static void waiter_free(Waiter *waiter) {
     RedisModule_Free(waiter);
 }
 
-static void add_mark(Waiter *waiter, Lane *lane) {
+static void add_mark(Waiter *waiter, const Lane *lane, RedisModuleStreamID last) {
     if (lane->length == 0) return;
     waiter->marks = RedisModule_Realloc(waiter->marks, sizeof(Mark) * (size_t)(waiter->count + 1));
-    waiter->marks[waiter->count++] = (Mark){slice_copy(string_slice(lane->stream)), lane->last};
+    waiter->marks[waiter->count++] = (Mark){slice_copy(string_slice(lane->stream)), last};
 }
 
 static bool is_of(const Mark *mark, const Lane *lane) {
@@ -103,7 +104,7 @@ void barrier_lane_moved(Deployment *deployment, const Lane *old) {
         if (!take_mark(waiter, old)) continue;
         for (int i = 0; i < deployment->lane_count; i++) {
             Lane *lane = deployment->lanes[i];
-            if (!lane->retired && strcmp(lane->target, old->target) == 0) add_mark(waiter, lane);
+            if (!lane->retired && strcmp(lane->target, old->target) == 0) add_mark(waiter, lane, lane->last);
         }
     }
 }
@@ -114,19 +115,26 @@ static bool covers(const Deployment *deployment, Slice key) {
     return false;
 }
 
-/* The lanes to wait for: all, one deployment's, or those that hold one key's changes. A retired lane may hold any
- * key. */
+/* Which change of a lane is the last that may be of a key; false: none can be. A retired lane may hold any key, and what
+ * earlier versions captured may be of keys that this one does not cover. */
+static bool last_of_key(const Deployment *deployment, const Lane *lane, Slice key, bool covered,
+                        RedisModuleStreamID *last) {
+    *last = lane->last;
+    if (lane->function != NULL) return hold_concerns(deployment, lane, -1, key);
+    if (!lane->retired && key_hash(key) % (uint64_t)lane->count != (uint64_t)lane->index) return false;
+    return covered || lane->retired || earlier_waits(deployment, lane, last);
+}
+
+/* The lanes to wait for: all, one deployment's, or those that hold one key's changes. */
 static void collect(Waiter *waiter, const Deployment *only, const Slice *key) {
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
         if (only != NULL && deployment != only) continue;
-        if (key != NULL && !covers(deployment, *key)) continue;
+        bool covered = key == NULL || covers(deployment, *key);
         for (int j = 0; j < deployment->lane_count; j++) {
-            Lane *lane = deployment->lanes[j];
-            if (key != NULL && lane->function != NULL && !hold_concerns(deployment, lane, -1, *key)) continue;
-            if (key != NULL && !lane->retired && key_hash(*key) % (uint64_t)lane->count != (uint64_t)lane->index)
-                continue;
-            add_mark(waiter, lane);
+            const Lane *lane = deployment->lanes[j];
+            RedisModuleStreamID last = lane->last;
+            if (key == NULL || last_of_key(deployment, lane, *key, covered, &last)) add_mark(waiter, lane, last);
         }
     }
 }

@@ -4,6 +4,7 @@
 #include "capture/capture.h"
 #include "lanes/waiting.h"
 #include "pauses/hold.h"
+#include "registry/registry.h"
 
 static bool covers(const Deployment *deployment, int db, Slice key) {
     for (int i = 0; i < deployment->nrules; i++)
@@ -11,15 +12,20 @@ static bool covers(const Deployment *deployment, int db, Slice key) {
     return false;
 }
 
-/* A retired lane may hold changes of what older versions covered. */
+/* A retired lane may hold changes of what older versions covered; so may any, for as long as it has some of theirs. */
+static bool may_hold(const Deployment *deployment, const Lane *lane, int db, Slice key, bool covered) {
+    RedisModuleStreamID last;
+    if (lane->function != NULL) return hold_concerns(deployment, lane, db, key);
+    return covered || lane->retired || earlier_waits(deployment, lane, &last);
+}
+
 static bool in_any_lane(int db, Slice key, bool (*is_in)(Lane *lane, Slice key)) {
     for (int i = 0; i < shard.count; i++) {
         const Deployment *deployment = shard.deployments[i];
         bool covered = covers(deployment, db, key);
         for (int j = 0; j < deployment->lane_count; j++) {
             Lane *lane = deployment->lanes[j];
-            bool may = lane->function != NULL ? hold_concerns(deployment, lane, db, key) : covered || lane->retired;
-            if (may && is_in(lane, key)) return true;
+            if (may_hold(deployment, lane, db, key, covered) && is_in(lane, key)) return true;
         }
     }
     return false;

@@ -153,6 +153,27 @@ def test_a_key_waits_for_its_own_lane_alone_and_for_every_retired_one(
             assert (waiter.result(), other.result()) == ("OK", "OK")
 
 
+@pytest.mark.parametrize("lanes_then", [1, 2])
+def test_a_key_that_an_earlier_version_covered(
+    shared_server: RedisServer, client: redis.Redis, lanes_then: int
+) -> None:
+    """Its change is applied by the rules of that version: it is waited for, and its row is an older one."""
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    deploy(client, Function("order:{id}", ["total"]), version=2, lanes=lanes_then)
+    client.hset("order:1", "total", 1)
+    assert client.execute_command("GEARSYNC.WAITING", 0, "person:1") == [b"person:1"]
+    lane = next(
+        each for each in lanes(client) if "person:1" in {decode(it).key for _, it in entries(client, each)}
+    )
+    with waiting(shared_server, client, 0, "KEY", "person:1") as waiter:
+        client.execute_command("GEARSYNC.ACK", lane, entries(client, lane)[0][0])
+        # What this version captured is of none of its keys.
+        assert waiter.result() == "OK"
+    assert client.execute_command("GEARSYNC.WAIT", 0, "KEY", "person:1") == b"OK"
+    assert client.execute_command("GEARSYNC.WAITING", 0, "person:1") == []
+
+
 def lane_of(key: str, held: dict[str, set[str]]) -> str:
     return next(lane for lane, keys in held.items() if key in keys)
 

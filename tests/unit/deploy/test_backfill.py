@@ -140,7 +140,7 @@ def test_a_backfill_that_waits_for_what_is_paused_says_so() -> None:
     entry["backlog"] = {"entries": 7, "bytes": 0, "limit_entries": 0, "limit_bytes": 0, "full": False}
     shards = shards_of(FakeHost(entries=[entry, {**entry, "name": "orders"}]))
     stop = Stop()
-    backlog = Backlog(shards.shards[0], "people", 7, stop)
+    backlog = Backlog(shards.shards[0], "people", 7, stop, {})
     # It would wait on.
     stop.set()
     with pytest.raises(Stopped):
@@ -149,3 +149,34 @@ def test_a_backfill_that_waits_for_what_is_paused_says_so() -> None:
     assert problem.startswith(
         "people on 10.0.0.1:6379 is paused since 2026-09-21 14:13:20 UTC by ada: dead letters;"
     )
+
+
+def backlog_entry(name: str, **backlog: int) -> dict[str, Any]:
+    none = {"entries": 0, "bytes": 0, "limit_entries": 0, "limit_bytes": 0, "full": False}
+    worker = {"state": "running", "heartbeat_age_ms": 0, "mode": "supervised"}
+    return {"name": name, "state": "active", "worker": worker, "targets": [], "backlog": {**none, **backlog}}
+
+
+def test_all_who_get_the_keys_have_room() -> None:
+    """A key makes a change for each target of each deployment that covers it."""
+    host = FakeHost(entries=[backlog_entry("people", limit_entries=100), backlog_entry("orders")])
+    backlog = Backlog(shards_of(host).shards[0], "people", 1000, Stop(), {"people": 3, "orders": 1})
+    assert backlog.room() == 16
+    host.entries[1] = backlog_entry("orders", entries=90, limit_entries=200)
+    assert backlog.room() == 10
+    host.entries[1] = backlog_entry("orders", entries=100, limit_entries=200)
+    stop = Stop()
+    stop.set()
+    waiting = Backlog(shards_of(host).shards[0], "people", 1000, stop, {"orders": 1})
+    with pytest.raises(Stopped):
+        waiting.room()
+    # One that covers other keys is nothing to it.
+    assert Backlog(shards_of(host).shards[0], "people", 1000, Stop(), {}).room() == 50
+
+
+def test_a_bound_in_bytes_is_come_near_to_by_small_steps() -> None:
+    host = FakeHost(entries=[backlog_entry("people", limit_bytes=1000)])
+    backlog = Backlog(shards_of(host).shards[0], "people", 1000, Stop(), {})
+    assert [backlog.room() for _ in range(4)] == [1, 2, 4, 8]
+    host.entries[0] = backlog_entry("people", limit_bytes=1000, bytes=300)
+    assert [backlog.room() for _ in range(5)] == [16, 8, 4, 2, 1]

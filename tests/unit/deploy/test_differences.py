@@ -33,6 +33,17 @@ def test_the_same_differs_in_nothing_whatever_its_version() -> None:
     assert found(json.dumps({**other, "version": 9})) == []
 
 
+def test_what_a_deploy_would_bring_anew_is_named() -> None:
+    """A plan says that there is nothing to do, or why there is."""
+    both = json.loads(payload())
+    both["functions"] += json.loads(payload(name="others"))["functions"]
+    turned = {**both, "functions": both["functions"][::-1]}
+    lines = [str(each) for each in found(json.dumps(turned), json.dumps(both))]
+    assert lines == ["~ order of functions: persons, others -> others, persons"]
+    named = [payload(settings={"source": "x", "source_name": name}) for name in ("a.py", "b.py")]
+    assert [str(each) for each in found(named[1], named[0])] == ["~ name of the file: a.py -> b.py"]
+
+
 @pytest.mark.parametrize(
     ("after", "what", "words"),
     [

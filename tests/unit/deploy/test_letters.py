@@ -72,7 +72,7 @@ def test_a_deployment_of_a_newer_gearsync_matters_to_its_own_letters_alone() -> 
     host = FakeHost(Deployed("people", 1, "active", people), Deployed("orders", 1, "active", newer))
     shards = shards_of(host)
     mine = Letter(shards.shards[0], "stream", "people", "reporting", "5-0", {"key": b"person:1"})
-    assert retry._Known(shards, [mine]).covering(mine) == []
+    assert retry._Known(shards, [mine], True).covering(mine) == []
     theirs = Letter(shards.shards[0], "stream", "orders", "reporting", "5-0", {"key": b"order:1"})
     with pytest.raises(CommandError, match="format 99"):
-        retry._Known(shards, [mine, theirs])
+        retry._Known(shards, [mine, theirs], True)
