@@ -35,7 +35,7 @@ class _Finding(Generic[Found]):
 
     def __init__(self, find: Callable[[], Found]) -> None:
         self._future: Future[Found] = Future()
-        self._find = find
+        self._find: Callable[[], Found] = find
         threading.Thread(target=self._run, name="finding", daemon=True).start()
 
     def _run(self) -> None:
