@@ -30,6 +30,9 @@ log = logging.getLogger("gearsync.worker")
 NO_MOVES = Moves((), ())
 LOOKING_SHARE = 0.1
 """Rows that don't fit make the worker look at the tables again, for at most this share of its time."""
+LOOK_AGAIN_SECONDS, LOOK_AGAIN_SHARE = 10.0, 0.01
+"""How long columns are taken to be what they were while all goes well, at least; and the share of its time:
+databases round what has more digits than a column that was narrowed, and do not say so."""
 
 
 class Unexpected(Exception):
@@ -121,6 +124,7 @@ class Applier:
 
         Raises what ``Connector.apply`` raises; then nothing is committed, or, with Unavailable, perhaps all.
         """
+        self.look_again_now_and_then()
         fresh = not self._may_be_outdated()
         while True:
             if batch.converters is not self.converters_at(batch.changes[0].position):
@@ -154,6 +158,17 @@ class Applier:
         if self._before and not self._before[0][0].goes_on_after(position):
             self._before = [each for each in self._before if each[0].goes_on_after(position)]
             self._earlier = [rules for rules, _ in self._before]
+
+    def look_again_now_and_then(self) -> None:
+        """Look at the tables again if that was long ago. Raises Unavailable."""
+        most = max(LOOK_AGAIN_SECONDS, self._look_seconds / LOOK_AGAIN_SHARE)
+        if time.monotonic() - self._looked <= most:
+            return
+        try:
+            self.look_again()
+        except SchemaMismatch as error:
+            # Who writes to that table will be told; the others need not wait for it.
+            log.debug("%s: the tables can't be looked at: %s", self._stream, error)
 
     def look_again_if_outdated(self) -> bool:
         """Look at the tables again, unless that was just done; whether it was."""

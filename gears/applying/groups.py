@@ -56,6 +56,7 @@ class Groups:
         Raises what ``Connector.commit_intents`` raises: after Unavailable with ``in_commit`` only its record
         tells, after anything else nothing is committed.
         """
+        self._applier.look_again_now_and_then()
         places, units, reasons = self._prepare(intents)
         if reasons and self._applier.look_again_if_outdated():
             places, units, reasons = self._prepare(intents)

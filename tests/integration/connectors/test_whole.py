@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import Target
+from gears.applying import applier
 from gears.applying.applier import Applier
 from gears.applying.change import Change
 from gears.applying.deadletters import Letter
@@ -105,6 +106,25 @@ def _made(database: Any) -> Lane:
     database.sql(STRICT)
     database.sql(CHILD)
     return Lane(database)
+
+
+def test_a_scale_that_is_narrowed_is_noticed(on_postgres: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database would round, and not say so."""
+    on_postgres.sql(STRICT)
+    on_postgres.sql(CHILD)
+    on_postgres.sql("ALTER TABLE strict ALTER a TYPE NUMERIC(9, 2) USING a::numeric")
+    lane = Lane(on_postgres)
+    lane.apply([u(1, "1.25")])
+    on_postgres.sql("ALTER TABLE strict ALTER a TYPE NUMERIC(9, 1)")
+    monkeypatch.setattr(applier, "LOOK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(applier, "LOOK_AGAIN_SHARE", 1e9)
+    lane.apply([u(2, "2.25")], [u(3, "3.5")])
+    assert [row[0] for row in lane.rows()] == [1, 3]
+    assert "2 digits after the point, 1 fit" in lane.refused()[0][2]
+    # Other tables go on.
+    on_postgres.sql("DROP TABLE child")
+    lane.apply([u(4, "4.5")])
+    assert [row[0] for row in lane.rows()] == [1, 3, 4]
 
 
 def test_a_refused_row_takes_its_transaction_with_it(lane: Lane) -> None:
