@@ -126,7 +126,8 @@ class MySQLConnector(Connector):
     traits = MySQLTraits
     syntax = wheres.MYSQL
     random_number = "RAND()"
-    joined = "GROUP_CONCAT(s.k ORDER BY s.k SEPARATOR ',')"
+    # As numbers: a column with ZEROFILL would be written with its zeros, and a BIT as bytes.
+    joined = "GROUP_CONCAT(s.k + 0 ORDER BY s.k SEPARATOR ',')"
 
     def __init__(self, url: URL, schema: str | None = None, **options: Any) -> None:
         if url.get_driver_name() != "pymysql":
@@ -371,6 +372,15 @@ class MySQLConnector(Connector):
             labels = _labels(column.type_text)
             value = sum(1 << labels.index(each) for each in value.split(",") if value)
         return super()._in_order(column, name, value)
+
+    def as_stored(self, column: Column, value: Any) -> bytes | None:
+        # Of MariaDB's addresses, which it writes its own way.
+        if column.type_text not in ("inet6", "inet4"):
+            return None
+        with self.transaction(reads=True) as connection:
+            query = f"SELECT CAST(%s AS {column.type_text})"
+            written = connection.exec_driver_sql(query, (value,)).scalar_one()
+        return None if written is None else column.text.encode(written)
 
     def checksums(self, name: str, columns: Sequence[str]) -> MySQLChecksums | None:
         table = self.table(name)

@@ -127,7 +127,8 @@ def numeric(precision: int | None, scale: int | None, nan: bool = False) -> Conv
             if value is None:
                 return None
             value = as_bytes(value, "number")
-        plain = _PLAIN.match(value) if decimals is None or decimals >= 0 else None
+        is_usual = (decimals is None or decimals >= 0) and (whole is None or whole >= 0)
+        plain = _PLAIN.match(value) if is_usual else None
         if plain is not None:
             before, after = plain.groups(b"")
             _check_digits(len(before.lstrip(b"0")), len(after.rstrip(b"0")), whole, decimals)

@@ -21,7 +21,7 @@ KEYS = {
         "DATETIME(3)": [b"2024-01-01T10:00:00.5", b"2024-01-01T10:00:00"],
         "TIMESTAMP(3)": [b"2024-01-01T10:00:00.5"],
         "DECIMAL(10, 2)": [b"1", b"1.5", b"-0"],
-        "BIT(8)": [b"0", b"255"],
+        "BIT(8)": [b"0", b"44", b"255"],
         "ENUM('z', 'a')": [b"a"],
         "INT(5) ZEROFILL": [b"7"],
         "VARBINARY(5)": [b"a\0b"],
@@ -67,6 +67,7 @@ def test_each_key_finds_its_row_and_triggers_tell_it(request: pytest.FixtureRequ
             database.apply(database.upsert(table, {"id": key, "v": b"1"}))
             ((text,),) = database.connector.scan(table, [])
             assert text is not None
+            assert database.connector.scan_keys(table, None, 9, "") == [(text,)]
             found = database.connector.read(table, [(column.convert(key),)], ["id"])
             database.sql(f"UPDATE {table} SET v = 2")
             entries = [entry.key[0] for entry in outbox.read(9) if entry.key]

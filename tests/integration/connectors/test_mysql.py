@@ -302,3 +302,12 @@ def test_decimals_that_are_floats(on_mysql: Database) -> None:
     for name, value in (("f", b"999999.9999"), ("d", b"1234567890123456.7891")):
         with pytest.raises(ConversionError, match="more digits than a float"):
             columns[name].convert(value)
+
+
+def test_addresses_are_known_as_the_database_writes_them(on_mysql: Database) -> None:
+    on_mysql.sql("CREATE TABLE hosts (id INT PRIMARY KEY, at INET6)")
+    at = on_mysql.connector.table("hosts").columns["at"]
+    on_mysql.apply(on_mysql.upsert("hosts", {"id": 1, "at": b"2001:DB8:0::1"}))
+    assert on_mysql.connector.read("hosts", [(1,)], ["at"]) == [(b"2001:db8::1",)]
+    assert on_mysql.connector.as_stored(at, "2001:DB8:0::1") == b"2001:db8::1"
+    assert on_mysql.connector.as_stored(at, "none") is None
