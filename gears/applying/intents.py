@@ -53,6 +53,11 @@ def is_intent(change: Change) -> bool:
     return change.op in changes.INTENTS
 
 
+def follows(meta: bytes) -> bool:
+    """Whether an entry with that meta is a part of the intent that the entry before it is of."""
+    return meta[:1] in changes.INTENTS and meta.partition(b":")[2] == FOLLOWS
+
+
 def runs_of(all_changes: Sequence[Change]) -> Sequence[Sequence[Change]]:
     """Cut where intents and other changes take turns."""
     if all(meta[:1] in changes.INTENTS for meta in changes.metas_of(all_changes)):

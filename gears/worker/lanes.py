@@ -13,6 +13,7 @@ from connectors import Position
 from gears.applying.acknowledgments import Acknowledgment
 from gears.applying.change import Change, Changes, Malformed, decode, goes_on, is_applied, read_meta
 from gears.applying.commands import Commands
+from gears.applying.intents import follows
 from gears.declaring.deployment import Deployment
 
 SOCKET_TIMEOUT_SECONDS = 15.0
@@ -313,6 +314,9 @@ class Exchange:
         self._stream = stream
         self._worker = worker
         self._after = LANE_HEAD
+        # What was read while looking for the end of an intent, and comes with the next answer.
+        self._ahead: list[tuple[bytes, list[bytes]]] = []
+        self._is_cut = False
         self._asking = self._ask_first()
         self._take = b"".join(self._connection.pack_command("GEARSYNC.TAKE", stream, self._ALL, worker))
         # For each command that was sent, whether its reply counts.
@@ -333,21 +337,48 @@ class Exchange:
     def ask(self, settled: Settled | None, block_ms: int) -> None:
         """Settle, and ask for the next entries of the lane; ``block_ms``: how long to wait for the first."""
         settling = [] if settled is None else self._settle(settled)
-        read = "XREAD", "COUNT", CHUNK, "BLOCK", block_ms, "STREAMS", self._stream, self._after
         # The server takes no other command while XREAD waits: TAKE comes right after what it found.
-        packed = self._connection.pack_command(*read)
+        packed = self._xread(0 if self._ahead else block_ms)
         self._connection.send_packed_command([b"".join([*settling, *packed, *self._asking, self._take])])
         self._sent = [*([] if settled is None else self._of_asked), True, *self._of_asked]
 
     def answer(self) -> Intake:
         """Return what was asked for. Raises what was said of the settling, too."""
-        *_, entries, taken = self._receive()
+        *_, found, taken = self._receive()
+        entries = [*self._ahead, *self._entries(found)]
+        self._ahead = []
+        self._end_intent(entries)
         reading = Reading()
         if entries:
-            reading.add(entries[0][1])
-            self._after = entries[0][1][-1][0]
+            reading.add(entries)
         version, *alive = taken
         return Intake(reading, int(version), frozenset(alive))
+
+    def _end_intent(self, entries: list[tuple[bytes, list[bytes]]]) -> None:
+        """Add what else belongs to the intent of the last entry, of which COUNT may have cut some keys off.
+
+        An intent is in the lane whole, or not yet; so where a read found the lane's end, one ends too.
+        """
+        while self._is_cut and not self._ahead:
+            self._connection.send_packed_command(self._xread(0))
+            more = self._entries(self._connection.read_response())
+            end = next((at for at, each in enumerate(more) if not follows(read_meta(each[1]))), len(more))
+            entries += more[:end]
+            self._ahead = more[end:]
+
+    def _xread(self, block_ms: int) -> list[bytes]:
+        blocking = ("BLOCK", block_ms) if block_ms > 0 else ()
+        read = "XREAD", "COUNT", CHUNK, *blocking, "STREAMS", self._stream, self._after
+        packed: list[bytes] = self._connection.pack_command(*read)
+        return packed
+
+    def _entries(self, answer: Any) -> list[tuple[bytes, list[bytes]]]:
+        """Return the entries in an answer to XREAD; the next one begins behind them."""
+        entries: list[tuple[bytes, list[bytes]]] = answer[0][1] if answer else []
+        self._is_cut = len(entries) == CHUNK
+        if entries:
+            self._after = entries[-1][0]
+        return entries
 
     def settle(self, settled: Settled) -> None:
         """Settle alone."""

@@ -117,6 +117,11 @@ def test_keys_are_deleted_together_or_not_at_all(host: str, database_url: str, t
         assert len(persons(database_url)) == 3
         assert client.delete("person:1", "person:3") == 2
         assert [row[0] for row in persons(database_url)] == [2]
+        # More entries of the lane than the worker reads at once: the write must not be parted there.
+        client.hset("person:4", "name", "Ada")
+        client.hset("person:1500", "name", "Ada")
+        assert client.delete(*(f"person:{number}" for number in range(3, 2600))) == 2
+        assert [row[0] for row in persons(database_url)] == [2]
 
 
 def test_two_tables_of_one_key(host: str, database_url: str, tmp_path: Path) -> None:
