@@ -8,6 +8,7 @@ struct Turn {
     Turns *owner;
     struct Queue *queue;
     struct Turn *next;
+    int key; /* which one of those that were named */
 };
 
 typedef struct Queue {
@@ -41,8 +42,8 @@ static Queue *queue_of(int db, Slice key, bool create) {
     return queue;
 }
 
-static void join(Turns *turns, struct Turn *turn, Queue *queue) {
-    *turn = (struct Turn){turns, queue, NULL};
+static void join(Turns *turns, struct Turn *turn, Queue *queue, int key) {
+    *turn = (struct Turn){turns, queue, NULL, key};
     if (queue->first == NULL)
         queue->first = turn;
     else
@@ -56,12 +57,13 @@ void turns_take(Turns *turns, void *write, int db, RedisModuleString **keys, int
     takers++;
     for (int i = 0; i < count; i++) {
         Queue *queue = queue_of(db, string_slice(keys[i]), true);
-        /* A key that the command names twice has one turn. */
-        bool again = false;
-        for (int j = 0; j < turns->count; j++) again = again || turns->turns[j].queue == queue;
-        if (!again) join(turns, &turns->turns[turns->count++], queue);
+        /* A key that the command names twice has one turn. Nobody else has come in between. */
+        if (queue->last != NULL && queue->last->owner == turns) continue;
+        join(turns, &turns->turns[turns->count++], queue, i);
     }
 }
+
+int turns_key(const Turns *turns, int at) { return turns->turns[at].key; }
 
 static void leave(struct Turn *turn, void (*ready)(void *write)) {
     Queue *queue = turn->queue;

@@ -114,7 +114,7 @@ static RedisModuleString *found_as(Written written, RedisModuleString **argv, in
     return at < argc && wanted(argv[at], kinds) ? argv[at] : NULL;
 }
 
-static RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted) {
+RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted) {
     if (argc < 2) return NULL;
     Slice name = string_slice(argv[0]);
     RedisModuleString *found = NULL;

@@ -8,6 +8,7 @@ typedef bool (*KeyTest)(RedisModuleString *key, unsigned kinds); /* by a rule of
 /* Whether the command is one that can end, replace or make keys of any type. */
 bool written_by(Slice name);
 /* The first key that the command may change and that passes the test; NULL: none. */
+RedisModuleString *written_find(RedisModuleString **argv, int argc, KeyTest wanted);
 RedisModuleString *written_find_in(RedisModuleCommandFilterCtx *filter, Slice name, int argc, KeyTest wanted);
 
 #endif

@@ -15,6 +15,8 @@
 #include "clients/inner.h"
 #include "cluster/cluster.h"
 
+#define FEW 32 /* names that are looked through as quickly as they are put into a dictionary */
+
 static const struct {
     const char *name;
     WriteKind kind;
@@ -41,8 +43,10 @@ static void start_command(Text *command, const char *name, int argc) {
 }
 
 static void add_change(Effect *effect, RedisModuleString *field, RedisModuleString *value) {
-    if (effect->count % 16 == 0)
-        effect->changes = RedisModule_Realloc(effect->changes, sizeof(*effect->changes) * (size_t)(effect->count + 16));
+    if (effect->count == effect->room) {
+        effect->room = effect->room * 2 + 16;
+        effect->changes = RedisModule_Realloc(effect->changes, sizeof(*effect->changes) * (size_t)effect->room);
+    }
     effect->changes[effect->count++] = (FieldChange){field, value};
 }
 
@@ -78,8 +82,16 @@ static bool has_field(RedisModuleKey *key, RedisModuleString *field) {
     return exists != 0;
 }
 
-static bool is_named_before(RedisModuleString **argv, int at, int step) {
+static RedisModuleDict *names_for(int count) { return count > FEW ? RedisModule_CreateDict(NULL) : NULL; }
+
+static void names_free(RedisModuleDict *names) {
+    if (names != NULL) RedisModule_FreeDict(NULL, names);
+}
+
+/* names: of those that this was asked of before; NULL: they are few. */
+static bool is_named_before(RedisModuleDict *names, RedisModuleString **argv, int at, int step) {
     Slice name = string_slice(argv[at]);
+    if (names != NULL) return RedisModule_DictSetC(names, name.bytes, name.len, NULL) != REDISMODULE_OK;
     for (int i = 2; i < at; i += step) {
         Slice other = string_slice(argv[i]);
         if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
@@ -90,10 +102,12 @@ static bool is_named_before(RedisModuleString **argv, int at, int step) {
 static void of_set(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
     int added = 0;
     if (argc < 4 || argc % 2 != 0) return;
+    RedisModuleDict *names = names_for(argc / 2);
     for (int i = 2; i < argc; i += 2) {
         add_change(effect, argv[i], RedisModule_HoldString(NULL, argv[i + 1]));
-        added += !has_field(key, argv[i]) && !is_named_before(argv, i, 2);
+        added += !has_field(key, argv[i]) && !is_named_before(names, argv, i, 2);
     }
+    names_free(names);
     sets(effect, argv[1]);
     if (slice_is(string_slice(argv[0]), "hmset"))
         text_printf(&effect->reply, "+OK\r\n");
@@ -144,9 +158,10 @@ static void deletes(Effect *effect, RedisModuleString **keys, int count) {
 
 static void of_remove(Effect *effect, RedisModuleKey *key, RedisModuleString **argv, int argc) {
     if (argc < 3 || key == NULL) return;
-    for (int i = 2; i < argc; i++) {
-        if (has_field(key, argv[i]) && !is_named_before(argv, i, 1)) add_change(effect, argv[i], NULL);
-    }
+    RedisModuleDict *names = names_for(argc);
+    for (int i = 2; i < argc; i++)
+        if (has_field(key, argv[i]) && !is_named_before(names, argv, i, 1)) add_change(effect, argv[i], NULL);
+    names_free(names);
     if (effect->count == 0) return;
     text_printf(&effect->reply, ":%d\r\n", effect->count);
     if ((size_t)effect->count == RedisModule_ValueLength(key)) {
@@ -274,21 +289,45 @@ bool effect_run(RedisModuleCtx *ctx, Slice text) {
 
 /* -- The image after it ----------------------------------------------------------------------------------------- */
 
-static size_t place_of(const Image *image, RedisModuleString *field) {
-    Slice name = string_slice(field);
-    size_t at = 0;
-    for (; at < image->count; at += 2) {
-        Slice other = string_slice(image->argv[at]);
-        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) break;
-    }
-    return at;
+static void note_place(RedisModuleDict *places, const Image *image, size_t at) {
+    Slice name = string_slice(image->argv[at]);
+    RedisModule_DictSetC(places, name.bytes, name.len, (void *)(uintptr_t)(at + 1));
 }
 
+/* Where the image has each field; NULL: it is looked through for so few changes. */
+static RedisModuleDict *places_for(const Image *image, int changes) {
+    RedisModuleDict *places = names_for(changes);
+    for (size_t at = 0; places != NULL && at < image->count; at += 2) note_place(places, image, at);
+    return places;
+}
+
+/* The end of the image: it has no such field. */
+static size_t place_of(RedisModuleDict *places, const Image *image, RedisModuleString *field) {
+    Slice name = string_slice(field);
+    if (places != NULL) {
+        uintptr_t found = (uintptr_t)RedisModule_DictGetC(places, name.bytes, name.len, NULL);
+        return found > 0 ? found - 1 : image->count;
+    }
+    for (size_t at = 0; at < image->count; at += 2)
+        if (image->argv[at] != NULL && strings_equal(image->argv[at], field)) return at;
+    return image->count;
+}
+
+/* Leaves a gap. */
 static void drop(Image *image, size_t at) {
     if (image->fields_owned) RedisModule_FreeString(NULL, image->argv[at]);
     RedisModule_FreeString(NULL, image->argv[at + 1]);
-    memmove(image->argv + at, image->argv + at + 2, sizeof(*image->argv) * (image->count - at - 2));
-    image->count -= 2;
+    image->argv[at] = NULL;
+}
+
+static void close_gaps(Image *image) {
+    size_t to = 0;
+    for (size_t at = 0; at < image->count; at += 2) {
+        if (image->argv[at] == NULL) continue;
+        image->argv[to++] = image->argv[at];
+        image->argv[to++] = image->argv[at + 1];
+    }
+    image->count = to;
 }
 
 /* Of more rules than are told apart, the image is the whole hash. */
@@ -311,9 +350,10 @@ void effect_image(RedisModuleCtx *ctx, const Effect *effect, int db, RedisModule
     RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ);
     if (key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_HASH) image_read(image, key, rules, count);
     if (key != NULL) RedisModule_CloseKey(key);
+    RedisModuleDict *places = places_for(image, effect->count);
     for (int i = 0; i < effect->count; i++) {
         FieldChange change = effect->changes[i];
-        size_t at = place_of(image, change.field);
+        size_t at = place_of(places, image, change.field);
         if (at < image->count && change.value == NULL) {
             drop(image, at);
         } else if (at < image->count) {
@@ -322,6 +362,9 @@ void effect_image(RedisModuleCtx *ctx, const Effect *effect, int db, RedisModule
         } else if (change.value != NULL && is_mapped(change.field, rules, count)) {
             if (image->fields_owned) RedisModule_HoldString(NULL, change.field);
             image_add(image, change.field, RedisModule_HoldString(NULL, change.value));
+            if (places != NULL) note_place(places, image, at);
         }
     }
+    names_free(places);
+    close_gaps(image);
 }

@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     char op; /* of the intent: U, R or D; 0: the command changes nothing for SQL */
     FieldChange *changes;
-    int count;
+    int count, room;
     Text command; /* what brings Redis to the same state, whatever came in between; in the words of the protocol */
     Text reply;   /* of the client's own command; none for DEL, UNLINK and EXPIRE */
     bool existed; /* the key was there before */

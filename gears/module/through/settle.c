@@ -51,6 +51,10 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
             "not have it; write it again",
             (Slice){"", 0});
     }
+    /* Not what was logged, as when the time of a field was over in between, of which no event may have told. */
+    bool differs = write->reply.len > 0 &&
+                   (reply.len != write->reply.len || memcmp(reply.bytes, write->reply.bytes, reply.len) != 0);
+    if (differs && !moved) capture_again(ctx, write->db, write->argv[1], false);
     if (reply.bytes[0] == '-')
         RedisModule_Log(ctx, "warning", "write-through: %.*s is in SQL, and Redis refuses it: %.*s",
                         (int)string_slice(write->argv[0]).len, string_slice(write->argv[0]).bytes, (int)reply.len,

@@ -8,6 +8,7 @@
 #include "writes.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,9 +110,11 @@ static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *e
     RedisModuleString **keys = write_keys(write, &count);
     /* Of all its keys first: the entries of an intent stand side by side. */
     for (int i = 0; i < count; i++) capture_before_intent(ctx, write->db, keys[i]);
-    for (int i = 0; i < count; i++)
-        if (!key_is_among(keys, i, keys[i]) && !log_key(ctx, write, effect, deployment, keys[i], write->stream == NULL))
+    for (int i = 0; i < write->turns.count; i++) {
+        RedisModuleString *key = keys[turns_key(&write->turns, i)];
+        if (!log_key(ctx, write, effect, deployment, key, write->stream == NULL))
             return "the hash is too large for a stream entry; nothing was written";
+    }
     write->stage = LOGGED;
     write->turns.disturbed = write->turns.stale = false;
     return NULL;
@@ -245,10 +248,41 @@ static Write *write_create(RedisModuleCtx *ctx, RedisModuleString **argv, int ar
     return write;
 }
 
+static int db_in_hand;
+
+static bool is_covered_here(RedisModuleString *key, unsigned kinds) {
+    return (kinds & 1u << KIND_HASH) && rule_for(db_in_hand, string_slice(key)) != NULL;
+}
+
+static Rule *rule_of_written(int db, RedisModuleString **argv, int argc) {
+    db_in_hand = db;
+    RedisModuleString *key = written_find(argv, argc, is_covered_here);
+    return key != NULL ? rule_for(db, string_slice(key)) : NULL;
+}
+
+/* The database that a COPY or MOVE names; -1: none. */
+static int named_db(Slice name, RedisModuleString **argv, int argc) {
+    long long db = -1;
+    if (slice_is(name, "move") && argc == 3 && RedisModule_StringToLongLong(argv[2], &db) != REDISMODULE_OK) return -1;
+    for (int i = 3; slice_is(name, "copy") && i + 1 < argc; i++)
+        if (slice_is(string_slice(argv[i]), "db")) RedisModule_StringToLongLong(argv[i + 1], &db);
+    return db >= 0 && db <= INT_MAX ? (int)db : -1;
+}
+
+/* A rule that covers a key which the command would write. COPY writes in the database that it names alone, and MOVE
+ * there too. */
 static Rule *any_rule(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     int db = RedisModule_GetSelectedDb(ctx);
-    for (int i = 1; i < argc; i++) {
-        Rule *rule = rule_for(db, string_slice(argv[i]));
+    Slice name = string_slice(argv[0]);
+    WriteKind kind = effect_kind(name);
+    if (kind == OTHER_WRITE) {
+        int other = named_db(name, argv, argc);
+        Rule *rule = other >= 0 ? rule_of_written(other, argv, argc) : NULL;
+        return rule == NULL && (other < 0 || slice_is(name, "move")) ? rule_of_written(db, argv, argc) : rule;
+    }
+    int last = kind == DELETE_KEYS ? argc - 1 : 1;
+    for (int i = 1; i <= last; i++) {
+        Rule *rule = i < argc ? rule_for(db, string_slice(argv[i])) : NULL;
         if (rule != NULL) return rule;
     }
     return NULL;
@@ -299,7 +333,8 @@ int through_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (!may_be_inner(string_slice(argv[1])))
         return RedisModule_ReplyWithError(ctx, "ERR gearsync.through is for commands that change keys of any type");
     if (!inner_allowed(ctx, argv, argc)) return REDISMODULE_OK;
-    Rule *rule = any_rule(ctx, argv + 1, argc - 1);
+    /* Our filter does not put it there on a replica that takes writes. */
+    Rule *rule = shard.primary ? any_rule(ctx, argv + 1, argc - 1) : NULL;
     if (rule == NULL) return inner_run(ctx, argv, argc, true);
     const char *problem = refusal(ctx, argv + 1, argc - 1);
     if (problem != NULL) return reply_error(ctx, problem);

@@ -21,6 +21,7 @@ from tests.integration.module.driving import (
     Read,
     changes,
     connect,
+    debug_options,
     deploy,
     deploy_arguments,
     deployment_status,
@@ -752,6 +753,11 @@ def test_a_replica_has_what_the_primary_has(server: RedisServer, client: redis.R
         wait_for(lambda: entries(reader, worker.stream) == [], "an empty lane there")
         with pytest.raises(redis.ReadOnlyError):
             reader.hset("person:1", "age", 3)
+        reader.config_set("replica-read-only", "no")
+        reader.execute_command("GEARSYNC.STATUS")
+        twin = "" if server_version() >= (7, 0) else ".auth"
+        assert reader.execute_command(f"GEARSYNC.THROUGH{twin}", "HSET", "person:1", "age", 3) == 0
+        assert entries(reader, worker.stream) == []
 
 
 def test_a_primary_that_becomes_a_replica_lets_its_clients_go(
@@ -769,7 +775,19 @@ def test_a_primary_that_becomes_a_replica_lets_its_clients_go(
 def test_in_another_database_nothing_waits(server: RedisServer, client: redis.Redis) -> None:
     with connect(server, db=1) as other:
         assert other.hset("person:1", "age", 1) == 1
+        assert client.copy("plain", "person:1", destination_db="1") is False
+        for words in (["MOVE", "person:1", 0], ["COPY", "person:1", "person:2", "REPLACE", "DB", 0]):
+            with pytest.raises(redis.ResponseError, match="THROUGH this command can't wait"):
+                other.execute_command(*words)
         assert other.delete("person:1") == 1
+    assert client.dbsize() == len(client.keys("gearsync:*"))
+
+
+def test_a_value_that_looks_like_a_covered_key_is_none(server: RedisServer) -> None:
+    with connect(server, db=1) as other:
+        deploy(other, PERSONS, Function(template="pet:{id}", db=1, timeout_ms=20_000))
+        other.select(0)
+        assert other.set("pet:1", "person:1")
 
 
 def test_rights_are_those_of_the_command(server: RedisServer, client: redis.Redis, worker: Worker) -> None:
@@ -978,6 +996,55 @@ def test_a_hundred_functions_over_one_key(server: RedisServer) -> None:
         worker.take()
         worker.settle()
         assert sent.result() == 101
+
+
+def test_thousands_of_fields_and_keys_do_not_hold_the_server_up(server: RedisServer) -> None:
+    names = [f"f{number}" for number in range(30_000)]
+    with connect(server) as client:
+        client.config_set("slowlog-log-slower-than", 1_000_000)
+        deploy(client, Function(fields=None, timeout_ms=60_000))
+        worker = Worker(client)
+
+        def done(*words: str) -> tuple[Change, Any]:
+            sent = Sent(server, *words)
+            wait_for(lambda: changes(client), "the intent")
+            [change, *others] = changes(client)
+            assert all(each.ticket == "+" for each in others)
+            worker.take()
+            worker.settle()
+            return change, sent.result()
+
+        pairs = [word for name in names for word in (name, "1")]
+        change, reply = done("HSET", "person:1", *pairs, "f7", "2", "f7", "3")
+        assert (change.image, reply) == (dict.fromkeys(names, "1") | {"f7": "3"}, len(names))
+        change, reply = done("HSET", "person:1", *pairs, "more", "1", "more", "2")
+        assert (change.image, reply) == (dict.fromkeys(names, "1") | {"more": "2"}, 1)
+        change, reply = done("HDEL", "person:1", *names[1:], "f5", "none")
+        assert (change.op, change.image, reply) == ("R", {"f0": "1", "more": "2"}, len(names) - 1)
+        keys = [f"person:{number}" for number in range(20_000)]
+        change, reply = done("DEL", *keys, *keys)
+        assert (change.op, reply) == ("D", 1)
+        assert client.slowlog_len() == 0, "a command took a second"
+
+
+def test_a_field_whose_time_is_over_meanwhile() -> None:
+    with module_server(*debug_options()) as server, connect(server) as client:
+        if not has_command(client, "HPEXPIRE"):
+            pytest.skip("fields have no time of their own here")
+        client.execute_command("DEBUG", "SET-ACTIVE-EXPIRE", 0)
+        end = time.time() + 0.7
+        client.hset("person:1", "age", 10)
+        client.execute_command("HPEXPIREAT", "person:1", round(end * 1000), "FIELDS", 1, "age")
+        deploy(client, PERSONS)
+        worker = Worker(client)
+        sent = Sent(server, "HINCRBY", "person:1", "age", 1)
+        worker.wait_for(1)
+        worker.take()
+        assert [change.image["age"] for change in changes(client)] == ["11"]
+        time.sleep(max(0.0, end + 0.01 - time.time()))
+        worker.settle()
+        assert sent.result() == 1
+        assert [change.image for change in changes(client)] == [{"age": "1"}], "SQL has 11"
 
 
 def test_nobody_is_left_without_a_reply(server: RedisServer) -> None:
