@@ -311,7 +311,7 @@ class PostgresConnector(Connector):
     def _in_order(self, column: Column, name: str, value: Any) -> Any:
         found = super()._in_order(column, name, value)
         # The driver says what a number is: a real would be compared as a double, money not at all.
-        type_ = {"real": sa.REAL(), "money": postgresql.MONEY()}.get(column.type_text)
+        type_ = {"real": sa.REAL(), "money": postgresql.MONEY()}.get(column.sent_as)
         return found if type_ is None else sa.cast(found, type_)
 
     def key_part(self, column: Column, text: bytes) -> Any:
@@ -323,7 +323,7 @@ class PostgresConnector(Connector):
 
     def key_text(self, column: Column, written: bytes) -> bytes:
         # The trigger writes what reading selects.
-        return column.text.encode(written if column.type_text == "bytea" else written.decode())
+        return column.text.encode(written if column.sent_as == "bytea" else written.decode())
 
     def as_stored(self, column: Column, value: Any) -> bytes | None:
         return as_stored(self, column, _element(value))

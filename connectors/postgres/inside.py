@@ -28,7 +28,8 @@ WITH RECURSIVE found(name, type, mod, domains, parts) AS (
         WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
     ) n(type, mod)
 )
-SELECT f.name, format_type(f.type, -1), format_type(f.type, f.mod), t.typcategory, t.typtype, f.parts,
+SELECT f.name, format_type(f.type, -1), format_type(f.type, f.mod), f.parts,
+    t.typcategory <> 'A' AND t.typtype IN ('b', 'e') AND t.typdelim = ',',
     f.mod >= 0 AND f.type IN (1083, 1114, 1184, 1186, 1266, 1700)
 FROM found f JOIN pg_type t ON t.oid = f.type WHERE t.typtype <> 'd'
 """
@@ -50,10 +51,10 @@ def inside_of(connection: Connection, place: str) -> dict[str, Inside]:
     """Return what the columns of a table are. ``place``: its quoted name."""
     found: dict[str, Inside] = {}
     rounding: set[str] = set()
-    for name, base, full, category, kind, is_part, rounds in connection.exec_driver_sql(_QUERY, (place,)):
+    for name, base, full, is_part, has_arrays, rounds in connection.exec_driver_sql(_QUERY, (place,)):
         if not is_part:
-            # unnest() takes arrays of arrays apart whole.
-            found[name] = Inside(base, full, category != "A" and kind in "be", False)
+            # unnest() takes arrays of arrays apart whole; some types (box) part the elements otherwise.
+            found[name] = Inside(base, full, has_arrays, False)
         elif rounds:
             rounding.add(name)
     return {name: each._replace(rounds=name in rounding) for name, each in found.items()}

@@ -18,7 +18,18 @@ ROWS, STATEMENT = "gearsync_rows", "gearsync_statement"
 _OLDEST = 130000
 
 # Texts of these types depend on no setting of the session.
-_PLAIN = ("smallint", "integer", "bigint", "numeric", "text", "character", "uuid", "bytea", '"char"')
+_PLAIN = (
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "text",
+    "character",
+    "bpchar",
+    "uuid",
+    "bytea",
+    '"char"',
+)
 _SEARCH_PATH = "SET search_path = pg_catalog, pg_temp"
 _SETTINGS = (
     "SET datestyle = 'ISO, YMD' SET timezone = 'UTC' SET intervalstyle = 'postgres' "
@@ -169,7 +180,7 @@ END"""
         parts = []
         for name in table.primary_key:
             column = table.columns[name].text.select.format(f"{row}.{self.quote(name)}")
-            if table.columns[name].type_text != "bytea":
+            if table.columns[name].sent_as != "bytea":
                 column = f"convert_to(({column})::text, 'UTF8')"
             parts.append(f"encode({column}, 'hex')")
         return " || ',' || ".join(parts)
@@ -184,7 +195,7 @@ END"""
 
 
 def _settings(table: Table) -> list[str]:
-    types = [table.columns[name].type_text for name in table.primary_key]
+    types = [table.columns[name].sent_as for name in table.primary_key]
     plain = all(type_.startswith(_PLAIN) for type_ in types)
     return [_SEARCH_PATH] if plain else [_SEARCH_PATH, _SETTINGS]
 

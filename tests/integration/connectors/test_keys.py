@@ -40,6 +40,8 @@ KEYS = {
         "cidr": [b"10.0.0.0/8"],
         "int4range": [b"[1,2]"],
         "text[]": [b'{a,"b c"}'],
+        "raw": [b"a\0b"],
+        "text_of_time": [b"2024-01-01T10:00:00.5+02:00"],
     },
     "sqlite": {
         "REAL": [b"1", b"0.1", b"1e16"],
@@ -56,6 +58,9 @@ def test_each_key_finds_its_row_and_triggers_tell_it(request: pytest.FixtureRequ
     database: Database = request.getfixturevalue(f"on_{kind}")
     triggers, outbox = triggers_of(database.connector), outbox_of(database.connector)
     wrong: list[Any] = []
+    if kind == "postgres":
+        database.sql("CREATE DOMAIN raw AS BYTEA")
+        database.sql("CREATE DOMAIN text_of_time AS TIMESTAMPTZ")
     for number, (declared, keys) in enumerate(KEYS[database.backend].items()):
         table = f"t{number}"
         database.sql(f"CREATE TABLE {table} (id {declared} PRIMARY KEY, v INT)")
@@ -69,7 +74,8 @@ def test_each_key_finds_its_row_and_triggers_tell_it(request: pytest.FixtureRequ
             assert text is not None
             assert database.connector.scan_keys(table, None, 9, "") == [(text,)]
             found = database.connector.read(table, [(column.convert(key),)], ["id"])
-            database.sql(f"UPDATE {table} SET v = 2")
+            zone = "SET timezone = 'Asia/Kolkata'; " if kind == "postgres" else ""
+            database.sql(f"{zone}UPDATE {table} SET v = 2")
             entries = [entry.key[0] for entry in outbox.read(9) if entry.key]
             told = [database.connector.key_text(column, entry) for entry in entries]
             database.apply(database.upsert(table, {"id": text, "v": b"3"}))

@@ -320,3 +320,12 @@ def test_check_of_a_domain_names_its_column(on_postgres: Database) -> None:
     on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, v dear)")
     assert on_postgres.apply(on_postgres.upsert("t", {"id": 1, "a": 5, "v": b"0.5"})) == (0, 1)
     assert on_postgres.refusals[0].column == "v"
+
+
+def test_types_whose_arrays_have_no_commas(on_postgres: Database) -> None:
+    """They went one by one, for a batch of them was no array."""
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY, v BOX)")
+    assert on_postgres.connector.table("t").columns["v"].type is None
+    rows = [on_postgres.upsert("t", {"id": each, "v": b"(1,1),(0,0)"}) for each in (1, 2)]
+    on_postgres.connector.write(rows, pytest.fail, lambda row: ())
+    assert on_postgres.connector.read("t", [(1,), (2,)], ["v"]) == [(b"(1,1),(0,0)",)] * 2
