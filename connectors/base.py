@@ -19,7 +19,7 @@ from connectors.bookkeeping.checkpoint import Checkpoint
 from connectors.bookkeeping.handover import Handover
 from connectors.bookkeeping.intents import Intents
 from connectors.bookkeeping.letters import Letters, Remembered
-from connectors.errors import ConnectorError, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.errors import ConnectorError, Fenced, Refused, SchemaMismatch, TargetError, Unavailable
 from connectors.groups import Groups
 from connectors.pool import watch
 from connectors.reading import READS, Reading
@@ -173,6 +173,7 @@ class Connector(Reading, Groups):
         """Forget all tables, because the schema may have changed."""
         with self._lock:
             self._tables.clear()
+        self._can_hand_over = self._can_remember = False
 
     # -- Checkpoints ---------------------------------------------------------------------------------------
 
@@ -196,16 +197,18 @@ class Connector(Reading, Groups):
     def _has(connection: Connection, table: sa.Table) -> bool:
         return sa.inspect(connection).has_table(table.name, schema=table.schema)
 
-    def claim(self, stream: str, epoch: int, owner: str) -> Claim:
+    def claim(self, stream: str, epoch: int, owner: str, adds: bool = True) -> Claim:
         """Take a stream over, after any transaction of its present owner has ended; tell its position.
 
-        Raises Fenced when its owner's epoch is higher.
+        Raises Fenced when its owner's epoch is higher; unless it ``adds``, also when nobody has claimed it.
         """
         while True:
             with self._transaction() as connection:
                 claim = self._checkpoint.claim(connection, stream, epoch, owner)
             if claim is not None:
                 return claim
+            if not adds:
+                raise Fenced(f"{stream} is nobody's any more")
             try:
                 with self._transaction() as connection:
                     self._checkpoint.add_stream(connection, stream)

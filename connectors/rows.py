@@ -14,13 +14,17 @@ class Position(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The right of one worker to move one stream's checkpoint, and the position that the claim found."""
+    """The right of one worker to move one stream's checkpoint, and the position that the claim found.
+
+    ``is_doubled``: another life of the shard has claimed it in the same epoch (``bookkeeping/lives.py``).
+    """
 
     stream: str
     epoch: int
     owner: str
     generation: int
     position: Position
+    is_doubled: bool = False
 
 
 class Moves(NamedTuple):

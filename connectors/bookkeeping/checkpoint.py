@@ -7,11 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from connectors.bookkeeping import lives
 from connectors.bookkeeping.types import ascii_text
 from connectors.errors import Fenced, Unavailable
 from connectors.rows import Claim, Position
 
 TABLE_NAME = "gearsync_checkpoint"
+HELD = ":h"
+"""What stands between a stream's name and the hash, in the name of one that holds something of it back."""
 
 
 class Checkpoint:
@@ -48,20 +51,16 @@ class Checkpoint:
     def claim(self, connection: Connection, stream: str, epoch: int, owner: str) -> Claim | None:
         """Take the stream, after the transaction of its owner has ended; None when its row is missing or new.
 
+        Where the position is one of an epoch that another life of the shard had too, it is set back to before
+        that: nothing that was captured in this life is applied.
+
         Raises Fenced when the owner's epoch is higher.
         """
         table = self.table
         this = table.c.stream == stream
-        taken = connection.execute(
-            sa.update(table)
-            .where(this, table.c.owner_epoch <= epoch)
-            .values(
-                generation=table.c.generation + 1,
-                owner_epoch=epoch,
-                owner=owner[:255],
-                updated_at=sa.func.current_timestamp(),
-            )
-        )
+        # First the lock, and who had it last is known yet.
+        more = {"generation": table.c.generation + 1}
+        taken = connection.execute(sa.update(table).where(this, table.c.owner_epoch <= epoch).values(more))
         row = connection.execute(sa.select(table).where(this)).first()
         if row is not None and row.owner_epoch > epoch:
             raise Fenced(
@@ -71,12 +70,27 @@ class Checkpoint:
             )
         if row is None or taken.rowcount == 0:
             return None
-        return Claim(stream, epoch, owner, row.generation, Position(row.epoch, row.ms, row.seq))
+        own = {"owner_epoch": epoch, "owner": owner[:255], "updated_at": sa.func.current_timestamp()}
+        connection.execute(sa.update(table).where(this).values(own))
+        position = Position(row.epoch, row.ms, row.seq)
+        began = lives.began(owner, row.owner)
+        if began is not None and position.epoch >= began:
+            position = position._replace(epoch=began - 1)
+            self._set_back(connection, stream, began)
+        is_doubled = began is not None and row.owner_epoch == epoch
+        return Claim(stream, epoch, owner, row.generation, position, is_doubled)
+
+    def _set_back(self, connection: Connection, stream: str, began: int) -> None:
+        """Of a stream, and of what is held back of it."""
+        table, held = self.table, stream + HELD
+        these = sa.or_(table.c.stream == stream, sa.func.substr(table.c.stream, 1, len(held)) == held)
+        connection.execute(sa.update(table).where(these, table.c.epoch >= began).values(epoch=began - 1))
 
     def move(self, connection: Connection, claim: Claim, position: Position, rows: int) -> None:
         """Move the position forward and count ``rows`` more as applied.
 
-        Raises Fenced when the claim holds no longer, Unavailable when the position is not ahead.
+        Raises Fenced when the claim holds no longer, Unavailable when the position is not ahead, or when
+        nobody has claimed the stream any more.
         """
         values = {"of_stream": claim.stream, "of_generation": claim.generation, "rows": rows}
         values.update(to_epoch=position.epoch, to_ms=position.ms, to_seq=position.seq)
@@ -90,10 +104,12 @@ class Checkpoint:
         connection.execute(sa.update(table).where(self._held(claim)).values(applied=table.c.applied + rows))
 
     def fence(self, connection: Connection, claim: Claim) -> None:
-        """Lock the stream's row until the transaction ends. Raises Fenced when the claim holds no longer."""
+        """Lock the stream's row until the transaction ends. Raises Fenced when the claim holds no longer,
+        Unavailable when nobody has claimed the stream any more.
+        """
         touch = sa.update(self.table).where(self._held(claim)).values(updated_at=sa.func.current_timestamp())
         if connection.execute(touch).rowcount == 0:
-            raise Fenced(f"another worker has claimed {claim.stream}")
+            raise self._lost(connection, claim)
 
     def _held(self, claim: Claim) -> Any:
         return sa.and_(self.table.c.stream == claim.stream, self.table.c.generation == claim.generation)
@@ -101,11 +117,20 @@ class Checkpoint:
     def _explain(self, connection: Connection, claim: Claim, position: Position) -> None:
         row = connection.execute(sa.select(self.table).where(self._held(claim))).first()
         if row is None:
-            raise Fenced(f"another worker has claimed {claim.stream}")
+            raise self._lost(connection, claim)
         raise Unavailable(
             f"{claim.stream} is applied up to {row.epoch}:{row.ms}-{row.seq} already, which is not before "
             f"{position.epoch}:{position.ms}-{position.seq}; claim it again to read from there"
         )
+
+    def _lost(self, connection: Connection, claim: Claim) -> Fenced | Unavailable:
+        """Return why a claim holds no longer."""
+        row = sa.select(self.table.c.owner).where(self.table.c.stream == claim.stream)
+        if connection.execute(row).first() is None:
+            return Unavailable(
+                f"the row of {claim.stream} is gone from {TABLE_NAME}; it is made anew, for all that waits"
+            )
+        return Fenced(f"another worker has claimed {claim.stream}")
 
 
 def _move(table: sa.Table) -> sa.Update:

@@ -90,7 +90,8 @@ class Applier:
 
     def claim(self, stream: str, epoch: int, owner: str) -> None:
         """Claim the lane, also again: only the checkpoint knows whether a lost commit is in."""
-        self._claim = self._connector.claim(stream, epoch, owner)
+        # What was held back has its row made with it, and is done with once that is gone.
+        self._claim = self._connector.claim(stream, epoch, owner, adds=not self._origin)
         self._report.claimed(stream)
 
     @property
@@ -199,8 +200,12 @@ class Applier:
         self.arrived(changes, functions)
 
     def look_again(self) -> None:
-        """The tables may have changed: reflect them anew. Raises Unavailable, SchemaMismatch."""
+        """The tables may have changed: reflect them anew. Raises Unavailable, SchemaMismatch.
+
+        If that of the checkpoints is gone, it is made; then the next commit asks for a claim.
+        """
         self._connector.forget_tables()
+        self._connector.ensure_checkpoint()
         self._build_converters()
 
     def _build_converters(self) -> None:

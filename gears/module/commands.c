@@ -125,7 +125,7 @@ static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     Deployment *deployment = shard_find(string_slice(argv[1]));
     if (deployment == NULL)
         return RedisModule_ReplyWithError(ctx, "ERR there is no deployment of that name on this server");
-    RedisModule_ReplyWithArray(ctx, 6);
+    RedisModule_ReplyWithArray(ctx, 8);
     RedisModule_ReplyWithLongLong(ctx, (long long)shard.epoch);
     reply_text(ctx, shard.source);
     reply_text(ctx, deployment->draining ? "draining" : deployment->paused.since_ms > 0 ? "paused" : "active");
@@ -141,16 +141,23 @@ static int lanes(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
         }
     RedisModule_ReplySetArrayLength(ctx, count);
     reply_paused_targets(ctx, deployment);
-    return REDISMODULE_OK;
+    reply_text(ctx, deployment->digest);
+    return reply_text(ctx, shard.life);
 }
 
 static int acknowledge(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     RedisModuleStreamID id;
     Deployment *deployment = NULL;
-    if (argc != 3) return RedisModule_WrongArity(ctx);
+    long long epoch = 0;
+    if (argc != 3 && argc != 5) return RedisModule_WrongArity(ctx);
     if (!shard.primary) return shard_reply_replica(ctx);
     if (!stream_id_parse(string_slice(argv[2]), &id))
         return RedisModule_ReplyWithError(ctx, "ERR the id must be <milliseconds>-<sequence>");
+    if (argc == 5 && RedisModule_StringToLongLong(argv[3], &epoch) != REDISMODULE_OK)
+        return RedisModule_ReplyWithError(ctx, "ERR the epoch must be a whole number");
+    /* What was read before a crash that took the end of the lane, or a promotion: its id may be another change's. */
+    if (argc == 5 && ((uint64_t)epoch != shard.epoch || !slice_is(string_slice(argv[4]), shard.life)))
+        return RedisModule_ReplyWithError(ctx, "EPOCH this server has another epoch by now; read the lane again");
     Lane *lane = shard_find_lane(string_slice(argv[1]), &deployment);
     if (lane == NULL) return RedisModule_ReplyWithError(ctx, "ERR there is no lane of that name on this server");
     long long left = lane_acknowledge(ctx, lane, id);

@@ -15,6 +15,8 @@
 #define KEY_PREFIX "gearsync:{"
 #define NAME_MAX_BYTES 64
 #define NODE_ID_BYTES 40 /* of a node of a cluster */
+#define LIFE_BYTES 40    /* what tells two lives of a primary apart that have the same epoch */
+#define DIGEST_BYTES 16  /* of a payload: its hash in hex */
 #define MAX_LANES 64
 #define EPOCH_BELIEVED (1ULL << 62) /* by hand it is set up to 2^60, from where it grows; SQL has 63 bits for it */
 #define MAX_ALL_LANES 1024          /* of all targets of a deployment together: they are searched one by one */
@@ -114,6 +116,7 @@ typedef struct Deployment {
     Text arguments; /* of its GEARSYNC.DEPLOY, as a RESP array */
     char *payload;
     size_t payload_len;
+    char digest[DIGEST_BYTES + 1]; /* of the payload: versions begin anew once a deployment is gone */
     char **targets;
     long long *captured_of; /* changes, by target */
     int ntargets;
@@ -170,7 +173,8 @@ typedef struct {
     char tag[8]; /* empty: this node of a cluster has no slot, so its deployments have no lanes yet */
     char source[13];
     uint64_t epoch;
-    uint64_t flushed; /* the epoch that the last flush, of whichever database, raised to; 0: none did */
+    char life[LIFE_BYTES]; /* the epoch in which it began in hex, a dash, and what nobody else has; empty: none began */
+    uint64_t flushed;      /* the epoch that the last flush, of whichever database, raised to; 0: none did */
     Deployment **deployments;
     int count;
     Rule **rules; /* of all active deployments; rules of one target stand together */

@@ -13,19 +13,33 @@ import threading
 
 import redis
 
-from connectors import Fenced
+from connectors import Claim, Fenced
+from connectors.bookkeeping import lives
 from gears.worker import lanes, moves
+from gears.worker.lanes import Lanes
 from gears.worker.logs import event
 
 log = logging.getLogger("gearsync.worker")
 
 _LOST = "another shard had claimed this lane, under a higher epoch than this one's, and has lost it again"
+_DOUBLED = "an earlier life of this Redis, which it has forgotten, had the same epoch"
 _raising = threading.Lock()
 
 
-def name_of(worker: str, source: str) -> str:
-    """Return who a worker of a shard is in SQL."""
-    return f"{worker}@{source}"
+def name_of(worker: str, known: Lanes) -> str:
+    """Return who a worker of a shard is in SQL (connectors/bookkeeping/lives.py)."""
+    return f"{worker}@{known.source}" + (f".{known.life}" if known.life else "")
+
+
+def outrank(client: redis.Redis, deployment: str, claim: Claim) -> bool:
+    """Have an epoch above one in which another life of this shard has claimed a lane; whether there is one.
+
+    It is as high as a promotion makes it: that life may go on, and restart. Raises redis.RedisError.
+    """
+    with _raising:
+        if lanes.fetch_lanes(client, deployment).epoch > claim.epoch:
+            return True
+        return _raise(client, ((claim.epoch >> 20) + 1) << 20, claim.stream, _DOUBLED)
 
 
 def outlive(url: str, deployment: str, fenced: Fenced) -> bool:
@@ -33,20 +47,30 @@ def outlive(url: str, deployment: str, fenced: Fenced) -> bool:
 
     Returns whether it is above. Raises redis.RedisError when a shard can't be asked.
     """
-    _, _, source = fenced.owner.partition("@")
+    source = lives.source_of(fenced.owner)
     with _raising, lanes.connect(url) as client:
         own = lanes.fetch_lanes(client, deployment)
         if not source or source == own.source or not _has_lost(client, deployment, source, fenced):
             return False
         if own.epoch <= fenced.epoch:
-            try:
-                client.execute_command("GEARSYNC.EPOCH", fenced.epoch + 1)
-            except redis.exceptions.NoPermissionError as error:
-                told = event("epoch_refused", lane=fenced.stream, error=str(error))
-                log.error("%s: %s (%s): raise the epoch by hand", fenced.stream, _LOST, error, extra=told)
-                return False
-            told = event("epoch_raised", lane=fenced.stream, epoch=fenced.epoch + 1)
-            log.warning("%s: %s; the epoch is %d now", fenced.stream, _LOST, fenced.epoch + 1, extra=told)
+            return _raise(client, fenced.epoch + 1, fenced.stream, _LOST)
+    return True
+
+
+def _raise(client: redis.Redis, epoch: int, stream: str, why: str) -> bool:
+    try:
+        client.execute_command("GEARSYNC.EPOCH", epoch)
+    except redis.exceptions.NoPermissionError as error:
+        told = event("epoch_refused", lane=stream, error=str(error))
+        log.error("%s: %s (%s): raise the epoch by hand", stream, why, error, extra=told)
+        return False
+    log.warning(
+        "%s: %s; the epoch is %d now",
+        stream,
+        why,
+        epoch,
+        extra=event("epoch_raised", lane=stream, epoch=epoch),
+    )
     return True
 
 

@@ -101,7 +101,7 @@ class Crew:
 
     def _start(self, known: Lanes, lane: Lane) -> None:
         kind = ThroughRunner if self._shared.deployment.is_through else HoldingRunner
-        runner = kind(self._shared, lane, known.epoch, self._report, until_empty=lane.retired)
+        runner = kind(self._shared, lane, known.term, self._report, until_empty=lane.retired)
         self.runners.append(runner)
         runner.start()
 

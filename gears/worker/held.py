@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import redis
 
-from connectors import Connector, Fenced, Position
+from connectors import Connector, Position
 from connectors.bookkeeping import held as rows
+from connectors.bookkeeping.checkpoint import HELD
 from gears.applying import change as changes
 from gears.applying import failpoints
 from gears.applying.applier import Applier
@@ -24,7 +25,7 @@ from gears.applying.report import TargetReport
 from gears.applying.rules import Rules, of_target
 from gears.worker import holds, lanes
 from gears.worker.holds import Held, Holds, HoldsChanged
-from gears.worker.lanes import Lane, Reading
+from gears.worker.lanes import Lane, Reading, Term
 from gears.worker.memberstates import Members
 from gears.worker.readahead import ReadingThread
 from gears.worker.runner import LaneRunner, Replaced
@@ -41,9 +42,9 @@ class HoldingRunner(LaneRunner):
     """Runs one lane, and what is held back of it."""
 
     def __init__(
-        self, shared: Shared, lane: Lane, epoch: int, report: TargetReport, until_empty: bool = False
+        self, shared: Shared, lane: Lane, term: Term, report: TargetReport, until_empty: bool = False
     ) -> None:
-        super().__init__(shared, lane, epoch, report, until_empty)
+        super().__init__(shared, lane, term, report, until_empty)
         self._holds = Holds(0, 0, ())
         self._sieve: Sieve | None = None
         self._runners: list[HeldRunner] = []
@@ -87,7 +88,7 @@ class HoldingRunner(LaneRunner):
             self._sieve = None
         for each in self._held:
             if not each.paused:
-                self._runners.append(HeldRunner(self._shared, self._lane, each, self._epoch, self._report))
+                self._runners.append(HeldRunner(self._shared, self._lane, each, self._term, self._report))
                 self._runners[-1].start()
 
     def _positions(self, connector: Connector, client: redis.Redis, applier: Applier) -> dict[str, Position]:
@@ -161,7 +162,7 @@ class HoldingRunner(LaneRunner):
 
     def check(self, reader: lanes.Reader) -> None:
         now = holds.fetch(reader.client, self.deployment.name)
-        if now.version != self.deployment.version:
+        if not self._shared.runs(now.version, now.digest):
             raise Replaced
         if now.number != self._holds.number:
             raise HoldsChanged
@@ -184,16 +185,14 @@ class HoldingRunner(LaneRunner):
 class HeldRunner(LaneRunner):
     """Applies what was held of one function in one lane."""
 
-    def __init__(self, shared: Shared, lane: Lane, held: Held, epoch: int, report: TargetReport) -> None:
+    def __init__(self, shared: Shared, lane: Lane, held: Held, term: Term, report: TargetReport) -> None:
         super().__init__(
-            shared, lane._replace(stream=held.stream, dead_stream=held.dead_stream), epoch, report
+            shared, lane._replace(stream=held.stream, dead_stream=held.dead_stream), term, report
         )
         self._of = lane
         self._function = held.function
 
     def _applier(self, connector: Connector, client: redis.Redis, members: Members | None = None) -> Applier:
-        if self._lane.stream not in rows.positions(connector, self._of.stream):
-            raise Fenced(f"{self._lane.stream} holds nothing any more")
         return self._applier_of(
             connector, client, members, lambda function: function.name == self._function, self._of.stream
         )
@@ -204,4 +203,4 @@ class HeldRunner(LaneRunner):
 
 
 def _stream(lane: str, function: str) -> str:
-    return f"{lane}{rows.BEGINS}{holds.name_hash(function)}"
+    return f"{lane}{HELD}{holds.name_hash(function)}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from gears.worker.lanes import fetch_lanes
+from gears.worker.lanes import fetch_lanes, hash_of
 
 CHUNK = 500
 """The most changes that one command moves: Redis does nothing else meanwhile."""
@@ -38,6 +38,8 @@ class Holds(NamedTuple):
     version: int
     number: int
     held: tuple[Held, ...]
+    digest: str = ""
+    """Of the payload; empty: the module is older than this worker."""
 
     def of_lane(self, stream: str) -> tuple[Held, ...]:
         """Return what one lane holds."""
@@ -51,14 +53,16 @@ def fetch(client: redis.Redis, name: str) -> Holds:
     except redis.ResponseError as error:
         if not str(error).lower().startswith("unknown command"):
             raise
-        return Holds(fetch_lanes(client, name).version, 0, ())
+        known = fetch_lanes(client, name)
+        return Holds(known.version, 0, (), known.digest)
     return of_reply(reply)
 
 
 def of_reply(reply: Any) -> Holds:
     """Return the answer of GEARSYNC.HOLDS as it came."""
-    version, number, held = reply
-    return Holds(int(version), int(number), tuple(_held(*each) for each in held))
+    version, number, held, *more = reply
+    digest = more[0].decode() if more else ""
+    return Holds(int(version), int(number), tuple(_held(*each) for each in held), digest)
 
 
 def _held(*words: Any) -> Held:
@@ -98,8 +102,5 @@ def _command(client: redis.Redis, *words: Any) -> None:
 
 
 def name_hash(function: str) -> str:
-    """Return how the module writes a function's name at the end of a stream's: FNV-1a, 64 bits."""
-    value = 0xCBF29CE484222325
-    for byte in function.encode():
-        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
-    return f"{value:016x}"
+    """Return how the module writes a function's name at the end of a stream's."""
+    return hash_of(function.encode())

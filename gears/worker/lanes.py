@@ -36,6 +36,13 @@ class Lane(NamedTuple):
     """It came from another shard with its slot."""
 
 
+class Term(NamedTuple):
+    """An epoch of a server's life as a primary. An older module tells of no lives."""
+
+    epoch: int
+    life: str = ""
+
+
 class Lanes(NamedTuple):
     """The answer of GEARSYNC.LANES."""
 
@@ -47,6 +54,19 @@ class Lanes(NamedTuple):
     """The targets that are paused alone."""
     source: str = ""
     """What names the shard, whichever server is its primary."""
+    digest: str = ""
+    """Of the payload; empty: the module is older than this worker."""
+    life: str = ""
+    """What tells the server's life as a primary from others, which may have had the same epoch."""
+
+    @property
+    def term(self) -> Term:
+        """For how long ids of the lanes only grow."""
+        return Term(self.epoch, self.life)
+
+
+class EpochPassed(Exception):
+    """The server has another epoch than when the lane's session began."""
 
 
 class Pulse(NamedTuple):
@@ -69,17 +89,25 @@ def connect(url: str) -> redis.Redis:
     )
 
 
-def fetch_deployment(client: redis.Redis, name: str) -> Deployment | None:
-    """Return the deployment of that name as the module holds it; None: there is none."""
+def fetch_deployment(client: redis.Redis, name: str) -> tuple[Deployment, str] | None:
+    """Return the deployment of that name as the module holds it, and its digest; None: there is none."""
     for entry in client.execute_command("GEARSYNC.DEPLOYMENTS"):
         if entry[0].decode() == name:
-            return Deployment.from_payload(entry[3])
+            return Deployment.from_payload(entry[3]), hash_of(entry[3])
     return None
+
+
+def hash_of(content: bytes) -> str:
+    """Return the hash by which the module calls long things by short names: FNV-1a, 64 bits, in hex."""
+    value = 0xCBF29CE484222325
+    for byte in content:
+        value = (value ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
 
 
 def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
     """Return the lanes of a deployment, retired ones first, with the shard's epoch."""
-    # A module that is older than this worker pauses no target alone.
+    # A module that is older than this worker pauses no target alone, and tells no digest and no life.
     epoch, source, state, version, entries, *more = client.execute_command("GEARSYNC.LANES", name)
     lanes = tuple(
         Lane(
@@ -93,7 +121,8 @@ def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
         for stream, dead, target, index, status in entries
     )
     paused = frozenset(target.decode() for target in (more[0] if more else ()))
-    return Lanes(int(epoch), state.decode(), int(version), lanes, paused, source.decode())
+    words = [word.decode() for word in more[1:]] or ["", ""]
+    return Lanes(int(epoch), state.decode(), int(version), lanes, paused, source.decode(), *words)
 
 
 def fetch_versions(client: redis.Redis, name: str) -> list[Any]:
@@ -116,9 +145,23 @@ def heartbeat(client: redis.Redis, name: str, worker_id: str, report: str) -> Pu
     return Pulse(int(epoch), int(version), state.decode())
 
 
-def acknowledge(client: redis.Redis, stream: str, entry_id: str) -> int:
-    """Let the module trim the lane up to and with ``entry_id``; return how many changes are left."""
-    return int(client.execute_command("GEARSYNC.ACK", stream, entry_id))
+def acknowledge(client: redis.Redis, stream: str, entry_id: str, term: Term) -> int:
+    """Let the module trim the lane up to and with ``entry_id``; return how many changes are left.
+
+    Raises EpochPassed when ``term``, in which that was read, is over: the id may be another change's now.
+    """
+    words = "GEARSYNC.ACK", stream, entry_id, *(term if term.life else ())
+    try:
+        return int(client.execute_command(*words))
+    except redis.ResponseError as error:
+        if str(error).startswith("EPOCH"):
+            raise EpochPassed(str(error)) from error
+        raise
+
+
+def takes_less(error: redis.ResponseError) -> bool:
+    """Whether a command had a word too many: the module is older than this worker."""
+    return str(error).lower().startswith("wrong number of arguments")
 
 
 def applied(client: redis.Redis, stream: str, upto: Position) -> Iterator[Sequence[Change]]:
@@ -277,10 +320,11 @@ class Reader:
         """A client for commands beside the reading."""
         return self._client
 
-    def version(self, name: str) -> int:
-        """Return the deployment's version by now: what was read before is of this version or older."""
+    def version(self, name: str) -> tuple[int, str]:
+        """Return the deployment's version and digest by now: what was read before is of these or older."""
         self._connection.send_command("GEARSYNC.LANES", name)
-        return int(self._connection.read_response()[3])
+        reply = self._connection.read_response()
+        return int(reply[3]), reply[6].decode() if reply[6:] else ""
 
     def close(self) -> None:
         """Close the connection."""

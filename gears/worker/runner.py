@@ -26,7 +26,7 @@ from gears.declaring.functions import Function
 from gears.worker import claims, lanes, moves
 from gears.worker.backoff import MOST_SECONDS, Backoff
 from gears.worker.holds import HoldsChanged
-from gears.worker.lanes import Lane, Reading
+from gears.worker.lanes import EpochPassed, Lane, Reading, Term
 from gears.worker.logs import event
 from gears.worker.memberstates import Members
 from gears.worker.moves import Handover
@@ -38,6 +38,8 @@ log = logging.getLogger("gearsync.worker")
 
 ON_ITS_WAY_SECONDS = 0.2
 """How long to wait for the slot of a lane before the next look."""
+EPOCH_SECONDS = 0.5
+"""How late a stop is noticed while another epoch is waited for."""
 
 
 class Stopped(Exception):
@@ -45,7 +47,7 @@ class Stopped(Exception):
 
 
 class Replaced(Stopped):
-    """A newer version is deployed: what it captured is not for the functions of this one."""
+    """Another version is deployed: what it captured is not for the functions of this one."""
 
 
 class LaneRunner(Task):
@@ -54,11 +56,11 @@ class LaneRunner(Task):
     most_backoff = MOST_SECONDS
 
     def __init__(
-        self, shared: Shared, lane: Lane, epoch: int, report: TargetReport, until_empty: bool = False
+        self, shared: Shared, lane: Lane, term: Term, report: TargetReport, until_empty: bool = False
     ) -> None:
         super().__init__(shared, lane.stream)
         self._lane = lane
-        self._epoch = epoch
+        self._term = term
         self._report = report
         self._until_empty = until_empty
         self._backoff = Backoff(most=self.most_backoff)
@@ -77,12 +79,14 @@ class LaneRunner(Task):
                 return
             except HoldsChanged:
                 continue
+            except EpochPassed:
+                self._await_epoch()
+                return
             except Fenced as error:
                 if self._has_moved():
                     return
                 if self._outlives(error):
-                    # The worker begins all lanes anew when it hears of the epoch.
-                    self._halt.wait()
+                    self._await_epoch()
                     return
                 self._shared.fenced = str(error)
                 self._shared.stop.set()
@@ -97,6 +101,11 @@ class LaneRunner(Task):
                 self._wait(str(error))
             except Exception as error:
                 self._wait(fault(error, self._lane.stream, lane=self._lane.stream))
+
+    def _await_epoch(self) -> None:
+        """The worker begins all lanes anew when it hears of the epoch."""
+        while not self.over:
+            self._halt.wait(EPOCH_SECONDS)
 
     def _has_moved(self) -> bool:
         """Whether the lane is another shard's by now: what fences this one then is that shard's worker."""
@@ -142,7 +151,8 @@ class LaneRunner(Task):
         reading: ReadingThread | None = None
         try:
             applier = self._applier(connector, client, members)
-            applier.open(lane.stream, self._epoch, shared.owner)
+            applier.open(lane.stream, self._term.epoch, shared.owner)
+            self._outrank(client, applier)
             self._opened(connector, client, applier)
             reading = ReadingThread(self, applier)
             reading.start()
@@ -172,7 +182,7 @@ class LaneRunner(Task):
 
     def check(self, reader: lanes.Reader) -> None:
         """See that what was just read is for this version. Raises Replaced, HoldsChanged."""
-        if reader.version(self.deployment.name) != self.deployment.version:
+        if not self._shared.runs(*reader.version(self.deployment.name)):
             raise Replaced
 
     def cut(self, read: Reading) -> bool:
@@ -184,6 +194,17 @@ class LaneRunner(Task):
         return changes
 
     # ------------------------------------------------------------------------------------------------------
+
+    def _claim(self, applier: Applier) -> None:
+        applier.claim(self._lane.stream, self._term.epoch, self._shared.owner)
+
+    def _outrank(self, client: redis.Redis, applier: Applier) -> None:
+        """Have another epoch where another life of this shard has claimed the lane in the same one.
+
+        Raises EpochPassed when there is one.
+        """
+        if applier.claimed.is_doubled and claims.outrank(client, self.deployment.name, applier.claimed):
+            raise EpochPassed
 
     def _applier(self, connector: Connector, client: redis.Redis, members: Members | None = None) -> Applier:
         return self._applier_of(connector, client, members)
@@ -224,7 +245,7 @@ class LaneRunner(Task):
                 self._tell(client, item.batch.changes, applied)
                 self._renew(item.batch.marks)
             failpoints.reach("before-ack")
-            lanes.acknowledge(client, self._lane.stream, item.last_id)
+            lanes.acknowledge(client, self._lane.stream, item.last_id, self._term)
             self._backoff.reset()
         return True
 
@@ -301,7 +322,7 @@ class LaneRunner(Task):
                 handover.wait(error.token)
             except Unavailable as error:
                 self._wait(str(error))
-                self._patiently(lambda: applier.claim(self._lane.stream, self._epoch, self._shared.owner))
+                self._patiently(lambda: self._claim(applier))
                 # Only the checkpoint knows whether the batch is in, or what another worker applied of it.
                 left = [change for change in batch.changes if not is_applied(change, applier.position)]
                 if not left:

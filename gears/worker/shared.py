@@ -16,7 +16,8 @@ class Shared:
 
     ``owner`` is who claims lanes, a name that no other worker has. ``open_connector`` takes the name of a
     target and, where clients wait, times after which its database gives up. ``stop``: all are to end.
-    ``fenced``: why the worker may not go on; empty: it may.
+    ``fenced``: why the worker may not go on; empty: it may. ``digest``: of the deployment's payload, as the
+    module makes it; empty: it is not known.
     """
 
     def __init__(
@@ -26,9 +27,11 @@ class Shared:
         owner: str,
         open_connector: Callable[..., Connector],
         transforms: dict[str, Transform],
+        digest: str = "",
     ) -> None:
         self.url = url
         self.deployment = deployment
+        self.digest = digest
         self.owner = owner
         self.open_connector = open_connector
         self.transforms = transforms
@@ -37,3 +40,10 @@ class Shared:
         self.fenced = ""
         # What the module holds back by now, as the heartbeat was told; see ``gears.worker.holds``.
         self.hold_number = 0
+
+    def runs(self, version: int, digest: str) -> bool:
+        """Whether this worker runs the very deployment of which a server tells these. One that was undeployed
+        and deployed again has versions of before. An older module tells no digest.
+        """
+        is_known = bool(digest and self.digest)
+        return version == self.deployment.version and (digest == self.digest or not is_known)

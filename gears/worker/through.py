@@ -55,9 +55,14 @@ class ThroughRunner(LaneRunner):
         try:
             applier = self._applier(patient, client)
             connector.ensure_intents()
-            applier.open(lane.stream, self._epoch, shared.owner)
+            applier.open(lane.stream, self._term.epoch, shared.owner)
+            self._outrank(client, applier)
             self._put_again(connector, client, applier)
             last = self._redo(client, connector, applier.position)
+            known = lanes.fetch_lanes(client, self.deployment.name)
+            if not shared.runs(known.version, known.digest):
+                # From here on only versions change: a lane that is made anew has another taker.
+                raise Replaced
             return self._work(client, applier, Groups(connector, applier, last))
         except redis.ResponseError:
             # The module drops a lane of an earlier version as soon as it is empty.
@@ -115,7 +120,7 @@ class ThroughRunner(LaneRunner):
             else:
                 self._apply_plain(client, applier, run)
         if settled is None and intake.reading.malformed:
-            lanes.acknowledge(client, self._lane.stream, intake.reading.last_id)
+            lanes.acknowledge(client, self._lane.stream, intake.reading.last_id, self._term)
         return settled
 
     def _apply_plain(self, client: redis.Redis, applier: Applier, run: Sequence[Change]) -> None:
@@ -124,7 +129,7 @@ class ThroughRunner(LaneRunner):
         for part in applier.parts(new) if new else []:
             self._apply(applier, applier.prepare(part))
         self._renew(run)
-        lanes.acknowledge(client, self._lane.stream, run[-1].id)
+        lanes.acknowledge(client, self._lane.stream, run[-1].id, self._term)
 
     # -- After a crash -----------------------------------------------------------------------------------
 
@@ -136,7 +141,7 @@ class ThroughRunner(LaneRunner):
         forgotten = self._forgotten_lanes(client, connector, applied.epoch)
         for other in forgotten:
             # Should its worker live on: it commits nothing more there.
-            connector.claim(other, self._epoch, self._shared.owner)
+            connector.claim(other, self._term.epoch, self._shared.owner)
             since = Position(applied.epoch + 1, -1, -1)
             found += [(other, each) for each in connector.committed(other, since)]
         slots = ownslots.leaving(client) if found else frozenset()

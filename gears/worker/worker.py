@@ -81,14 +81,15 @@ class Worker:
     def run(self) -> int:
         """Do the worker's work to its end; return the exit code of the process."""
         try:
-            deployment = self._patiently(self._fetch)
+            fetched = self._patiently(self._fetch)
         except PayloadError as error:
             log.error(
                 "deployment %s: %s", self._name, error, extra=event("payload_refused", error=str(error))
             )
             return EXIT_FAILED
-        if deployment is None:
+        if fetched is None:
             return EXIT_STOPPED if self._stop.is_set() and not self._failed else EXIT_FAILED
+        deployment, digest = fetched
         self._report.version = deployment.version
         heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heart.start()
@@ -98,7 +99,7 @@ class Worker:
             return EXIT_FAILED if self._failed else EXIT_STOPPED
         # Assigned as a whole: the heartbeat reads it meanwhile.
         self._targets = self._report.targets = {name: TargetReport() for name in deployment.targets}
-        shared = Shared(self._url, deployment, self._id, self._opener(deployment), transforms)
+        shared = Shared(self._url, deployment, self._id, self._opener(deployment), transforms, digest)
         self._shared = shared
         self._crews = crews = Crews(shared, self._targets)
         if self._stop.is_set():
@@ -203,13 +204,13 @@ class Worker:
             self._failed = True
             self.stop(f"Redis lives and takes no connection of this worker ({error})")
 
-    def _fetch(self) -> Deployment | None:
+    def _fetch(self) -> tuple[Deployment, str] | None:
         with lanes.connect(self._url) as client:
-            deployment = lanes.fetch_deployment(client, self._name)
-        if deployment is None:
+            fetched = lanes.fetch_deployment(client, self._name)
+        if fetched is None:
             told = event("no_deployment")
             log.error("there is no deployment %s on this server; deploy it first", self._name, extra=told)
-        return deployment
+        return fetched
 
     def _opener(self, deployment: Deployment) -> Callable[..., Connector]:
         def open_connector(target_name: str, **limits: float) -> Connector:
@@ -232,11 +233,11 @@ class Worker:
             known = self._patiently(lambda: self._fetch_lanes(crews))
             if known is None:
                 return
-            if known.version != shared.deployment.version:
+            if not shared.runs(known.version, known.digest):
                 self.stop(f"version {known.version} replaces version {shared.deployment.version}")
                 return
             self._lanes = known
-            shared.owner = claims.name_of(self._id, known.source)
+            shared.owner = claims.name_of(self._id, known)
             self._changed.clear()
             if known.state == "paused":
                 self._pause(crews)
@@ -282,11 +283,11 @@ class Worker:
             try:
                 pulse = lanes.heartbeat(client, self._name, self._id, self._report.text())
                 self._refused_since = None
-                if pulse.state == "stop":
-                    self.stop("the deployment is gone from this server, or it is a replica now")
-                elif pulse.state == "drain":
+                if pulse.state == "drain":
                     for each in self._crews.followers() if self._crews is not None else ():
                         each.halt()
+                if pulse.state == "stop":
+                    self.stop("the deployment is gone from this server, or it is a replica now")
                 elif pulse.version != self._report.version:
                     self.stop(f"version {pulse.version} replaces version {self._report.version}")
                 elif (pulse.state == "pause") != (self._report.state == "paused"):
@@ -310,8 +311,12 @@ class Worker:
             log.debug("heartbeat: %s", error)
 
     def _differs(self, now: Lanes) -> bool:
-        """Whether the lanes must be claimed anew: another epoch, or a lane that was not there."""
-        if self._lanes is None:
+        """Whether the lanes must be claimed anew: another epoch, or a lane that was not there; or not by this
+        worker, because another deployment has the name.
+        """
+        if self._lanes is None or self._shared is None:
             return False
+        if not self._shared.runs(now.version, now.digest):
+            return True
         known = {lane.stream for lane in self._lanes.lanes}
-        return now.epoch != self._lanes.epoch or any(lane.stream not in known for lane in now.lanes)
+        return now.term != self._lanes.term or any(lane.stream not in known for lane in now.lanes)

@@ -201,6 +201,17 @@ static void adopt_late(RedisModuleCtx *ctx, RedisModuleString *key) {
         adopt(ctx, key);
 }
 
+/* Whether ids of a lane may be given again that its worker has seen: then only the epoch tells new changes from old
+ * ones. */
+static bool ids_may_fall_back(RedisModuleCtx *ctx, const char *event, RedisModuleString *lane) {
+    if (strcmp(event, "xsetid") == 0) return true;
+    RedisModule_SelectDb(ctx, 0);
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, lane, REDISMODULE_READ);
+    bool is_there = key != NULL && RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_STREAM;
+    if (key != NULL) RedisModule_CloseKey(key);
+    return !is_there;
+}
+
 /* Events on our own keys: somebody else touched a lane or the registry, or a resharding brought a lane here. */
 static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString *key) {
     if (shard.writing_registry) return;
@@ -224,6 +235,7 @@ static void on_own_key(RedisModuleCtx *ctx, const char *event, RedisModuleString
             RedisModule_Log(ctx, "warning", "%s on the lane %.*s took %zu waiting changes away; they are not in SQL",
                             event, (int)name.len, name.bytes, before - lane->length);
         }
+        if (shard.moving != MOVING_AWAY && ids_may_fall_back(ctx, event, key)) registry_raise_epoch(shard.epoch + 1);
         backlog_update(deployment);
         listeners.went_on();
     } else if (registry_is_key(name)) {

@@ -86,7 +86,7 @@ static int on_timeout(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     return on_misses(ctx, argv, argc);
 }
 
-/* -- GEARSYNC.MISSES name version target max timeout-ms ------------------------------------------------------------ */
+/* -- GEARSYNC.MISSES name version target max timeout-ms [digest] --------------------------------------------------- */
 
 /* The deployment and the index of its target that a command is about, words from at on; NULL: the error is replied. */
 static Deployment *find_target(RedisModuleCtx *ctx, RedisModuleString *name, RedisModuleString *target, int *index) {
@@ -136,27 +136,27 @@ typedef struct {
     long long most, timeout_ms;
 } Asked;
 
-static bool parse_asked(RedisModuleCtx *ctx, RedisModuleString **argv, Asked *asked) {
+static bool parse_asked(RedisModuleCtx *ctx, RedisModuleString **argv, int argc, Asked *asked) {
     long long version;
     if (RedisModule_StringToLongLong(argv[2], &version) != REDISMODULE_OK ||
         RedisModule_StringToLongLong(argv[4], &asked->most) != REDISMODULE_OK || asked->most < 1 ||
         asked->most > MOST_TAKEN || RedisModule_StringToLongLong(argv[5], &asked->timeout_ms) != REDISMODULE_OK ||
         asked->timeout_ms < 1 || asked->timeout_ms > LONGEST_WAIT_MS) {
-        RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.MISSES name version target max timeout-ms");
+        RedisModule_ReplyWithError(ctx, "ERR use GEARSYNC.MISSES name version target max timeout-ms [digest]");
         return false;
     }
     asked->deployment = find_target(ctx, argv[1], argv[3], &asked->target);
     if (asked->deployment == NULL) return false;
-    if (asked->deployment->version == version) return true;
+    bool is_same = argc < 7 || slice_is(string_slice(argv[6]), asked->deployment->digest);
+    if (asked->deployment->version == version && is_same) return true;
     RedisModule_ReplyWithError(ctx, "ERR another version of the deployment is there by now");
     return false;
 }
 
 static int on_misses(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
-    (void)argc;
     Asked asked;
-    return parse_asked(ctx, argv, &asked) ? reply_taken(ctx, asked.deployment, asked.target, asked.most)
-                                          : REDISMODULE_OK;
+    return parse_asked(ctx, argv, argc, &asked) ? reply_taken(ctx, asked.deployment, asked.target, asked.most)
+                                                : REDISMODULE_OK;
 }
 
 static char *copy_of(RedisModuleString *string) { return slice_copy(string_slice(string)); }
@@ -164,8 +164,8 @@ static char *copy_of(RedisModuleString *string) { return slice_copy(string_slice
 int misses_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     Asked asked;
-    if (argc != 6) return RedisModule_WrongArity(ctx);
-    if (!parse_asked(ctx, argv, &asked)) return REDISMODULE_OK;
+    if (argc != 6 && argc != 7) return RedisModule_WrongArity(ctx);
+    if (!parse_asked(ctx, argv, argc, &asked)) return REDISMODULE_OK;
     misses_give_back(asked.deployment, asked.target);
     int denied = REDISMODULE_CTX_FLAGS_MULTI | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_DENY_BLOCKING;
     if (any_queued(asked.deployment, asked.target) || (RedisModule_GetContextFlags(ctx) & denied) ||

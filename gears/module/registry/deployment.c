@@ -203,6 +203,7 @@ static void read_settings(Reader *reader, Deployment *deployment) {
     Slice payload = next(reader, "the payload");
     deployment->payload = slice_copy(payload);
     deployment->payload_len = payload.len;
+    snprintf(deployment->digest, sizeof(deployment->digest), "%016llx", (unsigned long long)key_hash(payload));
 }
 
 static void read_read_rules(Reader *reader, Deployment *deployment) {

@@ -15,6 +15,7 @@ bool registry_give_lanes(RedisModuleCtx *ctx, Deployment *deployment, Deployment
 /* A lane of this name that is no longer written to, if its deployment is here. */
 void registry_add_retired(RedisModuleCtx *ctx, Slice stream);
 void registry_forget_strays(void);
+void registry_begin_life(void); /* as a primary, in the present epoch */
 
 /* -- deployment.c: one deployment, from the arguments of GEARSYNC.DEPLOY --------------------------------------- */
 char *deployment_parse(Slice *arguments, int count, Deployment **out); /* NULL, or the error, to be freed */

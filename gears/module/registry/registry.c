@@ -215,7 +215,10 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
         return error;
     }
     ensure_source();
-    if (shard.epoch == 0) shard.epoch = 1;
+    if (shard.epoch == 0) {
+        shard.epoch = 1;
+        registry_begin_life();
+    }
     if (old != NULL) {
         registry_inherit(deployment, old);
         pause_inherit(deployment, old);

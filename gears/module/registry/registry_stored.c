@@ -394,8 +394,13 @@ void registry_refresh(RedisModuleCtx *ctx) {
         for (int j = 0; j < shard.deployments[i]->lane_count; j++) lane_refresh(ctx, shard.deployments[i]->lanes[j]);
 }
 
-void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
-    registry_load(ctx);
+void registry_begin_life(void) {
+    char drawn[13] = {0};
+    RedisModule_GetRandomHexChars(drawn, sizeof(drawn) - 1);
+    snprintf(shard.life, sizeof(shard.life), "%llx-%s", (unsigned long long)shard.epoch, drawn);
+}
+
+static void raise_for(RedisModuleCtx *ctx, TakeOver after) {
     if (shard.count == 0) return;
     uint64_t epoch = shard.epoch;
     for (int i = 0; i < shard.count; i++)
@@ -407,4 +412,10 @@ void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
     registry_raise_epoch(after == AFTER_PROMOTION ? ((epoch >> 20) + 1) << 20 : epoch + 1);
     RedisModule_Log(ctx, "notice", "primary with %d deployments, epoch %llu", shard.count,
                     (unsigned long long)shard.epoch);
+}
+
+void registry_take_over(RedisModuleCtx *ctx, TakeOver after) {
+    registry_load(ctx);
+    raise_for(ctx, after);
+    registry_begin_life();
 }

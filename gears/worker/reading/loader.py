@@ -81,7 +81,8 @@ class Loader(Task):
         """Answer misses on one connection until something fails."""
         deployment = self._shared.deployment
         with lanes.connect(self._shared.url) as client:
-            misses = Misses(client, deployment.name, deployment.version, self._target)
+            name, version, digest = deployment.name, deployment.version, self._shared.digest
+            misses = Misses(client, name, version, self._target, digest)
             self._look()
             while not self.over:
                 begin = time.monotonic()

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import redis
 
+from gears.worker.lanes import takes_less
+
 Fields = Mapping[bytes, bytes]
 
 
@@ -25,7 +27,8 @@ class Replaced(Exception):
 class Misses:
     """The misses of one target, on a connection that nobody else uses."""
 
-    def __init__(self, client: redis.Redis, name: str, version: int, target: str) -> None:
+    def __init__(self, client: redis.Redis, name: str, version: int, target: str, digest: str = "") -> None:
+        self._digest = [digest] if digest else []
         self._client = client
         self._name = name
         self._version = version
@@ -38,8 +41,11 @@ class Misses:
         """
         words = ("GEARSYNC.MISSES", self._name, self._version, self._target, most, wait_ms)
         try:
-            return [Miss(*entry) for entry in self._client.execute_command(*words)]
+            return [Miss(*entry) for entry in self._client.execute_command(*words, *self._digest)]
         except redis.ResponseError as error:
+            if self._digest and takes_less(error):
+                self._digest = []
+                return self.take(most, wait_ms)
             if "another version" in str(error) or "no deployment" in str(error):
                 raise Replaced(str(error)) from error
             raise

@@ -126,6 +126,44 @@ def test_missing_checkpoint_table_is_a_mismatch(database: Any) -> None:
         database.apply(number(database, 1))
 
 
+@pytest.mark.parametrize(
+    ("owner", "before", "position", "is_doubled"),
+    [
+        ("2-b@aa.5-b1", "1-a@aa.5-a1", Position(4, 9, 0), True),
+        ("2-b@aa.5-b1", "1-a@aa.4-a1", Position(4, 9, 0), True),
+        ("2-b@aa.5-b1", "1-a@aa.5-b1", Position(5, 9, 0), False),
+        ("2-b@aa.6-b1", "1-a@aa.5-a1", Position(5, 9, 0), True),
+        ("2-b@aa.5-b1", "1-a@bb.5-a1", Position(5, 9, 0), False),
+        ("2-b@aa.5-b1", "1-a@aa", Position(5, 9, 0), False),
+        ("2-b@aa", "1-a@aa.5-a1", Position(5, 9, 0), False),
+    ],
+)
+def test_what_another_life_applied_in_an_epoch_is_nothing_of_this_one(
+    database: Any, owner: str, before: str, position: Position, is_doubled: bool
+) -> None:
+    connector = database.connector
+    claim = connector.claim(STREAM, 5, before)
+    held = connector.claim(STREAM + ":h0", 5, before)
+    for each in (claim, held):
+        connector.apply(each, Position(5, 9, 0), [], database.refusals.extend, lambda row: ())
+    found = connector.claim(STREAM, 5, owner)
+    assert (found.position, found.is_doubled) == (position, is_doubled)
+    assert set(database.sql("SELECT epoch, ms, seq FROM gearsync_checkpoint")) == {position}
+    assert not connector.claim(STREAM, 5, owner).is_doubled
+
+
+def test_a_row_that_is_gone_is_made_by_a_claim_that_may(database: Any) -> None:
+    database.sql("DELETE FROM gearsync_checkpoint")
+    with pytest.raises(Unavailable, match="is gone from gearsync_checkpoint"):
+        database.apply(number(database, 1))
+    with pytest.raises(Fenced):
+        database.connector.claim(STREAM, 1, "worker-1", adds=False)
+    assert database.sql("SELECT * FROM gearsync_checkpoint") == []
+    database.claim = database.connector.claim(STREAM, 1, "worker-1")
+    database.apply(number(database, 1))
+    assert database.connector.claim(STREAM, 1, "worker-2", adds=False).position == Position(1, 2, 0)
+
+
 def test_streams_of_intents_are_found_by_the_ends_of_their_names(database: Any) -> None:
     """What stands in a name for itself stands for no other letter."""
     connector = database.connector

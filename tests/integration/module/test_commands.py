@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -193,6 +194,9 @@ def test_check_changes_nothing(client: redis.Redis) -> None:
         ("ACK", ["gearsync:{0}:lane:x", "1-1"], "no lane of that name"),
         ("ACK", ["person:1", "1-1"], "no lane of that name"),
         ("ACK", ["LANE"], "wrong number"),
+        ("ACK", ["LANE", "1-1", "1", "life", "x"], "wrong number"),
+        ("ACK", ["LANE", "1-1", "x", "life"], "the epoch must be"),
+        ("ACK", ["LANE", "1-1", "1", "another"], "EPOCH this server has another"),
         ("ACK", ["LANE", "1"], "the id must be"),
         ("ACK", ["LANE", "1-"], "the id must be"),
         ("ACK", ["LANE", "-1-1"], "the id must be"),
@@ -287,6 +291,44 @@ def test_the_largest_id_empties_the_lane_and_new_changes_still_come(client: redi
     assert client.execute_command("GEARSYNC.ACK", lanes(client)[0], f"{2**64 - 1}-{2**64 - 1}") == 0
     client.hset("person:1", "age", 2)
     assert [each.image for each in changes(client)] == [{"age": "2"}]
+
+
+def test_an_acknowledgment_of_another_epoch_or_life_takes_nothing(client: redis.Redis) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    (lane,) = lanes(client)
+    epoch, life = (client.execute_command("GEARSYNC.LANES", "people")[at] for at in (0, 7))
+    for term in ((epoch + 1, life), (epoch - 1, life), (epoch, life + b"0"), (epoch, "")):
+        with pytest.raises(redis.ResponseError, match="EPOCH this server"):
+            client.execute_command("GEARSYNC.ACK", lane, f"{2**63}-0", *term)
+    client.execute_command("DEBUG", "RELOAD")
+    assert client.execute_command("GEARSYNC.LANES", "people")[7] != life
+    assert len(changes(client)) == 1
+    epoch, life = (client.execute_command("GEARSYNC.LANES", "people")[at] for at in (0, 7))
+    assert client.execute_command("GEARSYNC.ACK", lane, f"{2**63}-0", epoch, life) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "falls_back"),
+    [
+        (("DEL", "LANE"), True),
+        (("RENAME", "LANE", "elsewhere"), True),
+        (("PEXPIREAT", "LANE", 1), True),
+        (("SET", "LANE", "no stream"), True),
+        (("XSETID", "LANE", f"{2**60}-0"), True),
+        (("XTRIM", "LANE", "MAXLEN", 0), False),
+        (("XADD", "LANE", "*", "a", "b"), False),
+        (("PERSIST", "LANE"), False),
+    ],
+)
+def test_ids_of_a_lane_that_may_fall_back_raise_the_epoch(
+    client: redis.Redis, words: Sequence[Any], falls_back: bool
+) -> None:
+    deploy(client)
+    client.hset("person:1", "age", 1)
+    before = status(client)["epoch"]
+    client.execute_command(*(lanes(client)[0] if word == "LANE" else word for word in words))
+    assert status(client)["epoch"] == before + falls_back
 
 
 def test_recapture_takes_the_present_state(client: redis.Redis) -> None:

@@ -1,0 +1,180 @@
+"""Workers that were away while what they had at hand became another's: a deployment, ids, a table."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from deploy.hosts.module import ModuleHost
+from gears.applying import failpoints
+from gears.declaring import config
+from gears.worker import worker as workers
+from tests.integration.command import until
+from tests.integration.deploying import rows, write
+from tests.integration.workers import unsupervised_server, worker_of
+from tests.servers import RedisServer, run_sql
+from tests.storm.clock import Clock
+
+FUNCTIONS = """
+from gears import WriteBehind, deployment_settings
+from connectors import Target
+
+deployment_settings(name="people")
+shop = Target("env:SHOP_DB_URL", name="shop")
+WriteBehind(keys="person:{{id}}", table="{table}", columns=["name"], target=shop)
+"""
+
+
+class Shop:
+    """A database with two tables, and functions over either of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.url = f"sqlite:///{folder}/shop.sqlite"
+        for table in ("persons", "others"):
+            run_sql(self.url, f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT)")
+
+    def deploy(self, client: redis.Redis, table: str = "persons") -> None:
+        ModuleHost(client).deploy(config.load(write(self.folder, FUNCTIONS.format(table=table))))
+
+    def ids(self, table: str = "persons") -> list[int]:
+        return [row[0] for row in rows(self.url, f"SELECT id FROM {table} ORDER BY id")]
+
+    def worker(self, server: RedisServer) -> contextlib.AbstractContextManager[workers.Worker]:
+        return worker_of(server, "people", self.folder)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    made = Shop(tmp_path)
+    monkeypatch.setenv("SHOP_DB_URL", made.url)
+    return made
+
+
+def settled(client: redis.Redis) -> None:
+    assert client.execute_command("GEARSYNC.WAIT", 15_000) == b"OK"
+
+
+def test_functions_of_a_deployment_that_is_gone_are_not_run_for_its_successor(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker hears nothing of the undeploy: it was stopped, or cut off, for that long."""
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 600)
+    with unsupervised_server() as (server, client):
+        shop.deploy(client)
+        with shop.worker(server):
+            client.hset("person:1", "name", "Ann")
+            settled(client)
+            client.execute_command("GEARSYNC.UNDEPLOY", "people")
+            until(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"))
+            shop.deploy(client, "others")
+            client.hset("person:2", "name", "Bob")
+            with shop.worker(server):
+                settled(client)
+        assert (shop.ids(), shop.ids("others")) == ([1], [2])
+
+
+@contextlib.contextmanager
+def clocked_server(clock: Clock) -> Iterator[tuple[RedisServer, redis.Redis]]:
+    """Start a server that saves nothing by itself, and goes by that clock."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in clock.variables.items():
+            patch.setenv(name, value)
+        with unsupervised_server() as (server, client):
+            for name in clock.variables:
+                patch.delenv(name)
+            client.config_set("save", "")
+            yield server, client
+
+
+def restart(server: RedisServer, clock: Clock) -> None:
+    """Have it come back, after a crash, as it was saved last."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in clock.variables.items():
+            patch.setenv(name, value)
+        server.restart()
+
+
+def test_an_acknowledgment_from_before_a_crash_takes_no_change_from_after_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(shop.folder)
+    reached, go_on, armed = threading.Event(), threading.Event(), ["before-ack"]
+
+    def reach(name: str) -> None:
+        if name in armed:
+            armed.remove(name)
+            reached.set()
+            go_on.wait(60)
+
+    monkeypatch.setattr(failpoints, "reach", reach)
+    with clocked_server(clock) as (server, client):
+        shop.deploy(client)
+        client.save()
+        with shop.worker(server):
+            clock.set(3600)
+            client.hset("person:1", "name", "Ann")
+            assert reached.wait(20)
+            # Its id is ahead of all that the restarted server gives.
+            clock.set(0)
+            restart(server, clock)
+            client.hset("person:2", "name", "Bob")
+            go_on.set()
+            settled(client)
+        assert shop.ids() == [1, 2]
+
+
+def test_a_server_that_comes_back_twice_from_one_state_skips_nothing(shop: Shop) -> None:
+    """Both lives have the same epoch, and the ids of the second are behind those of the first."""
+    clock = Clock(shop.folder)
+    with clocked_server(clock) as (server, client):
+        shop.deploy(client)
+        client.save()
+        with shop.worker(server):
+            restart(server, clock)
+            clock.set(3600)
+            client.hset("person:1", "name", "Ann")
+            settled(client)
+            epoch = ModuleHost(client).status()["epoch"]
+            clock.set(0)
+            restart(server, clock)
+            client.hset("person:2", "name", "Bob")
+            assert ModuleHost(client).status()["epoch"] == epoch
+            settled(client)
+            assert shop.ids() == [1, 2]
+            until(lambda: ModuleHost(client).status()["epoch"] > epoch)
+            client.hset("person:3", "name", "Cy")
+            settled(client)
+        assert shop.ids() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE gearsync_checkpoint", "DELETE FROM gearsync_checkpoint"])
+def test_a_checkpoint_that_goes_under_way_is_made_anew(shop: Shop, statement: str) -> None:
+    with unsupervised_server() as (server, client):
+        shop.deploy(client)
+        with shop.worker(server):
+            client.hset("person:1", "name", "Ann")
+            settled(client)
+            run_sql(shop.url, statement)
+            client.hset("person:2", "name", "Bob")
+            settled(client)
+            assert shop.ids() == [1, 2]
+
+
+def test_a_deployment_that_drains_hears_of_another_epoch(shop: Shop) -> None:
+    with unsupervised_server() as (server, client):
+        shop.deploy(client)
+        client.hset("person:1", "name", "Ann")
+        run_sql(shop.url, "ALTER TABLE persons RENAME TO away")
+        with shop.worker(server):
+            until(lambda: ModuleHost(client).status()["deployments"][0]["worker"]["state"] == "running")
+            client.execute_command("GEARSYNC.UNDEPLOY", "people")
+            client.flushall()
+            run_sql(shop.url, "ALTER TABLE away RENAME TO persons")
+            until(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"))
+        assert shop.ids() == [1]
