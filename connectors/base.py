@@ -54,6 +54,12 @@ def none_remembered() -> Sequence[Remembered]:
     return ()
 
 
+def _is_of_database(info: Any, primary_key: Sequence[str]) -> bool:
+    """Whether an UPDATE can't give a column a value: GENERATED ALWAYS AS IDENTITY, which INSERT can write."""
+    identity = info.get("identity") or {}
+    return bool(identity.get("always")) and info["name"] not in primary_key
+
+
 def _nothing(connection: Connection, applied: int) -> None:
     pass
 
@@ -502,7 +508,7 @@ class Connector(Reading, Groups):
                 primary_key=name_of_column in reflected.primary_key,
                 default=default,
                 text=self._text(info["type"]),
-                computed=bool(info.get("computed")),
+                computed=bool(info.get("computed")) or _is_of_database(info, reflected.primary_key),
             )
         notes = self._complete(connection, reflected, name, columns)
         return reflection.make_table(reflected, name, columns, notes)

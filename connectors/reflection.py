@@ -101,6 +101,8 @@ class Reflected:
         self.primary_key = tuple(map(true_name, key))
         if not self.primary_key:
             raise SchemaMismatch(f"the table {name} has no primary key, so a key can't tell its row")
+        #: Why no row can be written, as a dialect finds; empty: rows can.
+        self.unwritable = ""
         foreign_keys = inspector.get_foreign_keys(name, schema)
         unique = [tuple(map(true_name, columns)) for columns in _unique_sets(inspector, name, schema)]
         self.unique_sets = [columns for columns in unique if columns != self.primary_key]
@@ -130,4 +132,5 @@ def _unique_sets(inspector: Inspector, name: str, schema: str | None) -> list[tu
 def make_table(reflected: Reflected, name: str, columns: dict[str, Any], notes: list[str]) -> Table:
     """Put a Table together from what was reflected."""
     unique, parents, references = reflected.unique_sets, reflected.parents, reflected.references
-    return Table(name, columns, reflected.primary_key, unique, parents, notes, references)
+    key = reflected.primary_key
+    return Table(name, columns, key, unique, parents, notes, references, reflected.unwritable)

@@ -65,7 +65,8 @@ class Column:
 class Table:
     """One table. ``unique_sets`` are the columns of its unique indexes beside the primary key, ``parents``
     the tables that its foreign keys refer to, ``references`` their columns, each with what it refers to
-    (``persons.id``), ``warnings`` sentences about what may surprise.
+    (``persons.id``), ``warnings`` sentences about what may surprise, ``unwritable`` one that says why no row
+    can be written; empty: rows can.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Table:
         parents: Iterable[str] = (),
         warnings: Iterable[str] = (),
         references: dict[str, str] | None = None,
+        unwritable: str = "",
     ) -> None:
         self.name = name
+        self.unwritable = unwritable
         self.columns = columns
         self.primary_key = primary_key
         self.unique_sets = unique_sets

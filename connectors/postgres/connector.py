@@ -73,6 +73,12 @@ SELECT attname, format_type(atttypid, atttypmod), (
 ) FROM pg_attribute
 WHERE attrelid = CAST(CAST(%s AS text) AS regclass) AND attnum > 0 AND NOT attisdropped
 """
+_DEFERRABLE_QUERY = """
+SELECT EXISTS (
+    SELECT FROM pg_constraint
+    WHERE conrelid = CAST(CAST(%s AS text) AS regclass) AND contype = 'p' AND condeferrable
+)
+"""
 # Rows come into a partition by its table.
 _PARTITIONS_QUERY = """
 SELECT relname FROM pg_class
@@ -177,6 +183,10 @@ class PostgresConnector(Connector):
     ) -> list[str]:
         # Outside of a statement with parameters a percent sign is not doubled.
         place = self._quoted_table(name).replace("%%", "%")
+        if connection.exec_driver_sql(_DEFERRABLE_QUERY, (place,)).scalar_one():
+            reflected.unwritable = (
+                f"the primary key of {name} is DEFERRABLE, and PostgreSQL's ON CONFLICT takes no such key"
+            )
         types_inside = inside_of(connection, place)
         notes = []
         for name_of_column, full, collation in connection.exec_driver_sql(_TYPES_QUERY, (place,)):

@@ -142,7 +142,9 @@ def _check_columns(function: Function, table: Table, backend: str, findings: Fin
 
 
 def _check_taken(function: Function, table: Table, findings: Findings) -> None:
-    """A column that takes no value, whatever it is."""
+    """A table that takes no row, and a column that takes no value, whatever it is."""
+    if table.unwritable:
+        findings.mistake(table.unwritable, function, "table")
     for name in (*function.mapping.primary_key, *function.mapping.written):
         column = table.columns.get(name)
         if column is None:

@@ -225,10 +225,10 @@ class Verification:
 
     def _without_aliases(self, hashes: Hashes, keys: list[bytes]) -> list[bytes]:
         """Leave out keys of rows that have a key by another name, which may have come meanwhile: a repair
-        would delete its row.
+        would delete its row. Of a sample only all keys can tell.
         """
         aliases = self._comparer.aliases
-        if not keys or not aliases:
+        if not keys or not (aliases or self._scope.sample):
             return keys
         self._note_all(hashes)
         return [key for key in keys if key not in aliases]

@@ -329,3 +329,16 @@ def test_types_whose_arrays_have_no_commas(on_postgres: Database) -> None:
     rows = [on_postgres.upsert("t", {"id": each, "v": b"(1,1),(0,0)"}) for each in (1, 2)]
     assert on_postgres.apply(*rows) == (2, 0)
     assert on_postgres.connector.read("t", [(1,), (2,)], ["v"]) == [(b"(1,1),(0,0)",)] * 2
+
+
+def test_what_takes_no_row_or_value(on_postgres: Database) -> None:
+    on_postgres.sql("CREATE TABLE t (id INT PRIMARY KEY DEFERRABLE, n INT GENERATED ALWAYS AS IDENTITY)")
+    table = on_postgres.connector.table("t")
+    assert "ON CONFLICT takes no such key" in table.unwritable
+    assert [name for name, column in table.columns.items() if column.computed] == ["n"]
+    on_postgres.sql("CREATE TABLE u (id INT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a INT)")
+    table = on_postgres.connector.table("u")
+    assert (table.unwritable, table.columns["id"].computed) == ("", False)
+    on_postgres.apply(on_postgres.upsert("u", {"id": 7, "a": 1}))
+    on_postgres.apply(on_postgres.upsert("u", {"id": 7, "a": 2}))
+    assert on_postgres.sql("SELECT id, a FROM u") == [(7, 2)]
