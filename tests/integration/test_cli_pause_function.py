@@ -145,6 +145,7 @@ def test_an_upgrade_applies_what_is_held_by_the_rules_it_was_captured_by(world: 
     for text, told in (
         (FUNCTIONS.replace('table="orders"', 'table="orders", name="renamed"', 1), "leaves it out"),
         (FUNCTIONS.replace("lanes=2", "lanes=3"), "number of lanes"),
+        (FUNCTIONS.replace("order:{", "orders:{", 1), "gives it other keys"),
     ):
         refused = host.refusal(config.load(write(world.folder, text, "no.py")))
         assert told in refused and "resume it first" in refused

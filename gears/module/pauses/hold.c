@@ -222,6 +222,9 @@ char *hold_check(const Deployment *deployment, const Deployment *old) {
         if (deployment->nlanes != old->nlanes) return refusal(deployment, function, "has another number of lanes");
         if (before == NULL || strcmp(deployment->targets[now->target], old->targets[before->target]) != 0)
             return refusal(deployment, function, "has another target for it");
+        /* What is held is told by its function's keys: a barrier or a read of an old one would not find it. */
+        if (before->db != now->db || !template_is_same(&before->template, &now->template))
+            return refusal(deployment, function, "gives it other keys");
         if (kind_is_members(now->kind)) return refusal(deployment, function, "makes it one of members");
         for (int j = 0; j < deployment->nrules; j++)
             if (deployment->rules[j].timeout_ms > 0)

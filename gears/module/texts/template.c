@@ -95,6 +95,16 @@ bool template_matches(const Template *template, Slice key) {
     return key.len == 0;
 }
 
+bool template_is_same(const Template *one, const Template *other) {
+    if (one->count != other->count) return false;
+    for (int i = 0; i < one->count; i++) {
+        const TemplatePart *a = &one->parts[i], *b = &other->parts[i];
+        if (a->capture != b->capture || a->rest != b->rest) return false;
+        if (!a->capture && (a->len != b->len || memcmp(a->literal, b->literal, a->len) != 0)) return false;
+    }
+    return true;
+}
+
 void template_free(Template *template) {
     for (int i = 0; i < template->count; i++)
         if (template->parts[i].literal != NULL) RedisModule_Free(template->parts[i].literal);

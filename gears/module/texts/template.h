@@ -17,6 +17,7 @@ typedef struct {
 const char *template_parse(Template *template, Slice text); /* NULL, or what is wrong */
 bool template_has_prefix(const Template *template, Slice key);
 bool template_matches(const Template *template, Slice key);
+bool template_is_same(const Template *one, const Template *other); /* but for the names of what they match */
 void template_free(Template *template);
 uint64_t key_hash(Slice key); /* FNV-1a, 64 bits */
 Slice hash_tag(Slice key);    /* empty: it has none */
