@@ -217,7 +217,7 @@ export class Letters {
 function told(verb, answer) {
   const letters = (number) => (number === 1 ? "1 dead letter" : `${count(number)} dead letters`);
   const done = `${letters(answer.done)} ${verb === "retry" ? "retried" : "dropped"}.`;
-  const kept = answer.left ? ` ${letters(answer.left)} stayed: the keys are gone, and their rows may be kept by policy.` : "";
+  const kept = answer.left ? ` ${letters(answer.left)} stayed: a client is writing their keys, or these are gone, and rows may be kept by policy.` : "";
   const left = answer.uncovered ? ` ${letters(answer.uncovered)} stayed: no deployment captures their keys any more.` : "";
   return done + kept + left;
 }
