@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import pymysql
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from connectors import ConversionError, RowOp, SchemaMismatch, TargetError, Unavailable, connect
 from connectors.bookkeeping.letters import Remembered
+from connectors.errors import Refused
 from connectors.mysql import connector as mysql
 from connectors.pool import IDLE_SECONDS
 from tests.integration.connectors.conftest import STREAM, Database, wait_for_a_waiter
@@ -311,3 +313,14 @@ def test_addresses_are_known_as_the_database_writes_them(on_mysql: Database) -> 
     assert on_mysql.connector.read("hosts", [(1,)], ["at"]) == [(b"2001:db8::1",)]
     assert on_mysql.connector.as_stored(at, "2001:DB8:0::1") == b"2001:db8::1"
     assert on_mysql.connector.as_stored(at, "none") is None
+
+
+@pytest.mark.parametrize("number", [3140, 3150, 3151, 3157, 3158])
+def test_refusals_of_json_are_known_by_their_numbers(number: int) -> None:
+    """Older versions of the driver tell no SQLSTATE."""
+    connector = connect("mysql+pymysql://nobody@127.0.0.1/x")
+    said = pymysql.err.OperationalError(number, "The JSON document …")
+    error = sa.exc.DBAPIError.instance("INSERT", None, said, pymysql.err.Error)
+    assert isinstance(error, sa.exc.DBAPIError)
+    assert isinstance(connector._explain(error), Refused)
+    connector.close()
