@@ -40,6 +40,10 @@ class Groups(AtOnce):
         """Create the table of intents unless it is there."""
         self._ensure(self._intents.table)
 
+    def most_record(self) -> int:
+        """Return how many bytes ``commit_intents`` takes as a record; 0: as many as there may be."""
+        return 0
+
     def commit_intents(
         self,
         claim: Claim,

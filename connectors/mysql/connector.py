@@ -314,9 +314,7 @@ class MySQLConnector(Connector):
         if kept is None:
             # The text of a batch is long, and a compound statement is read twice.
             return False
-        if not self._packet:
-            with self._transaction() as connection:
-                self._ask(connection)
+        self._know()
         if not self._is_mariadb:
             return False
         statements = [self._text_of(group) for group in found]
@@ -334,6 +332,17 @@ class MySQLConnector(Connector):
                 return False
             raise
         return True
+
+    def most_record(self) -> int:
+        self._know()
+        # The driver sends bytes as two hexadecimal digits each; some more are the statement's.
+        return (self._packet - 4096) // 2
+
+    def _know(self) -> None:
+        """Ask what the server is and takes, unless that is known."""
+        if not self._packet:
+            with self._transaction() as connection:
+                self._ask(connection)
 
     def _ask(self, connection: Connection) -> None:
         """Ask what the server is and takes."""

@@ -21,6 +21,10 @@ KEEP_SECONDS = 60.0
 
 By a clock that only grows: the ids of a stream jump with the time of day of a machine."""
 PRUNE_SECONDS = 1.0
+PART_BYTES = 1 << 20
+"""How large the commands of one group may be together, unless it is one write: its record has them all."""
+MOST_GROWTH = 6
+"""How much larger than its command a record may be, before it is compressed."""
 LOCK_SHARE, STATEMENT_SHARE = 0.5, 0.6
 """How much of the time for which a client waits the database may take for a lock, and for a statement."""
 
@@ -38,17 +42,37 @@ def limits_of(deployment: Deployment) -> dict[str, float]:
 
 
 class Groups:
-    """Commits groups of intents under the applier's claim. ``last``: the position of the group before."""
+    """Commits groups of intents under the applier's claim. ``last``: the position of the group before.
+
+    Raises Unavailable when the database does not say what it takes.
+    """
 
     def __init__(self, connector: Connector, applier: Applier, last: Position | None) -> None:
         self._connector = connector
         self._applier = applier
         self.last = last
+        # Asked for here: no client waits for this worker yet.
+        self._most_record = connector.most_record()
         self._pruned = time.monotonic()
         self._seen: collections.deque[tuple[float, Position]] = collections.deque()
         self._newest_seen: Position | None = None
         # What the last group was, until it is told: its rows, its intents, and what became of those.
         self._untold: tuple[int, Sequence[Intent], Sequence[Outcome]] | None = None
+
+    def parts(self, intents: Sequence[Intent]) -> Sequence[Sequence[Intent]]:
+        """Cut intents to groups, so that what SQL keeps of one is not larger than what it takes."""
+        most = min(PART_BYTES, self._most_record // 2 or PART_BYTES)
+        if sum(len(each.command) for each in intents) <= most:
+            return [intents]
+        found: list[list[Intent]] = []
+        room = 0
+        for each in intents:
+            if not found or len(each.command) > room:
+                found.append([])
+                room = most
+            found[-1].append(each)
+            room -= len(each.command)
+        return found
 
     def commit(self, intents: Sequence[Intent], position: Position) -> list[Outcome]:
         """Commit a group; return what became of each. ``tell`` is to follow.
@@ -115,13 +139,15 @@ class Groups:
     def _prepare(self, intents: Sequence[Intent]) -> tuple[Sequence[int], Sequence[Unit], dict[int, str]]:
         """Return the rows of those that fit, with their places, and why the others do not."""
         converters = self._applier.converters_of(intents[0].entries[0], intents[-1].entries[0])
-        singles = None if converters is None else singles_of(intents, converters)
+        reasons = self._too_large(intents)
+        singles = None if converters is None or reasons else singles_of(intents, converters)
         if singles is not None:
             return range(len(intents)), singles, {}
         places: list[int] = []
         units: list[Unit] = []
-        reasons: dict[int, str] = {}
         for place, intent in enumerate(intents):
+            if place in reasons:
+                continue
             at = converters or self._applier.converters_at(intent.entries[0].position)
             try:
                 unit = unit_of(intent, at)
@@ -131,6 +157,22 @@ class Groups:
                 places.append(place)
                 units.append(unit)
         return places, units, reasons
+
+    def _too_large(self, intents: Sequence[Intent]) -> dict[int, str]:
+        """Return why writes are refused, by their place, of which SQL could not keep a record.
+
+        Also of fields that have no column: after a crash Redis gets them from there.
+        """
+        most = self._most_record
+        reasons: dict[int, str] = {}
+        for place, intent in enumerate(intents):
+            if not most or len(intent.command) * MOST_GROWTH < most:
+                continue
+            size = len(record_of([Outcome(intent.id, intent.command, "")]))
+            if size > most:
+                said = f"the record of it has {size} bytes, and the server's max_allowed_packet leaves {most}"
+                reasons[place] = refusal_of(intent.entries[0].key, None, said)
+        return reasons
 
 
 def _reason(intent: Intent, error: ConnectorError) -> str:

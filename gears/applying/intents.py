@@ -109,7 +109,7 @@ def refusal_of(key: bytes, error: RowFault | None, reason: str) -> str:
 def record_of(outcomes: Sequence[Outcome]) -> bytes:
     """Return the text that SQL keeps of one transaction."""
     said = [[each.id, each.command.decode("latin-1"), each.reason] for each in outcomes]
-    text = json.dumps(said).encode()
+    text = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
     # Writes of one kind are much alike; a fifth of the bytes is what the database has to log. Of a few it
     # would take the client's time for nothing.
     return text if len(text) < WORTH_COMPRESSING else zlib.compress(text, 1)

@@ -96,9 +96,7 @@ class ThroughRunner(LaneRunner):
                     if settled is not None:
                         exchange.settle(settled)
                     raise trouble
-            if settled is not None:
-                exchange.settle(settled)
-                groups.tell()
+            _settle(exchange, groups, settled)
         finally:
             exchange.close()
         return True
@@ -111,13 +109,13 @@ class ThroughRunner(LaneRunner):
         if intake.reading.malformed:
             self._bury_malformed(client, intake.reading.malformed)
         for run in runs_of(intake.reading.changes):
-            if settled is not None:
-                exchange.settle(settled)
-                groups.tell()
+            of_clients = is_intent(run[0])
+            for part in groups.parts(intents_of(run)) if of_clients else ():
+                _settle(exchange, groups, settled)
+                settled = _commit(exchange, groups, part, intake.alive)
+            if not of_clients:
+                _settle(exchange, groups, settled)
                 settled = None
-            if is_intent(run[0]):
-                settled = _commit(exchange, groups, intents_of(run), intake.alive)
-            else:
                 self._apply_plain(client, applier, run)
         if settled is None and intake.reading.malformed:
             lanes.acknowledge(client, self._lane.stream, intake.reading.last_id, self._term)
@@ -222,6 +220,13 @@ def _marked(client: redis.Redis, slots: frozenset[int], outcome: Outcome) -> Out
             extra=event("not_asked", error=str(error)),
         )
         return outcome
+
+
+def _settle(exchange: Exchange, groups: Groups, settled: Settled | None) -> None:
+    """Settle what was not settled yet, alone."""
+    if settled is not None:
+        exchange.settle(settled)
+        groups.tell()
 
 
 def _rest(groups: Groups) -> ConnectorError | None:

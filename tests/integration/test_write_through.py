@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,30 @@ def test_while_the_database_is_away(host: str, postgres: PostgresServer, tmp_pat
             postgres.start()
         eventually(lambda: _tries(client, "person:1", "Joe"))
         assert persons(url) == [(1, "Joe", None, None)]
+
+
+def test_a_write_of_which_sql_keeps_no_record_fails_alone(mariadb_url: str, tmp_path: Path) -> None:
+    """What restores Redis after a crash goes to SQL whole, also of fields without a column."""
+    run_sql(mariadb_url, PERSONS)
+    [(usual,)] = run_sql(mariadb_url, "SELECT @@max_allowed_packet")
+    run_sql(mariadb_url, "SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        with System(tmp_path, FUNCTIONS, {"FIRST_DB_URL": mariadb_url}) as client:
+
+            def write(number: int) -> int | str:
+                photo = os.urandom(100_000 if number else 1_200_000)
+                try:
+                    return client.hset(f"person:{number}", mapping={"age": number, "photo": photo})
+                except redis.ResponseError as error:
+                    return str(error)
+
+            with concurrent.futures.ThreadPoolExecutor(20) as pool:
+                [refused, *done] = pool.map(write, range(20))
+            assert "person:0 is not written: the record of it" in str(refused)
+            assert done == [2] * 19
+            assert [row[2] for row in persons(mariadb_url)] == [*range(1, 20)]
+    finally:
+        run_sql(mariadb_url, f"SET GLOBAL max_allowed_packet = {usual}")
 
 
 def _tries(client: redis.Redis, key: str, name: str) -> bool:

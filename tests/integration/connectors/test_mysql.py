@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import threading
 import time
 from collections.abc import Iterator
@@ -188,6 +189,14 @@ def test_server_that_takes_less_at_once_by_now(on_mysql: Any) -> None:
         assert on_mysql.apply(*rows) == (8, 0)
     finally:
         on_mysql.sql(f"SET GLOBAL max_allowed_packet = {usual}")
+
+
+def test_the_largest_record(on_mysql: Any) -> None:
+    on_mysql.connector.ensure_intents()
+    record = random.Random(1).randbytes(on_mysql.connector.most_record())
+    position = on_mysql.next_position()
+    on_mysql.connector.commit_intents(on_mysql.claim, position, None, [], lambda refused: record)
+    assert on_mysql.sql("SELECT LENGTH(record) FROM gearsync_intent") == [(len(record),)]
 
 
 def test_deadlock_while_a_batch_is_isolated(on_mysql: Any) -> None:

@@ -10,13 +10,18 @@ import pytest
 from connectors import Position
 from gears.applying import groups
 from gears.applying.groups import KEEP_SECONDS, Groups
+from gears.applying.intents import Intent
 
 
 class Recorder:
-    """A connector that takes down up to where it was to forget records."""
+    """A connector that takes records of so many bytes, and notes up to where it was to forget them."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 0) -> None:
         self.pruned: list[Position] = []
+        self.most = most
+
+    def most_record(self) -> int:
+        return self.most
 
     def prune_intents(self, stream: str, before: Position) -> None:
         assert stream == "lane"
@@ -45,3 +50,16 @@ def test_a_clock_that_jumps_takes_no_records_away(monkeypatch: pytest.MonkeyPatc
     assert committed_at(3 + KEEP_SECONDS, None) == [first]
     assert committed_at(5 + KEEP_SECONDS, None) == [first, second]
     assert committed_at(500, None) == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("most", "sizes"), [(0, [[3, 2, 2]]), (4_000, [[1_500], [2_500], [900, 1_100], [1_000]])]
+)
+def test_a_group_is_not_larger_than_what_sql_takes(most: int, sizes: list[list[int]]) -> None:
+    intents = [
+        Intent([], f"{n}-0", b"x" * size) for n, size in enumerate(size for part in sizes for size in part)
+    ]
+    connector: Any = Recorder(most)
+    parts = Groups(connector, connector, None).parts(intents)
+    assert [[len(each.command) for each in part] for part in parts] == sizes
+    assert [each for part in parts for each in part] == intents
