@@ -10,6 +10,7 @@ from deploy.reaching.shards import Shard
 from deploy.verifying.aliases import Aliases, is_whole
 from deploy.verifying.expected import Expected, Expecter, Image, Row
 from deploy.verifying.hashes import Hashes
+from deploy.verifying.portions import Size
 from deploy.verifying.trying import Trying
 
 Portion = tuple[Sequence[bytes], Sequence[Image]]
@@ -33,12 +34,19 @@ class Comparer:
         tells = expecter.key_tells or not self._key
         self._sums = connector.checksums(self._table, self._columns) if tells else None
         self._trying = Trying()
+        self.size = Size()
         #: Keys as rows would have them, of which there are hashes by another name: ``7`` for ``007``.
         self.aliases = Aliases(expecter.function, [at for at, _ in expecter.key_order])
 
     def portions(self, shard: Shard, hashes: Hashes, keys: Sequence[bytes]) -> Iterator[Portion]:
         """Yield keys of a shard with what they hold, so many at a time as go into memory."""
-        yield keys, hashes.images(shard, keys)
+        start = 0
+        while start < len(keys):
+            part = keys[start : start + self.size.keys]
+            images = hashes.images(shard, part)
+            self.size.learn(images)
+            yield part, images
+            start += len(part)
 
     def differing(self, keys: Sequence[bytes], images: Sequence[Image]) -> list[bytes]:
         """Return the keys whose rows are not what is expected; all keys are there."""

@@ -24,7 +24,7 @@ from deploy.verifying.hashes import Hashes
 from deploy.verifying.members import AT_ONCE, MembersComparer, MembersExpecter
 from deploy.verifying.owners import Owners, Party
 from deploy.verifying.report import Counts, Named
-from deploy.verifying.settling import BARRIER_SECONDS, LOOKS, SUSPECTS, Settings, Settler
+from deploy.verifying.settling import BARRIER_SECONDS, LOOKS, Settings, Settler
 from gears.applying.deadletters import readable
 from gears.applying.images import RowReader
 from gears.declaring import kinds
@@ -35,7 +35,9 @@ from gears.declaring.template import Template
 CHUNK = 2000
 """How many keys are compared at once."""
 THREADS = 3
-EXTRAS = 20_000
+SUSPECTS = 5000
+"""How many keys that seem to differ are kept before they are looked at more closely."""
+EXTRAS = 100_000
 """How many keys of rows that seem to have none are kept before they are looked at more closely: for each time
 all keys are looked through.
 """

@@ -22,8 +22,6 @@ from deploy.verifying.report import Counts, Named
 BARRIER_SECONDS = 5.0
 """The longest wait for a barrier before all that is left is looked at again."""
 PAUSE_SECONDS = 0.05
-SUSPECTS = 5000
-"""How many keys that seem to differ are looked at at once."""
 LOOKS = 3
 """How often a difference must be just the same, where nobody knows what is on its way,"""
 APART_SECONDS = 1.0
@@ -67,7 +65,6 @@ class Settler:
     ) -> None:
         self._hashes = hashes
         self._owners = owners
-        self._at_once = AT_ONCE if isinstance(comparer, MembersComparer) else SUSPECTS
         self._comparer = comparer
         self._counts = counts
         self._settings = settings
@@ -127,8 +124,9 @@ class Settler:
         """As ``_look_until_told``, of so many keys at a time as go into memory."""
         found: dict[bytes, Difference] = {}
         unknown: set[bytes] = set()
-        for start in range(0, len(keys), self._at_once):
-            some, others = self._look_until_told(keys[start : start + self._at_once])
+        at_once = AT_ONCE if isinstance(self._comparer, MembersComparer) else self._comparer.size.keys
+        for start in range(0, len(keys), at_once):
+            some, others = self._look_until_told(keys[start : start + at_once])
             found.update(some)
             unknown |= others
         return found, unknown

@@ -7,6 +7,7 @@ import redis
 
 from deploy.hosts.redisgears import RedisGearsHost
 from deploy.verifying.expected import DIFFERS
+from deploy.verifying.portions import BYTES, FIRST, MOST, Size
 from deploy.verifying.report import Counts, Named
 from deploy.verifying.sampling import most_that_differ
 
@@ -21,6 +22,19 @@ def test_what_a_sample_says_of_all() -> None:
 
 def test_redisgears_does_not_tell_what_waits() -> None:
     assert RedisGearsHost(redis.Redis()).tells_waiting is False
+
+
+def test_large_hashes_are_read_few_at_a_time() -> None:
+    """The reply to one command stands in Redis' memory: of 2,000 hashes of a megabyte, two gigabytes."""
+    size = Size()
+    size.learn([None, None])
+    assert size.keys == FIRST
+    size.learn([[b"x" * 10, None]] * 100)
+    assert size.keys == MOST
+    size.learn([[b"name", b"x" * (1 << 20)]] * 100)
+    assert size.keys == BYTES // ((1 << 20) + 4)
+    size.learn([[b"x" * (BYTES + 1)]])
+    assert size.keys == 1
 
 
 def test_what_is_left_is_what_was_found_and_not_repaired() -> None:
