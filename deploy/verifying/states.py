@@ -15,6 +15,7 @@ import redis
 from deploy.hosts.base import Host
 from deploy.hosts.hashes import replies
 from deploy.verifying.expected import Expecter, Image
+from gears.applying.members import too_many
 from gears.declaring import kinds
 from gears.declaring.mapping import Mapping
 from gears.worker import memberstates
@@ -98,7 +99,7 @@ class _Members(States):
         small = []
         for at, count in enumerate(self.sizes(client, keys)):
             if count > self._mapping.members:
-                images[at] = memberstates.too_many(self._mapping, count)
+                images[at] = too_many(self._mapping, count)
             elif count:
                 small.append(at)
         name, more = memberstates.READS[self._mapping.type]

@@ -17,6 +17,7 @@ from gears.applying.conversion import NOWHERE, Converter, RowFault
 from gears.applying.tables import table_of
 from gears.declaring import kinds
 from gears.declaring.functions import Function, Transform
+from gears.declaring.mapping import Mapping
 
 IMAGES = {kinds.SET: ("member", ""), kinds.LIST: ("index", "value"), kinds.ZSET: ("member", "score")}
 """What of a member is a field of the image, and what is its value; empty: nothing is."""
@@ -55,6 +56,9 @@ class MembersConverter(Converter):
         return RowOp(table, "replace", key, self._written, origin=origin, members=members)
 
     def _members(self, key: tuple[Any, ...], change: Change) -> tuple[tuple[Any, ...], ...]:
+        if len(change.fields) > self.mapping.members:
+            # They were read for a function of the same keys that takes more.
+            raise RowFault(self.fault(too_many(self.mapping, len(change.fields))))
         found: dict[Any, tuple[Any, ...]] = {}
         for field, value in zip(change.fields, change.values):
             told = self._converted(self._field, field)
@@ -71,3 +75,8 @@ class MembersConverter(Converter):
             return convert(value)
         except ConversionError as error:
             raise RowFault(self.fault(f"column {column}: {error}", column)) from error
+
+
+def too_many(mapping: Mapping, count: int) -> str:
+    """Say that a key has more members than a mapping takes."""
+    return f"the {mapping.type} has {count} members, and members={mapping.members} is the most that are taken"

@@ -36,6 +36,7 @@ def check_together(deployment: Deployment, place: str) -> list[Mistake]:
                 problem = f"{other.name} has the same keys; the field # can't be a field for the one alone"
                 mistakes.append(Mistake(function.place or place, function.name, "operations", problem))
         mistakes += _type_mistakes(function, deployment, place)
+        mistakes += _database_mistakes(function, deployment, place)
         if function.mapping.on_flush == "delete" and deployment.lanes > 1:
             problem = (
                 "rows can be deleted at a flush only with lanes = 1: lanes have no order among each other"
@@ -134,6 +135,27 @@ def _type_mistakes(function: Function, deployment: Deployment, place: str) -> li
         if theirs.type != mapping.type and theirs.db == mapping.db and theirs.keys.overlaps(mapping.keys):
             problem = f"{other.name} has the same keys as type {theirs.type}, and this one as {mapping.type}"
             found.append(Mistake(function.place or place, function.name, "type", problem))
+    return found
+
+
+def _database_mistakes(function: Function, deployment: Deployment, place: str) -> list[Mistake]:
+    """The changes of a target do not say of which database their keys are."""
+    mapping = function.mapping
+    found = []
+    for other in deployment.capturing:
+        if other is function:
+            break
+        theirs = other.mapping
+        if theirs.db == mapping.db or other.target_name != function.target_name or not function.captures:
+            continue
+        apart = 'write to a target of another name, Target("…", name="…"), which may be the same database'
+        where = f"database {theirs.db}, and this one in {mapping.db}"
+        if theirs.keys.overlaps(mapping.keys):
+            problem = f"{other.name} has the same keys in {where}; {apart}"
+            found.append(Mistake(function.place or place, function.name, "db", problem))
+        elif theirs.on_flush == mapping.on_flush == "delete":
+            problem = f"{other.name} deletes its rows at a flush of {where}; {apart}"
+            found.append(Mistake(function.place or place, function.name, "on_flush", problem))
     return found
 
 

@@ -19,7 +19,7 @@ from gears.applying import change as changes
 from gears.applying.change import Change, Changes, decode
 from gears.applying.conversion import Converter
 from gears.applying.documents import DOCUMENT, DocumentConverter
-from gears.applying.members import MembersConverter
+from gears.applying.members import MembersConverter, too_many
 from gears.declaring import kinds
 from gears.declaring.mapping import Mapping
 from gears.worker import lanes
@@ -53,11 +53,16 @@ Taker = Union[MembersConverter, DocumentConverter]
 
 
 class Wanted(NamedTuple):
-    """A mark whose key is to be read, by the mapping of a function that takes it."""
+    """A mark whose key is to be read, by the mapping of the first of the functions that take it."""
 
     at: int
     change: Change
-    converter: Taker
+    takers: Sequence[Taker]
+
+    @property
+    def converter(self) -> Taker:
+        """The function that takes the most members of it."""
+        return self.takers[0]
 
     @property
     def gone_unread(self) -> str:
@@ -254,37 +259,32 @@ def _has_bare(all_changes: Sequence[Change]) -> bool:
 
 
 def _wanted(all_changes: Sequence[Change], takers: Sequence[Taker]) -> list[Wanted]:
-    """Return the last mark of each key, with the mapping that takes the most members of it."""
+    """Return the last mark of each key, with who takes it: first who takes the most members."""
     last = {change.key: at for at, change in enumerate(all_changes) if change.op in _WRITES}
     wanted = []
     for key, at in last.items():
         # What has an image is of a key that is no mark's, or a document that the module could read.
         matching = [] if all_changes[at].fields else [each for each in takers if each.match(key) is not None]
         if matching:
-            converter = max(matching, key=lambda each: each.mapping.members)
-            wanted.append(Wanted(at, all_changes[at], converter))
+            matching.sort(key=lambda each: -each.mapping.members)
+            wanted.append(Wanted(at, all_changes[at], matching))
     return wanted
 
 
 def _tells(change: Change, gone: Wanted) -> bool | None:
     """Whether a later change explains that a key is gone; None: it is not about that."""
-    mapping, op = gone.converter.mapping, change.op
+    op = change.op
     if op == changes.FLUSHED:
-        return True if mapping.on_flush == "delete" else None
+        return True if all(each.mapping.on_flush == "delete" for each in gone.takers) else None
     if change.key != gone.change.key or op in (changes.CAME, changes.WENT, changes.REJECTED):
         return None
     # A later mark is read by itself, and another shard reads for itself.
-    return not (op in changes.GONE and gone.converter.keeps(op))
+    return not (op in changes.GONE and any(each.keeps(op) for each in gone.takers))
 
 
 def _unread(change: Change, reason: str) -> Change:
     meta = changes.UNREAD + change.meta[1:].partition(b":")[0] + b":" + reason.encode()
     return change._replace(meta=meta, fields=(), values=[])
-
-
-def too_many(mapping: Mapping, count: int) -> str:
-    """Say that a key has more members than a mapping takes."""
-    return f"the {mapping.type} has {count} members, and members={mapping.members} is the most that are taken"
 
 
 def image_of(mapping: Mapping, reply: Any) -> Image | str:

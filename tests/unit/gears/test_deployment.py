@@ -125,3 +125,26 @@ def test_two_functions_of_the_same_keys_agree_about_operations() -> None:
     [mistake] = check_together(deployment(one, other), "functions.py")
     assert (mistake.function, mistake.option) == ("persons", "operations")
     assert check_together(deployment(one, function("more", keys="q:{id}")), "functions.py") == []
+
+
+def test_functions_of_one_target_have_their_keys_in_one_database() -> None:
+    """A change does not say of which database it is, so that each write would be applied for both."""
+    one = function("persons", keys="p:{id}")
+    other = function("others", keys="p:{rest*}", db=1)
+    [mistake] = check_together(deployment(one, other), "functions.py")
+    assert (mistake.function, mistake.option) == ("others", "db")
+    assert "persons has the same keys in database 0, and this one in 1" in mistake.message
+    assert check_together(deployment(one, function("more", keys="q:{id}", db=1)), "functions.py") == []
+    elsewhere = Function("others", other.mapping, "second")
+    targets = {name: Target("env:DB_URL", name=name) for name in ("reporting", "second")}
+    made = Deployment("people", functions=[one, elsewhere], targets=targets)
+    assert check_together(made, "functions.py") == []
+
+
+def test_a_flush_of_one_database_clears_no_table_of_another() -> None:
+    one = function("persons", keys="p:{id}", on_flush="delete")
+    other = function("others", keys="q:{id}", db=1, on_flush="delete")
+    [mistake] = check_together(deployment(one, other), "functions.py")
+    assert (mistake.function, mistake.option) == ("others", "on_flush")
+    kept = function("others", keys="q:{id}", db=1)
+    assert check_together(deployment(one, kept), "functions.py") == []

@@ -261,3 +261,24 @@ def test_a_value_of_another_type_is_no_member() -> None:
 def test_a_batch_without_such_functions_is_left_alone() -> None:
     changes = [mark()]
     assert Redis({}).fill(changes, []) is changes
+
+
+def test_each_function_of_a_key_takes_no_more_members_than_it_says() -> None:
+    by = [converter(members=1), converter(table="set", members=3)]
+    made = Batch(Redis({b"k:1": [b"a", b"b"]}).fill([mark()], by), by)
+    assert rows_of(made) == [("replace", (1,), ((1, "a"), (1, "b")))]
+    [(_, fault)] = made.faults
+    assert "the set has 2 members, and members=1 is the most that are taken" in fault.reason
+
+
+@pytest.mark.parametrize("first", ["keep", "delete"])
+def test_a_state_that_one_of_two_functions_keeps_is_missed_by_it(first: str) -> None:
+    """Whichever of them the key is read for."""
+    other = "delete" if first == "keep" else "keep"
+    by = [converter(on_evict=first), converter(on_evict=other)]
+    made = Batch(Redis({}).fill([mark(), mark("v")], by), by)
+    assert {fault.reason for _, fault in made.faults} == {
+        "the key was gone before its members were read (evicted, expired, or flushed): its rows are those of "
+        "an earlier state, which the mapping keeps"
+    }
+    assert rows_of(made) == [("replace", (1,), ())]
