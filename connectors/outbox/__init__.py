@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from connectors.base import Connector
 from connectors.errors import SchemaMismatch
-from connectors.outbox.base import Entry, Outbox, Waker
+from connectors.outbox.base import BegunAnew, Entry, Outbox, Waker
 from connectors.outbox.followers import Followed, Followers
 from connectors.registry import class_at
 
-__all__ = ["Entry", "Followed", "Followers", "Outbox", "Waker", "outbox_of"]
+__all__ = ["BegunAnew", "Entry", "Followed", "Followers", "Outbox", "Waker", "outbox_of"]
 
 _CLASSES = {
     "postgresql": "connectors.outbox.postgres:PostgresOutbox",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Sequence
 from sqlalchemy.engine import Connection
 
 from connectors.base import Connector
+from connectors.errors import Unavailable
 from connectors.triggers.base import OUTBOX
 
 
@@ -17,6 +18,10 @@ class Entry(NamedTuple):
 
     table: str
     key: tuple[bytes, ...] | None
+
+
+class BegunAnew(Unavailable):
+    """The outbox has no entry as new as what was read of it: somebody has emptied it, or made it anew."""
 
 
 class Waker:
@@ -49,7 +54,10 @@ class Outbox:
         raise NotImplementedError
 
     def read(self, most: int) -> list[Entry]:
-        """Return what follows, at most about ``most`` entries; fewer: it was all there is by now."""
+        """Return what follows, at most about ``most`` entries; fewer: it was all there is by now.
+
+        Raises BegunAnew where that can be told.
+        """
         raise NotImplementedError
 
     @property
@@ -70,6 +78,14 @@ class Outbox:
         return None
 
     # -- The rest ------------------------------------------------------------------------------------------
+
+    def _highest(self, connection: Connection) -> int:
+        """Return the id of the newest entry, which ``prune`` leaves there."""
+        return int(self._rows(connection, f"SELECT max(id) FROM {self._place}")[0][0] or 0)
+
+    def _require_as_new(self, connection: Connection, last: int) -> None:
+        if self._highest(connection) < last:
+            raise BegunAnew("the outbox was emptied, or made anew, and its ids are those of before")
 
     def _rows(self, connection: Connection, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         return list(connection.exec_driver_sql(statement, tuple(parameters)))

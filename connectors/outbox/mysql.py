@@ -53,8 +53,7 @@ class MySQLOutbox(Outbox):
         self._last = int(position)
         self._gaps = []
         with self._connector.transaction(reads=True) as connection:
-            highest = self._rows(connection, f"SELECT MAX(id) FROM {self._place}")[0][0] or 0
-        return self._last <= int(highest)
+            return self._last <= self._highest(connection)
 
     @property
     def position(self) -> str:
@@ -66,6 +65,8 @@ class MySQLOutbox(Outbox):
             found += self._read_gaps(connection)
             query = f"SELECT id, name, pk FROM {self._place} WHERE id > %s ORDER BY id LIMIT %s"
             rows = self._rows(connection, query, (self._last, most))
+            if not rows:
+                self._require_as_new(connection, self._last)
         due = time.monotonic() + GRACE_SECONDS
         for row in rows:
             if row[0] > self._last + 1:

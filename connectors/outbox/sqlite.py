@@ -15,7 +15,7 @@ class SQLiteOutbox(Outbox):
 
     def now(self) -> str:
         with self._connector.transaction(reads=True) as connection:
-            return str(self._rows(connection, f"SELECT max(id) FROM {self._place}")[0][0] or 0)
+            return str(self._highest(connection))
 
     def begin(self, position: str) -> bool:
         self._last = int(position)
@@ -29,6 +29,8 @@ class SQLiteOutbox(Outbox):
         query = f"SELECT id, name, pk FROM {self._place} WHERE id > ? ORDER BY id LIMIT ?"
         with self._connector.transaction(reads=True) as connection:
             rows = self._rows(connection, query, (self._last, most))
+            if not rows:
+                self._require_as_new(connection, self._last)
         if rows:
             self._last = rows[-1][0]
         return [entry(row[1], row[2]) for row in rows]

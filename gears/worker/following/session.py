@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from connectors import Connector, SchemaMismatch, Unavailable
-from connectors.outbox import Entry, Followed, Followers, Waker, outbox_of
+from connectors.outbox import BegunAnew, Entry, Followed, Followers, Waker, outbox_of
 from connectors.triggers import MISSING, triggers_of
 from connectors.triggers.base import FOLLOWER
 from gears.applying import failpoints
@@ -224,7 +224,12 @@ class Following:
         return self._slots.have_changed()
 
     def _read(self) -> None:
-        entries = self._outbox.read(MOST)
+        try:
+            entries = self._outbox.read(MOST)
+        except BegunAnew:
+            # So that no one finds a place in it, once it has as many entries again.
+            self._followers.forget(self._name)
+            raise
         self._full = len(entries) >= MOST
         left: list[Any] = []
         for name, keys in self._keys.items():
