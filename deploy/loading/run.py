@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from connectors import ConnectorError
 from deploy.hosts.base import Row
+from deploy.loading.portions import Size
 from deploy.loading.putting import Marks, Putter
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shards
@@ -148,6 +149,7 @@ class Loading:
         self._place = place
         self._where = where
         self._names = reader.key_columns
+        self._size = Size(PAGE)
 
     def run(
         self,
@@ -181,17 +183,19 @@ class Loading:
         """Yield the pages behind ``after``; the next one is read while Redis gets this one."""
         left = sys.maxsize if limit is None else limit
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(self._read, after, min(size, left))
+            coming = ahead.submit(self._read, after, min(size, self._size.keys, left))
             while left > 0:
                 page = coming.result()
                 left = 0 if page.is_last else left - len(page.rows)
                 if left > 0:
-                    coming = ahead.submit(self._read, page.rows[-1][0], min(size, left))
+                    most = min(size, self._size.keys, left)
+                    coming = ahead.submit(self._read, page.rows[-1][0], most)
                 yield page
 
     def _read(self, after: Sequence[bytes] | None, most: int) -> Page:
         marks = self._putter.mark()
         rows = self._reader.scan(after, self._where, most)
+        self._size.learn([list(fields.values()) for _, fields in rows])
         return Page(marks, rows, is_last=len(rows) < most)
 
     def _put(self, page: Page) -> None:

@@ -6,16 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from connectors import Connector, ConversionError
+from deploy.loading.portions import Size
 from deploy.reaching.shards import Shard
 from deploy.verifying.aliases import Aliases, is_whole
 from deploy.verifying.expected import Expected, Expecter, Image, Row
 from deploy.verifying.hashes import Hashes
-from deploy.verifying.portions import Size
 from deploy.verifying.trying import Trying
 
 Portion = tuple[Sequence[bytes], Sequence[Image]]
 
 MOST_DIGITS = 18
+MOST = 2000
+"""How many keys are read at once."""
 
 
 class Comparer:
@@ -34,7 +36,7 @@ class Comparer:
         tells = expecter.key_tells or not self._key
         self._sums = connector.checksums(self._table, self._columns) if tells else None
         self._trying = Trying()
-        self.size = Size()
+        self.size = Size(MOST)
         #: Keys as rows would have them, of which there are hashes by another name: ``7`` for ``007``.
         self.aliases = Aliases(expecter.function, [at for at, _ in expecter.key_order])
 
@@ -44,7 +46,7 @@ class Comparer:
         while start < len(keys):
             part = keys[start : start + self.size.keys]
             images = hashes.images(shard, part)
-            self.size.learn(images)
+            self.size.learn([each for each in images if each is not None])
             yield part, images
             start += len(part)
 

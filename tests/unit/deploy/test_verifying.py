@@ -6,8 +6,9 @@ import pytest
 import redis
 
 from deploy.hosts.redisgears import RedisGearsHost
+from deploy.loading.portions import BYTES, FIRST, Size
+from deploy.verifying.comparing import MOST
 from deploy.verifying.expected import DIFFERS
-from deploy.verifying.portions import BYTES, FIRST, MOST, Size
 from deploy.verifying.report import Counts, Named
 from deploy.verifying.sampling import most_that_differ
 
@@ -26,8 +27,8 @@ def test_redisgears_does_not_tell_what_waits() -> None:
 
 def test_large_hashes_are_read_few_at_a_time() -> None:
     """The reply to one command stands in Redis' memory: of 2,000 hashes of a megabyte, two gigabytes."""
-    size = Size()
-    size.learn([None, None])
+    size = Size(MOST)
+    size.learn([])
     assert size.keys == FIRST
     size.learn([[b"x" * 10, None]] * 100)
     assert size.keys == MOST
