@@ -16,11 +16,19 @@ static Event *pending;
 static int pending_count, pending_capacity, pending_running;
 static bool job_set; /* the server calls us at the end of the unit */
 
+#define FEW 64 /* events that are looked through as quickly as their keys are put into a dictionary */
+
+/* Of each event from one up to another, the index of the next one of its key; 0: there is none. */
+static int *followers, followed_from, followed;
+
 void capture_free(void) {
     image_forget_metas();
     entry_free_shared();
     kinds_free();
     if (pending != NULL) RedisModule_Free(pending);
+    if (followers != NULL) RedisModule_Free(followers);
+    followers = NULL;
+    followed = 0;
     pending = NULL;
     pending_count = pending_capacity = pending_running = 0;
     job_set = false;
@@ -45,16 +53,44 @@ bool capture_is_noted(int db, Slice key) { return is_noted_from(pending_running,
 /* Whether an event that was noted after the one in hand tells more of the key. */
 bool pending_tells_more(int db, Slice key) { return is_noted_from(pending_running + 1, db, key); }
 
+/* For a unit of many events, each of which will ask for those of its key. */
+static void find_followers(void) {
+    RedisModuleDict *last = RedisModule_CreateDict(NULL);
+    followers = RedisModule_Realloc(followers, sizeof(*followers) * (size_t)pending_count);
+    for (int i = pending_running; i < pending_count; i++) {
+        Text name = {0};
+        Slice key = string_slice(pending[i].key);
+        text_printf(&name, "%d:", pending[i].db);
+        text_add(&name, key.bytes, key.len);
+        uintptr_t before = (uintptr_t)RedisModule_DictGetC(last, name.bytes, name.len, NULL);
+        if (before > 0) {
+            followers[before - 1] = i;
+            RedisModule_DictDelC(last, name.bytes, name.len, NULL);
+        }
+        followers[i] = 0;
+        RedisModule_DictSetC(last, name.bytes, name.len, (void *)(uintptr_t)(i + 1));
+        text_free(&name);
+    }
+    RedisModule_FreeDict(NULL, last);
+    followed_from = pending_running;
+    followed = pending_count;
+}
+
+static void take(Event *event, Event *other) {
+    if (!is_about(other, event->db, string_slice(event->key)) ||
+        (other->cause & (CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
+        return;
+    event->cause |= other->cause & ~(CAUSE_ASKED | CAUSE_FILL | CAUSE_APART);
+    event->writes += other->writes;
+    other->cause |= CAUSE_DONE;
+}
+
 /* What else the unit did with the key of event is a part of it: the operation is one for all. */
 void pending_take(Event *event) {
-    Slice key = string_slice(event->key);
-    for (int i = pending_running + 1; i < pending_count; i++) {
-        if (!is_about(&pending[i], event->db, key) || (pending[i].cause & (CAUSE_ADOPTED | CAUSE_LEFT | CAUSE_CAME)))
-            continue;
-        event->cause |= pending[i].cause & ~(CAUSE_ASKED | CAUSE_FILL | CAUSE_APART);
-        event->writes += pending[i].writes;
-        pending[i].cause |= CAUSE_DONE;
-    }
+    if (followed == 0 && pending_count > FEW) find_followers();
+    bool known = pending_running >= followed_from && pending_running < followed;
+    for (int i = known ? followers[pending_running] : 0; i > 0; i = followers[i]) take(event, &pending[i]);
+    for (int i = known ? followed : pending_running + 1; i < pending_count; i++) take(event, &pending[i]);
 }
 
 /* What must stand before keys of slots that are on their way here does not part a transaction. */
@@ -71,7 +107,7 @@ static void capture_pending(RedisModuleCtx *ctx) {
         if (shard.primary) capture_event(ctx, event);
         RedisModule_FreeString(NULL, event.key);
     }
-    pending_count = pending_running = 0;
+    pending_count = pending_running = followed = 0;
     unit_end();
 }
 

@@ -211,6 +211,32 @@ def test_unit(client: redis.Redis, unit: str) -> None:
     assert take(client) == expected
 
 
+def test_a_unit_of_many_keys(client: redis.Redis) -> None:
+    """So many that their events are told apart by a dictionary; some keys are written again, one expires."""
+    count = 300
+    with client.pipeline(transaction=True) as pipe:
+        for number in range(count):
+            pipe.hset(f"person:{number}", mapping={"age": number, "#": "+" if number % 2 else "="})
+        for number in (3, 4, 5, 3):
+            pipe.hset(f"person:{number}", mapping={"first": "A"})
+        pipe.hset("person:6", "#", "-")
+        pipe.expire("person:8", -1)
+        pipe.hset("person:9", mapping={"last": "L", "#": "~"})
+        pipe.execute()
+    assert client.exists("person:6", "person:8", "person:9") == 0
+    held = {n: {"age": str(n), **({"first": "A"} if n in (3, 4, 5) else {})} for n in range(count)}
+    expected = [(n, "u", held[n]) for n in range(count) if n in (3, 5) or (n % 2 == 0 and n not in (6, 8))]
+    found = [
+        (int(each.key[7:]), each.op, each.image)
+        for each in changes(client)
+        if int(each.key[7:]) not in (6, 8, 9)
+    ]
+    assert found == expected
+    assert [each.op for each in changes(client) if each.key == "person:9"] == ["t"]
+    assert all(client.hget(f"person:{number}", "#") is None for number in range(0, count, 50))
+    take(client), take(client, "t2")
+
+
 def test_deleted_and_written_with_plus_in_one_unit(client: redis.Redis) -> None:
     client.hset("person:1", "last", "L")
     take(client)
