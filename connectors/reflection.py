@@ -95,9 +95,14 @@ class Reflected:
             warnings.simplefilter("ignore", sa.exc.SAWarning)
             try:
                 self.columns = inspector.get_columns(name, schema)
+                # SQLite finds the columns of a table whose name is written in another case, and no more.
+                key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
             except sa.exc.NoSuchTableError:
                 raise SchemaMismatch(_missing(inspector, name, schema)) from None
-        key = inspector.get_pk_constraint(name, schema)["constrained_columns"]
+        for type_ in (each["type"] for each in self.columns):
+            if isinstance(type_, sa.String) and not isinstance(type_.collation, (str, type(None))):
+                # SQLite takes VARCHAR(10,2) too, and SQLAlchemy the second number for a collation.
+                type_.collation = None
         self.primary_key = tuple(map(true_name, key))
         if not self.primary_key:
             raise SchemaMismatch(f"the table {name} has no primary key, so a key can't tell its row")

@@ -119,6 +119,12 @@ class SQLiteConnector(Connector):
             if collation != "BINARY"
         ]
 
+    def _table_names(self, connection: Connection) -> list[str]:
+        names = super()._table_names(connection)
+        # Before SQLite 3.37 there is no such list. Shadows are the insides of virtual tables, such as FTS5's.
+        every = connection.exec_driver_sql("PRAGMA table_list").all()
+        return list(set(names).difference(each.name for each in every if each.type == "shadow"))
+
     def _collations(self, connection: Connection, name: str) -> Iterator[tuple[str, str]]:
         """Yield the columns of the primary key, each with the collation that tells its values apart."""
         place = f"{self._quote(self.schema)}." if self.schema else ""

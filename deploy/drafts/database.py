@@ -70,7 +70,7 @@ def draft(connector: Connector, wanted: Sequence[str]) -> tuple[list[Entry], lis
             table = connector.table(name)
             entries.append(entry_of(table, connector.schema))
         except SchemaMismatch as error:
-            left_out.append(LeftOut(name, str(error), _remedy(str(error), name)))
+            left_out.append(LeftOut(name, str(error), _remedy(str(error), name, connector.backend)))
         except Unfit as error:
             left_out.append(LeftOut(name, str(error), error.remedy))
     return parents_first(entries), left_out
@@ -78,8 +78,11 @@ def draft(connector: Connector, wanted: Sequence[str]) -> tuple[list[Entry], lis
 
 def entry_of(table: Table, schema: str | None, keys: str | None = None) -> Entry:
     """Return the function of a table, with the key template ``keys`` or else the usual one. Raises Unfit."""
+    if table.unwritable:
+        raise Unfit(table.unwritable)
     keys = keys or keys_of(table.name, table.primary_key)
-    check_names(table.name, table.columns, keys)
+    check_names(table.name, table.columns, keys, table.primary_key)
+    check_key(name for name in table.primary_key if table.columns[name].computed)
     entry = Entry(keys, table.name, [], schema, parents=table.parents - {table.name})
     entry.describe(", ".join(_described(table, column, is_key=True) for column in table.primary_key))
     for name, column in table.columns.items():
@@ -91,15 +94,24 @@ def entry_of(table: Table, schema: str | None, keys: str | None = None) -> Entry
     return entry
 
 
-def check_names(table: str, columns: Iterable[str], keys: str) -> None:
+def check_key(computed: Iterable[str]) -> None:
+    """See that no column of a primary key is one of those that the database computes. Raises Unfit."""
+    for name in computed:
+        raise Unfit(f"the database computes the column {name} of its primary key, and takes no value for it")
+
+
+def check_names(table: str, columns: Iterable[str], keys: str, primary_key: Sequence[str]) -> None:
     """See that a file of functions can name a table, its columns and its keys. Raises Unfit."""
     for name in (table, *columns):
         if not is_text(name) or not name.isprintable():
             raise Unfit(f"the name {name!r} can't be written in a file of functions", "rename it")
     try:
-        Template(keys)
+        names = Template(keys).names
     except TemplateError as error:
         raise Unfit(f"no key template can name its primary key: {error}", "rename the column") from error
+    if set(names) != set(primary_key):
+        # What ends in * is the rest of a key, under a name without it.
+        raise Unfit(f"the key template {keys} would name other columns than its own", "rename the column")
 
 
 def _add(entry: Entry, table: Table, name: str, column: Column) -> None:
@@ -130,7 +142,10 @@ def _described(table: Table, name: str, is_key: bool = False) -> str:
     return text if len(text) <= 160 else f"{text[:159]}…"
 
 
-def _remedy(reason: str, name: str) -> str:
+def _remedy(reason: str, name: str, backend: str) -> str:
     if "no primary key" in reason:
+        if backend == "sqlite":
+            # Which adds none to a table that is there.
+            return f"make it anew with a PRIMARY KEY, then gearsync init with --table {name}"
         return f"ALTER TABLE {name} ADD PRIMARY KEY (…), then gearsync init with --table {name}"
     return ""

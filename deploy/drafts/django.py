@@ -57,7 +57,7 @@ def _entry(meta: Any, schema: str | None) -> Entry:
     table = meta.db_table
     columns = [field for field in meta.concrete_fields if field.column]
     keys = keys_of(table, (field.column for field in key))
-    check_names(table, [field.column for field in columns], keys)
+    check_names(table, [field.column for field in columns], keys, [field.column for field in key])
     parents = {field.remote_field.model._meta.db_table for field in columns if field.remote_field}
     entry = Entry(keys, table, [], schema, parents=frozenset(parents - {table}))
     entry.describe(", ".join(f"{field.column} {_type(field)}" for field in key))

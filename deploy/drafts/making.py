@@ -200,8 +200,10 @@ def _readable(connector: Connector, names: Sequence[str]) -> list[Table]:
     tables = []
     for name in names:
         try:
-            tables.append(connector.table(name))
-        except SchemaMismatch:
+            table = connector.table(name)
+            database.entry_of(table, connector.schema)
+            tables.append(table)
+        except (SchemaMismatch, database.Unfit):
             # No function can have it; a draft without a sample says why.
             continue
     return tables

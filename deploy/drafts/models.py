@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Dialect
 
 from deploy.checks.findings import did_you_mean
-from deploy.drafts.database import Unfit, check_names
+from deploy.drafts.database import Unfit, check_key, check_names
 from deploy.drafts.draft import Entry, LeftOut, Line, keys_of, parents_first
 from deploy.output import CommandError
 
@@ -88,13 +88,15 @@ def _entry(table: sa.Table, schema: str | None, dialect: Dialect | None) -> Entr
     if not key:
         raise Unfit("it has no primary key, so a key can't tell its row", "give it one")
     keys = keys_of(table.name, key)
-    check_names(table.name, [column.name for column in table.columns], keys)
+    check_names(table.name, [column.name for column in table.columns], keys, key)
+    check_key(column.name for column in table.primary_key.columns if column.computed is not None)
     parents = {each.column.table.name for each in table.foreign_keys}
     entry = Entry(keys, table.name, [], schema, parents=frozenset(parents - {table.name}))
     described = (_described(column, dialect, is_key=True) for column in table.primary_key.columns)
     entry.describe(", ".join(described))
     for column in table.columns:
-        if column.computed is not None:
+        is_always = column.identity is not None and column.identity.always and not column.primary_key
+        if column.computed is not None or is_always:
             entry.asides.append(f"{column.name} is left out: the database computes it.")
         elif not column.primary_key:
             entry.lines.append(Line(column.name, column.name, _described(column, dialect)))

@@ -63,6 +63,8 @@ def kinds_of(hashes: Hashes) -> tuple[list[Kind], list[LeftOut]]:
                 f"its hashes have {len(kind.fields)} different fields, which seem to be values themselves"
             )
             left_out.append(LeftOut(kind.template, reason))
+        elif not any(map(is_text, kind.fields)):
+            left_out.append(LeftOut(kind.template, "no field of its hashes has a name that is a UTF-8 text"))
         else:
             kinds.append(kind)
     if len(left_out) > _MOST_NAMED:

@@ -62,7 +62,9 @@ class Databases:
         if type(connection) not in standins.CONNECTORS.values() or connection.dialect != kind.dialect:
             raise Untranslated(f"its {kind.__name__} has a {type(connection).__name__}")
         schema, table, folds = _table(connector.tableName, kind.dialect)
-        key = connector.pk.lower() if folds and isinstance(connector.pk, str) else connector.pk
+        if not isinstance(connector.pk, str) or not connector.pk:
+            raise Untranslated(f"the column of its primary key is called {connector.pk!r}")
+        key = connector.pk.lower() if folds else connector.pk
         return Place(self._database(connection, schema), table, key, folds)
 
     def _database(self, connection: Any, schema: str | None) -> Database:

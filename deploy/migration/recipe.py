@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import sys
 import traceback
 
@@ -35,12 +36,13 @@ def run(path: str) -> standins.Recording:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read()
+        with open(path, "rb") as file:
+            # As Python reads it: with a byte order mark, or in the encoding that it declares.
+            return importlib.util.decode_source(file.read())
     except OSError as error:
         raise CommandError(f"{path} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is not UTF-8: {error}.") from error
+    except (UnicodeDecodeError, SyntaxError) as error:
+        raise CommandError(f"{path} is not UTF-8, nor in an encoding that it declares: {error}.") from error
 
 
 def _error(error: BaseException, recording: standins.Recording) -> CommandError:

@@ -84,6 +84,9 @@ class _Translator:
                 "rgsync brings JSON documents to MongoDB whole; declare which paths of them fill which "
                 'columns, by WriteBehind(type="json") (docs/guide.md, JSON documents)'
             )
+        for what, given in (("name", call.name), ("prefix", call.prefix)):
+            if not isinstance(given, str):
+                raise Untranslated(f"its {what} is {given!r}, which is no text")
         if any(later.name == call.name for later in self._calls[self._calls.index(call) + 1 :]):
             raise Untranslated("a later declaration has the same name, and rgsync keeps one of them")
         if "transform" in call.options:
@@ -150,11 +153,15 @@ class _Translator:
         """Return the keys that a temporary key stands for, as far as the recipe tells them."""
         inside = str(call.prefix).partition("{")[2]
         if inside.endswith(":") and not _WILDCARDS.search(inside):
-            return _template(inside, place)
-        for other in self._calls:
-            if other.kind == "RGWriteBehind" and self._writes_to(other, place):
-                return self._keys(other, place)
-        raise Untranslated(f"its prefix does not tell which keys it is for; {_say_keys(call, place)}")
+            return self._keys_of(call, inside[:-1], place)
+        behind = [each for each in self._calls if each.kind == "RGWriteBehind"]
+        found = {self._keys(other, place) for other in behind if self._writes_to(other, place)}
+        if len(found) == 1:
+            return found.pop()
+        several = f", and the recipe writes {' and '.join(sorted(found))} to its table" if found else ""
+        raise Untranslated(
+            f"its prefix does not tell which keys it is for{several}; {_say_keys(call, place)}"
+        )
 
     def _writes_to(self, call: Call, place: Place) -> bool:
         try:
@@ -193,7 +200,8 @@ class _Translator:
 
     def _write_behind(self, call: Call, written: Written) -> None:
         written.comments.append(f"{_shown(call)}.")
-        events = call.options.get("eventTypes", DEFAULT_EVENTS)
+        # RedisGears takes their names in any case.
+        events = {str(each).lower() for each in call.options.get("eventTypes", DEFAULT_EVENTS) or ()}
         for event, option, default in (
             ("del", "on_delete", "delete"),
             ("expired", "on_expire", "delete"),

@@ -186,6 +186,52 @@ def test_partitions_are_left_to_their_table(postgres_url: str, tmp_path: Path) -
     assert (tmp_path / "a.toml").read_text("utf-8").count("[[functions]]") == 1
 
 
+#: Tables of which no function can make rows, each with a word of the reason.
+UNFIT = {
+    "postgresql": {
+        "late": ("id INT PRIMARY KEY DEFERRABLE, n INT", "the primary key of late is DEFERRABLE"),
+        "made": ("n INT, id INT GENERATED ALWAYS AS (n + 1) STORED PRIMARY KEY", "computes the column id"),
+        "star": ('"id*" INT PRIMARY KEY, n INT', "star:{id*} would name other columns"),
+    },
+    "sqlite": {"star": ('"id*" INT PRIMARY KEY, n INT', "star:{id*} would name other columns")},
+}
+#: What is left out of a function, or not, so that the file can be deployed.
+FIT = {
+    "postgresql": "id INT PRIMARY KEY, n INT GENERATED ALWAYS AS IDENTITY, m INT",
+    "sqlite": "id INT PRIMARY KEY, m VARCHAR(10, 2)",
+}
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_tables_that_take_no_rows_are_left_out(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = str(request.getfixturevalue(f"{kind}_url"))
+    backend = make_url(url).get_backend_name()
+    sql(url, f"CREATE TABLE fit ({FIT[backend]})")
+    for table, (columns, _) in UNFIT[backend].items():
+        sql(url, f"CREATE TABLE {table} ({columns})")
+    if kind == "sqlite":
+        sql(url, "CREATE VIRTUAL TABLE words USING fts5(text)")
+    file = tmp_path / "a.toml"
+    assert init(url, "--out", str(file)).exit_code == 0
+    run("check", str(file))
+    content = file.read_text("utf-8")
+    head, _, tail = content.partition("# Left out:")
+    assert (head.count("[[functions]]"), 'm = "m"' in head, 'n = "n"' in head) == (1, True, False)
+    reasons = " ".join(tail.replace("#", " ").split())
+    assert [reason for _, reason in UNFIT[backend].values() if reason not in reasons] == []
+
+
+def test_a_table_in_another_case_is_not_there(sqlite_url: str, tmp_path: Path) -> None:
+    sql(sqlite_url, "CREATE TABLE persons (id INT PRIMARY KEY, n INT)")
+    file = tmp_path / "gearsync.toml"
+    function = 'kind = "write-behind"\nkeys = "p:{id}"\ntable = "Persons"\ntarget = "a"\ncolumns = ["n"]\n'
+    file.write_text(f'[targets.a]\nurl = "{sqlite_url}"\n[[functions]]\n{function}', "utf-8")
+    said = json.loads(CliRunner().invoke(cli.group, ["check", str(file), "--json"]).stdout)["mistakes"]
+    assert "there is no table Persons in the target's database; did you mean persons?" in said[0]["message"]
+
+
 def test_what_can_not_be_done_is_said_and_nothing_is_written(sqlite_url: str, tmp_path: Path) -> None:
     file = tmp_path / "gearsync.toml"
     missing = init(sqlite_url, "--out", str(file))

@@ -27,6 +27,7 @@ class Order(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     customer_id: Mapped[int] = mapped_column(sa.ForeignKey("customers.id"))
     twice: Mapped[int] = mapped_column(sa.Computed("id * 2"))
+    turn: Mapped[int] = mapped_column(sa.Identity(always=True))
 
 class Customer(Base):
     __tablename__ = "customers"

@@ -191,6 +191,12 @@ def test_a_field_that_repeats_the_key_is_left_out() -> None:
     assert [column.name for column in table.columns] == ["key_id", "id", "n"]
 
 
+@pytest.mark.parametrize("name", [b"", b"\xff", b"a\0b"])
+def test_hashes_without_a_field_that_can_be_named_are_left_out(name: bytes) -> None:
+    found, left_out = kinds_of({b"bin:%d" % i: {name: b"1"} for i in FIVE})
+    assert (found, [each.name for each in left_out]) == ([], ["bin:{id}"])
+
+
 def table(name: str, *columns: str) -> Table:
     made = {each: Column(each, None, "TEXT", text(3)) for each in columns}
     key = Column("id", None, "INTEGER", integer(0, 99), primary_key=True)

@@ -183,6 +183,7 @@ def test_names_that_postgresql_folds_are_written_as_it_has_them(folder: Path) ->
         (', eventTypes=["hset"]', {"on_delete": "keep", "on_expire": "keep"}),
         (', eventTypes=["hset", "del", "expired", "evicted"]', {"on_evict": "delete"}),
         (", eventTypes=None", {"on_evict": "delete"}),
+        (', eventTypes=["HSET", "DEL"]', {"on_expire": "keep"}),
     ],
 )
 def test_events_become_policies(folder: Path, events: str, policies: dict[str, str]) -> None:
@@ -285,6 +286,17 @@ def test_keys_that_the_recipe_does_not_tell_are_asked_for(folder: Path) -> None:
     assert functions_of(told) == {"Through": "thing:{id}"}
 
 
+def test_a_table_of_several_keys_does_not_tell_those_of_write_through(folder: Path) -> None:
+    others = behind(LITE, "Others").replace('"thing"', '"other"')
+    recipe = THROUGH.format("__") + behind(LITE) + others
+    done = migrate(recipe, "--through", head=HEAD)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "and the recipe writes other:{id} and thing:{id} to its table; say so: --keys" in done.stderr
+    told = migrate(THROUGH.format("__{a:b:"), "--through", head=HEAD)
+    assert functions_of(told) == {"Through": "a:b:{id}"}
+    assert "rgsync takes the second part of a key for the row, here always 'b'" in told.stderr
+
+
 def test_a_template_must_be_for_a_declaration_and_be_one(folder: Path) -> None:
     assert "the recipe declares no Other" in migrate(SHOP, "--keys", "Other=a:{id}").output
     assert migrate(SHOP, "--keys", "Orders").exit_code == 2
@@ -342,6 +354,9 @@ def test_what_has_no_counterpart_is_named_and_the_rest_written(
         ),
         (behind(LITE, "Other", mappings="{}"), "columns: no field is mapped"),
         (behind(LITE, "Other", mappings='["a"]'), "its mappings are no dict"),
+        (behind(LITE).replace('"Things"', "None"), "its name is None, which is no text"),
+        (behind(LITE, "Other").replace('"thing"', "None"), "its prefix is None, which is no text"),
+        (behind(LITE, "Other").replace('"id"', "None"), "the column of its primary key is called None"),
         ('GB("StreamReader").map(str).register("s")', "GB('StreamReader').register (line 6) is not written"),
         (
             "GearsBuilder().map(str).run()",
@@ -394,6 +409,20 @@ def test_a_recipe_that_is_not_utf_8(folder: Path) -> None:
     Path("latin.py").write_bytes(b"# \xe9\n")
     done = CliRunner().invoke(cli.group, ["migrate", "latin.py"])
     assert (done.exit_code, "latin.py is not UTF-8" in done.output) == (1, True)
+
+
+def test_a_recipe_is_read_as_python_reads_it(folder: Path) -> None:
+    recipe = (HEAD + behind(LITE, mappings='{"a": "größe"}')).replace("\n", "\r\n")
+    for head, encoding in (("", "utf-8-sig"), ("# coding: latin-1\r\n", "latin-1")):
+        Path("odd.py").write_bytes((head + recipe).encode(encoding))
+        done = CliRunner().invoke(cli.group, ["migrate", "odd.py"])
+        assert 'columns={"a": "größe"},' in done.stdout, done.output
+    Path("odd.py").write_bytes(b"# coding: none\n")
+    done = CliRunner().invoke(cli.group, ["migrate", "odd.py"])
+    assert (
+        done.exit_code,
+        "odd.py is not UTF-8, nor in an encoding that it declares: unknown" in done.output,
+    ) == (1, True)
 
 
 # -- Secrets ------------------------------------------------------------------------------------------------
