@@ -21,7 +21,8 @@ void given_forget(void);
 bool capture_is_noted(int db, Slice key);               /* an event of the key is still to be captured in this unit */
 bool capture_is_pending(void);                          /* the server is to call us at the end of the execution unit */
 void capture_before_flush(RedisModuleCtx *ctx, int db); /* -1: all; what the unit in hand wrote before it */
-void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString *key); /* what it did with the key */
+/* What it did with keys that a client's write is about. */
+void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString **keys, int count);
 void capture_free(void);
 
 #endif

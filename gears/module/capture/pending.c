@@ -16,7 +16,7 @@ static Event *pending;
 static int pending_count, pending_capacity, pending_running;
 static bool job_set; /* the server calls us at the end of the unit */
 
-#define FEW 64 /* events that are looked through as quickly as their keys are put into a dictionary */
+#define FEW 64 /* keys, or events, that are looked through one by one */
 
 /* Of each event from one up to another, the index of the next one of its key; 0: there is none. */
 static int *followers, followed_from, followed;
@@ -148,10 +148,14 @@ static void capture_early(RedisModuleCtx *ctx, int db, const Slice *key) {
  * whose time is over. */
 void capture_before_flush(RedisModuleCtx *ctx, int db) { capture_early(ctx, db, NULL); }
 
-/* What the unit noted of a key has happened before the write whose intent goes into the lane now. */
-void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString *key) {
-    Slice name = string_slice(key);
-    capture_early(ctx, db, &name);
+/* What the unit noted of the keys has happened before the write whose intent goes into the lane now. Of many keys it is
+ * not looked for one by one. */
+void capture_before_intent(RedisModuleCtx *ctx, int db, RedisModuleString **keys, int count) {
+    for (int i = 0; i < count && count <= FEW; i++) {
+        Slice name = string_slice(keys[i]);
+        capture_early(ctx, db, &name);
+    }
+    if (count > FEW) capture_early(ctx, db, NULL);
 }
 
 bool pending_expects_end(RedisModuleCtx *ctx) {

@@ -109,7 +109,7 @@ static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *e
     int count;
     RedisModuleString **keys = write_keys(write, &count);
     /* Of all its keys first: the entries of an intent stand side by side. */
-    for (int i = 0; i < count; i++) capture_before_intent(ctx, write->db, keys[i]);
+    capture_before_intent(ctx, write->db, keys, count);
     for (int i = 0; i < write->turns.count; i++) {
         RedisModuleString *key = keys[turns_key(&write->turns, i)];
         if (!log_key(ctx, write, effect, deployment, key, write->stream == NULL))
@@ -353,6 +353,15 @@ static bool is_concerned(RedisModuleCommandFilterCtx *filter, Slice name, int ar
     return false;
 }
 
+/* Whether no function has keys of a database, and the command none of another one. Run by ours, a command such as BLPOP
+ * could not wait. */
+static bool is_elsewhere(Slice name, int db) {
+    if (slice_is(name, "copy") || slice_is(name, "move")) return false;
+    for (int i = 0; i < shard.nrules; i++)
+        if (shard.rules[i]->timeout_ms > 0 && shard.rules[i]->db == db) return false;
+    return true;
+}
+
 /* Before a lane leaves, what SQL has committed of it has to be done here: who has it next has not its keys. */
 static bool is_unfinished_lane(Slice name) {
     Deployment *deployment = NULL;
@@ -390,7 +399,10 @@ bool through_filter(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
     }
     /* It changes no key; it looks itself whether a client's write is on its way. */
     if (slice_is(name, RECAPTURE) || !is_concerned(filter, name, argc)) return false;
-    if (sender_in_transaction(filter))
+    RedisModuleClientInfo sender;
+    bool is_known = sender_of(filter, &sender), queues = is_known && (sender.flags & REDISMODULE_CLIENTINFO_FLAG_MULTI);
+    if (is_known && !queues && is_elsewhere(name, sender.db)) return false;
+    if (queues)
         refuse(filter, "THROUGH: a write of this key waits for its SQL commit, not in MULTI; send it alone");
     else
         inner_insert(filter, THROUGH_COMMAND);

@@ -602,18 +602,20 @@ def test_what_was_disturbed_is_captured_before_the_next_write(
     assert behind.result() == 0
 
 
+@pytest.mark.parametrize("count", [2, 200])
 def test_what_was_disturbed_does_not_stand_between_the_keys_of_the_next_write(
-    server: RedisServer, client: redis.Redis, worker: Worker
+    server: RedisServer, client: redis.Redis, worker: Worker, count: int
 ) -> None:
     disturbed = Sent(server, "HSET", "person:1", "age", 2)
     worker.wait_for(1)
     [taken] = worker.take()
     client.flushall()
-    behind = sent_behind(server, client, "DEL", "person:2", "person:1")
+    keys = [f"person:{number}" for number in range(count, 0, -1)]
+    behind = sent_behind(server, client, "DEL", *keys)
     worker.settle(upto=taken)
     assert disturbed.result() == 1
-    found = [(each.op, each.key) for each in changes(client)][-3:]
-    assert found == [("u", "person:1"), ("D", "person:2"), ("D", "person:1")]
+    found = [(each.op, each.key) for each in changes(client)][-1 - count :]
+    assert found == [("u", "person:1"), *(("D", key) for key in keys)]
     worker.take()
     worker.settle()
     assert behind.result() == 1
@@ -780,6 +782,11 @@ def test_in_another_database_nothing_waits(server: RedisServer, client: redis.Re
             with pytest.raises(redis.ResponseError, match="THROUGH this command can't wait"):
                 other.execute_command(*words)
         assert other.delete("person:1") == 1
+        if server_version() >= (7, 2):
+            popping = Sent(server, "BLPOP", "person:1", 10, db=1)
+            wait_for(lambda: blocked(client) == 1, "a client that waits")
+            other.rpush("person:1", "x")
+            assert tuple(popping.result()) == (b"person:1", b"x")
     assert client.dbsize() == len(client.keys("gearsync:*"))
 
 
