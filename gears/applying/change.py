@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from itertools import chain
 from operator import itemgetter
@@ -261,9 +260,39 @@ def _decode_each(entries: Sequence[tuple[bytes, list[bytes]]]) -> tuple[Changes,
 _NO_NAMES = "the names of its fields can't be read"
 
 
-@functools.lru_cache(maxsize=1024)
+LABEL_BYTES = 1_000_000
+"""How much of labels is remembered, about: whole hashes can have thousands of fields, each hash others."""
+
+
+class Labels:
+    """The names in labels, so that each is read once. All are forgotten when they have become too many."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, tuple[bytes, ...]] = {}
+        self._bytes = 0
+
+    def read(self, label: bytes) -> tuple[bytes, ...]:
+        """Return the names in a label. Raises ValueError: it is none."""
+        names = self.known.get(label)
+        if names is None:
+            names = _names_in(label)
+            if self._bytes > LABEL_BYTES:
+                self.known.clear()
+                self._bytes = 0
+            self.known[label] = names
+            self._bytes += len(label)
+        return names
+
+
+_labels = Labels()
+
+
 def read_label(label: bytes) -> tuple[bytes, ...]:
     """Return the names in a label, ``c<length>:<name><length>:<name>…``. Raises ValueError: it is none."""
+    return _labels.read(label)
+
+
+def _names_in(label: bytes) -> tuple[bytes, ...]:
     names = []
     at = 1
     while at < len(label):

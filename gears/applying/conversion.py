@@ -51,7 +51,8 @@ class Form(NamedTuple):
 
 NOWHERE = Origin()
 MAX_SHAPES = 4096
-"""How many shapes are remembered: whole hashes can have any fields."""
+MAX_NAMES = 200_000
+"""How many shapes are remembered, and names of fields in them: whole hashes can have any fields."""
 MAX_REASON = 500
 """The most characters of what a transform raised, or a database said, that are kept."""
 
@@ -91,6 +92,7 @@ class Converter:
         }
         self._added = Added(self.mapping, table, origin) if self.mapping.additions.columns else None
         self._shapes: dict[tuple[bytes, ...], Shape] = {}
+        self._names = 0
         self.takes_columns = type(self) is Converter and self.coalesces and self._added is None
 
     @property
@@ -217,8 +219,10 @@ class Converter:
         """Return what all images with these fields share."""
         shape = self._shapes.get(fields)
         if shape is None:
-            if len(self._shapes) >= MAX_SHAPES:
+            if len(self._shapes) >= MAX_SHAPES or self._names > MAX_NAMES:
                 self._shapes.clear()
+                self._names = 0
+            self._names += len(fields)
             shape = self._shapes[fields] = self._shape(fields)
         return shape
 

@@ -31,6 +31,8 @@ PAGE = 1000
 """How many entries of a lane are looked through at a time."""
 FIRST_SECONDS, MOST_SECONDS = 0.05, 1.0
 """How long to wait for a key's old shard before the next look, at first and at most."""
+BEING_WRITTEN = -2
+"""What GEARSYNC.BACKFILL says of a key that is to be asked for again."""
 MOST_HOPS = 5
 """From how many shards to another a key is followed."""
 ASK_SECONDS = 5.0
@@ -158,9 +160,12 @@ def is_lost(client: redis.Redis, key: bytes) -> bool:
 
 
 def _backfill(client: redis.Redis, key: bytes) -> redis.exceptions.AskError | None:
-    """Return where to go instead; None: it is done, or will never be, which is told."""
+    """Return where to go instead; None: it is done, or will never be, which is told.
+
+    Raises redis.ResponseError while a client's write of it waits for SQL, and may be refused.
+    """
     try:
-        client.execute_command("GEARSYNC.BACKFILL", key)
+        appended: Any = client.execute_command("GEARSYNC.BACKFILL", key)
     except redis.exceptions.AskError as error:
         return error
     except redis.ResponseError as error:
@@ -173,6 +178,9 @@ def _backfill(client: redis.Redis, key: bytes) -> redis.exceptions.AskError | No
             *(key[:200], error),
             extra=event("not_renewed", error=str(error)),
         )
+    else:
+        if appended == [BEING_WRITTEN]:
+            raise redis.ResponseError("a client's write of it waits for SQL")
     return None
 
 

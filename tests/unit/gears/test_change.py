@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors import Position
-from gears.applying.change import Change, decode, is_applied, read_meta
+from gears.applying.change import LABEL_BYTES, Change, Labels, decode, is_applied, read_meta
 
 VECTORS: list[dict[str, Any]] = json.loads((Path(__file__).parents[2] / "vectors.json").read_text())[
     "changes"
@@ -81,3 +81,12 @@ def test_no_entry_raises_and_none_is_lost(all_pairs: list[list[bytes]]) -> None:
         *(entry_id.decode() for entry_id, _ in entries),
     }
     assert all(change.position.epoch >= 0 for change in changes)
+
+
+def test_labels_of_many_fields_do_not_fill_the_memory() -> None:
+    labels = Labels()
+    for number in range(100):
+        names = tuple(b"%d-%d" % (number, at) for at in range(LABEL_BYTES // 400))
+        label = b"c" + b"".join(b"%d:%s" % (len(name), name) for name in names)
+        assert labels.read(label) == labels.read(label) == names
+    assert sum(map(len, labels.known)) <= LABEL_BYTES + len(label)

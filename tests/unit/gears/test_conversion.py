@@ -10,7 +10,7 @@ import pytest
 from connectors import RowOp, SchemaMismatch
 from gears.applying import change as changes
 from gears.applying.change import Change
-from gears.applying.conversion import MAX_REASON, MAX_SHAPES, Converter, RowFault
+from gears.applying.conversion import MAX_NAMES, MAX_REASON, MAX_SHAPES, Converter, RowFault
 from gears.declaring.functions import Change as SeenChange
 from tests.unit.gears.batches import change, converter
 
@@ -88,6 +88,14 @@ def test_hashes_of_any_fields_do_not_fill_the_memory() -> None:
     for number in range(MAX_SHAPES + 10):
         made(change("u", **{f"field{number}": "1", "name": "Ada"}), by)
     assert len(by._shapes) <= MAX_SHAPES
+
+
+def test_hashes_of_many_fields_do_not_fill_the_memory() -> None:
+    by = converter()
+    wide = MAX_NAMES // 40
+    for number in range(100):
+        by.shape(tuple(b"%d-%d" % (number, at) for at in range(wide)))
+    assert sum(map(len, by._shapes)) <= MAX_NAMES + wide
 
 
 def test_a_table_without_a_column_is_told_with_its_function() -> None:

@@ -66,3 +66,13 @@ def test_a_shard_that_can_not_answer_yet_is_asked_again(monkeypatch: pytest.Monk
     answering(monkeypatch, redis.exceptions.ClusterDownError("the cluster is down"))
     with pytest.raises(redis.exceptions.ClusterDownError):
         moves.renew("redis://", b"person:1")
+
+
+def test_a_key_that_a_client_writes_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its write may be refused; then nothing else would bring what the key has."""
+    client: Any = SimpleNamespace(execute_command=lambda *_: [moves.BEING_WRITTEN])
+    monkeypatch.setattr(lanes, "connect", lambda url: contextlib.nullcontext(client))
+    with pytest.raises(redis.RedisError, match="waits for SQL"):
+        moves.renew("redis://", b"person:1")
+    client.execute_command = lambda *_: [1]
+    moves.renew("redis://", b"person:1")
