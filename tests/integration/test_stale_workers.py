@@ -21,12 +21,12 @@ from tests.servers import RedisServer, run_sql
 from tests.storm.clock import Clock
 
 FUNCTIONS = """
-from gears import WriteBehind, deployment_settings
+from gears import ReadThrough, WriteBehind, WriteThrough, deployment_settings
 from connectors import Target
 
 deployment_settings(name="people")
 shop = Target("env:SHOP_DB_URL", name="shop")
-WriteBehind(keys="person:{{id}}", table="{table}", columns=["name"], target=shop)
+{kind}(keys="person:{{id}}", table="{table}", columns=["name"], target=shop{more})
 """
 
 
@@ -39,8 +39,10 @@ class Shop:
         for table in ("persons", "others"):
             run_sql(self.url, f"CREATE TABLE {table} (id INTEGER PRIMARY KEY, name TEXT)")
 
-    def deploy(self, client: redis.Redis, table: str = "persons") -> None:
-        ModuleHost(client).deploy(config.load(write(self.folder, FUNCTIONS.format(table=table))))
+    def deploy(self, client: redis.Redis, table: str = "persons", kind: str = "WriteBehind") -> None:
+        more = ", ttl=60" if kind == "ReadThrough" else ""
+        text = FUNCTIONS.format(table=table, kind=kind, more=more)
+        ModuleHost(client).deploy(config.load(write(self.folder, text)))
 
     def ids(self, table: str = "persons") -> list[int]:
         return [row[0] for row in rows(self.url, f"SELECT id FROM {table} ORDER BY id")]
@@ -60,23 +62,52 @@ def settled(client: redis.Redis) -> None:
     assert client.execute_command("GEARSYNC.WAIT", 15_000) == b"OK"
 
 
+@pytest.mark.parametrize("kind", ["WriteBehind", "WriteThrough"])
 def test_functions_of_a_deployment_that_is_gone_are_not_run_for_its_successor(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """The worker hears nothing of the undeploy: it was stopped, or cut off, for that long."""
     monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 600)
     with unsupervised_server() as (server, client):
-        shop.deploy(client)
+        shop.deploy(client, kind=kind)
         with shop.worker(server):
             client.hset("person:1", "name", "Ann")
             settled(client)
-            client.execute_command("GEARSYNC.UNDEPLOY", "people")
-            until(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"))
-            shop.deploy(client, "others")
-            client.hset("person:2", "name", "Bob")
+            replace(shop, client, kind)
             with shop.worker(server):
+                until(lambda: is_written(client, "person:2"))
                 settled(client)
         assert (shop.ids(), shop.ids("others")) == ([1], [2])
+
+
+def is_written(client: redis.Redis, key: str) -> bool:
+    """Write it; a client whose worker is fenced is told that nothing was written."""
+    try:
+        client.hset(key, "name", "Bob")
+    except redis.ResponseError as error:
+        assert "nothing was written" in str(error)
+        return False
+    return True
+
+
+def test_rows_are_not_read_for_a_deployment_that_is_gone(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "HEARTBEAT_SECONDS", 600)
+    for table, name in (("persons", "of before"), ("others", "of now")):
+        run_sql(shop.url, f"INSERT INTO {table} VALUES (1, '{name}'), (2, '{name}')")
+    with unsupervised_server() as (server, client):
+        shop.deploy(client, kind="ReadThrough")
+        with shop.worker(server):
+            until(lambda: client.hget("person:1", "name") == b"of before")
+            replace(shop, client, "ReadThrough")
+            with shop.worker(server):
+                assert client.hget("person:2", "name") == b"of now"
+
+
+def replace(shop: Shop, client: redis.Redis, kind: str) -> None:
+    """Undeploy, and deploy again under the same name, and so with the same version."""
+    client.execute_command("GEARSYNC.UNDEPLOY", "people")
+    until(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"))
+    shop.deploy(client, "others", kind)
 
 
 @contextlib.contextmanager
