@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -27,11 +28,15 @@ class Looking(Protocol):
 
 
 class ShardsCollector(Collector):
-    """Looks at the shards each time it is asked, once at a time."""
+    """Looks at the shards each time it is asked, once at a time: who asks meanwhile gets the same, since two
+    looks one after the other can take longer than Prometheus waits.
+    """
 
     def __init__(self, watched: Looking) -> None:
         self._watched = watched
         self._lock = threading.Lock()
+        self._documents: list[dict[str, Any]] = []
+        self._ended = -1.0
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing: then registering asks no shard."""
@@ -39,8 +44,12 @@ class ShardsCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Look at the shards, and yield the metrics of all."""
+        asked = time.monotonic()
         with self._lock:
-            documents = self._watched.look()
+            if self._ended < asked:
+                self._documents = self._watched.look()
+                self._ended = time.monotonic()
+            documents = self._documents
         yield from families(documents)
 
 

@@ -106,6 +106,31 @@ def test_a_worker_that_does_not_run_or_report_is_down(worker: dict[str, Any]) ->
     assert [value for _, value in read(text(document))["gearsync_worker_up"]] == [0.0]
 
 
+def test_two_who_ask_at_once_wait_for_one_look() -> None:
+    """Of shards that hang, two would take longer than Prometheus waits."""
+    looks, begun, go_on = [0], threading.Event(), threading.Event()
+
+    class Slow(Looks):
+        def look(self) -> list[dict[str, Any]]:
+            looks[0] += 1
+            begun.set()
+            assert go_on.wait(30)
+            return super().look()
+
+    registry = metrics.registry_of(Slow(shard()))
+    first, second = (threading.Thread(target=generate_latest, args=(registry,)) for _ in range(2))
+    first.start()
+    assert begun.wait(30)
+    second.start()
+    go_on.wait(0.2)
+    go_on.set()
+    first.join()
+    second.join()
+    assert looks == [1]
+    generate_latest(registry)
+    assert looks == [2]
+
+
 def test_a_name_with_any_character_is_a_label() -> None:
     document = shard()
     document["deployments"][0]["functions"][0]["name"] = 'a"b\\c\nd'
