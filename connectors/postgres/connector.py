@@ -82,7 +82,9 @@ SELECT EXISTS (
 # Rows come into a partition by its table.
 _PARTITIONS_QUERY = """
 SELECT relname FROM pg_class
-WHERE relispartition AND relnamespace = CAST(COALESCE(CAST(%s AS text), current_schema()) AS regnamespace)
+WHERE relispartition AND relnamespace = CAST(
+    quote_ident(COALESCE(CAST(%s AS text), current_schema())) AS regnamespace
+)
 """
 
 

@@ -179,11 +179,16 @@ def test_ten_tables_become_a_file_that_is_deployed_as_it_stands(
         assert [tuple(each) for each in sql(postgres_url, case.query)] == [case.row], case.query
 
 
-def test_partitions_are_left_to_their_table(postgres_url: str, tmp_path: Path) -> None:
-    sql(postgres_url, "CREATE TABLE logs (id INT PRIMARY KEY, n INT) PARTITION BY RANGE (id)")
-    sql(postgres_url, "CREATE TABLE logs_1 PARTITION OF logs FOR VALUES FROM (0) TO (9)")
-    assert init(postgres_url, "--out", str(tmp_path / "a.toml")).exit_code == 0
+@pytest.mark.parametrize("schema", ["public", 'Sales "{}'])
+def test_partitions_are_left_to_their_table(schema: str, postgres_url: str, tmp_path: Path) -> None:
+    quoted = '"{}"'.format(schema.replace('"', '""'))
+    sql(postgres_url, f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+    sql(postgres_url, f"CREATE TABLE {quoted}.logs (id INT PRIMARY KEY, n INT) PARTITION BY RANGE (id)")
+    sql(postgres_url, f"CREATE TABLE {quoted}.logs_1 PARTITION OF {quoted}.logs FOR VALUES FROM (0) TO (9)")
+    made = init(postgres_url, "--schema", schema, "--out", str(tmp_path / "a.toml"))
+    assert made.exit_code == 0, made.output
     assert (tmp_path / "a.toml").read_text("utf-8").count("[[functions]]") == 1
+    run("check", str(tmp_path / "a.toml"))
 
 
 #: Tables of which no function can make rows, each with a word of the reason.
