@@ -185,7 +185,7 @@ def test_sqlite(tmp_path: Path) -> None:
     url = f"sqlite:///{path}"
     assert of_database(url) == {}
     assert set(of_database(url, "merged")) == {
-        ("warning", "collation"),
+        ("warning", "table"),
         ("note", "unique"),
         ("note", "triggers"),
     }
@@ -264,7 +264,7 @@ def test_postgres(postgres_url: str) -> None:
     run_sql(postgres_url, "CREATE TABLE merged (id text COLLATE folded PRIMARY KEY, name text)")
     run_sql(postgres_url, "ALTER TABLE merged ENABLE ROW LEVEL SECURITY")
     assert set(of_database(postgres_url, "lost")) == {("error", "unlogged")}
-    assert set(of_database(postgres_url, "merged")) == {("warning", "collation"), ("warning", "row-security")}
+    assert set(of_database(postgres_url, "merged")) == {("warning", "table"), ("warning", "row-security")}
     run_sql(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
     run_sql(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     assert set(of_database(postgres_url)) == {("error", "durability"), ("error", "read-only")}

@@ -120,17 +120,6 @@ def add_triggers(asked: Asked, table: str, names: Sequence[str]) -> None:
     )
 
 
-def add_merging(asked: Asked, table: str, column: str, how: str) -> None:
-    """Add a primary-key column to which different keys are the same."""
-    asked.place.warn(
-        "collation",
-        f"The primary-key column {column} of {table} {how}.",
-        "Texts that differ, such as A and a, are one row there: two Redis keys overwrite each other's, "
-        "and the deletion of one deletes both's.",
-        "Give the column a collation that tells them apart, or write keys in one case only.",
-    )
-
-
 def check_unique(asked: Asked) -> None:
     """Look for unique indexes beside the primary key."""
     for name in asked.tables:

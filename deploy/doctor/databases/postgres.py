@@ -19,12 +19,6 @@ SELECT c.relpersistence, c.relrowsecurity, has_table_privilege(c.oid, 'SELECT'),
   has_table_privilege(c.oid, 'DELETE')
 FROM pg_class c WHERE c.oid = to_regclass(%s)
 """
-_KEY_COLUMNS = """
-SELECT a.attname, t.typname, COALESCE(l.collisdeterministic, true)
-FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
-JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation l ON l.oid = a.attcollation
-WHERE i.indrelid = to_regclass(%s) AND i.indisprimary
-"""
 _TRIGGERS = """
 SELECT tgname FROM pg_trigger WHERE tgrelid = to_regclass(%s) AND NOT tgisinternal
   AND tgname NOT LIKE 'gearsync%%'
@@ -135,10 +129,6 @@ def _check_table(asked: Asked, table: str) -> None:
         if missing:
             grant = f"GRANT {', '.join(missing)} ON {quoted} TO this user."
             common.add_privileges(asked, table, missing, grant)
-    for column, type_name, is_deterministic in asked.rows(_KEY_COLUMNS, quoted):
-        if type_name == "citext" or not is_deterministic:
-            how = "is a citext" if type_name == "citext" else "has a collation that is not deterministic"
-            common.add_merging(asked, table, column, how)
     others = [str(name) for (name,) in asked.rows(_TRIGGERS, quoted)]
     if others:
         common.add_triggers(asked, table, others)

@@ -40,12 +40,6 @@ def check(asked: Asked) -> None:
 
 
 def _check_table(asked: Asked, table: str) -> None:
-    for column, collation in asked.rows(
-        "SELECT x.name, x.coll FROM pragma_index_list(?) l, pragma_index_xinfo(l.name) x "
-        "WHERE l.origin = 'pk' AND x.key AND x.coll <> 'BINARY'",
-        table,
-    ):
-        common.add_merging(asked, table, column, f"has the collation {collation}")
     others = asked.rows(
         "SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = ? "
         "AND name NOT GLOB 'gearsync_*'",
