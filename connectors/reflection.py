@@ -76,8 +76,8 @@ def shared_rows(column: str, collation: str) -> str:
     """Return the sentence about a column of the key that takes some different texts for one."""
     return (
         f"the primary-key column {column} has the collation {collation}, to which some different texts are "
-        "equal (such as A and a): keys that differ so share one row, and the deletion of one deletes it; give "
-        "the column a collation that tells them apart, or write keys in one case only"
+        "equal (such as A and a): keys that differ so share one row, and the deletion of one deletes it: "
+        "give the column a collation that tells them apart, or write keys in one case only"
     )
 
 
