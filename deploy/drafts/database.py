@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from connectors import Column, Connector, SchemaMismatch, Table
@@ -27,6 +28,8 @@ OF_TOOLS = frozenset(
         *("flyway_schema_history", "databasechangelog", "databasechangeloglock"),
     )
 )
+#: Types whose values hold what else ends a part of a key.
+_HAS_COLONS = re.compile("timestamp|datetime|time|interval|json|inet|cidr|macaddr", re.IGNORECASE)
 
 
 class Unfit(Exception):
@@ -80,7 +83,8 @@ def entry_of(table: Table, schema: str | None, keys: str | None = None) -> Entry
     """Return the function of a table, with the key template ``keys`` or else the usual one. Raises Unfit."""
     if table.unwritable:
         raise Unfit(table.unwritable)
-    keys = keys or keys_of(table.name, table.primary_key)
+    last = table.columns[table.primary_key[-1]]
+    keys = keys or keys_of(table.name, table.primary_key, bool(_HAS_COLONS.match(last.type_text)))
     check_names(table.name, table.columns, keys, table.primary_key)
     check_key(name for name in table.primary_key if table.columns[name].computed)
     entry = Entry(keys, table.name, [], schema, parents=table.parents - {table.name})

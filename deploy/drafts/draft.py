@@ -65,9 +65,10 @@ def literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def keys_of(table: str, primary_key: Iterable[str]) -> str:
-    """Return the usual key template of a table: ``table:{a}:{b}``."""
-    return ":".join([literal(table), *(f"{{{name}}}" for name in primary_key)])
+def keys_of(table: str, primary_key: Iterable[str], rest: bool = False) -> str:
+    """Return the usual key template of a table: ``table:{a}:{b}``, with ``rest`` ``table:{a}:{b*}``."""
+    parts = ":".join([literal(table), *(f"{{{name}}}" for name in primary_key)])
+    return f"{parts[:-1]}*}}" if rest else parts
 
 
 def parents_first(entries: Iterable[Entry]) -> list[Entry]:

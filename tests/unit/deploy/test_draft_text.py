@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import TargetError
-from deploy.drafts import references, text
+from connectors import Column, Table, TargetError
+from connectors.values.types import integer
+from connectors.values.types import text as texts
+from deploy.drafts import database, references, text
 from deploy.drafts.draft import Draft, Entry, LeftOut, Line, keys_of, parents_first
 from deploy.drafts.references import Reference
 from gears.declaring import config
@@ -56,6 +58,23 @@ def test_tables_of_several_schemas_have_a_target_each(tmp_path: Path) -> None:
 def test_braces_in_a_tables_name_are_literal(table: str) -> None:
     key = Template(keys_of(table, ["a", "b"])).format([b"1", b"2"])
     assert key == f"{table}:1:2".encode()
+
+
+@pytest.mark.parametrize(
+    ("type_text", "keys"),
+    [
+        ("timestamp with time zone", "readings:{sensor}:{at*}"),
+        ("TIME", "readings:{sensor}:{at*}"),
+        ("date", "readings:{sensor}:{at}"),
+    ],
+)
+def test_the_colons_of_a_moment_do_not_end_its_key(type_text: str, keys: str) -> None:
+    columns = {
+        "sensor": Column("sensor", None, "integer", integer(0, 99), primary_key=True),
+        "at": Column("at", None, type_text, texts(30), primary_key=True),
+        "value": Column("value", None, "integer", integer(0, 99)),
+    }
+    assert database.entry_of(Table("readings", columns, ("sensor", "at"), []), None).keys == keys
 
 
 def test_parents_stand_before_their_children_also_in_circles() -> None:
