@@ -87,8 +87,16 @@ class _Translator:
         for what, given in (("name", call.name), ("prefix", call.prefix)):
             if not isinstance(given, str):
                 raise Untranslated(f"its {what} is {given!r}, which is no text")
-        if any(later.name == call.name for later in self._calls[self._calls.index(call) + 1 :]):
+        names = [str(later.name) for later in self._calls[self._calls.index(call) + 1 :]]
+        if call.name in names:
             raise Untranslated("a later declaration has the same name, and rgsync keeps one of them")
+        for name in names:
+            if name in call.name:
+                self._warn(
+                    call,
+                    f"rgsync takes {name}, whose name is a part of this one's, for another version of it, "
+                    "and keeps one of them; with gearsync both write",
+                )
         if "transform" in call.options:
             raise Untranslated(
                 "its transform takes records of RedisGears; write it anew as one of a gears.Change "

@@ -212,6 +212,13 @@ def test_a_prefix_with_a_colon_is_said_to_mean_something_else(folder: Path) -> N
     assert "here always '{thing}'; the function takes what follows shop:{thing}:" in done.stderr
 
 
+def test_a_name_within_an_earlier_one_is_told(folder: Path) -> None:
+    done = migrate(behind(LITE, "ThingsBehind") + behind(LITE), head=HEAD)
+    assert functions_of(done) == {"ThingsBehind": "thing:{id}", "Things": "thing:{id}"}
+    assert "ThingsBehind (RGWriteBehind, line 6): rgsync takes Things, whose name is a part of" in done.stderr
+    assert "whose name is a part" not in migrate(behind(LITE) + behind(LITE, "ThingsToo"), head=HEAD).stderr
+
+
 def test_our_own_connector_keeps_its_target(folder: Path) -> None:
     done = migrate(
         "from connectors import Target\nfrom connectors.rgsync import RgsyncConnector\n"
