@@ -161,6 +161,9 @@ def test_the_monitor_looks_and_changes_nothing(world: World) -> None:
 
 
 def test_the_mover_backfills_loads_and_verifies(world: World) -> None:
+    with world.client("shop") as shop:
+        shop.hset("person:b:1", "name", "Ann")
+    world.run("monitor", "wait", "--timeout", "30")
     world.sql("DELETE FROM behind")
     world.run("mover", "verify", world.file, "--repair")
     until(lambda: world.names("behind") == ["Ann"], 30)
