@@ -28,7 +28,7 @@ from gears.worker.holds import Held, Holds, HoldsChanged
 from gears.worker.lanes import Lane, Reading, Term
 from gears.worker.memberstates import Members
 from gears.worker.readahead import ReadingThread
-from gears.worker.runner import LaneRunner, Replaced
+from gears.worker.runner import LaneRunner
 from gears.worker.shared import Shared
 from gears.worker.sieve import Sieve
 
@@ -162,8 +162,7 @@ class HoldingRunner(LaneRunner):
 
     def check(self, reader: lanes.Reader) -> None:
         now = holds.fetch(reader.client, self.deployment.name)
-        if not self._shared.runs(now.version, now.digest):
-            raise Replaced
+        self._see(now.version, now.digest, now.life)
         if now.number != self._holds.number:
             raise HoldsChanged
 

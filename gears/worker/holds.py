@@ -40,6 +40,8 @@ class Holds(NamedTuple):
     held: tuple[Held, ...]
     digest: str = ""
     """Of the payload; empty: the module is older than this worker."""
+    life: str = ""
+    """As in ``lanes.Lanes``."""
 
     def of_lane(self, stream: str) -> tuple[Held, ...]:
         """Return what one lane holds."""
@@ -54,15 +56,15 @@ def fetch(client: redis.Redis, name: str) -> Holds:
         if not str(error).lower().startswith("unknown command"):
             raise
         known = fetch_lanes(client, name)
-        return Holds(known.version, 0, (), known.digest)
+        return Holds(known.version, 0, (), known.digest, known.life)
     return of_reply(reply)
 
 
 def of_reply(reply: Any) -> Holds:
     """Return the answer of GEARSYNC.HOLDS as it came."""
     version, number, held, *more = reply
-    digest = more[0].decode() if more else ""
-    return Holds(int(version), int(number), tuple(_held(*each) for each in held), digest)
+    digest, life = (each.decode() for each in (*more, b"", b"")[:2])
+    return Holds(int(version), int(number), tuple(_held(*each) for each in held), digest, life)
 
 
 def _held(*words: Any) -> Held:

@@ -320,11 +320,14 @@ class Reader:
         """A client for commands beside the reading."""
         return self._client
 
-    def version(self, name: str) -> tuple[int, str]:
-        """Return the deployment's version and digest by now: what was read before is of these or older."""
+    def version(self, name: str) -> tuple[int, str, str]:
+        """Return the deployment's version and digest, and the server's life, by now: what was read before is
+        of these or older.
+        """
         self._connection.send_command("GEARSYNC.LANES", name)
         reply = self._connection.read_response()
-        return int(reply[3]), reply[6].decode() if reply[6:] else ""
+        digest, life = (each.decode() for each in (*reply[6:], b"", b"")[:2])
+        return int(reply[3]), digest, life
 
     def close(self) -> None:
         """Close the connection."""

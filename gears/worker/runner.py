@@ -181,9 +181,19 @@ class LaneRunner(Task):
         """Before each try of a batch. May raise HoldsChanged."""
 
     def check(self, reader: lanes.Reader) -> None:
-        """See that what was just read is for this version. Raises Replaced, HoldsChanged."""
-        if not self._shared.runs(*reader.version(self.deployment.name)):
+        """See that what was just read is for this version and this claim.
+
+        Raises Replaced, EpochPassed, HoldsChanged.
+        """
+        self._see(*reader.version(self.deployment.name))
+
+    def _see(self, version: int, digest: str, life: str) -> None:
+        if not self._shared.runs(version, digest):
             raise Replaced
+        # What was captured in a later life goes under a claim that names it: the next claim would take a
+        # position in that life's epochs for one of another life, and have all applied again.
+        if life and self._term.life and life != self._term.life:
+            raise EpochPassed
 
     def cut(self, read: Reading) -> bool:
         """Take off what is not to be applied in this session; whether there was any."""

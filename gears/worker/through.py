@@ -59,6 +59,8 @@ class ThroughRunner(LaneRunner):
             self._outrank(client, applier)
             self._put_again(connector, client, applier)
             last = self._redo(client, connector, applier.position)
+            # A later life takes nothing of who has not begun in it.
+            self._see_life(client)
             known = lanes.fetch_lanes(client, self.deployment.name)
             if not shared.runs(known.version, known.digest):
                 # From here on only versions change: a lane that is made anew has another taker.
@@ -73,6 +75,10 @@ class ThroughRunner(LaneRunner):
             client.close()
             connector.close()
             patient.close()
+
+    def _see_life(self, client: redis.Redis) -> None:
+        known = lanes.fetch_lanes(client, self.deployment.name)
+        self._see(known.version, known.digest, known.life)
 
     def _work(self, client: redis.Redis, applier: Applier, groups: Groups) -> bool:
         exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)

@@ -184,6 +184,31 @@ def test_a_server_that_comes_back_twice_from_one_state_skips_nothing(shop: Shop)
         assert shop.ids() == [1, 2, 3]
 
 
+def test_a_worker_that_has_not_heard_of_a_restart_applies_nothing_twice(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on reading, and meets changes of the server's new life before it knows of that."""
+    run_sql(shop.url, "CREATE TABLE log (id INTEGER)")
+    for event in ("INSERT", "UPDATE"):
+        body = "INSERT INTO log VALUES (NEW.id)"
+        run_sql(shop.url, f"CREATE TRIGGER log_{event} AFTER {event} ON persons BEGIN {body}; END")
+    with unsupervised_server() as (server, client):
+        shop.deploy(client)
+        with monkeypatch.context() as patch:
+            patch.setattr(workers, "HEARTBEAT_SECONDS", 600)
+            with shop.worker(server):
+                client.hset("person:1", "name", "Ann")
+                settled(client)
+                client.save()
+                server.restart()
+                client.hset("person:2", "name", "Bob")
+                with contextlib.suppress(TimeoutError):
+                    until(lambda: shop.ids() == [1, 2], 2)
+        with shop.worker(server):
+            settled(client)
+        assert rows(shop.url, "SELECT id FROM log") == [(1,), (2,)]
+
+
 @pytest.mark.parametrize("statement", ["DROP TABLE gearsync_checkpoint", "DELETE FROM gearsync_checkpoint"])
 def test_a_checkpoint_that_goes_under_way_is_made_anew(shop: Shop, statement: str) -> None:
     with unsupervised_server() as (server, client):

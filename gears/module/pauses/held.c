@@ -124,20 +124,21 @@ static bool reply_one(RedisModuleCtx *ctx, const Deployment *deployment, const L
 }
 
 /* GEARSYNC.HOLDS name: [version, number, [[function, paused|resumed, lane, stream, dead-letter stream, length, last
- * id]…], digest of the payload] */
+ * id]…], digest of the payload, life of the server] */
 int holds_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (argc != 2) return RedisModule_WrongArity(ctx);
     Deployment *deployment = pause_find(ctx, argv[1]);
     if (deployment == NULL) return REDISMODULE_OK;
     long count = 0;
-    RedisModule_ReplyWithArray(ctx, 4);
+    RedisModule_ReplyWithArray(ctx, 5);
     RedisModule_ReplyWithLongLong(ctx, deployment->version);
     RedisModule_ReplyWithLongLong(ctx, deployment->hold_number);
     RedisModule_ReplyWithArray(ctx, REDISMODULE_POSTPONED_LEN);
     for (int i = 0; i < deployment->lane_count; i++)
         if (deployment->lanes[i]->function != NULL) count += reply_one(ctx, deployment, deployment->lanes[i]);
     RedisModule_ReplySetArrayLength(ctx, count);
-    return RedisModule_ReplyWithStringBuffer(ctx, deployment->digest, DIGEST_BYTES);
+    RedisModule_ReplyWithStringBuffer(ctx, deployment->digest, DIGEST_BYTES);
+    return RedisModule_ReplyWithStringBuffer(ctx, shard.life, strlen(shard.life));
 }
 
 /* GEARSYNC.HOLD stream function number id…: how many were moved. GEARSYNC.HOLD stream function OPEN: from now on they

@@ -115,8 +115,8 @@ static bool covers(const Deployment *deployment, Slice key) {
     return false;
 }
 
-/* Which change of a lane is the last that may be of a key; false: none can be. A retired lane may hold any key, and what
- * earlier versions captured may be of keys that this one does not cover. */
+/* Which change of a lane is the last that may be of a key; false: none can be. A retired lane may hold any key, and
+ * what earlier versions captured may be of keys that this one does not cover. */
 static bool last_of_key(const Deployment *deployment, const Lane *lane, Slice key, bool covered,
                         RedisModuleStreamID *last) {
     *last = lane->last;

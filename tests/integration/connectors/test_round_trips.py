@@ -212,7 +212,7 @@ CASES = {
             lambda each: _clock(each).encode()
         ),
         lambda value: value.decode(),
-        lambda value: _clock(value) if isinstance(value, datetime.timedelta) else value,
+        lambda value: _clock(value) if isinstance(value, datetime.timedelta) else _without_zeros(value),
     ),
     "timestamp": Case(
         {"postgresql": "TIMESTAMP", "mysql": "DATETIME(6)", "sqlite": "DATETIME"},
@@ -301,7 +301,11 @@ def _offset(minutes: int) -> bytes:
 def _clock(value: datetime.timedelta) -> str:
     seconds = value.days * 86400 + value.seconds
     text = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-    return f"{text}.{value.microseconds:06}".rstrip("0").rstrip(".") if value.microseconds else text
+    return _without_zeros(f"{text}.{value.microseconds:06}")
+
+
+def _without_zeros(clock: str) -> str:
+    return clock.rstrip("0").rstrip(".") if "." in clock else clock
 
 
 PAIRS = [(name, database) for name, case in CASES.items() for database in case.declared]

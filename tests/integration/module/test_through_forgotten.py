@@ -29,7 +29,7 @@ class Runner(ThroughRunner):
 
     def __init__(self, client: redis.Redis) -> None:
         [self._lane] = lanes.fetch_lanes(client, "people").lanes
-        self._epoch = 1 << 20
+        self._term = lanes.Term(1 << 20)
         self._shared = cast("Any", types.SimpleNamespace(owner="me"))
 
 
