@@ -39,7 +39,7 @@ def _made(entries: list[Change], functions: list[Any], few: int) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columns, "FEW", few)
         batch = Batch(entries, functions)
-    # Rows of two tables have no order: where the last image does not fit, blocks have that of the others first.
+    # Rows of two tables have no order: where the last image does not fit, blocks begin with another function.
     rows = sorted((_described(row) for row in batch.rows), key=lambda row: str(row[0]))
     waves = [
         sorted(str(_described(row)) for group in wave for row in group.rows) for wave in grouped(batch.rows)
