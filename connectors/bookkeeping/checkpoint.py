@@ -52,7 +52,8 @@ class Checkpoint:
         """Take the stream, after the transaction of its owner has ended; None when its row is missing or new.
 
         Where the position is one of an epoch that another life of the shard had too, it is set back to before
-        that: nothing that was captured in this life is applied.
+        that: nothing that was captured in this life is applied. How far SQL was before nobody knows any more,
+        so all that waits is applied, rather than that a change is lost.
 
         Raises Fenced when the owner's epoch is higher.
         """
@@ -75,7 +76,7 @@ class Checkpoint:
         position = Position(row.epoch, row.ms, row.seq)
         began = lives.began(owner, row.owner)
         if began is not None and position.epoch >= began:
-            position = position._replace(epoch=began - 1)
+            position = Position(began - 1, 0, 0)
             self._set_back(connection, stream, began)
         is_doubled = began is not None and row.owner_epoch == epoch
         return Claim(stream, epoch, owner, row.generation, position, is_doubled)
@@ -84,7 +85,8 @@ class Checkpoint:
         """Of a stream, and of what is held back of it."""
         table, held = self.table, stream + HELD
         these = sa.or_(table.c.stream == stream, sa.func.substr(table.c.stream, 1, len(held)) == held)
-        connection.execute(sa.update(table).where(these, table.c.epoch >= began).values(epoch=began - 1))
+        before = {"epoch": began - 1, "ms": 0, "seq": 0}
+        connection.execute(sa.update(table).where(these, table.c.epoch >= began).values(before))
 
     def move(self, connection: Connection, claim: Claim, position: Position, rows: int) -> None:
         """Move the position forward and count ``rows`` more as applied.

@@ -22,7 +22,7 @@ from gears.worker.logs import event
 log = logging.getLogger("gearsync.worker")
 
 _LOST = "another shard had claimed this lane, under a higher epoch than this one's, and has lost it again"
-_DOUBLED = "an earlier life of this Redis, which it has forgotten, had the same epoch"
+DOUBLED = "an earlier life of this Redis, which it has forgotten, had the same epoch"
 _raising = threading.Lock()
 
 
@@ -39,7 +39,7 @@ def outrank(client: redis.Redis, deployment: str, claim: Claim) -> bool:
     with _raising:
         if lanes.fetch_lanes(client, deployment).epoch > claim.epoch:
             return True
-        return _raise(client, ((claim.epoch >> 20) + 1) << 20, claim.stream, _DOUBLED)
+        return _raise(client, ((claim.epoch >> 20) + 1) << 20, claim.stream, DOUBLED)
 
 
 def outlive(url: str, deployment: str, fenced: Fenced) -> bool:

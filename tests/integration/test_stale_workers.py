@@ -184,6 +184,30 @@ def test_a_server_that_comes_back_twice_from_one_state_skips_nothing(shop: Shop)
         assert shop.ids() == [1, 2, 3]
 
 
+def test_what_waits_in_the_state_that_comes_back_is_not_taken_for_applied(shop: Shop) -> None:
+    """As where a primary that was cut off wins over the replica that was promoted meanwhile: SQL has what
+    that one captured, later than what waits here, and Redis has forgotten it.
+    """
+    with unsupervised_server() as (server, client):
+        client.config_set("save", "")
+        shop.deploy(client)
+        client.save()
+        saved = server.directory / "dump.rdb"
+        nothing_waits = saved.read_bytes()
+        client.hset("person:1", "name", "Ann")
+        client.save()
+        one_waits = saved.read_bytes()
+        for state, expected in ((nothing_waits, [2]), (one_waits, [1, 2])):
+            server.kill9()
+            saved.write_bytes(state)
+            server.start()
+            if state is nothing_waits:
+                client.hset("person:2", "name", "Bob")
+            with shop.worker(server):
+                settled(client)
+            assert shop.ids() == expected
+
+
 def test_a_worker_that_has_not_heard_of_a_restart_applies_nothing_twice(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

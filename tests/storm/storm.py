@@ -205,7 +205,7 @@ class Storm:
             checks.check_letters(findings, topology, clients, False)
         checks.check_applied(findings, topology, url, clients, poison | buried)
         checks.check_answered(findings, topology, url, clients, poison | buried)
-        checks.check_history(findings, url, clients, end)
+        checks.check_history(findings, topology, url, clients, end)
         if self._faults.changed or topology.lossy:
             checks.repair(topology, self.files)
             self._tell("repaired")

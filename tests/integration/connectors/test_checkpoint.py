@@ -129,8 +129,8 @@ def test_missing_checkpoint_table_is_a_mismatch(database: Any) -> None:
 @pytest.mark.parametrize(
     ("owner", "before", "position", "is_doubled"),
     [
-        ("2-b@aa.5-b1", "1-a@aa.5-a1", Position(4, 9, 0), True),
-        ("2-b@aa.5-b1", "1-a@aa.4-a1", Position(4, 9, 0), True),
+        ("2-b@aa.5-b1", "1-a@aa.5-a1", Position(4, 0, 0), True),
+        ("2-b@aa.5-b1", "1-a@aa.4-a1", Position(4, 0, 0), True),
         ("2-b@aa.5-b1", "1-a@aa.5-b1", Position(5, 9, 0), False),
         ("2-b@aa.6-b1", "1-a@aa.5-a1", Position(5, 9, 0), True),
         ("2-b@aa.5-b1", "1-a@bb.5-a1", Position(5, 9, 0), False),
