@@ -17,6 +17,12 @@ HELD = ":h"
 """What stands between a stream's name and the hash, in the name of one that holds something of it back."""
 
 
+def holding(column: sa.ColumnElement[str], stream: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a column names a stream which holds back what another one has."""
+    prefix = stream + HELD
+    return sa.func.substr(column, 1, len(prefix)) == prefix
+
+
 class Checkpoint:
     """The statements on the checkpoint table in ``schema``."""
 
@@ -83,8 +89,8 @@ class Checkpoint:
 
     def _set_back(self, connection: Connection, stream: str, began: int) -> None:
         """Of a stream, and of what is held back of it."""
-        table, held = self.table, stream + HELD
-        these = sa.or_(table.c.stream == stream, sa.func.substr(table.c.stream, 1, len(held)) == held)
+        table = self.table
+        these = sa.or_(table.c.stream == stream, holding(table.c.stream, stream))
         before = {"epoch": began - 1, "ms": 0, "seq": 0}
         connection.execute(sa.update(table).where(these, table.c.epoch >= began).values(before))
 

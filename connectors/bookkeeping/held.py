@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from connectors.bookkeeping.checkpoint import HELD, Checkpoint
+from connectors.bookkeeping.checkpoint import Checkpoint, holding
 from connectors.errors import Fenced
 from connectors.rows import Claim, Position
 
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 def positions(connector: Connector, lane: str) -> dict[str, Position]:
     """Return the positions of the streams that hold back what a lane has, by their names."""
     table = Checkpoint(connector.schema).table
-    prefix = lane + HELD
-    wanted = sa.select(table).where(sa.func.substr(table.c.stream, 1, len(prefix)) == prefix)
+    wanted = sa.select(table).where(holding(table.c.stream, lane))
     with connector.transaction(reads=True) as connection:
         return {row.stream: Position(row.epoch, row.ms, row.seq) for row in connection.execute(wanted)}
 

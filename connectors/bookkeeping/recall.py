@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 
 import sqlalchemy as sa
 
-from connectors.bookkeeping.checkpoint import HELD, Checkpoint
+from connectors.bookkeeping.checkpoint import Checkpoint, holding
 from connectors.bookkeeping.letters import TABLE_NAME, Letters, Remembered
 from connectors.rows import Claim, Position
 
@@ -75,6 +75,5 @@ def forget(connector: Connector, lane: str) -> None:
 
 def _of_lane(letters: Letters, lane: str) -> Any:
     """Return the condition for what a lane has, and what was held back of it."""
-    held = lane + HELD
     stream = letters.table.c.stream
-    return sa.or_(stream == lane, sa.func.substr(stream, 1, len(held)) == held)
+    return sa.or_(stream == lane, holding(stream, lane))

@@ -15,7 +15,6 @@ from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
-from gears.declaring.functions import Function
 
 TELL_SECONDS = 0.1
 
@@ -166,15 +165,13 @@ def _makes(shard: Shard, chosen: Chosen) -> dict[str, int]:
             # Of a newer gearsync, or damaged: nothing can be told of its keys.
             continue
         covering = {
-            one.target_name for one in functions if any(_overlap(one, two) for two in chosen.functions)
+            theirs.target_name
+            for theirs in functions
+            if any(theirs.mapping.shares_keys(ours.mapping) for ours in chosen.functions)
         }
         if covering:
             found[each.name] = len(covering)
     return found
-
-
-def _overlap(one: Function, other: Function) -> bool:
-    return one.mapping.db == other.mapping.db and one.mapping.keys.overlaps(other.mapping.keys)
 
 
 def _is_over(running: Sequence[Future[None]]) -> bool:

@@ -24,9 +24,7 @@ def check_within(deployment: Deployment, findings: Findings) -> None:
 def _check_pair(function: Function, earlier: Function, findings: Findings) -> None:
     where = f"{earlier.name} ({earlier.place})"
     common = _common_columns(function, earlier)
-    same_keys = function.mapping.db == earlier.mapping.db and function.mapping.keys.overlaps(
-        earlier.mapping.keys
-    )
+    same_keys = function.mapping.shares_keys(earlier.mapping)
     if common and same_keys:
         message = (
             f"{where} writes the same {_columns(common)} of {function.mapping.table}, and both cover the "
@@ -69,8 +67,7 @@ def check_waiting(deployment: Deployment, others: Sequence[Deployment], findings
             if other.name == deployment.name or theirs.kind != Through.kind:
                 continue
             for function in ours:
-                mapping = function.mapping
-                if mapping.db != theirs.mapping.db or not mapping.keys.overlaps(theirs.mapping.keys):
+                if not function.mapping.shares_keys(theirs.mapping):
                     continue
                 findings.mistake(
                     f"the deployment {other.name} (function {theirs.name}) is write-through for the same "

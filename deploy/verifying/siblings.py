@@ -74,7 +74,7 @@ def _is_of_table(deployment: Deployment, function: Function, source: Source) -> 
 def _why_spared(shards: Shards, deployment: Deployment, function: Function, source: Source) -> str:
     """Say whose row would go with a key that is captured as deleted, although a policy has kept it."""
     mapping, own = function.mapping, source.function.mapping
-    if mapping.db != own.db or mapping.on_delete == "keep" or not mapping.keys.overlaps(own.keys):
+    if mapping.on_delete == "keep" or not mapping.shares_keys(own):
         return ""
     if mapping.additions.history:
         return ""

@@ -165,8 +165,8 @@ class Groups:
         """
         most = self._most_record
         reasons: dict[int, str] = {}
-        for place, intent in enumerate(intents):
-            if not most or len(intent.command) * MOST_GROWTH < most:
+        for place, intent in enumerate(intents if most else ()):
+            if len(intent.command) * MOST_GROWTH < most:
                 continue
             size = len(record_of([Outcome(intent.id, intent.command, "")]))
             if size > most:

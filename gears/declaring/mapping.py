@@ -58,6 +58,10 @@ class Mapping:
         history = additional.HISTORY if self.additions.history else ()
         return (*self.columns.values(), *self.additions.columns, *history)
 
+    def shares_keys(self, other: Mapping) -> bool:
+        """Return whether some key is covered by both."""
+        return self.db == other.db and self.keys.overlaps(other.keys)
+
     def policies(self) -> dict[str, str]:
         """Return the policies by their option's name."""
         return {option: getattr(self, option) for option in POLICIES}

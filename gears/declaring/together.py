@@ -132,7 +132,7 @@ def _type_mistakes(function: Function, deployment: Deployment, place: str) -> li
     found = []
     for other in deployment.functions[: deployment.functions.index(function)]:
         theirs = other.mapping
-        if theirs.type != mapping.type and theirs.db == mapping.db and theirs.keys.overlaps(mapping.keys):
+        if theirs.type != mapping.type and theirs.shares_keys(mapping):
             problem = f"{other.name} has the same keys as type {theirs.type}, and this one as {mapping.type}"
             found.append(Mistake(function.place or place, function.name, "type", problem))
     return found

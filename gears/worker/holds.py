@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import redis
 
-from gears.worker.lanes import fetch_lanes, hash_of
+from gears.worker.lanes import digest_and_life, fetch_lanes, hash_of
 
 CHUNK = 500
 """The most changes that one command moves: Redis does nothing else meanwhile."""
@@ -63,8 +63,7 @@ def fetch(client: redis.Redis, name: str) -> Holds:
 def of_reply(reply: Any) -> Holds:
     """Return the answer of GEARSYNC.HOLDS as it came."""
     version, number, held, *more = reply
-    digest, life = (each.decode() for each in (*more, b"", b"")[:2])
-    return Holds(int(version), int(number), tuple(_held(*each) for each in held), digest, life)
+    return Holds(int(version), int(number), tuple(_held(*each) for each in held), *digest_and_life(more))
 
 
 def _held(*words: Any) -> Held:

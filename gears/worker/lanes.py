@@ -121,8 +121,14 @@ def fetch_lanes(client: redis.Redis, name: str) -> Lanes:
         for stream, dead, target, index, status in entries
     )
     paused = frozenset(target.decode() for target in (more[0] if more else ()))
-    words = [word.decode() for word in more[1:]] or ["", ""]
-    return Lanes(int(epoch), state.decode(), int(version), lanes, paused, source.decode(), *words)
+    told = digest_and_life(more[1:])
+    return Lanes(int(epoch), state.decode(), int(version), lanes, paused, source.decode(), *told)
+
+
+def digest_and_life(words: Sequence[bytes]) -> tuple[str, str]:
+    """Return the last two words of an answer, which a module that is older than this worker does not tell."""
+    digest, life = (*words, b"", b"")[:2]
+    return digest.decode(), life.decode()
 
 
 def fetch_versions(client: redis.Redis, name: str) -> list[Any]:
@@ -326,8 +332,7 @@ class Reader:
         """
         self._connection.send_command("GEARSYNC.LANES", name)
         reply = self._connection.read_response()
-        digest, life = (each.decode() for each in (*reply[6:], b"", b"")[:2])
-        return int(reply[3]), digest, life
+        return int(reply[3]), *digest_and_life(reply[6:])
 
     def close(self) -> None:
         """Close the connection."""

@@ -191,7 +191,9 @@ class Following:
 
     def _sweep_at_first(self, function: Function, lost: bool) -> None:
         """What Redis has of a function that was not followed so far may be older than SQL."""
-        if not lost and any(share_keys(function, other) for other in self._deployment.capturing):
+        if not lost and any(
+            function.mapping.shares_keys(other.mapping) for other in self._deployment.capturing
+        ):
             # SQL may have no row of such a key: it would be lost.
             told = event("around_begins", function=function.name)
             log.info(
@@ -352,8 +354,3 @@ def fingerprint(function: Function) -> str:
     """Return what tells whether keys are followed that were not before."""
     mapping = function.mapping
     return json.dumps([mapping.table, mapping.keys.text, mapping.db])
-
-
-def share_keys(one: Function, other: Function) -> bool:
-    """Return whether some key is covered by both functions."""
-    return one.mapping.db == other.mapping.db and one.mapping.keys.overlaps(other.mapping.keys)
