@@ -310,7 +310,7 @@ def test_a_change_without_a_client_takes_as_long_as_it_takes(postgres_url: str, 
     functions = FUNCTIONS.replace("target=first)", "target=first, timeout_ms=500)")
     with System(tmp_path, functions, {"FIRST_DB_URL": postgres_url}) as client:
         client.hset("person:1", "name", "Ada")
-        client.pexpire("person:1", 1)
+        client.pexpire("person:1", 10)
         eventually(lambda: persons(postgres_url) == [])
         with pytest.raises(redis.ResponseError, match="THROUGH"):
             client.hset("person:2", "name", "Joe")

@@ -165,8 +165,13 @@ static const char *start(RedisModuleCtx *ctx, Write *write) {
     const char *paused = rule != NULL ? pause_of_write(rule->deployment, rule->target) : NULL;
     if (paused == NULL && rule != NULL && may_want_row(write)) paused = reads_paused(ctx, write->db, write->argv[1]);
     if (paused != NULL) return paused;
-    if (rule == NULL || waits_for_row(ctx, write)) return NULL;
+    if (rule == NULL) return NULL;
     Effect effect = effect_of(ctx, write->db, write->argv, write->argc);
+    /* Asked of what the effect has seen: outside of a command time goes on between two looks. */
+    if (!effect.existed && waits_for_row(ctx, write)) {
+        effect_free(&effect);
+        return NULL;
+    }
     if (effect.op == 0 && lane_of_rule(rule)->behind) {
         write->stage = BEHIND;
         effect_free(&effect);

@@ -48,7 +48,7 @@ def client(shared: Cluster) -> Iterator[redis.Redis]:
 
 def let_end(client: redis.Redis, key: str) -> None:
     """The time of a key is over, and nobody has looked at it yet."""
-    client.pexpire(key, 1)
+    client.pexpire(key, 5)
     time.sleep(0.02)
 
 

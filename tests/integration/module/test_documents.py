@@ -145,8 +145,8 @@ def test_a_document_that_is_restored_is_captured(client: redis.Redis) -> None:
 
 
 def test_a_document_whose_time_is_over_is_captured(client: redis.Redis) -> None:
-    client.pexpire("doc:1", 1)
-    client.execute_command("DEBUG", "SLEEP", "0.01")
+    client.pexpire("doc:1", 5)
+    client.execute_command("DEBUG", "SLEEP", "0.02")
     assert client.exists("doc:1") == 0
     assert seen(client) == [gone(op="x")]
 

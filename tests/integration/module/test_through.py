@@ -627,8 +627,8 @@ def test_the_end_that_a_write_finds_stands_before_it(server: RedisServer) -> Non
         client.hset("person:1", mapping={"age": 1, "first": "A"})
         deploy(client, PERSONS)
         worker = Worker(client)
-        client.pexpire("person:1", 1)
-        time.sleep(0.01)
+        client.pexpire("person:1", 5)
+        time.sleep(0.02)
         sent = Sent(server, "HSET", "person:1", "age", 2)
         worker.wait_for(2)
         assert [(each.op, each.image) for each in changes(client)] == [("x", {}), ("U", {"age": "2"})]

@@ -109,7 +109,7 @@ def test_what_is_no_write_of_a_client_is_captured(sqlite_url: str, tmp_path: Pat
         for number in (1, 2):
             client.hset(f"person:{number}", mapping={"name": "Ada", "age": number})
         assert client.expire("person:1", 100) == 1
-        assert client.pexpire("person:1", 1) == 1
+        assert client.pexpire("person:1", 5) == 1
         eventually(lambda: not client.exists("person:1"))
         client.hset("person:1", "age", 7)
         client.set("person:2", "no hash any more")
