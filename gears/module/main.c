@@ -53,10 +53,13 @@ static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
 
 static void on_loading(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subevent, void *data) {
     (void)event, (void)data;
+    static bool of_aof;
+    if (subevent <= REDISMODULE_SUBEVENT_LOADING_REPL_START)
+        of_aof = subevent == REDISMODULE_SUBEVENT_LOADING_AOF_START;
     shard.loading = subevent != REDISMODULE_SUBEVENT_LOADING_ENDED && subevent != REDISMODULE_SUBEVENT_LOADING_FAILED;
     if (shard.loading) return;
     flush_reload_done();
-    aof_check(ctx);
+    if (of_aof) aof_check(ctx);
     shard.primary = (RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_MASTER) != 0;
     if (subevent == REDISMODULE_SUBEVENT_LOADING_ENDED && shard.primary)
         take_over(ctx, AFTER_LOAD);

@@ -2,14 +2,20 @@
  *
  * When a crash tears the last command of a transaction, the server cuts off that command alone at its next start: the
  * file keeps an open MULTI. What is written from then on stands inside of it, and the start after that runs what
- * this one has dropped: a write without its change, or a change without its write. With this module loaded most
- * writes are transactions in the AOF, so the file is looked at after each load and written anew if it is so. */
+ * this one has dropped: a write without its change, or a change without its write. From Redis 7 on it does not start at
+ * all if the file is no longer the last one. With this module loaded most writes are transactions in the AOF, so the
+ * file is looked at after each load of it, before anything is appended, and the open transaction cut off. */
+#define _GNU_SOURCE
 #include "crashes.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "parts.h"
 
 #define WINDOW ((long)1 << 16)
 #define LOOK_BACK ((long)64 << 20)
@@ -89,12 +95,28 @@ static bool ends_in_transaction(FILE *file) {
     return false;
 }
 
+/* False: it must be written anew. What the server appends to is opened later, or always written at its end. */
+static bool cut_off(RedisModuleCtx *ctx, FILE *file, const char *path) {
+    long begins;
+    if (!torn_find(file, &begins)) return false;
+    if (begins < 0) return true;
+    if (truncate(path, begins) != 0) {
+        RedisModule_Log(ctx, "warning", "the append only file %s can't be cut: %s", path, strerror(errno));
+        return false;
+    }
+    RedisModule_Log(ctx, "warning",
+                    "the append only file ended within a transaction that a crash has torn; %s is cut at offset %ld, "
+                    "where that began, so that the next start does not run the torn part",
+                    path, begins);
+    return true;
+}
+
 void aof_check(RedisModuleCtx *ctx) {
     char path[PATH_BYTES];
     if ((RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_AOF) == 0 || !newest_file(ctx, path)) return;
     FILE *file = fopen(path, "rb");
     if (file == NULL) return;
-    rewrite_due = ends_in_transaction(file);
+    rewrite_due = ends_in_transaction(file) && !cut_off(ctx, file, path);
     fclose(file);
 }
 

@@ -6,9 +6,9 @@
 
 /* -- aof.c ---------------------------------------------------------------------------------------------------- */
 
-/* After a load: see whether the AOF ends within a transaction. */
+/* After a load of the AOF: if it ends within a transaction, that is cut off. */
 void aof_check(RedisModuleCtx *ctx);
-/* Have such a file written anew, once the server can. */
+/* Have a file written anew that could not be cut, once the server can. */
 void aof_tick(RedisModuleCtx *ctx);
 
 /* -- heal.c --------------------------------------------------------------------------------------------------- */
