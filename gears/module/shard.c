@@ -13,17 +13,13 @@ int shard_reply_replica(RedisModuleCtx *ctx) {
 
 Deployment *shard_find(Slice name) {
     for (int i = 0; i < shard.count; i++)
-        if (strlen(shard.deployments[i]->name) == name.len &&
-            memcmp(shard.deployments[i]->name, name.bytes, name.len) == 0)
-            return shard.deployments[i];
+        if (slice_equals(name, shard.deployments[i]->name)) return shard.deployments[i];
     return NULL;
 }
 
 Lane *deployment_find_lane(Deployment *deployment, Slice stream) {
-    for (int i = 0; i < deployment->lane_count; i++) {
-        Slice name = string_slice(deployment->lanes[i]->stream);
-        if (name.len == stream.len && memcmp(name.bytes, stream.bytes, name.len) == 0) return deployment->lanes[i];
-    }
+    for (int i = 0; i < deployment->lane_count; i++)
+        if (slices_equal(stream, string_slice(deployment->lanes[i]->stream))) return deployment->lanes[i];
     return NULL;
 }
 

@@ -37,9 +37,7 @@ void capture_free(void) {
 bool capture_is_pending(void) { return pending_count > 0; }
 
 static bool is_about(const Event *event, int db, Slice key) {
-    Slice other = string_slice(event->key);
-    return event->db == db && !(event->cause & CAUSE_DONE) && other.len == key.len &&
-           memcmp(other.bytes, key.bytes, key.len) == 0;
+    return event->db == db && !(event->cause & CAUSE_DONE) && slices_equal(string_slice(event->key), key);
 }
 
 static bool is_noted_from(int at, int db, Slice key) {

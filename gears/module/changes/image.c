@@ -84,11 +84,8 @@ static void read_whole(Image *image, RedisModuleKey *key) {
 }
 
 static bool has_field(const Image *image, RedisModuleString *field) {
-    Slice name = string_slice(field);
-    for (size_t i = 0; i < image->count; i += 2) {
-        Slice other = string_slice(image->argv[i]);
-        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
-    }
+    for (size_t i = 0; i < image->count; i += 2)
+        if (strings_equal(image->argv[i], field)) return true;
     return false;
 }
 

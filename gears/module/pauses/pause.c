@@ -25,8 +25,7 @@ void pause_free(Deployment *deployment) {
 
 int pause_target_index(const Deployment *deployment, Slice name) {
     for (int i = 0; i < deployment->ntargets; i++)
-        if (strlen(deployment->targets[i]) == name.len && memcmp(deployment->targets[i], name.bytes, name.len) == 0)
-            return i;
+        if (slice_equals(name, deployment->targets[i])) return i;
     return -1;
 }
 

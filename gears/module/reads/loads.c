@@ -93,9 +93,7 @@ static Deployment *find_target(RedisModuleCtx *ctx, RedisModuleString *name, Red
     Deployment *deployment = shard.primary ? shard_find(string_slice(name)) : NULL;
     Slice wanted = string_slice(target);
     for (*index = 0; deployment != NULL && *index < deployment->ntargets; (*index)++)
-        if (strlen(deployment->targets[*index]) == wanted.len &&
-            memcmp(deployment->targets[*index], wanted.bytes, wanted.len) == 0)
-            return deployment;
+        if (slice_equals(wanted, deployment->targets[*index])) return deployment;
     if (!shard.primary)
         shard_reply_replica(ctx);
     else

@@ -20,10 +20,7 @@ static uint64_t last_token;
 
 static Miss **place_of(Slice key) { return &places[key_hash(key) % PLACES]; }
 
-static bool is_named(const Miss *miss, Slice key) {
-    Slice name = string_slice(miss->key);
-    return name.len == key.len && memcmp(name.bytes, key.bytes, key.len) == 0;
-}
+static bool is_named(const Miss *miss, Slice key) { return slices_equal(string_slice(miss->key), key); }
 
 Miss *miss_find(int db, Slice key) {
     if (count == 0) return NULL;

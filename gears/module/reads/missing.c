@@ -25,9 +25,7 @@ static void clear(Missing *missing) {
 }
 
 static bool is_of(const Missing *missing, int db, Slice key) {
-    if (missing->key == NULL || missing->db != db) return false;
-    Slice name = string_slice(missing->key);
-    return name.len == key.len && memcmp(name.bytes, key.bytes, key.len) == 0;
+    return missing->key != NULL && missing->db == db && slices_equal(string_slice(missing->key), key);
 }
 
 void missing_remember(int db, RedisModuleString *key, long long ms) {

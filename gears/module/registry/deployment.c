@@ -123,9 +123,7 @@ static void read_fields(Reader *reader, Rule *rule) {
 static int next_target(Reader *reader, const Deployment *deployment) {
     Slice target = next(reader, "a function's target");
     for (int i = 0; i < deployment->ntargets; i++)
-        if (target.len == strlen(deployment->targets[i]) &&
-            memcmp(target.bytes, deployment->targets[i], target.len) == 0)
-            return i;
+        if (slice_equals(target, deployment->targets[i])) return i;
     fail(reader, "this function's target is not among the TARGETS");
     return -1;
 }

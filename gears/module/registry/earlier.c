@@ -62,7 +62,7 @@ bool earlier_waits(const Deployment *deployment, const Lane *lane, RedisModuleSt
     bool any = false;
     for (int i = 0; i < deployment->nearlier && lane->length > 0; i++)
         for (size_t at = 0; next_mark(&deployment->earlier[i], &at, &stream, &id);) {
-            if (stream.len != name.len || memcmp(stream.bytes, name.bytes, name.len) != 0) continue;
+            if (!slices_equal(stream, name)) continue;
             if (stream_id_compare(id, any ? *last : lane->acked) <= 0) continue;
             *last = id;
             any = true;
@@ -99,8 +99,7 @@ void earlier_forget_lane(Deployment *deployment, const Lane *lane) {
         struct Earlier *each = &deployment->earlier[i];
         Text kept = {0};
         for (size_t at = 0, start = 0; next_mark(each, &at, &stream, &id); start = at)
-            if (stream.len != gone.len || memcmp(stream.bytes, gone.bytes, gone.len) != 0)
-                text_add(&kept, each->marks.bytes + start, at - start);
+            if (!slices_equal(stream, gone)) text_add(&kept, each->marks.bytes + start, at - start);
         text_free(&each->marks);
         each->marks = kept;
     }

@@ -77,8 +77,7 @@ static void take_out(Deployment *deployment) {
 /* Takes the lane of that name out of old, if it has it. */
 static Lane *take_lane(Deployment *old, Lane *like) {
     for (int i = 0; old != NULL && i < old->lane_count; i++) {
-        Slice a = string_slice(old->lanes[i]->stream), b = string_slice(like->stream);
-        if (a.len != b.len || memcmp(a.bytes, b.bytes, a.len) != 0) continue;
+        if (!strings_equal(old->lanes[i]->stream, like->stream)) continue;
         Lane *found = old->lanes[i];
         old->lanes[i] = old->lanes[--old->lane_count];
         return found;

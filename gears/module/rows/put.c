@@ -47,10 +47,8 @@ static bool done(Put *put, RedisModuleCallReply *reply) {
 }
 
 static bool has_field(const Row *row, Slice name) {
-    for (long long i = 0; i < row->nfields; i++) {
-        Slice field = string_slice(row->fields[i * 2]);
-        if (field.len == name.len && memcmp(field.bytes, name.bytes, name.len) == 0) return true;
-    }
+    for (long long i = 0; i < row->nfields; i++)
+        if (slices_equal(string_slice(row->fields[i * 2]), name)) return true;
     return false;
 }
 

@@ -31,9 +31,14 @@ static inline Slice string_slice(const RedisModuleString *string) {
     slice.bytes = RedisModule_StringPtrLen(string, &slice.len);
     return slice;
 }
+static inline bool slices_equal(Slice one, Slice other) {
+    return one.len == other.len && (one.len == 0 || memcmp(one.bytes, other.bytes, one.len) == 0);
+}
+static inline bool slice_equals(Slice slice, const char *text) {
+    return slices_equal(slice, (Slice){text, strlen(text)});
+}
 static inline bool strings_equal(const RedisModuleString *a, const RedisModuleString *b) {
-    Slice one = string_slice(a), other = string_slice(b);
-    return one.len == other.len && memcmp(one.bytes, other.bytes, one.len) == 0;
+    return slices_equal(string_slice(a), string_slice(b));
 }
 
 #endif

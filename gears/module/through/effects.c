@@ -92,10 +92,8 @@ static void names_free(RedisModuleDict *names) {
 static bool is_named_before(RedisModuleDict *names, RedisModuleString **argv, int at, int step) {
     Slice name = string_slice(argv[at]);
     if (names != NULL) return RedisModule_DictSetC(names, name.bytes, name.len, NULL) != REDISMODULE_OK;
-    for (int i = 2; i < at; i += step) {
-        Slice other = string_slice(argv[i]);
-        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
-    }
+    for (int i = 2; i < at; i += step)
+        if (slices_equal(string_slice(argv[i]), name)) return true;
     return false;
 }
 
@@ -333,13 +331,10 @@ static void close_gaps(Image *image) {
 /* Of more rules than are told apart, the image is the whole hash. */
 static bool is_mapped(RedisModuleString *field, Rule **rules, int count) {
     if (count > MAX_FIXED) return true;
-    Slice name = string_slice(field);
     for (int i = 0; i < count; i++) {
         if (rules[i]->nfields < 0) return true;
-        for (int j = 0; j < rules[i]->nfields; j++) {
-            Slice other = string_slice(rules[i]->fields[j]);
-            if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
-        }
+        for (int j = 0; j < rules[i]->nfields; j++)
+            if (strings_equal(rules[i]->fields[j], field)) return true;
     }
     return false;
 }

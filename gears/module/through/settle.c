@@ -53,7 +53,7 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
     }
     /* Not what was logged, as when the time of a field was over in between, of which no event may have told. */
     bool differs = write->reply.len > 0 &&
-                   (reply.len != write->reply.len || memcmp(reply.bytes, write->reply.bytes, reply.len) != 0);
+                   !slices_equal((Slice){reply.bytes, reply.len}, (Slice){write->reply.bytes, write->reply.len});
     if (differs && !moved) capture_again(ctx, write->db, write->argv[1], false);
     if (reply.bytes[0] == '-')
         RedisModule_Log(ctx, "warning", "write-through: %.*s is in SQL, and Redis refuses it: %.*s",

@@ -34,9 +34,7 @@ void write_take_out(Write *write) {
 }
 
 bool write_is_of(const Write *write, Slice stream) {
-    if (write->stream == NULL) return false;
-    Slice name = string_slice(write->stream);
-    return name.len == stream.len && memcmp(name.bytes, stream.bytes, name.len) == 0;
+    return write->stream != NULL && slices_equal(string_slice(write->stream), stream);
 }
 
 static void on_turn(void *write) {
@@ -147,11 +145,8 @@ RedisModuleString **write_keys(const Write *write, int *count) {
 }
 
 bool key_is_among(RedisModuleString **keys, int count, RedisModuleString *key) {
-    Slice name = string_slice(key);
-    for (int i = 0; i < count; i++) {
-        Slice other = string_slice(keys[i]);
-        if (other.len == name.len && memcmp(other.bytes, name.bytes, name.len) == 0) return true;
-    }
+    for (int i = 0; i < count; i++)
+        if (strings_equal(keys[i], key)) return true;
     return false;
 }
 

@@ -82,10 +82,7 @@ static void add_mark(Waiter *waiter, const Lane *lane, RedisModuleStreamID last)
     waiter->marks[waiter->count++] = (Mark){slice_copy(string_slice(lane->stream)), last};
 }
 
-static bool is_of(const Mark *mark, const Lane *lane) {
-    Slice name = string_slice(lane->stream);
-    return strlen(mark->stream) == name.len && memcmp(mark->stream, name.bytes, name.len) == 0;
-}
+static bool is_of(const Mark *mark, const Lane *lane) { return slice_equals(string_slice(lane->stream), mark->stream); }
 
 /* Takes the mark of a lane out; false: there is none, or it was reached. */
 static bool take_mark(Waiter *waiter, const Lane *lane) {

@@ -329,8 +329,7 @@ int worker_heartbeat_command(RedisModuleCtx *ctx, RedisModuleString **argv, int 
     const char *state = "stop";
     if (deployment != NULL && shard.primary) {
         Worker *worker = &deployment->worker;
-        bool other_fresh = strcmp(worker->id, "") != 0 &&
-                           (strlen(worker->id) != id.len || memcmp(worker->id, id.bytes, id.len) != 0) &&
+        bool other_fresh = strcmp(worker->id, "") != 0 && !slice_equals(id, worker->id) &&
                            heartbeat_is_fresh(worker, workers_clock_ms());
         /* Two at once: the connector's fence settles who commits; the status shows the one that came last. */
         if (other_fresh)
