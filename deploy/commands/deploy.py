@@ -12,7 +12,7 @@ from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
 from deploy.reaching.shards import Shards
-from deploy.rollout import plan, report, upgrade, upload
+from deploy.rollout import kept, plan, report, upgrade, upload
 from deploy.rollout.plan import Plan
 from deploy.rollout.upgrade import Upgrade
 from deploy.workers import WorkerState
@@ -70,12 +70,23 @@ def carry_out(
         upgrade.require_consent(found, yes)
         changed, states = _bring(made, shards, deployment, timeout)
         existing = hint.existing_keys(shards, deployment, made.before)
+        is_well = all(each.is_settled and each.state != "failed" for each in states)
+        undo = "" if is_well else _way_back(shards, deployment.name)
     if as_json:
         output.as_json({**_document(made, deployment, changed, states), "existing_keys": existing})
     else:
         _print(deployment, changed, states)
         hint.tell(existing, file)
-    _require_running(deployment, states, timeout)
+    _require_running(deployment, states, timeout, undo)
+
+
+def _way_back(shards: Shards, name: str) -> str:
+    """Say how to have again what was there before, with all that waits."""
+    versions = kept.find(shards, name)
+    other = versions.last_other if versions else None
+    if other is None:
+        return f"`gearsync undeploy {name} --discard` takes it back"
+    return f"`gearsync rollback {name}` brings version {other.version} back"
 
 
 def _end_with_plan(found: Upgrade, as_json: bool) -> NoReturn:
@@ -182,10 +193,12 @@ def _document(
     }
 
 
-def _require_running(deployment: Deployment, states: list[WorkerState], timeout: float) -> None:
-    """Say what is left to do where a worker does not run; fail unless it is the user who runs it."""
+def _require_running(deployment: Deployment, states: list[WorkerState], timeout: float, undo: str) -> None:
+    """Say what is left to do where a worker does not run; fail unless it is the user who runs it.
+
+    ``undo`` says how what was done is undone.
+    """
     keeps = f"{deployment.name} is deployed: its changes are captured, and wait"
-    undo = f"`gearsync undeploy {deployment.name} --discard` takes it back"
     failed = [each for each in states if each.state == "failed"]
     if failed:
         errors = "; ".join(f"on {each.address} the worker failed: {each.detail}" for each in failed)

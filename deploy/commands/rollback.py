@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 import click
@@ -12,9 +11,8 @@ from deploy.hosts.base import Deployed
 from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
 from deploy.reaching import shards as shard
-from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shards
-from deploy.rollout import plan
+from deploy.rollout import kept, plan
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
 
@@ -55,35 +53,21 @@ def command(
 
 
 def _choose(shards: Shards, name: str, wanted: int | None) -> Deployed:
-    present: Deployed | None = None
-    kept: dict[int, Deployed] = {}
-    for each in shards.shards:
-        with errors_of(each.address):
-            found = each.host.deployments().get(name)
-            if found is None:
-                continue
-            kept.update((one.version, one) for one in each.host.versions(name) if one.payload)
-        present = found if present is None or found.version > present.version else present
-    if present is None:
+    found = kept.find(shards, name)
+    if found is None:
         raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
-    # A newer one was taken back, because a shard refused it.
-    kept = {version: each for version, each in kept.items() if version < present.version}
-    others = [each for each in kept.values() if _rules(each) != _rules(present)]
-    if not kept:
+    if not found.earlier:
         raise CommandError(
             f"no earlier version of {name} is kept here.", "deploy the older file: gearsync deploy FILE."
         )
-    if wanted is not None and wanted not in kept:
-        raise CommandError(f"version {wanted} of {name} is not kept.", f"one of {_listed(kept)}.")
-    if wanted is None and not others:
-        raise CommandError(f"all versions of {name} that are kept ({_listed(kept)}) are as the present one.")
-    return kept[wanted] if wanted is not None else max(others, key=lambda each: each.version)
-
-
-def _rules(deployed: Deployed) -> object:
-    document = json.loads(deployed.payload)
-    document.pop("version", None)
-    return document
+    if wanted is not None and wanted not in found.earlier:
+        raise CommandError(f"version {wanted} of {name} is not kept.", f"one of {_listed(found.earlier)}.")
+    chosen = found.last_other if wanted is None else found.earlier[wanted]
+    if chosen is None:
+        raise CommandError(
+            f"all versions of {name} that are kept ({_listed(found.earlier)}) are as the present one."
+        )
+    return chosen
 
 
 def _listed(versions: Iterable[int]) -> str:

@@ -1,0 +1,65 @@
+"""What a deploy advises where a worker does not run, and that following it loses nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from deploy import workers
+from deploy.cli import group
+from deploy.workers import WorkerState
+from tests.integration import deployed
+
+FILE = """
+name = "people"
+worker = "external"
+
+[targets.reporting]
+url = "sqlite:///{folder}/reporting.db"
+
+[[functions]]
+kind = "write-behind"
+keys = "person:{{id}}"
+table = "persons"
+columns = {columns}
+target = "reporting"
+"""
+
+
+def test_an_upgrade_whose_worker_fails_is_taken_back_by_a_rollback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way back from a first deploy, `undeploy --discard`, would drop what waits."""
+    with closing(sqlite3.connect(tmp_path / "reporting.db")) as connection:
+        connection.execute("CREATE TABLE persons (id TEXT PRIMARY KEY, name TEXT, age INTEGER)")
+    path = tmp_path / "gearsync.toml"
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(group, [*arguments, "--redis", server.url])
+
+    def hint(columns: str) -> str:
+        path.write_text(FILE.format(folder=tmp_path, columns=columns))
+        with monkeypatch.context() as patch:
+            # As of a worker whose requirements pip can't install.
+            failed = WorkerState("here", "failed", "no such package")
+            patch.setattr(workers, "wait_until_running", lambda *_: [failed])
+            patch.setattr(workers, "look", lambda *_: failed)
+            done = run("deploy", str(path))
+        assert done.exit_code == 1, done.stderr
+        return " ".join(done.stderr.split()).partition("Try:")[2]
+
+    with deployed.server() as server, server.client() as client:
+        assert "`gearsync undeploy people --discard` takes it back" in hint('["name"]')
+        # A second version, which is as the first: there is nothing to go back to.
+        assert "`gearsync undeploy people --discard` takes it back" in hint('["name"]')
+        client.hset("person:1", "name", "Ada")
+        second = hint('["name", "age"]')
+        assert "undeploy" not in second
+        assert "`gearsync rollback people` brings version 2 back" in second
+        back = run("rollback", "people", "--yes")
+        assert back.exit_code == 0, back.stderr
+        assert len(deployed.changes(client)) == 1
