@@ -39,6 +39,11 @@ def errors_of(address: str) -> Iterator[None]:
         if trouble is not None:
             raise ShardError(f"Redis at {address} {trouble.what}.", trouble.hint) from error
         cause = _cause(error)
+        if "max number of clients" in cause:
+            raise ShardError(
+                f"Redis at {address} takes no more connections: {cause}.",
+                "see who holds them (CLIENT LIST), or raise maxclients there.",
+            ) from error
         raise ShardError(
             f"Redis at {address} can't be reached: {cause}.",
             "start it (gearsync server), or correct --redis"
@@ -46,8 +51,8 @@ def errors_of(address: str) -> Iterator[None]:
         ) from error
     except redis.exceptions.NoPermissionError as error:
         raise ShardError(
-            f"Redis at {address} does not permit this: {error}",
-            "give the user the rights: ACL SETUSER … ~* +@all.",
+            f"Redis at {address} does not permit this: {error}.",
+            "give the user the rights for it: docs/operations.md, Users of Redis, has them.",
         ) from error
     except (redis.exceptions.AskError, redis.exceptions.TryAgainError) as error:
         raise ShardError(
@@ -56,6 +61,11 @@ def errors_of(address: str) -> Iterator[None]:
         ) from error
     except redis.exceptions.ResponseError as error:
         raise _answered(address, error) from error
+    except redis.exceptions.RedisError as error:
+        # The reply is none of Redis' protocol.
+        raise ShardError(
+            f"what answers at {address} is no Redis.", "see whether host and port are those of Redis."
+        ) from error
     except PayloadError as error:
         raise ShardError(f"what is deployed on {address} can't be read here: {error}.") from error
 

@@ -27,6 +27,7 @@ from deploy.reaching.connections import (
     address_of,
     direct_url,
     node_client,
+    parts_of,
     pool_of,
     require_host,
 )
@@ -163,7 +164,7 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host:
     ``answer_timeout``: seconds that a command may take; None: for ever. ``needs_host`` False: it may be a
     Redis on which nothing runs. Raises ShardError.
     """
-    scheme = urlsplit(url).scheme
+    scheme = parts_of(url).scheme
     if scheme not in SCHEMES:
         shown = f"{scheme}://" if scheme else "no scheme"
         raise ShardError(f"the Redis URL has {shown}, which is none of {', '.join(SCHEMES)}.", URL_HINT)
@@ -196,12 +197,21 @@ def _by_url(url: str, options: dict[str, Any]) -> Shards:
     address = address_of(client)
     with errors_of(address):
         info = client.execute_command("INFO", "cluster")
+        if "cluster_enabled" not in info:
+            _require_no_sentinel(client, address)
     if int(info.get("cluster_enabled", 0)) == 0:
         return Shards("standalone", [Shard(address, client, url)], url)
     try:
         return Shards("cluster", _of_cluster(client, address, url), url)
     finally:
         client.close()
+
+
+def _require_no_sentinel(client: redis.Redis, address: str) -> None:
+    if _text(client.execute_command("ROLE")[0]) == "sentinel":
+        raise ShardError(
+            f"{address} is a sentinel.", f"name what it watches: redis+sentinel://{address}/SERVICE."
+        )
 
 
 def _of_cluster(client: redis.Redis, address: str, url: str) -> list[Shard]:
@@ -284,19 +294,36 @@ def _by_sentinel(url: str, options: dict[str, Any]) -> Shards:
     try:
         host, port = Sentinel(sentinels, sentinel_kwargs=sentinel_options).discover_master(service)
     except MasterNotFoundError as error:
-        if parts.scheme.startswith("rediss"):
-            # Where no session comes about, that is the reason, and not the name.
-            for place in places.split(","):
-                with errors_of(f"sentinel {place}"):
-                    pool_of(direct_url(url, place), options).get_connection().disconnect()
+        _require_sentinel(sentinels, sentinel_options)
         raise ShardError(
             f"none of the sentinels {places} knows a reachable primary called {service}.",
             "see redis-cli -p 26379 SENTINEL MASTERS for the names they watch.",
         ) from error
+    except redis.exceptions.RedisError as error:
+        _require_sentinel(sentinels, sentinel_options)
+        raise ShardError(f"one of the sentinels {places} is none, or refuses: {error}.", URL_HINT) from error
     direct = direct_url(url, f"[{_text(host)}]:{port}" if ":" in _text(host) else f"{_text(host)}:{port}")
     client = redis.Redis.from_pool(pool_of(direct, options))
     shard = Shard(address_of(client), client, direct)
     return Shards("sentinel", [shard], url)
+
+
+def _require_sentinel(sentinels: Sequence[tuple[str, int]], options: dict[str, Any]) -> None:
+    """Where none of them can be asked for names, the reason is that, and not the name. Raises ShardError."""
+    failures = []
+    for host, port in sentinels:
+        try:
+            with errors_of(f"sentinel {host}:{port}"), redis.Redis(host, port, **options) as client:
+                if _text(client.execute_command("ROLE")[0]) == "sentinel":
+                    return
+                raise ShardError(
+                    f"{host}:{port} is no sentinel.", "give a sentinel's port, or write redis:// for a server."
+                )
+        except ShardError as failure:
+            if "refused the login" in failure.message:
+                failure.hint = "the sentinels' own login: …/service?sentinel_username=…&sentinel_password=…."
+            failures.append(failure)
+    raise failures[0]
 
 
 def _host_and_port(place: str) -> tuple[str, int]:

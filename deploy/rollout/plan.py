@@ -103,7 +103,8 @@ def _check(
         plan.shards = connect(url)
         _check_shards(plan, deployment, plan.shards, accept_eviction)
     except ShardError as error:
-        plan.findings.mistake(f"{error.message} {error.hint}".rstrip(), place="--redis")
+        does = f"; {error.hint}" if error.hint else ""
+        plan.findings.mistake(f"{error.message.rstrip('.')}{does}", place="--redis")
 
 
 def _warn_of_wide_templates(deployment: Deployment, findings: Findings) -> None:

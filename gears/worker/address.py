@@ -31,7 +31,8 @@ def resolve(reference: str) -> str:
 
 def _read(path: str) -> str:
     try:
-        with open(path, encoding="utf-8") as file:
+        # Some editors put a mark before UTF-8.
+        with open(path, encoding="utf-8-sig") as file:
             return file.read().strip()
     except OSError as error:
         raise AddressError(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 import redis
 
 from deploy.reaching import shards
+from deploy.reaching.server_errors import ShardError
 from tests.integration import deployed
 from tests.integration.command import gearsync, until
 from tests.servers import RedisServer, ServerError, free_port
@@ -158,11 +161,38 @@ def test_sentinels(tmp_path: Path) -> None:
                 f"127.0.0.1:{primary.port}"
             ]
             unknown = gearsync("status", "--redis", f"redis+sentinel://127.0.0.1:{port}/poeple")
+            with pytest.raises(ShardError, match=f"^127.0.0.1:{port} is a sentinel") as as_server:
+                shards.connect(f"redis://127.0.0.1:{port}")
+            as_sentinel = f"redis+sentinel://127.0.0.1:{primary.port}/people"
+            with pytest.raises(ShardError, match="refused the login") as refused:
+                shards.connect(as_sentinel)
+            with pytest.raises(ShardError, match=f"^127.0.0.1:{primary.port} is no sentinel"):
+                shards.connect(f"{as_sentinel}?sentinel_password={PASSWORD_IN_URL}")
         finally:
             sentinel.terminate()
             sentinel.wait()
     assert unknown.returncode == 1
     assert f"none of the sentinels 127.0.0.1:{port} knows a reachable primary called poeple" in unknown.stderr
+    assert f"redis+sentinel://127.0.0.1:{port}/SERVICE" in as_server.value.hint
+    assert "sentinel_password" in refused.value.hint
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}", "redis+sentinel://127.0.0.1:{}/people"])
+def test_a_port_of_something_else(url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = threading.Thread(target=_answer_as_a_web_server, args=(listener,), daemon=True)
+        answering.start()
+        with pytest.raises(ShardError, match="is no Redis"):
+            shards.connect(url.format(listener.getsockname()[1]))
+
+
+def _answer_as_a_web_server(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = listener.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n<html>")
 
 
 def _knows_primary(client: redis.Redis) -> bool:

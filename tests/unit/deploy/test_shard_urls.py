@@ -42,6 +42,25 @@ def test_a_url_that_cant_be_read_is_not_repeated() -> None:
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:12/secret@127.0.0.1:1",
+        "redis://:12?secret@127.0.0.1:1",
+        "redis://:12#secret@127.0.0.1:1",
+        "redis+sentinel://:secret/word@127.0.0.1:1/name",
+        "redis://user:secret[@127.0.0.1:1",
+    ],
+)
+def test_a_password_with_signs_that_end_it_is_not_taken_for_a_host(url: str) -> None:
+    with pytest.raises(ShardError) as raised:
+        connect(url)
+    shown = f"{raised.value} {raised.value.hint}"
+    assert "can't be read" in shown
+    assert "secret" not in shown
+    assert "12" not in shown
+
+
 @pytest.mark.parametrize("error", [AskError("5 h:2"), MovedError("5 h:2"), TryAgainError("rehashing")])
 def test_a_redirection_is_told_as_what_it_means(error: RedisError) -> None:
     with pytest.raises(ShardError) as raised, errors_of("h:1"):
