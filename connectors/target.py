@@ -89,6 +89,9 @@ def parse_url(text: str, place: str) -> URL:
         raise TargetError(
             f"{place} holds no database URL; write it like postgresql://user:password@host/database"
         ) from None
+    if "@" in (url.host or ""):
+        # The end of a password that holds an @: it would be shown wherever the host is.
+        raise TargetError(f"{place} has a URL with two @; write that of a user's name or password as %40")
     return url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
 
 

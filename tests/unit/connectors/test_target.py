@@ -122,3 +122,15 @@ def test_a_url_that_the_driver_does_not_take(url: str, said: str) -> None:
 def test_a_schema_is_a_name(schema: Any) -> None:
     with pytest.raises(TargetError, match="schema"):
         Target("env:X", schema=schema)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_the_end_of_a_password_with_an_at_is_not_taken_for_a_host(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODD", f"{kind}://user:hid@den@db.example/shop")
+    with pytest.raises(TargetError, match="%40") as caught:
+        Target("env:ODD").resolve()
+    assert "den" not in str(caught.value)
+    monkeypatch.setenv("ODD", f"{kind}://user:hid%40den@db.example/shop@1")
+    assert Target("env:ODD").resolve().password == "hid@den"
