@@ -7,6 +7,7 @@ from typing import Any
 import redis
 
 from deploy.doctor.findings import Place
+from deploy.reaching.server_errors import is_busy
 
 _SETTINGS = (
     "appendfsync",
@@ -38,6 +39,9 @@ class Redis:
         try:
             return self._client.execute_command(*command)
         except redis.exceptions.ResponseError as error:
+            if is_busy(error):
+                # Nothing else would be answered either.
+                raise
             # Also NoPermissionError, and the unknown command that a renamed one is.
             named = str(command[0])
             self.place.note(

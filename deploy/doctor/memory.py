@@ -53,7 +53,7 @@ def _check_room(server: Redis, most: int, deployments: list[dict[str, Any]]) -> 
             "At maxmemory writes are refused, or keys are evicted.",
             "Raise maxmemory, or see what waits: gearsync status.",
         )
-    room = most - used
+    room = max(0, most - used)
     bounds = [each["backlog"] for each in deployments if each["backlog"]["limit_bytes"]]
     wanted = sum(max(0, each["limit_bytes"] - each["bytes"]) for each in bounds)
     if wanted > room:

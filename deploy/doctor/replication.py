@@ -10,6 +10,8 @@ from deploy.doctor.asking import Redis
 #: Bytes and seconds that a replica may be behind its primary.
 LATE_BYTES = 16 << 20
 LATE_SECONDS = 10
+#: What has a primary refuse writes without replicas, unless one of them is 0, and a value for each.
+_NEEDED = {"min-replicas-to-write": 1, "min-replicas-max-lag": 10}
 
 
 def check(server: Redis) -> None:
@@ -25,6 +27,7 @@ def check(server: Redis) -> None:
             "Give the address of its primary, or a sentinel's.",
         )
         return
+    _check_refusal(server)
     replicas = list(_replicas(server.info))
     if not replicas:
         place.note(
@@ -33,16 +36,35 @@ def check(server: Redis) -> None:
             "If the machine is lost, so are Redis' data and the changes that wait.",
         )
         return
-    if not int(server.settings.get("min-replicas-to-write", "1")):
+    zero = [name for name in _NEEDED if server.settings.get(name) == "0"]
+    if zero:
         place.note(
             "min-replicas-to-write",
-            "min-replicas-to-write is 0.",
+            f"{zero[0]} is 0.",
             "A primary that is cut off from its replicas takes writes on, which its return as a replica "
             "loses; SQL may have some of them.",
-            "CONFIG SET min-replicas-to-write 1 makes that rarer.",
+            f"CONFIG SET {zero[0]} {_NEEDED[zero[0]]} makes that rarer.",
         )
     for replica in replicas:
         _check_replica(server, replica)
+
+
+def _check_refusal(server: Redis) -> None:
+    """Look whether writes are refused because too few replicas are there."""
+    # Redis tells it only where both settings are given.
+    if "min_slaves_good_slaves" not in server.info:
+        return
+    needed, good = (
+        int(server.settings.get("min-replicas-to-write", "0")),
+        server.number("min_slaves_good_slaves"),
+    )
+    if good < needed:
+        server.place.error(
+            "min-replicas-to-write",
+            f"min-replicas-to-write is {needed}, and {good} of its replicas are near enough.",
+            "All writes are refused, what the worker has to write among them, so that changes wait.",
+            "See why replicas are away or late, or CONFIG SET min-replicas-to-write 0 meanwhile.",
+        )
 
 
 def _replicas(info: dict[str, Any]) -> Iterator[dict[str, Any]]:

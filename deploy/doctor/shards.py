@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import redis
+
 from deploy import status
 from deploy.doctor import access, clocks, cluster, deployments, durability, memory, replication, versions
 from deploy.doctor.asking import Redis
@@ -48,7 +50,7 @@ def _check(shards: Shards, diagnosis: Diagnosis) -> list[Deployment]:
         diagnosis.looked_at.append(f"{shard.address} ({server.title})")
         if "error" in document:
             place.note("not-looked-at", document["error"], "Whether workers run is not known from here.")
-        elif document:
+        elif document.get("role", "primary") == "primary" and document:
             statuses.append(document)
     deployments.check(statuses, diagnosis)
     if shards.kind == "cluster":
@@ -60,7 +62,12 @@ def _host(shard: Shard, server: Redis) -> Host | None:
     try:
         return shard.host
     except CommandError as error:
-        server.place.error("host", error.message, "Nothing is captured there.", error.hint)
+        if isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+            server.place.note(
+                "not-looked-at", error.message, "What is deployed there is not known from here.", error.hint
+            )
+        elif server.info.get("role") == "master":
+            server.place.error("host", error.message, "Nothing is captured there.", error.hint)
         return None
 
 

@@ -77,10 +77,20 @@ def _refused_login(address: str, error: Exception) -> ShardError:
     )
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether a server refused a command because a script or a function runs for long."""
+    return str(error).startswith("BUSY ")
+
+
 def _answered(address: str, error: Exception) -> ShardError:
     text = str(error)
     if text.startswith(("NOAUTH", "WRONGPASS", "Authentication required")):
         return _refused_login(address, error)
+    if is_busy(error):
+        return ShardError(
+            f"Redis at {address} runs a script or a function, and answers nothing else meanwhile.",
+            "wait until it ends, or end it: SCRIPT KILL, FUNCTION KILL.",
+        )
     return ShardError(f"Redis at {address} answered: {text}")
 
 

@@ -317,7 +317,8 @@ def _require_sentinel(sentinels: Sequence[tuple[str, int]], options: dict[str, A
                 if _text(client.execute_command("ROLE")[0]) == "sentinel":
                     return
                 raise ShardError(
-                    f"{host}:{port} is no sentinel.", "give a sentinel's port, or write redis:// for a server."
+                    f"{host}:{port} is no sentinel.",
+                    "give a sentinel's port, or write redis:// for a server.",
                 )
         except ShardError as failure:
             if "refused the login" in failure.message:

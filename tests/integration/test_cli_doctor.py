@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from unittest import mock
@@ -24,6 +25,7 @@ from gears.declaring.functions import Function
 from gears.declaring.mapping import Mapping
 from gears.declaring.template import Template
 from tests.integration import deployed
+from tests.integration.command import until
 from tests.integration.module.driving import server_version
 from tests.servers import RedisServer, run_sql
 
@@ -116,7 +118,10 @@ def test_memory_that_is_nearly_full(server: RedisServer, client: redis.Redis) ->
     used = int(client.info("memory")["used_memory"])
     try:
         client.config_set("maxmemory", int(used * 1.05))
-        assert ("warning", "memory-used") in of_redis(server.url)
+        assert of_redis(server.url) - NOTES == {("warning", "memory-used")}
+        # Nothing is left, and nothing is bounded that could grow.
+        client.config_set("maxmemory", used // 2)
+        assert of_redis(server.url) - NOTES == {("warning", "memory-used")}
     finally:
         client.config_set("maxmemory", "8gb")
 
@@ -126,6 +131,49 @@ def test_what_may_not_be_asked_is_a_note(server: RedisServer, client: redis.Redi
     client.execute_command("ACL", "SETUSER", "poor", "-config", "-acl", "-time", "-gearsync.status")
     found = of_redis(f"redis://poor:pw@127.0.0.1:{server.port}")
     assert found == {("note", "not-looked-at")} | NOTES
+    # What is deployed can't be seen then, which is not to say that nothing is.
+    client.execute_command("ACL", "SETUSER", "poor", "-gearsync.deployments")
+    assert of_redis(f"redis://poor:pw@127.0.0.1:{server.port}") == {("note", "not-looked-at")} | NOTES
+
+
+def test_writes_that_are_refused_for_lack_of_replicas(server: RedisServer, client: redis.Redis) -> None:
+    try:
+        client.config_set("min-replicas-to-write", 1)
+        assert of_redis(server.url) == {("error", "min-replicas-to-write")} | NOTES
+        # Redis asks for no replica then.
+        client.config_set("min-replicas-max-lag", 0)
+        assert of_redis(server.url) == NOTES
+    finally:
+        client.config_set("min-replicas-to-write", 0)
+        client.config_set("min-replicas-max-lag", 10)
+
+
+def test_a_server_that_runs_a_script_for_long(server: RedisServer, client: redis.Redis) -> None:
+    client.config_set("lua-time-limit", 1)
+    with server.client() as other, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(other.execute_command, "EVAL", "while true do end", 0)
+        try:
+            until(lambda: of_redis(server.url) == {("error", "redis-away")})
+        finally:
+            until(lambda: client.execute_command("SCRIPT", "KILL") == b"OK")
+        with pytest.raises(redis.ResponseError):
+            running.result()
+
+
+def test_a_replica_is_not_told_to_start_workers(server: RedisServer, client: redis.Redis) -> None:
+    with deployed.server(*GOOD) as replica, replica.client() as connected:
+        connected.replicaof("127.0.0.1", str(server.port))
+        until(lambda: connected.info("replication")["master_link_status"] == "up")
+        until(lambda: client.info("replication")["slave0"]["state"] == "online")
+        client.config_set("min-replicas-max-lag", 0)
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            assert of_redis(replica.url) == {("error", "role")} | (NOTES - {("note", "replicas")})
+            replicated = {("note", "min-replicas-to-write")} | (NOTES - {("note", "replicas")})
+            until(lambda: deployed.beat(client) is None and of_redis(server.url) == replicated)
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+            client.config_set("min-replicas-max-lag", 10)
 
 
 def test_the_command_prints_and_ends_as_it_says(
