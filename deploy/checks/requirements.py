@@ -6,10 +6,12 @@ import hashlib
 import os
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from deploy.checks import dependencies
 from deploy.checks.findings import Findings
 from gears.declaring.deployment import Deployment
 
@@ -26,17 +28,20 @@ def check(
     wheels: dict[str, Path] = {}
     requirements = []
     for text in deployment.requirements:
-        if text.endswith(".whl"):
+        if text.endswith(".whl") and not _names_url(text):
             path = Path(os.path.dirname(declared_in), text)
             pinned = _read_wheel(path, declared_in, findings)
             if pinned is not None:
                 wheels[path.name] = path
                 requirements.append(pinned)
-        elif _parse(text, declared_in, findings):
+        elif _is_sound(text, declared_in, findings):
             requirements.append(text)
     if wheels_folder is not None:
         wheels.update(_wheels_in(wheels_folder, findings))
-        _check_wheels_suffice(requirements, wheels, declared_in, findings)
+    if wheels or wheels_folder is not None:
+        # The shards ask no index then.
+        for sentence in dependencies.lacking(requirements, wheels):
+            findings.mistake(sentence, option="requirements", place=declared_in)
     deployment.requirements = requirements
     deployment.wheels = {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sorted(wheels.items())
@@ -44,13 +49,31 @@ def check(
     return wheels
 
 
-def _parse(text: str, place: str, findings: Findings) -> Requirement | None:
+def _names_url(text: str) -> bool:
+    """Whether a text is of the form ``name @ URL``, and so no path."""
     try:
-        return Requirement(text)
+        return Requirement(text).url is not None
+    except InvalidRequirement:
+        return False
+
+
+def _is_sound(text: str, place: str, findings: Findings) -> bool:
+    try:
+        requirement = Requirement(text)
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         findings.mistake(f"{text!r} is not what pip takes: {reason}", option="requirements", place=place)
-        return None
+        return False
+    url = urlsplit(requirement.url or "")
+    if url.password is None and (url.username is None or not url.scheme.endswith(("http", "https"))):
+        return True
+    findings.mistake(
+        f"the URL of {requirement.name} holds a login, and requirements are stored in Redis and shown; let "
+        "PIP_INDEX_URL in the worker's environment say where the package is, or upload its wheel",
+        option="requirements",
+        place=place,
+    )
+    return False
 
 
 def _wheels_in(folder: str, findings: Findings) -> dict[str, Path]:
@@ -79,18 +102,3 @@ def _read_wheel(path: Path, place: str, findings: Findings) -> str | None:
     else:
         return f"{name}=={version}"
     return None
-
-
-def _check_wheels_suffice(
-    requirements: list[str], wheels: dict[str, Path], place: str, findings: Findings
-) -> None:
-    """With a folder of wheels the shards ask no index, so each requirement must be among them."""
-    available = [parse_wheel_filename(name)[:2] for name in wheels]
-    for text in requirements:
-        wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate():
-            continue
-        versions = [version for name, version in available if name == canonicalize_name(wanted.name)]
-        if not any(wanted.specifier.contains(version, prereleases=True) for version in versions):
-            has = f"only {', '.join(map(str, versions))}" if versions else "no wheel of it"
-            findings.mistake(f"{text}: the folder of wheels holds {has}", option="requirements", place=place)

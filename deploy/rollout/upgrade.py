@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -20,6 +21,10 @@ EXIT_DIFFERS = 3
 
 
 _OF_OLD = "They are applied by the rules of the version that captured them."
+_OF_OLD_WITH_NEW = (
+    "They are applied by the rules of the version that captured them, with the packages of the new one. Where "
+    "its transforms need others, the new rules apply, or they are dead letters: run gearsync wait first."
+)
 _OF_NEW = "They are applied by the rules of the new version."
 
 
@@ -66,6 +71,8 @@ def of(plan: Plan) -> Upgrade:
         return made
     if not all(each.host.keeps_rules for each in shards.shards):
         made.fate = _OF_NEW
+    elif newest.payload and json.loads(newest.payload)["source"] and _has_other_packages(made.differences):
+        made.fate = _OF_OLD_WITH_NEW
     made.lacking = [each for each in shards.addresses if not _has(deployed.get(each), newest)]
     if made.is_empty and not upload.is_deployed_already(plan):
         what = "wheels" if plan.wheels else "deployment"
@@ -73,6 +80,10 @@ def of(plan: Plan) -> Upgrade:
         made.differences.append(Difference(CHANGED, "", what, note=note))
     made.waiting = sum(_waiting(each, name) for each in status.fetch(shards))
     return made
+
+
+def _has_other_packages(found: list[Difference]) -> bool:
+    return any(each.what in ("requirements", "wheels") for each in found)
 
 
 def _differences(newest: Deployed | None, payload: str) -> list[Difference]:

@@ -14,6 +14,26 @@ from deploy.cli import group
 from deploy.workers import WorkerState
 from tests.integration import deployed
 
+TRANSFORMED = """
+from connectors import Target
+from gears import WriteBehind, deployment_settings
+
+deployment_settings(name="people", worker="external", requirements=%r)
+
+
+def shortened(change):
+    import textwrap
+    return change
+
+
+WriteBehind(
+    keys="person:{id}",
+    table="persons",
+    columns=["name"],
+    target=Target("sqlite:///%s/reporting.db"),
+    transform=shortened,
+)
+"""
 FILE = """
 name = "people"
 worker = "external"
@@ -63,3 +83,20 @@ def test_an_upgrade_whose_worker_fails_is_taken_back_by_a_rollback(
         back = run("rollback", "people", "--yes")
         assert back.exit_code == 0, back.stderr
         assert len(deployed.changes(client)) == 1
+
+
+def test_the_plan_says_with_whose_packages_waiting_changes_are_applied(tmp_path: Path) -> None:
+    """A transform of the version before may need one that the new version no longer names."""
+    path = tmp_path / "functions.py"
+    with deployed.server() as server, server.client() as client:
+        arguments = [str(path), "--redis", server.url, "--offline"]
+        path.write_text(TRANSFORMED % (["one==1.0"], tmp_path))
+        assert CliRunner().invoke(group, ["deploy", *arguments]).exit_code == 0
+        client.hset("person:1", "name", "Ada")
+        path.write_text(TRANSFORMED % ([], tmp_path))
+        done = CliRunner().invoke(group, ["deploy", *arguments, "--plan"])
+    assert done.exit_code == 3, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "1 change waits for SQL" in said
+    assert "with the packages of the new one" in said
+    assert "run gearsync wait first" in said

@@ -13,11 +13,12 @@ from deploy.checks.findings import Findings
 from gears.declaring.deployment import Deployment
 
 
-def wheel(folder: Path, name: str) -> Path:
+def wheel(folder: Path, name: str, *needs: str) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / name
+    metadata = "Name: x\n" + "".join(f"Requires-Dist: {each}\n" for each in needs)
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(f"{'-'.join(name.split('-')[:2])}.dist-info/METADATA", "Name: x\n")
+        archive.writestr(f"{'-'.join(name.split('-')[:2])}.dist-info/METADATA", metadata)
     return path
 
 
@@ -32,7 +33,12 @@ def check(
 
 
 def test_what_pip_takes_passes_unchanged(tmp_path: Path) -> None:
-    wanted = ["phonenumbers>=8", "a[b]==1.0; python_version > '3'", "c @ https://example.org/c.zip"]
+    wanted = [
+        "phonenumbers>=8",
+        "a[b]==1.0; python_version > '3'",
+        "c @ https://example.org/c.zip",
+        "d @ git+ssh://git@h/d",
+    ]
     deployment, findings, wheels = check(tmp_path, wanted)
     assert (deployment.requirements, findings.mistakes, wheels) == (wanted, [], {})
 
@@ -88,9 +94,44 @@ def test_a_folder_of_wheels_must_hold_what_is_required(tmp_path: Path) -> None:
     wheel(folder, "a-1.0-py3-none-any.whl")
     _, findings, _ = check(tmp_path, ["a>=2", "b"], folder)
     assert [mistake.message for mistake in findings.mistakes] == [
-        "a>=2: the folder of wheels holds only 1.0",
-        "b: the folder of wheels holds no wheel of it",
+        "a>=2: among the wheels there is only 1.0",
+        "b: among the wheels there is none of it",
     ]
+
+
+def test_a_wheel_beside_the_file_needs_all_others_too(tmp_path: Path) -> None:
+    """With a wheel pip asks no index: what is lacking would stop the worker once it is deployed."""
+    wheel(tmp_path, "a-1.0-py3-none-any.whl", "b>=2", "c; extra == 'more'", "d; python_version < '4'")
+    wheel(tmp_path, "c-1.0-py3-none-any.whl", "e", "not what; it was")
+    names = ["a-1.0-py3-none-any.whl", "c-1.0-py3-none-any.whl", "f"]
+    assert [each.message for each in check(tmp_path, names)[1].mistakes] == [
+        "f: among the wheels there is none of it",
+        "b>=2, which a requires: among the wheels there is none of it",
+        "e, which c requires: among the wheels there is none of it",
+    ]
+
+
+def test_extras_need_their_wheels(tmp_path: Path) -> None:
+    folder = tmp_path / "wheels"
+    wheel(folder, "a-1.0-py3-none-any.whl", "b; extra == 'more'", "c; extra == 'other'", "a")
+    assert check(tmp_path, ["a"], folder)[1].mistakes == []
+    [mistake] = check(tmp_path, ["a[more]"], folder)[1].mistakes
+    assert mistake.message == "b, which a requires: among the wheels there is none of it"
+    # Which of two versions pip takes is its own choice.
+    wheel(folder, "a-2.0-py3-none-any.whl")
+    assert check(tmp_path, ["a[more]"], folder)[1].mistakes == []
+    [mistake] = check(tmp_path, ["a @ https://example.org/a-3.0-py3-none-any.whl"], folder)[1].mistakes
+    assert "without a URL" in mistake.message
+
+
+@pytest.mark.parametrize(
+    "url", ["https://user:hidden@example.org/a.zip", "https://hidden@example.org/a-1.0-py3-none-any.whl"]
+)
+def test_a_login_in_a_url_is_refused_and_not_shown(tmp_path: Path, url: str) -> None:
+    deployment, findings, _ = check(tmp_path, [f"a @ {url}"])
+    [mistake] = findings.mistakes
+    assert "holds a login" in mistake.message and "hidden" not in mistake.message
+    assert deployment.requirements == []
 
 
 def test_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
