@@ -22,7 +22,7 @@ EXIT_DIFFERS = 3
 
 _OF_OLD = "They are applied by the rules of the version that captured them."
 _OF_OLD_WITH_NEW = (
-    "They are applied by the rules of the version that captured them, with the packages of the new one. Where "
+    "They are applied by the rules of the version that captured them, with the packages of the new one. If "
     "its transforms need others, the new rules apply, or they are dead letters: run gearsync wait first."
 )
 _OF_NEW = "They are applied by the rules of the new version."
