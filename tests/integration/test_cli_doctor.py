@@ -170,7 +170,8 @@ def test_a_replica_is_not_told_to_start_workers(server: RedisServer, client: red
         try:
             assert of_redis(replica.url) == {("error", "role")} | (NOTES - {("note", "replicas")})
             replicated = {("note", "min-replicas-to-write")} | (NOTES - {("note", "replicas")})
-            until(lambda: deployed.beat(client) is None and of_redis(server.url) == replicated)
+            deployed.beat(client)
+            until(lambda: of_redis(server.url) - {("error", "deployment")} == replicated)
         finally:
             client.config_set("min-replicas-to-write", 0)
             client.config_set("min-replicas-max-lag", 10)
