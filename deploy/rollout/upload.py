@@ -30,6 +30,10 @@ class DeployFailed(Exception):
         self.notes = notes
 
 
+class _Overtaken(Exception):
+    """Somebody else has deployed, or undeployed, since the plan was made."""
+
+
 @dataclass
 class _Site:
     """One shard under deployment, with what is needed to put it back."""
@@ -104,8 +108,8 @@ def _tag(shard: Shard) -> str:
 def send(plan: Plan, progress: Callable[[str], None]) -> None:
     """Upload the wheels, then deploy on every primary; ``progress`` takes a sentence for each step.
 
-    Raises DeployFailed when a shard refuses or is lost, or Ctrl-C ends it; every shard then has again what it
-    had before, as far as it can be reached.
+    Raises DeployFailed when a shard refuses or is lost, another one's deploy came between, or Ctrl-C ends it;
+    every shard then has again what it had before, as far as it can be reached.
     """
     deployment = plan.deployment
     assert deployment is not None and plan.shards is not None  # noqa: S101 (for mypy)
@@ -123,8 +127,12 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
         for site in sites:
             progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
             with errors_of(site.address):
+                _require_unchanged(site, deployment)
                 site.sent = True
                 _deploy(site, deployment, paused)
+    except _Overtaken as error:
+        notes = _put_back(sites, deployment, progress)
+        raise DeployFailed(f"{error}; look at the plan again, then deploy.", notes) from error
     except (ShardError, OSError) as error:
         notes = _put_back(sites, deployment, progress)
         raise DeployFailed(f"a shard failed. {error}", notes) from error
@@ -135,6 +143,24 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
         if site.tag:
             with errors_of(site.address):
                 _drop_stale_wheels(site, deployment)
+
+
+def _require_unchanged(site: _Site, deployment: Deployment) -> None:
+    """Raise _Overtaken when the shard has something else than when the plan was made and agreed to."""
+    before, now = site.before, site.shard.host.deployments().get(deployment.name)
+    if now is None:
+        # What was draining then may be gone by itself.
+        if before is not None and before.state != "draining":
+            raise _Overtaken(f"{site.address} no longer has {deployment.name}, which somebody has undeployed")
+    elif before is None or not _is_same(before, now):
+        what = "is undeploying" if now.state == "draining" else f"has deployed version {now.version} of"
+        raise _Overtaken(f"somebody else {what} {deployment.name} on {site.address} since this was planned")
+
+
+def _is_same(one: Deployed, other: Deployed) -> bool:
+    same_payload = not (one.payload and other.payload) or one.payload == other.payload
+    is_draining = "draining" in (one.state, other.state)
+    return one.version == other.version and same_payload and (one.state == other.state or not is_draining)
 
 
 def _deploy(site: _Site, deployment: Deployment, paused: Pauses) -> None:
@@ -197,17 +223,27 @@ def _put_back(sites: list[_Site], deployment: Deployment, progress: Callable[[st
 
 
 def _put_back_one(site: _Site, deployment: Deployment) -> str:
-    note = ""
-    if site.sent:
-        note = _remove(site, deployment) if site.before is None else _restore(site, site.before)
-    if site.wheels_before is not None:
-        key = site.wheels_key(deployment.name)
-        with site.client.pipeline(transaction=True) as pipeline:
-            pipeline.delete(key)
-            if site.wheels_before:
-                pipeline.hset(key, mapping=site.wheels_before)  # type: ignore[arg-type]
-            pipeline.execute()
+    note = _put_deployment_back(site, deployment) if site.sent else ""
+    added = {wheel_field(*each).encode() for each in deployment.wheels.items()}
+    if site.wheels_before is not None and (
+        stale := added - set(site.wheels_before) - _needed(site, deployment)
+    ):
+        site.client.hdel(site.wheels_key(deployment.name), *stale)
     return note
+
+
+def _put_deployment_back(site: _Site, deployment: Deployment) -> str:
+    now = site.shard.host.deployments().get(deployment.name)
+    ours = Deployed(deployment.name, deployment.version, "active", deployment.to_payload())
+    if now is not None and not any(each is not None and _is_same(each, now) for each in (ours, site.before)):
+        return f"{site.address} has version {now.version} of somebody else by now, which was left alone"
+    return _remove(site, deployment) if site.before is None else _restore(site, site.before)
+
+
+def _needed(site: _Site, deployment: Deployment) -> set[bytes]:
+    """Return the wheels of what the shard has now, perhaps of somebody else."""
+    now = site.shard.host.deployments().get(deployment.name)
+    return set() if now is None or not now.payload else {each.encode() for each in wheel_fields(now.payload)}
 
 
 def _restore(site: _Site, before: Deployed) -> str:
