@@ -386,6 +386,10 @@ class MariaDBServer(DatabaseServer):
     def url(self, database: str | None = None) -> str:
         return f"mysql+pymysql://gearsync@127.0.0.1:{self.port}/{database or ''}"
 
+    def _environment(self) -> dict[str, str] | None:
+        # At its start it deletes what looks like a temporary table there, also of servers that run.
+        return {**os.environ, "TMPDIR": str(self.directory)}
+
     def _prepare(self) -> None:
         statements = [
             "CREATE USER IF NOT EXISTS gearsync@'127.0.0.1';",

@@ -131,9 +131,12 @@ class _Server:
         self.folder = folder
         self.password = secrets.token_hex(16)
         self.port = free_port()
-        self._user: dict[str, Any] = {}
+        # At its start MariaDB deletes what looks like a temporary table in the folder for these, which else
+        # is the one of other servers that run here.
+        self._process: dict[str, Any] = {"cwd": folder, "env": {**os.environ, "TMPDIR": folder}}
+        self._account = account
         if account is not None:
-            self._user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+            self._process.update(user=account.pw_uid, group=account.pw_gid, extra_groups=[])
 
     def url(self) -> URL:
         raise NotImplementedError
@@ -151,12 +154,11 @@ class _Server:
         with open(log_path, "wb") as log:
             process = subprocess.Popen(
                 self.command(),
-                cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **self._user,
+                **self._process,
             )
         try:
             self._wait_until_ready(process, log_path)
@@ -171,9 +173,7 @@ class _Server:
                 process.wait()
 
     def run(self, command: Sequence[str]) -> None:
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, check=False, **self._user
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, **self._process)
         if done.returncode != 0:
             raise CommandError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-800:]}")
 
@@ -182,8 +182,8 @@ class _Server:
         path = os.path.join(self.folder, name)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
             file.write(text)
-        if self._user:
-            os.chown(path, self._user["user"], self._user["group"])
+        if self._account is not None:
+            os.chown(path, self._account.pw_uid, self._account.pw_gid)
         return path
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes], log_path: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -53,6 +55,17 @@ def _require(target: str) -> None:
 def test_on_a_server_that_it_starts(tmp_path: Path, target: str) -> None:
     _require(target)
     assert "990 hashes, 990 rows" in run(tmp_path, "--target", target)
+
+
+def test_the_temporary_tables_of_another_server_stay(tmp_path: Path) -> None:
+    """MariaDB deletes what it finds of them at its start; the server whose they were ends by that."""
+    _require("mysql")
+    account = demo_database._account("mysql")
+    with tempfile.NamedTemporaryFile(prefix="#sql-temptable-", suffix=".MAI") as table:
+        if account is not None:
+            os.chown(table.name, account.pw_uid, account.pw_gid)
+        run(tmp_path, "--target", "mysql")
+        assert os.path.exists(table.name)
 
 
 def test_on_a_database_that_is_given(tmp_path: Path, postgres_url: str) -> None:
