@@ -15,8 +15,8 @@ from gears.redisgears.api import as_bytes, execute, log
 from gears.redisgears.events import ENDS, OF_HASHES, OF_STRINGS
 from gears.redisgears.group import Group
 from gears.redisgears.names import NOT_TEXT, OWN_KEYS, SEPARATOR, dead_of
-from gears.redisgears.plain import LOOK_SECONDS, OnEvent, is_possible, way
-from gears.redisgears.shard import Shard
+from gears.redisgears.plain import OnEvent, is_possible, way
+from gears.redisgears.shard import BELIEVED_SECONDS, Shard
 from gears.redisgears.written import Written
 
 _OPS = {
@@ -154,7 +154,7 @@ class Capture:
     def _look(self) -> None:
         """See which shard this is, and in which epoch."""
         self._shard.refresh()
-        self._fresh_until[0] = monotonic() + LOOK_SECONDS
+        self._fresh_until[0] = monotonic() + BELIEVED_SECONDS
         place = (self._shard.tag, self._shard.source, self._shard.epoch)
         if place == self._place:
             return

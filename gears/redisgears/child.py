@@ -55,10 +55,10 @@ class Parent(logging.Handler):
             while True:
                 message = frames.receive(self._requests)
                 if len(message) == 4:
-                    attempt, stream, epoch, entries = message
+                    attempt, stream, term, entries = message
                     found, malformed = changes.decode([_entry_of(each) for each in entries])
                     prepared = self.prepare(stream, found)
-                    self._batches.put((attempt, stream, epoch, found, malformed, prepared))
+                    self._batches.put((attempt, stream, term, found, malformed, prepared))
                 else:
                     self._replies.put(message)
         except EOFError:
@@ -69,14 +69,18 @@ class Parent(logging.Handler):
             self._replies.put(((), "Redis is gone"))
 
     def next_batch(self) -> Any:
-        """Wait for an attempt's number, a lane's name, its epoch, its changes, what is none, and the batch
-        if it is prepared. None: Redis is gone.
+        """Wait for an attempt's number, a lane's name, its epoch with whose that is, its changes, what is
+        none, and the batch if it is prepared. None: Redis is gone.
         """
         return self._batches.get()
 
     def done(self, error: str, report: TargetReport, asking: list[Any]) -> None:
         """Tell that the batch is committed, or why not, and who has asked about it."""
         frames.send(self._answers, "done", error, report.document(), asking)
+
+    def doubled(self, epoch: int) -> None:
+        """Have an epoch above that one: another life of the shard has claimed the lane in the same one."""
+        frames.send(self._answers, "doubled", epoch)
 
     def bury(self, stream: str, letters: Sequence[Letter]) -> Stored:
         """Have dead letters stored. Raises LettersNotStored."""
@@ -101,7 +105,7 @@ class Process:
         self._target = target
         self._parent = parent
         self._transforms = deployment.transforms()
-        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._connector: Connector | None = None
         self._appliers: dict[str, Applier] = {}
         self._report = TargetReport()
@@ -114,11 +118,11 @@ class Process:
             request = self._parent.next_batch()
             if request is None:
                 return
-            attempt, stream, epoch, *batch = request
+            attempt, stream, term, *batch = request
             asking: list[Any] = []
             # What was sent before an error was known must not pass what has failed.
             if attempt != failed:
-                error = self._try(stream, epoch, batch, asking)
+                error = self._try(stream, term, batch, asking)
             if error:
                 failed = attempt
             self._parent.done(error, self._report, asking)
@@ -128,10 +132,10 @@ class Process:
         applier = self._appliers.get(stream)
         return applier.prepare(found) if applier is not None and found else None
 
-    def _try(self, stream: str, epoch: int, batch: Sequence[Any], asking: list[Any]) -> str:
+    def _try(self, stream: str, term: tuple[int, str], batch: Sequence[Any], asking: list[Any]) -> str:
         """Return why a batch is not committed; empty: it is."""
         try:
-            asking += self._apply(self._applier(stream, epoch), stream, *batch)
+            asking += self._apply(self._applier(stream, *term), stream, *batch)
         except Exception as error:
             self._close()
             said = str(error) if isinstance(error, ConnectorError) else f"{type(error).__name__}: {error}"
@@ -139,7 +143,7 @@ class Process:
             return said
         return ""
 
-    def _applier(self, stream: str, epoch: int) -> Applier:
+    def _applier(self, stream: str, epoch: int, shard: str) -> Applier:
         """Return who has claimed the lane in this epoch."""
         applier = self._appliers.get(stream)
         if applier is not None and applier.claimed.epoch == epoch:
@@ -154,7 +158,9 @@ class Process:
         applier = Applier(
             self._connector, self._deployment, self._target, self._transforms, self._report, bury
         )
-        applier.open(stream, epoch, self._owner)
+        applier.open(stream, epoch, f"{self._name}@{shard}")
+        if applier.claimed.is_doubled:
+            self._parent.doubled(epoch)
         self._appliers[stream] = applier
         return applier
 

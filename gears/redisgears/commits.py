@@ -95,7 +95,10 @@ class Commits:
             self._through.wake.wait(LOOK_SECONDS)
             self._through.wake.clear()
             return
-        transactions, last = self._ask("open", *place)
+        transactions, last, is_doubled = self._ask("open", *place)
+        if is_doubled:
+            self._through.outrank(place)
+            return
         self._redo(place, transactions)
         self._through.begin(last)
         self._state, self._error = "running", ""

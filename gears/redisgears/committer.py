@@ -27,14 +27,16 @@ class Committer:
         self._deployment = deployment
         self._target = target
         self._transforms = deployment.transforms()
-        self._owner = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._name = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._connector: Connector | None = None
         self._groups: Groups | None = None
         self._report = TargetReport()
 
-    def open(self, stream: str, epoch: int, applied: Sequence[int] | None) -> tuple[Any, ...]:
-        """Take the stream over, after the transaction of who had it; return the transactions behind
-        ``applied`` (none, where Redis knows of none yet), and the position of the last.
+    def open(self, stream: str, epoch: int, shard: str, applied: Sequence[int] | None) -> tuple[Any, ...]:
+        """Take the stream over for a shard (Shard.who), after the transaction of who had it.
+
+        Returns the transactions behind ``applied`` (none, where Redis knows of none yet), the position of the
+        last, and whether another life of the shard has taken the stream in this epoch.
         """
         self.close()
         target = self._deployment.targets[self._target]
@@ -43,7 +45,7 @@ class Committer:
         )
         applier = Applier(connector, self._deployment, self._target, self._transforms, self._report, _bury)
         connector.ensure_intents()
-        applier.open(stream, epoch, self._owner)
+        applier.open(stream, epoch, f"{self._name}@{shard}")
         last = connector.last_intent(stream)
         self._groups = Groups(connector, applier, last)
         done = [] if applied is None else connector.committed(stream, Position(*applied))
@@ -57,6 +59,7 @@ class Committer:
                 for each in done
             ],
             None if last is None else tuple(last),
+            applier.claimed.is_doubled,
         )
 
     def commit(self, entries: list[Any]) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ less is taken.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from gears.applying import deadletters, failpoints
 from gears.applying.acknowledgments import Acknowledgment
 from gears.applying.deadletters import Letter
 from gears.applying.report import TargetReport
-from gears.redisgears.api import GearsCommands, execute, log, start_thread
+from gears.redisgears.api import GearsCommands, atomic, execute, log, start_thread
 from gears.redisgears.names import dead_of
 from gears.redisgears.pausing import Pausing
+from gears.redisgears.place import is_primary
 from gears.redisgears.process import Process, ProcessEnded, Sources
-from gears.redisgears.shard import Shard
+from gears.redisgears.shard import NotPrimary, Shard
 
 GROUP = "__gears_consumer_group__"
 """RedisGears' own consumer group of every stream that it reads."""
@@ -75,19 +77,18 @@ class Drain:
         """Whether a batch is on its way."""
         return self._busy.locked()
 
-    def open(self, stream: str, epoch: int) -> None:
+    def open(self, stream: str) -> None:
         """Connect to the database and claim a lane in the background, unless that is done already."""
         if self.report["state"] != "running" and not self._busy.locked():
-            start_thread(lambda: self._try(stream, epoch))
+            start_thread(lambda: self._try(stream))
 
     def on_batch(self, stream: str) -> None:
         """Bring to SQL what RedisGears has handed out of a stream. Raises Failed."""
         pending = execute("XPENDING", stream, GROUP)
         if not pending[0]:
             return
-        self._shard.refresh()
         with self._busy:
-            error = self._bring(stream, self._shard.epoch, self._pages(stream, pending[1], pending[2]))
+            error = self._bring(stream, self._pages(stream, pending[1], pending[2]))
         if error:
             if error != self._pausing.reason(self._target):
                 log(f"{stream}: {error}; trying again", "warning")
@@ -111,12 +112,14 @@ class Drain:
             start = "(" + page[-1][0]
             count = max(1, min(CHUNK, PAGE_BYTES * len(page) // max(1, more)))
 
-    def _try(self, stream: str, epoch: int) -> None:
-        with self._busy:
-            self._bring(stream, epoch, iter([[]]))
+    def _try(self, stream: str) -> None:
+        # A replica has nothing to claim.
+        with self._busy, contextlib.suppress(NotPrimary):
+            self._bring(stream, iter([[]]))
 
-    def _bring(self, stream: str, epoch: int, pages: Iterator[list[Any]]) -> str:
+    def _bring(self, stream: str, pages: Iterator[list[Any]]) -> str:
         """Have pages written, one being read while another is written; return why not all of them are."""
+        term = self._term()
         paused = self._pausing.reason(self._target)
         if paused:
             return paused
@@ -131,14 +134,14 @@ class Drain:
                 error = self._pausing.reason(self._target)
                 if error:
                     break
-                self._process.send(self._attempt, stream, epoch, entries)
+                self._process.send(self._attempt, stream, term, entries)
                 sent.append(entries)
                 if len(sent) == AHEAD:
-                    error = self._result(stream, sent.popleft())
+                    error = self._result(stream, term, sent.popleft())
                 if error:
                     break
             while sent:
-                error = self._result(stream, sent.popleft()) or error
+                error = self._result(stream, term, sent.popleft()) or error
         except (ProcessEnded, OSError) as ended:
             self._process = None
             error = str(ended)
@@ -151,15 +154,40 @@ class Drain:
             raise
         return error
 
-    def _result(self, stream: str, entries: list[Any]) -> str:
-        """Wait for a page and let its entries go; return why it is not written."""
+    def _term(self) -> tuple[int, str]:
+        """Return the epoch, and who this shard is in it. Raises NotPrimary."""
+        with atomic():
+            if not is_primary():
+                raise NotPrimary("this server is a replica: its primary brings the changes to SQL")
+            self._shard.refresh()
+            return self._shard.epoch, self._shard.who
+
+    def _require(self, term: tuple[int, str]) -> None:
+        """What is in the streams may be others' where this server was a replica since. Raises NotPrimary."""
+        if self._term()[1] != term[1]:
+            raise NotPrimary("this server was a replica meanwhile, or was flushed")
+
+    def _result(self, stream: str, term: tuple[int, str], entries: list[Any]) -> str:
+        """Wait for a page and let its entries go; return why it is not written. Raises NotPrimary."""
         assert self._process is not None  # noqa: S101 (for mypy)
-        error, self.report, asking = self._process.result(self._bury)
+
+        def bury(dead: str, documents: list[Any]) -> tuple[Any, ...]:
+            self._require(term)
+            return self._bury(dead, documents)
+
+        error, self.report, asking = self._process.result(bury, self._outrank)
         if not error and entries:
-            self._acknowledge(stream, asking)
-            failpoints.reach("before-ack")
-            trim(stream, entries[-1][0])
+            with atomic():
+                self._require(term)
+                self._acknowledge(stream, asking)
+                failpoints.reach("before-ack")
+                trim(stream, entries[-1][0])
         return error
+
+    def _outrank(self, epoch: int) -> None:
+        self._shard.outrank(epoch)
+        said = "an earlier life of this Redis, which it has forgotten, had the same epoch"
+        log(f"{said}; the epoch is {self._shard.epoch} now", "warning")
 
     def _acknowledge(self, stream: str, asking: list[Any]) -> None:
         """Tell those who have asked about a batch that is in SQL."""

@@ -19,7 +19,8 @@ from gears.redisgears.capture import Capture
 from gears.redisgears.drain import GROUP, trim
 from gears.redisgears.group import Group
 from gears.redisgears.names import late_prefix
-from gears.redisgears.shard import Shard
+from gears.redisgears.place import is_primary
+from gears.redisgears.shard import NotPrimary, Shard
 
 WRITES = ("hset", "hincrby", "hincrbyfloat")
 """The events of commands that a client says an operation with."""
@@ -109,6 +110,8 @@ class OperatingCapture(Capture):
             return
         for entry_id, pairs in execute("XRANGE", stream, pending[1], pending[2]):
             with atomic():
+                if not is_primary():
+                    raise NotPrimary("this server is a replica")
                 if pairs[3] == KEY:
                     self._settle_key(pairs[1])
                 else:

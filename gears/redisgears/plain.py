@@ -19,8 +19,6 @@ from gears.redisgears.group import Group
 from gears.redisgears.names import OWN_KEYS, SEPARATOR
 from gears.redisgears.written import BUCKETS
 
-LOOK_SECONDS = 0.001
-"""How long it is believed which shard this is: no server is demoted, synchronised and promoted in that."""
 EVENTS = frozenset(("hset", "hincrby", "hincrbyfloat"))
 
 OnEvent = Callable[[Any], bool]

@@ -134,20 +134,23 @@ class Process(Child):
     work = "gears.redisgears.child"
     does = "writes to"
 
-    def send(self, attempt: int, stream: str, epoch: int, entries: list[Any]) -> None:
-        """Have a batch written, unless one sent before in the same attempt is not. Raises ProcessEnded."""
+    def send(self, attempt: int, stream: str, term: tuple[int, str], entries: list[Any]) -> None:
+        """Have a batch written, unless one sent before in the same attempt is not. Raises ProcessEnded.
+
+        ``term``: the epoch, and who the shard is in it (Shard.who).
+        """
         try:
-            frames.send(self._requests, attempt, stream, epoch, entries)
+            frames.send(self._requests, attempt, stream, term, entries)
         except OSError as error:
             raise self._ended() from error
 
     def result(
-        self, bury: Callable[[str, list[Any]], tuple[Any, ...]]
+        self, bury: Callable[[str, list[Any]], tuple[Any, ...]], outrank: Callable[[int], None]
     ) -> tuple[str, dict[str, Any], list[Any]]:
         """Wait for the oldest batch sent; return why it is not committed (empty: it is), the report, and who
         is to be told: entry, epoch, stream, and why it is refused (empty: it is in SQL; None: unknown here).
 
-        ``bury`` stores dead letters. Raises ProcessEnded.
+        ``bury`` stores dead letters; ``outrank`` sees to an epoch above that one. Raises ProcessEnded.
         """
         try:
             while True:
@@ -158,6 +161,8 @@ class Process(Child):
                     raise self._ended(content[0])
                 if kind == "log":
                     log(content[1], content[0])
+                elif kind == "doubled":
+                    outrank(content[0])
                 else:
                     frames.send(self._requests, *_attempt(bury, *content))
         except (OSError, EOFError) as error:

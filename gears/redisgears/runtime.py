@@ -17,10 +17,11 @@ from gears.redisgears.commands import REFUSED, WRITES
 from gears.redisgears.commits import Commits
 from gears.redisgears.drain import Drain
 from gears.redisgears.kept import Kept
-from gears.redisgears.names import dead_of, session
+from gears.redisgears.names import dead_of, lane_prefix, late_prefix, session
 from gears.redisgears.operations import OperatingCapture
 from gears.redisgears.pausing import Pausing
 from gears.redisgears.process import Sources
+from gears.redisgears.promotions import Promotions
 from gears.redisgears.reads import Reads
 from gears.redisgears.shard import Shard
 from gears.redisgears.through import Through
@@ -54,10 +55,13 @@ class Runtime:
             self.through = Through(self.deployment, self.shard, self.capture, self.reads, self._pausing)
             target = self.deployment.capturing[0].target_name
             self._commits = Commits(sources, payload, target, self.through)
+        read = [lane_prefix(self.deployment.name, each) for each in self.drains]
+        self._promotions = Promotions([*read, late_prefix(self.deployment.name)])
         sys.setswitchinterval(SWITCH_SECONDS)
 
     def close(self) -> None:
         """A newer version works here: end what this one has started, without waiting for its batches."""
+        self._promotions.close()
         self.reads.close()
         if self._commits is not None:
             self.through.close()
@@ -70,11 +74,13 @@ class Runtime:
         """Of StreamReader, in the background: the first of a batch."""
         stream = record["key"]
         target = stream.split(":")[3]
+        self._promotions.require_read(stream)
         self.drains[target].on_batch(stream)
 
     def on_marks(self, record: dict[str, Any]) -> None:
         """Of StreamReader, in the background: operations that the AOF and the replicas lack."""
         if isinstance(self.capture, OperatingCapture):
+            self._promotions.require_read(record["key"])
             self.capture.on_marks(record["key"])
 
     def on_command(self, arguments: list[str]) -> str:
@@ -137,7 +143,7 @@ class Runtime:
         paused = self._pausing.document()
         for name, drain in self.drains.items():
             if paused is None and lanes[name]["paused"] is None:
-                drain.open(str(lanes[name]["stream"]), self.shard.epoch)
+                drain.open(str(lanes[name]["stream"]))
         return {
             "version": self.deployment.version,
             "pid": next((each.pid for each in self._writers() if each.pid), 0),

@@ -14,12 +14,13 @@ from gears.redisgears.shard import Shard
 
 
 class Place(NamedTuple):
-    """``stream`` is the name of this shard's writes in SQL; ``applied`` the position (epoch, ms, seq) up to
-    which they are in Redis, None: there were none yet.
+    """``stream`` is the name of this shard's writes in SQL, ``shard`` who it is (Shard.who); ``applied`` the
+    position (epoch, ms, seq) up to which they are in Redis, None: there were none yet.
     """
 
     stream: str
     epoch: int
+    shard: str
     applied: tuple[int, int, int] | None
 
     @property
@@ -53,9 +54,9 @@ class Standing:
         stream, epoch = self.term()
         applied = execute("GET", stream)
         if applied is None:
-            return Place(stream, epoch, None)
+            return Place(stream, epoch, self._shard.who, None)
         of_epoch, ms, seq = map(int, applied.split())
-        return Place(stream, epoch, (of_epoch, ms, seq))
+        return Place(stream, epoch, self._shard.who, (of_epoch, ms, seq))
 
     def enter(self, place: Place) -> None:
         """SQL is about to be asked what is behind this place."""

@@ -170,6 +170,10 @@ class Through:
                 self._standing.enter(place)
             return place
 
+    def outrank(self, place: Place) -> None:
+        """Another life of this shard has taken its writes over in the same epoch: have a higher one."""
+        self._shard.outrank(place.epoch)
+
     def begin(self, last: tuple[int, int, int] | None) -> None:
         """Redis has all that SQL has committed, up to ``last``: writes may be taken."""
         with atomic():

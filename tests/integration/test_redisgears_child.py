@@ -32,21 +32,34 @@ class Child:
     """The process, and the pipes to it."""
 
     def __init__(self, payload: str, url: str) -> None:
-        environment = {**os.environ, "DB_URL": url, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-c", START]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
-        )
+        self._payload = payload
+        self._environment = {**os.environ, "DB_URL": url, "PYTHONPATH": str(ROOT)}
         self.letters: list[Any] = []
         """The dead letters that it had stored."""
-        frames.send(self._requests, payload, "t")
+        self.doubled: list[int] = []
+        """The epochs above which it wanted another one."""
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", START],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=self._environment,
+        )
+        frames.send(self._requests, self._payload, "t")
+
+    def end(self) -> None:
+        self.process.stdin.close()  # type: ignore[union-attr]
+        assert self.process.wait(30) == 0
+        self.process.stdout.close()  # type: ignore[union-attr]
 
     @property
     def _requests(self) -> Any:
         return self.process.stdin
 
-    def send(self, attempt: int, *entries: list[Any], epoch: int = 1) -> None:
-        frames.send(self._requests, attempt, LANE, epoch, list(entries))
+    def send(self, attempt: int, *entries: list[Any], epoch: int = 1, shard: str = "abc.1-a") -> None:
+        frames.send(self._requests, attempt, LANE, (epoch, shard), list(entries))
 
     def answer(self) -> str:
         """Return why the oldest batch is not committed; take its dead letters."""
@@ -57,6 +70,8 @@ class Child:
             if kind == "bury":
                 self.letters += content[1]
                 frames.send(self._requests, (len(content[1]), [each[0] for each in content[1]]), "")
+            if kind == "doubled":
+                self.doubled += content
 
 
 @pytest.fixture
@@ -69,9 +84,7 @@ def child(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("DB_URL", url)
     made = Child(config.load(write(tmp_path, FUNCTIONS)).to_payload(), url)
     yield made
-    made.process.stdin.close()  # type: ignore[union-attr]
-    assert made.process.wait(30) == 0
-    made.process.stdout.close()  # type: ignore[union-attr]
+    made.end()
 
 
 def entry(number: int, name: str, key: str = "") -> list[Any]:
@@ -112,6 +125,19 @@ def test_what_is_in_sql_is_skipped_and_a_higher_epoch_begins_anew(child: Child, 
     child.send(4, entry(8, "an old primary"), epoch=1)
     assert child.answer() != ""
     assert len(names(url)) == 3
+
+
+def test_a_life_of_the_same_epoch_begins_anew_whatever_its_ids_are(child: Child, url: str) -> None:
+    run_sql(url, PERSONS)
+    child.send(1, entry(5, "Ada"))
+    assert (child.answer(), child.doubled) == ("", [])
+    child.end()
+    child.start()
+    child.send(1, entry(2, "Eve"), shard="abc.1-b")
+    assert (child.answer(), child.doubled) == ("", [1])
+    child.send(2, entry(2, "Eve"), entry(3, "Joe"), shard="abc.1-b")
+    assert (child.answer(), child.doubled) == ("", [1])
+    assert names(url) == [(2, "Eve"), (3, "Joe"), (5, "Ada")]
 
 
 def test_names_that_are_no_text_and_entries_that_are_no_changes(child: Child, url: str) -> None:

@@ -64,6 +64,7 @@ class Shard(Nothing):
     """One whose epoch tests set."""
 
     epoch = EPOCH
+    who = "source.3-1"
 
     def own(self, prefix: str) -> str:
         return f"{prefix}{{0}}:source"
