@@ -366,7 +366,7 @@ class Connector(Reading, Groups):
             self._try(connection, part)
 
         if units is None:
-            isolation = Isolation(attempt, earlier)
+            isolation = Isolation(attempt, earlier, connection.begin_nested)
             isolation.run(rows)
             return isolation
         whole = WholeIsolation(attempt, connection.begin_nested)

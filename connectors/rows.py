@@ -41,7 +41,8 @@ class RowOp:
     table). ``key``: the values of the primary key, in the table's order. For an upsert, ``columns`` are
     all columns written, the primary key first, and ``values`` theirs; when the row exists already,
     ``nulls`` become NULL (the column's default where it is NOT NULL and has one), and ``defaults`` the
-    column's default. ``origin`` is the caller's own.
+    column's default. ``origin`` is the caller's own. ``place``: where the state that it brings stands among
+    those of its batch; what stands for states of one row is in their order, should the database refuse some.
 
     ``mark`` names the column in which a row is marked as deleted. A row operation of that kind writes the one
     value there if the row exists and is not marked. Of an upsert, ``resets`` become the column's default
@@ -60,6 +61,7 @@ class RowOp:
         "members",
         "nulls",
         "origin",
+        "place",
         "resets",
         "table",
         "values",
@@ -90,6 +92,7 @@ class RowOp:
         self.mark = mark
         self.resets = resets
         self.members = members
+        self.place = 0
 
     def __repr__(self) -> str:
         return f"RowOp({self.table!r}, {self.kind!r}, {self.key!r}, {self.columns!r})"

@@ -50,7 +50,9 @@ class Block(Sequence[RowOp]):
         key = row[: self._width]
         values = row if columns else ()
         origin = self._origin_at(at)
-        return RowOp(table, kind, key, columns, values, nulls, defaults, origin, mark, resets)
+        made = RowOp(table, kind, key, columns, values, nulls, defaults, origin, mark, resets)
+        made.place = self.places[at]
+        return made
 
     def keys(self) -> list[tuple[Any, ...]]:
         """Return the primary key of each row."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
+
+from sqlalchemy.engine import NestedTransaction
 
 from connectors.errors import Refused
 from connectors.rows import Refusal, RowOp
@@ -11,75 +13,137 @@ from connectors.rows import Refusal, RowOp
 Attempt = Callable[[Sequence[RowOp]], None]
 
 
+class _Cluster(NamedTuple):
+    """All operations of a batch on one row, in their order, and where each stands in the batch."""
+
+    places: list[int]
+    rows: list[RowOp]
+
+
 class Isolation:
     """One run over a refused batch, by halving it under savepoints.
+
+    Operations on one row stay together: each counts on those before it, and what stands for an earlier state
+    of one may have to come before another.
 
     ``refusals`` and ``applied`` (row operations that are in) hold the outcome.
     """
 
-    def __init__(self, attempt: Attempt, earlier: Callable[[RowOp], Sequence[RowOp]]) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        earlier: Callable[[RowOp], Sequence[RowOp]],
+        savepoint: Callable[[], NestedTransaction],
+    ) -> None:
         self.refusals: list[Refusal] = []
         self.applied = 0
         self._attempt = attempt
         self._earlier = earlier
-        # The latest place in the batch at which a row, or its whole table, was written.
-        self._written: dict[Any, int] = {}
+        self._savepoint = savepoint
+        # The latest place in the batch at which a table was cleared.
+        self._cleared: dict[str, int] = {}
 
     def run(self, rows: Sequence[RowOp]) -> None:
         """Apply what the database takes of ``rows``; of a row that it refuses, what it takes of its past."""
-        refused = self._retry(self._halve(list(enumerate(rows))))
-        healed = [self._apply_earlier(place, row) for place, row, _ in refused]
+        refused = self._retry(self._halve(_by_row(rows)))
+        healed = [self._apply_past(cluster, error) for cluster, error in refused]
+        # Of several operations on one row is known by then which are refused.
+        alone = [each for each in refused if len(each[0].rows) == 1]
         if any(healed):
-            refused = self._retry(refused)
-        self.refusals.extend(Refusal(row, error.reason, error.column) for _, row, error in refused)
+            alone = self._retry(alone)
+        self.refusals.extend(_refusal(cluster.rows[0], error) for cluster, error in alone)
 
-    def _halve(self, rows: list[tuple[int, RowOp]]) -> list[tuple[int, RowOp, Refused]]:
-        if not rows:
+    def _halve(self, clusters: Sequence[_Cluster]) -> list[tuple[_Cluster, Refused]]:
+        if not clusters:
             return []
         try:
-            self._attempt([row for _, row in rows])
+            self._attempt(_in_order(clusters))
         except Refused as error:
-            if len(rows) == 1:
-                return [(*rows[0], error)]
-            middle = len(rows) // 2
-            return self._halve(rows[:middle]) + self._halve(rows[middle:])
-        self._note(rows)
+            if len(clusters) == 1:
+                return [(clusters[0], error)]
+            middle = len(clusters) // 2
+            return self._halve(clusters[:middle]) + self._halve(clusters[middle:])
+        for places, rows in clusters:
+            self.applied += len(rows)
+            if rows[0].kind == "clear":
+                self._cleared[rows[0].table] = places[0]
         return []
 
-    def _retry(self, refused: list[tuple[int, RowOp, Refused]]) -> list[tuple[int, RowOp, Refused]]:
+    def _retry(self, refused: list[tuple[_Cluster, Refused]]) -> list[tuple[_Cluster, Refused]]:
         """Try refused rows again as long as that helps: a row may wait for another, such as its parent."""
         while True:
-            left: list[tuple[int, RowOp, Refused]] = []
-            for place, row, error in refused:
-                if self._is_past(place, row):
-                    left.append((place, row, error))
-                else:
-                    left.extend(self._halve([(place, row)]))
+            left: list[tuple[_Cluster, Refused]] = []
+            for each in refused:
+                left.extend([each] if self._is_past(each[0]) else self._halve([each[0]]))
             if not left or len(left) == len(refused):
                 return left
             refused = left
 
-    def _apply_earlier(self, place: int, row: RowOp) -> bool:
-        if self._is_past(place, row):
+    def _apply_past(self, cluster: _Cluster, error: Refused) -> bool:
+        """Apply what there is of states before a refused one; whether there was anything."""
+        if self._is_past(cluster):
+            if len(cluster.rows) > 1:
+                self.refusals.extend(_refusal(row, error) for row in cluster.rows)
             return False
-        helped = False
-        for past in self._earlier(row):
-            try:
-                self._attempt([past])
-            except Refused as error:
-                self.refusals.append(Refusal(past, error.reason, error.column))
-            else:
-                self.applied += 1
-                helped = True
-        return helped
+        if len(cluster.rows) == 1:
+            states = self._earlier(cluster.rows[0])
+            refused = self._in_turn(states)
+        else:
+            states, refused = self._apart(cluster.rows)
+        self.refusals.extend(_refusal(*each) for each in refused)
+        self.applied += len(states) - len(refused)
+        return len(states) > len(refused)
 
-    def _note(self, rows: list[tuple[int, RowOp]]) -> None:
-        self.applied += len(rows)
-        for place, row in rows:
-            identity = row.table if row.kind == "clear" else (row.table, row.key)
-            self._written[identity] = max(place, self._written.get(identity, -1))
+    def _apart(self, rows: Sequence[RowOp]) -> tuple[Sequence[RowOp], list[tuple[RowOp, Refused]]]:
+        """Apply operations on one row one after another, with the earlier states of those that are refused
+        where they stood; return all that was tried, and what is refused.
+        """
+        savepoint = self._savepoint()
+        refused = self._in_turn(rows)
+        earlier = {row: self._earlier(row) for row, _ in refused}
+        if not any(earlier.values()):
+            savepoint.commit()
+            return rows, refused
+        savepoint.rollback()
+        states = [state for row in rows for state in (*earlier.get(row, ()), row)]
+        states.sort(key=lambda state: state.place)
+        return states, self._in_turn(states)
 
-    def _is_past(self, place: int, row: RowOp) -> bool:
-        """Say whether something later in the batch has written the row: an older state must not follow."""
-        written = self._written
-        return max(written.get((row.table, row.key), -1), written.get(row.table, -1)) > place
+    def _in_turn(self, states: Sequence[RowOp]) -> list[tuple[RowOp, Refused]]:
+        """Apply operations on one row one after another; return those that are refused."""
+        if not states:
+            return []
+        try:
+            self._attempt(states)
+        except Refused as error:
+            if len(states) == 1:
+                return [(states[0], error)]
+            middle = len(states) // 2
+            return self._in_turn(states[:middle]) + self._in_turn(states[middle:])
+        return []
+
+    def _is_past(self, cluster: _Cluster) -> bool:
+        """Whether its table was cleared later in the batch: an older state must not follow."""
+        return self._cleared.get(cluster.rows[0].table, -1) > cluster.places[0]
+
+
+def _by_row(rows: Sequence[RowOp]) -> list[_Cluster]:
+    """Gather the operations on each row, in the order of the first ones; a clear parts those around it."""
+    found: dict[Any, _Cluster] = {}
+    clears: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        if row.kind == "clear":
+            clears[row.table] = place
+        cluster = found.setdefault((row.table, row.key, clears.get(row.table)), _Cluster([], []))
+        cluster.places.append(place)
+        cluster.rows.append(row)
+    return list(found.values())
+
+
+def _in_order(clusters: Sequence[_Cluster]) -> list[RowOp]:
+    placed = [pair for places, rows in clusters for pair in zip(places, rows)]
+    return [row for _, row in sorted(placed, key=lambda pair: pair[0])]
+
+
+def _refusal(row: RowOp, error: Refused) -> Refusal:
+    return Refusal(row, error.reason, error.column)

@@ -70,7 +70,7 @@ class WholeIsolation:
         if len(unit) == 1:
             return [Refusal(unit[0], error.reason, error.column)]
         savepoint = self._savepoint()
-        isolation = Isolation(self._attempt, lambda row: ())
+        isolation = Isolation(self._attempt, lambda row: (), self._savepoint)
         isolation.run(unit)
         if isolation.refusals:
             savepoint.rollback()

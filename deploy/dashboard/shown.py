@@ -6,6 +6,7 @@ from typing import Any
 
 from deploy.letters import pages
 from deploy.letters.store import Letter
+from gears.applying.deadletters import LEFT_OUT
 
 MAX_FIELDS = 60
 MAX_TEXT = 1000
@@ -33,7 +34,8 @@ def letter_document(letter: Letter) -> dict[str, Any]:
 def _text(value: Any) -> str:
     """Return a text, or what stands for bytes that are none, of a length that fits a page."""
     if isinstance(value, dict):
-        value = f"base64: {value.get('base64', '')}"
+        large = value.get(LEFT_OUT)
+        value = f"{large} bytes, too many for a letter" if large else f"base64: {value.get('base64', '')}"
     text = str(value)
     if len(text) <= MAX_TEXT:
         return text

@@ -9,7 +9,7 @@ from typing import Any
 from deploy import output
 from deploy.letters.store import Letter
 from deploy.reaching.server_errors import errors_of
-from gears.applying.deadletters import readable
+from gears.applying.deadletters import LEFT_OUT, readable
 from gears.declaring import kinds
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
@@ -149,6 +149,8 @@ def _value(value: Any) -> str:
         return "NULL"
     if isinstance(value, dict) and set(value) == {"base64"}:
         return f"base64 {value['base64']}"
+    if isinstance(value, dict) and set(value) == {LEFT_OUT}:
+        return f"{value[LEFT_OUT]} bytes, too many for a letter"
     if isinstance(value, str):
         return value if value and value == value.strip() and value != "NULL" else f'"{value}"'
     return str(json.dumps(value, ensure_ascii=False))

@@ -13,6 +13,10 @@ from gears.applying.commands import Commands
 
 CHUNK = 500
 """The most letters that are sent at once, and looked at at once."""
+SURE_BYTES = 500_000
+"""What every Redis takes, however it is configured."""
+LEFT_OUT = "bytes"
+"""Stands in an image for a value that is too large for a letter, before its size."""
 
 EntryId = Tuple[int, int]
 
@@ -114,13 +118,14 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> Stored:
     """
     if not letters:
         return Stored(0, [])
+    letters, most = _fitting(redis, letters)
     last, deleted = _ends(redis, stream)
     known = dict(_present(redis, stream, letters[0].id)) if last >= _parsed(letters[0].id) else {}
     added = 0
     entries: list[str] = []
-    for start in range(0, len(letters), CHUNK):
+    for part in _parts(letters, most):
         commands: list[list[Any]] = []
-        for letter in letters[start : start + CHUNK]:
+        for letter in part:
             before = known.get(_identity(letter))
             if before is not None and letter.functions <= before[1]:
                 entries.append(before[0].decode())
@@ -141,6 +146,52 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> Stored:
         if commands:
             redis.transaction(commands)
     return Stored(added, entries)
+
+
+def _fitting(redis: Commands, letters: Sequence[Letter]) -> tuple[Sequence[Letter], int]:
+    """Return letters that Redis takes, and how many bytes of them it takes at once."""
+    if sum(map(_size, letters)) <= SURE_BYTES:
+        return letters, SURE_BYTES
+    most = redis.most_bytes()
+    return [each if _size(each) <= most else _shortened(each, most) for each in letters], most
+
+
+def _size(letter: Letter) -> int:
+    return sum(map(len, letter.fields.values()))
+
+
+def _shortened(letter: Letter, most: int) -> Letter:
+    """Leave the largest values out of the image until it fits: a retry takes the key as it is then."""
+    image = json.loads(letter.fields["image"])
+    room = most - _size(letter)
+    sizes = {name: len(json.dumps(value)) for name, value in image.items()}
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        if room >= 0:
+            break
+        image[name] = {LEFT_OUT: _bytes_in(image[name])}
+        room += sizes[name] - len(json.dumps(image[name]))
+    text = json.dumps(image if room >= 0 else {}).encode()
+    return letter._replace(fields={**letter.fields, "image": text})
+
+
+def _bytes_in(value: Any) -> int:
+    """Return how large a value of an image is: ``readable`` has made it, or a list of such."""
+    if isinstance(value, list):
+        return sum(map(_bytes_in, value))
+    return len(base64.b64decode(value["base64"])) if isinstance(value, dict) else len(value.encode())
+
+
+def _parts(letters: Sequence[Letter], most: int) -> Iterator[Sequence[Letter]]:
+    """Cut letters to what is sent at once."""
+    part: list[Letter] = []
+    room = most
+    for letter in letters:
+        if part and (len(part) == CHUNK or _size(letter) > room):
+            yield part
+            part, room = [], most
+        part.append(letter)
+        room -= _size(letter)
+    yield part
 
 
 def _with(fields: dict[str, bytes], redis: Commands, stream: str, entry: bytes) -> dict[str, bytes]:

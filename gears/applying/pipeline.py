@@ -168,7 +168,11 @@ class Batch:
             self.faults.append((change, error.fault))
             return
         if row is not None:
-            self._placed.append((at, row))
+            self._put(at, row)
+
+    def _put(self, at: int, row: RowOp) -> None:
+        row.place = at
+        self._placed.append((at, row))
 
     def _flush(self, at: int, change: Change) -> None:
         """Clear the tables whose mapping says so; what came before in this batch no longer matters."""
@@ -179,7 +183,7 @@ class Batch:
                     slot.clear()
         self._placed = [(place, row) for place, row in self._placed if row.table not in clearing]
         for table, converter in sorted(clearing.items()):
-            self._placed.append((at, RowOp(table, "clear", origin=(change, converter, change.op))))
+            self._put(at, RowOp(table, "clear", origin=(change, converter, change.op)))
             self._cleared[table] = at
 
     # -- Giving rows out ---------------------------------------------------------------------------------
@@ -198,9 +202,10 @@ class Batch:
         try:
             row = converter.row(change, op, parts)
         except RowFault:
-            row = self._last_good(converter, parts, change)
-        if row is not None:
-            self._placed.append((at, row))
+            self._put_last_good(converter, parts, change)
+        else:
+            if row is not None:
+                self._put(at, row)
 
     def _places(self, key: bytes) -> list[int]:
         if self._by_key is None:
@@ -209,9 +214,11 @@ class Batch:
                 self._by_key.setdefault(each, []).append(at)
         return self._by_key[key]
 
-    def _states(self, converter: Converter, last: Change) -> list[tuple[Change, bytes]]:
-        """Return the changes that a row stands for, up to ``last``, each with its folded operation."""
-        states: list[tuple[Change, bytes]] = []
+    def _states(self, converter: Converter, last: Change) -> list[tuple[int, Change, bytes]]:
+        """Return the changes that a row stands for, up to ``last``: where each stands, and its folded
+        operation.
+        """
+        states: list[tuple[int, Change, bytes]] = []
         op = NOTHING
         cleared = self._cleared.get(converter.mapping.table, NOWHERE)
         for at in self._places(last.key):
@@ -223,22 +230,25 @@ class Batch:
             marks = change.op in changes.GONE and converter.marks(change.op)
             if marks and op in changes.GONE:
                 continue
-            if states and (marks or adds_to(change, states[-1][0], op)):
+            if states and (marks or adds_to(change, states[-1][1], op)):
                 states, op = [], NOTHING
             op = fold(op, change.op)
-            states.append((change, op))
+            states.append((at, change, op))
             if change is last:
                 break
         return states
 
-    def _last_good(self, converter: Converter, parts: tuple[bytes, ...], last: Change) -> RowOp | None:
-        """The last image of a row is refused: return the row of the one before it that is not."""
-        for change, op in reversed(self._states(converter, last)):
+    def _put_last_good(self, converter: Converter, parts: tuple[bytes, ...], last: Change) -> None:
+        """The last image of a row is refused: take the one before it that is not, where that one stands."""
+        for at, change, op in reversed(self._states(converter, last)):
             try:
-                return converter.row(change, op, parts)
+                row = converter.row(change, op, parts)
             except RowFault as error:
                 self.faults.append((change, error.fault))
-        return None
+            else:
+                if row is not None:
+                    self._put(at, row)
+                return
 
     def earlier(self, row: RowOp) -> list[RowOp]:
         """Return the rows of the key's states before ``row``, in order: it is refused itself."""
@@ -247,13 +257,14 @@ class Batch:
         if not converter.coalesces or parts is None:
             return []
         rows = []
-        for before, op in self._states(converter, change)[:-1]:
+        for at, before, op in self._states(converter, change)[:-1]:
             try:
                 candidate = converter.row(before, op, parts)
             except RowFault as error:
                 self.faults.append((before, error.fault))
             else:
                 if candidate is not None:
+                    candidate.place = at
                     rows.append(candidate)
         return rows
 

@@ -12,7 +12,7 @@ from redis.retry import Retry
 from connectors import Position
 from gears.applying.acknowledgments import Acknowledgment
 from gears.applying.change import Change, Changes, Malformed, decode, goes_on, is_applied, read_meta
-from gears.applying.commands import Commands
+from gears.applying.commands import MOST_BYTES, Commands
 from gears.applying.intents import follows
 from gears.declaring.deployment import Deployment
 
@@ -247,6 +247,17 @@ class RedisCommands(Commands):
             for words in commands:
                 pipe.execute_command(*words)
             pipe.execute()
+
+    def most_bytes(self) -> int:
+        # Beyond them the server closes the connection, again and again.
+        return min(self._limit(name) for name in ("proto-max-bulk-len", "client-query-buffer-limit")) // 2
+
+    def _limit(self, name: str) -> int:
+        try:
+            return int(self.call("CONFIG", "GET", name)[1])
+        except redis.ResponseError:
+            # The worker's user has no right to it, or it has another name.
+            return MOST_BYTES * 2
 
 
 class Reading:

@@ -135,6 +135,26 @@ def test_a_replica_that_is_promoted_without_the_letters_gets_them(shop: Shop) ->
     assert rows(shop.url, "SELECT id, age FROM persons") == [(3, 33)]
 
 
+def test_letters_that_are_larger_than_what_redis_takes_stop_no_lane(shop: Shop) -> None:
+    """One by itself, some together, and each of a server's two limits."""
+    with unsupervised_server() as (server, client):
+        ModuleHost(client).deploy(shop.functions)
+        for limit in ("client-query-buffer-limit", "proto-max-bulk-len"):
+            for person in range(4):
+                client.hset(f"person:{person}", "age", "é" * (200_000 if person == 1 else 60_000))
+            client.hset("person:9", "age", "33")
+            before: Any = client.config_get(limit)
+            client.config_set(limit, "1mb")
+            shop.work(server, client)
+            found = letters(client)
+            images = [json.loads(found[f"person:{person}"]["image"])["age"] for person in range(4)]
+            assert images == ["é" * 60_000, {"bytes": 400_000}, "é" * 60_000, "é" * 60_000]
+            client.config_set(limit, before[limit])
+            for stream in dead_streams(client):
+                client.delete(stream)
+    assert rows(shop.url, "SELECT id, age FROM persons") == [(9, 33)]
+
+
 def test_letters_that_the_replica_has_stay_as_they_are(shop: Shop) -> None:
     """It lacks the trim of the lane alone; a person has dropped one of the letters meanwhile."""
     with lossy_pair(shop) as (old, client, new, replica):

@@ -79,6 +79,27 @@ def test_older_state_never_follows_a_newer_one_of_the_batch(database: Any) -> No
     assert [refusal.row for refusal in database.refusals] == [refused]
 
 
+def test_the_last_good_state_comes_before_what_else_the_batch_does_to_the_row(database: Any) -> None:
+    """As with rows that are marked, or kept when a key is evicted, and with two functions of one table."""
+    refused = row(database, 1, b"13", "refused@x")
+    newer = database.upsert("strict", {"id": 1, "a": b"3"})
+    past = {refused: [row(database, 1, b"1", "one@x"), row(database, 1, b"2", "two@x")]}
+    assert database.apply(row(database, 2), refused, newer, earlier=past) == (4, 1)
+    assert database.sql("SELECT id, email, a FROM strict WHERE id = 1") == [(1, "two@x", 3)]
+    assert [refusal.row for refusal in database.refusals] == [refused]
+
+
+def test_an_earlier_state_in_which_the_row_was_gone_takes_no_later_one_away(database: Any) -> None:
+    """Of two functions of one table: the key was deleted, and is there again; what one has is refused."""
+    database.apply(row(database, 1, b"1", "old@x"))
+    good = database.upsert("strict", {"id": 1, "a": b"5"})
+    refused = database.upsert("strict", {"id": 1, "a": b"13", "email": "new@x"})
+    gone = database.delete("strict", b"1")
+    gone.place, good.place, refused.place = 2, 3, 3
+    assert database.apply(row(database, 2), good, refused, earlier={refused: [gone]}) == (3, 1)
+    assert database.sql("SELECT id, email, a FROM strict WHERE id = 1") == [(1, None, 5)]
+
+
 def test_child_waits_for_the_earlier_state_of_its_parent(database: Any) -> None:
     database.sql(CHILD)
     parent = row(database, 1, b"13")

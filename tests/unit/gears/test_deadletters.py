@@ -84,6 +84,10 @@ class Stream:
         self.last = (0, 0)
         #: None: as before Redis 7.0, which does not tell.
         self.deleted: tuple[int, int] | None = (0, 0)
+        self.most = 1 << 28
+
+    def most_bytes(self) -> int:
+        return self.most
 
     def call(self, name: str, *arguments: Any) -> Any:
         if name == "EXISTS":
@@ -98,6 +102,8 @@ class Stream:
         return [(b"%d-%d" % each, self.entries[each]) for each in found[: int(arguments[4])]]
 
     def transaction(self, commands: Sequence[Sequence[Any]]) -> None:
+        sent = sum(len(word) for words in commands for word in words if isinstance(word, bytes))
+        assert sent <= max(self.most, deadletters.SURE_BYTES), "the server closes the connection"
         for name, _, entry_id, *pairs in commands:
             if name == "XADD":
                 assert _id(entry_id) > self.last, "ids only grow"
@@ -167,6 +173,29 @@ def test_more_letters_than_are_sent_at_once() -> None:
     assert stream.store(*many) == len(many)
     assert stream.store(*many) == 0
     assert len(stream.entries) == len(many)
+
+
+def test_what_is_too_large_for_redis_is_left_out_of_an_image() -> None:
+    stream = Stream()
+    stream.most = 600_000
+    image = {"note": "é".encode() * 100_000, "blob": b"\xff" * 30_000, "name": b"Ada"}
+    found = [deadletters.of_change(change(f"{number}-0", **image), [AGE]) for number in (1, 2, 3)]
+    damaged = [b"x" * 200_000, b"\xff" * 600_000]
+    assert stream.store(*found, deadletters.of_malformed(Malformed(b"4-0", damaged, "no change"))) == 4
+    *letters, last = [
+        json.loads(dict(zip(each[::2], each[1::2]))[b"image"]) for each in stream.entries.values()
+    ]
+    blob = deadletters.readable(image["blob"])
+    assert letters == [{"note": {deadletters.LEFT_OUT: 200_000}, "blob": blob, "name": "Ada"}] * 3
+    assert last == {"pairs": {deadletters.LEFT_OUT: 800_000}}
+
+
+def test_names_that_are_too_large_leave_no_image() -> None:
+    stream = Stream()
+    stream.most = 600_000
+    names = {b"n%d" % number + b"x" * 1000: b"" for number in range(700)}
+    assert stream.store(deadletters.of_change(change_of("1-0", names), [AGE])) == 1
+    assert b"{}" in stream.entries[1, 0]
 
 
 def test_the_reasons_are_found_again_by_id_and_epoch() -> None:

@@ -146,6 +146,18 @@ def test_the_last_good_state_can_be_that_the_row_is_gone() -> None:
     assert len(prepared.faults) == 1
 
 
+def test_the_last_good_state_of_one_function_takes_no_row_of_another_away() -> None:
+    """It stands where it was, and the other's row behind it."""
+    functions = converter(columns=["name"]), converter(columns=["age"], name="ages")
+    changes = [change("u", name="Ada", age="1"), change("d"), change("u", name="Eve", age="x")]
+    prepared = batch(changes, *functions)
+    assert [(row.kind, row.place) for row in prepared.rows] == [("delete", 1), ("upsert", 2)]
+    rows: Rows = {}
+    run(rows, prepared.rows)
+    assert rows["persons", (1,)]["name"] == "Eve"
+    assert [fault.function for _, fault in prepared.faults] == ["ages"]
+
+
 def test_no_state_from_before_a_flush_comes_back() -> None:
     changes = [change("u", age="1"), change("f", key=""), change("u", age="x")]
     prepared = batch(changes, converter(on_flush="delete"))
