@@ -250,8 +250,8 @@ def test_a_letter_of_any_size_and_any_bytes_fits_a_page() -> None:
     assert (len(document["image"]), document["left_out"]) == (60, 40)
     assert document["key"] == "k" * 1000 + "… (4,000 more characters)"
     assert len(json.dumps(document)) < 100_000
-    image: dict[str, Any] = {"\udcff": {"base64": "/w=="}, "large": {"bytes": 5}}
-    odd = {"key": b"\xff", "image": json.dumps(image).encode()}
+    values: dict[str, Any] = {"\udcff": {"base64": "/w=="}, "large": {"bytes": 5}}
+    odd = {"key": b"\xff", "image": json.dumps(values).encode()}
     document = shown.letter_document(Letter(shard, "s", "d", "t", "1-0", odd))
     assert bytes(app.Document(document).body).isascii()
     assert document["image"] == [["\udcff", "base64: /w=="], ["large", "5 bytes, too many for a letter"]]
