@@ -18,11 +18,25 @@ from gears.redisgears.commands import DELETING
 SETS, REMOVES, DELETES = b"U", b"R", b"D"
 
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
-_FLOAT = re.compile(rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+#: Sign; digits and exponent with 0x, or without.
+_FLOAT = re.compile(
+    rb"([+-]?)(?:0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP]([+-]?[0-9]+))?"
+    rb"|([0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE]([+-]?[0-9]+))?)"
+)
 _INT64 = 1 << 63
 _DIGITS = 17
 #: The bits that a C long double has for its number.
 _MANTISSA = 113 if platform.machine() in ("aarch64", "arm64") else 64
+_MOST = Fraction(2) ** 16384
+"""The least that a long double is too small for."""
+_NOTHING = Fraction(1, 2) ** (16382 + _MANTISSA)
+"""The most that it takes for 0."""
+_FLOAT_BYTES = 5119
+"""The longest text that the server takes for one."""
+_AT_ONCE = 4000
+"""How many digits all versions of Python read and write at once: not the 4,933 of a long double."""
+_EXPONENT = 100_000
+"""An exponent that makes any such text too much or nothing."""
 
 
 class Effect(NamedTuple):
@@ -97,7 +111,8 @@ def _add_float(words: Sequence[bytes]) -> Effect | None:
     present, more = _float(_present(words[1], words[2]) or b"0"), _float(words[3])
     if present is None or more is None:
         return None
-    return _sets(words[1], {words[2]: _as_text(_rounded(present + more))})
+    added = _rounded(present + more)
+    return _sets(words[1], {words[2]: _as_text(added)}) if abs(added) < _MOST else None
 
 
 def _remove(words: Sequence[bytes]) -> Effect | None:
@@ -161,7 +176,30 @@ def _integer(text: bytes) -> int | None:
 
 
 def _float(text: bytes) -> Fraction | None:
-    return _rounded(Fraction(text.decode())) if _FLOAT.fullmatch(text) is not None else None
+    """Return what strtold makes of a text; None: the server refuses it."""
+    found = _FLOAT.fullmatch(text) if len(text) <= _FLOAT_BYTES else None
+    if found is None:
+        return None
+    sign, hexadecimal, twos, decimal, tens = found.groups()
+    whole, _, rest = (hexadecimal or decimal).partition(b".")
+    digits = int(whole + rest, 16) if hexadecimal else _number(whole + rest)
+    power = twos or tens or b"0"
+    exponent = _number(power.lstrip(b"+-")) * (-1 if power.startswith(b"-") else 1)
+    if not digits:
+        return Fraction(0)
+    if abs(exponent) > _EXPONENT:
+        return None
+    base, places = (2, 4 * len(rest)) if hexadecimal else (10, len(rest))
+    number = _rounded(digits * Fraction(base) ** (exponent - places))
+    if not _NOTHING < number < _MOST:
+        return None
+    return -number if sign == b"-" else number
+
+
+def _number(text: bytes) -> int:
+    """Return a whole number, also one of more digits than Python reads at once."""
+    scale: int = 10**_AT_ONCE
+    return int(text[:-_AT_ONCE] or b"0") * scale + int(text[-_AT_ONCE:])
 
 
 def _rounded(number: Fraction) -> Fraction:
@@ -181,7 +219,9 @@ def _as_text(number: Fraction) -> bytes:
     scaled = round(number * 10**_DIGITS)
     whole, rest = divmod(abs(scaled), 10**_DIGITS)
     digits = f"{rest:0{_DIGITS}d}".rstrip("0")
-    text = f"{whole}.{digits}" if digits else f"{whole}"
+    more, last = divmod(whole, 10**_AT_ONCE)
+    text = f"{more}{last:0{_AT_ONCE}d}" if more else f"{last}"
+    text += f".{digits}" if digits else ""
     return (f"-{text}" if scaled < 0 else text).encode()
 
 

@@ -125,14 +125,19 @@ def test_numbers_are_those_of_the_server(sqlite_url: str, tmp_path: Path) -> Non
     run_sql(sqlite_url, PERSONS)
     draw = random.Random(7)
     with system(tmp_path, sqlite_url) as client:
+        odd = ["0x10", "-0X.8p1", "1e00001", "0e99999", "5."]
         for step in range(60):
             more = draw.choice(
                 (f"{draw.uniform(-9, 9):.{draw.randrange(1, 20)}f}", f"{draw.random():e}", "3")
             )
+            more = odd.pop() if odd else more
             got = client.execute_command("HINCRBYFLOAT", "person:1", "age", more)
             assert got == client.execute_command("HINCRBYFLOAT", "other:1", "age", more), (step, more)
             assert client.hget("person:1", "age") == client.hget("other:1", "age")
             assert persons(sqlite_url)[0][2] == float(client.hget("other:1", "age") or 0)
+        for number in ("1e-5000", "1e4933", "0x", "0x1p", "-1e99999999999", "1" * 5120):
+            expected = _reply(client, "HINCRBYFLOAT", "other:1", "age", number)
+            assert _reply(client, "HINCRBYFLOAT", "person:1", "age", number) == expected
         for number in ("9223372036854775807", "1"):
             expected = _reply(client, "HINCRBY", "other:2", "age", number)
             assert _reply(client, "HINCRBY", "person:2", "age", number) == expected

@@ -130,6 +130,38 @@ def test_ids_are_above_those_that_sql_has_whatever_the_clock_says(through: Any) 
     assert _sent(through).id == f"{ahead}-5"
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("0x10", 16),
+        ("-0X.8p1", -1),
+        ("1e00001", 10),
+        ("0e99999999999", 0),
+        ("+5.", 5),
+        ("1e4000", 10**4000),
+        ("1e4933", None),
+        ("-1e99999999999", None),
+        ("1e-4940", "small"),
+        ("1e-5000", None),
+        ("0x", None),
+        ("0x1p", None),
+        ("1" * 5120, None),
+        ("inf", None),
+    ],
+)
+def test_texts_are_the_floats_that_the_server_takes_them_for(redis: Redis, text: str, number: Any) -> None:
+    """What it would take for a float, and this would not, would come to SQL behind its client's reply."""
+    effects = importlib.import_module("gears.redisgears.effects")
+    found = effects._float(text.encode())
+    if number == "small":
+        assert 0 < found < 1
+    else:
+        # A long double has 18 digits.
+        assert found == number or abs(found / number - 1) < 1e-18
+    largest = b"1" + b"0" * 4932
+    assert len(effects._as_text(effects._float(largest))) == len(largest)
+
+
 @pytest.mark.parametrize("change", ["replica", "epoch", "forgotten"])
 def test_nothing_is_settled_where_redis_is_another_by_now(change: str, through: Any, redis: Redis) -> None:
     changed = sys.modules["gears.redisgears.standing"].Changed
