@@ -19,6 +19,9 @@ from deploy.rollout.plan import Plan
 from gears.declaring.deployment import Deployment, wheel_field, wheel_fields
 from gears.declaring.errors import PayloadError
 
+PART_BYTES = 256 * 1024
+"""How much of a wheel is sent at once: within seconds also by the slowest of links."""
+
 
 class DeployFailed(Exception):
     """The deployment is on no shard that took it newly; ``notes`` says what was put back, and what could
@@ -41,7 +44,8 @@ class _Site:
     shard: Shard
     before: Deployed | None
     tag: str = ""
-    wheels_before: dict[bytes, bytes] | None = None
+    wheels_before: set[bytes] | None = None
+    """The fields; None: no wheel was uploaded."""
     sent: bool = False
 
     @property
@@ -179,11 +183,30 @@ def _upload_wheels(
         progress(f"{site.address} has no slot yet, and so no place for wheels; deploy again once it has")
         return
     key = site.wheels_key(deployment.name)
-    reply: Any = site.client.hgetall(key)
-    site.wheels_before = reply
+    fields: Any = site.client.hkeys(key)
+    site.wheels_before = set(fields)
     for name, path in wheels.items():
         progress(f"Uploading {name} to {site.address}")
-        site.client.hset(key, wheel_field(name, deployment.wheels[name]), path.read_bytes())
+        _set_field(site.client, key, wheel_field(name, deployment.wheels[name]), path.read_bytes())
+
+
+def _set_field(client: redis.Redis, key: str, field: str, content: bytes) -> None:
+    """Do HSET in parts, so that the time which an answer may take is that of a part. Raises redis-py's
+    errors.
+    """
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        command = connection.pack_command("HSET", key, field, content)
+        parts = (each[at : at + PART_BYTES] for each in command for at in range(0, len(each), PART_BYTES))
+        connection.send_packed_command(parts)
+        connection.read_response()
+    except BaseException:
+        # A reply that was not read would be taken for the next one's.
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
 
 
 def _drop_stale_wheels(site: _Site, deployment: Deployment) -> None:
@@ -225,9 +248,7 @@ def _put_back(sites: list[_Site], deployment: Deployment, progress: Callable[[st
 def _put_back_one(site: _Site, deployment: Deployment) -> str:
     note = _put_deployment_back(site, deployment) if site.sent else ""
     added = {wheel_field(*each).encode() for each in deployment.wheels.items()}
-    if site.wheels_before is not None and (
-        stale := added - set(site.wheels_before) - _needed(site, deployment)
-    ):
+    if site.wheels_before is not None and (stale := added - site.wheels_before - _needed(site, deployment)):
         site.client.hdel(site.wheels_key(deployment.name), *stale)
     return note
 
