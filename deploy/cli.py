@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.metadata
 import io
+import os
 import sys
 from typing import Any
 
@@ -36,6 +38,10 @@ COMMANDS = (
     "module",
     "completion",
 )  # fmt: skip
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A disk or a file takes no more: mostly that to which standard output leads."""
 
 
 class Commands(click.Group):
@@ -96,4 +102,14 @@ def main(*arguments: Any) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the encoding of the output lacks is escaped, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
-    group(args=list(arguments) or None)
+    try:
+        group(args=list(arguments) or None)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        from deploy.output import CommandError
+
+        CommandError(f"what is to be written can't be: {error.strerror}.").show()
+        # What is still to be written would fail again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(1) from None

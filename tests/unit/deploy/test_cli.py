@@ -77,6 +77,20 @@ def test_version_names_the_module() -> None:
     assert done.output.splitlines()[1] == f"module {importlib.metadata.version('gearsync')}, {module.path()}"
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_an_output_that_takes_no_more_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy", "module", "path"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: what is to be written can't be: No space left on device.\n"
+
+
 def test_a_shell_completes_commands_and_options() -> None:
     complete = 'COMPREPLY=(); _gearsync_completion gearsync; echo "${COMPREPLY[@]}"'
     words = [
