@@ -19,7 +19,7 @@ from deploy.hosts.bundles import Bundle
 from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
 from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
-from deploy.hosts.sessions import Session
+from deploy.hosts.sessions import Reader, Session
 from gears.declaring import kinds
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
@@ -38,7 +38,8 @@ READERS = ("KeysReader", "StreamReader", "CommandReader")
 _END = """
 import sys
 for name in [each for each in sys.modules if each.startswith({family!r})]:
-    sys.modules.pop(name).runtime.close()
+    runtime = sys.modules.pop(name).runtime
+    getattr(runtime, "end", runtime.close)()
 """
 
 _READS_IN_MULTI = (
@@ -220,8 +221,22 @@ class RedisGearsHost(Host):
             self._clear(name)
 
     def finish(self, name: str) -> None:
-        self._unregister(name, *READERS)
-        self._clear(name)
+        found = self._sessions().get(name)
+        hooks = [each for each in found.of("CommandReader") if each.place != session(name)] if found else []
+        if hooks:
+            # Their clients are answered first: who finishes asks again.
+            self._take(hooks)
+        if found is None or not self._writing(found):
+            self._unregister(name, *READERS)
+            self._clear(name)
+
+    def _writing(self, session: Session) -> int:
+        """Return how many clients' writes are on their way to SQL here."""
+        try:
+            # What an older gearsync has deployed does not tell.
+            return int(json.loads(self._question(session, "status")).get("writing", 0))
+        except Mute:
+            return 0
 
     def recapture(self, deployment: str, key: bytes) -> tuple[Any, ...]:
         return "RG.TRIGGER", session(deployment), "recapture", base64.b64encode(key)
@@ -322,13 +337,17 @@ class RedisGearsHost(Host):
     def _unregister(self, name: str, *kinds: str) -> None:
         found = self._sessions().get(name)
         for kind in kinds:
-            for reader in found.of(kind) if found else ():
-                try:
-                    self.client.execute_command("RG.UNREGISTER", reader.id)
-                except redis.ResponseError as error:
-                    # What another shard was told, RedisGears tells this one by itself.
-                    if "not registered" not in str(error):
-                        raise
+            self._take(found.of(kind) if found else ())
+
+    def _take(self, readers: Iterable[Reader]) -> None:
+        """Take registrations away."""
+        for reader in readers:
+            try:
+                self.client.execute_command("RG.UNREGISTER", reader.id)
+            except redis.ResponseError as error:
+                # What another shard was told, RedisGears tells this one by itself.
+                if "not registered" not in str(error):
+                    raise
 
     def _upload(self, deployment: Deployment) -> None:
         needed = drivers.needs(self.packages, deployment).requirements

@@ -52,6 +52,11 @@ class Commits:
         """Whether a group may be on its way to SQL."""
         return bool(self._sent)
 
+    @property
+    def writing(self) -> int:
+        """How many writes wait, or are on their way to SQL."""
+        return len(self._sent) + self._through.waiting
+
     def report(self) -> dict[str, Any]:
         """Return the target's part of the report."""
         return {**self._report.document(), "state": self._state, "last_error": self._error}
@@ -70,8 +75,12 @@ class Commits:
                 except Exception as error:
                     self._wait(f"{type(error).__name__}: {error}")
             # What is open still, the next version does when it finds it committed.
-            self._through.refuse(self._sent, "another version of the deployment is there by now")
-            self._through.refuse(None, "another version of the deployment is there; nothing was written")
+            gone = "this version of the deployment is gone"
+            self._through.refuse(
+                self._sent, f"{gone}; whether the write came true is not known: read the key"
+            )
+            self._through.refuse(None, f"{gone}; nothing was written")
+            self._through.clear()
             if self._process is not None:
                 self._process.close()
 
@@ -113,7 +122,7 @@ class Commits:
         through.wake.clear()
         group, entries = through.take()
         if not group:
-            through.wake.wait(LANE_SECONDS if through.has_waiting else LOOK_SECONDS)
+            through.wake.wait(LANE_SECONDS if through.waiting else LOOK_SECONDS)
             return
         self._sent = group
         (refused,) = self._ask("commit", entries)

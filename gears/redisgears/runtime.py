@@ -68,6 +68,12 @@ class Runtime:
         for drain in self.drains.values():
             start_thread(drain.close)
 
+    def end(self) -> None:
+        """The deployment is gone. A write that is on its way to SQL is brought to its end."""
+        if self._commits is not None:
+            self.through.end()
+        self.close()
+
     # -- What the registrations call ---------------------------------------------------------------------
 
     def on_batch(self, record: dict[str, Any]) -> None:
@@ -157,6 +163,7 @@ class Runtime:
             "missed_key": self.capture.missed_key.decode("latin-1")[:MISSED_KEY_BYTES],
             "targets": list(lanes.values()),
             "functions": self.capture.counts_of_functions(),
+            "writing": 0 if self._commits is None else self._commits.writing,
             "paused": paused,
             "report": self._report_while(
                 paused is not None, {name for name in lanes if lanes[name]["paused"] is not None}

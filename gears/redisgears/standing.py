@@ -52,11 +52,14 @@ class Standing:
         if not is_primary():
             return None
         stream, epoch = self.term()
+        place = Place(stream, epoch, self._shard.who, None)
         applied = execute("GET", stream)
-        if applied is None:
-            return Place(stream, epoch, self._shard.who, None)
-        of_epoch, ms, seq = map(int, applied.split())
-        return Place(stream, epoch, self._shard.who, (of_epoch, ms, seq))
+        if applied is not None:
+            of_epoch, ms, seq = map(int, applied.split())
+            return place._replace(applied=(of_epoch, ms, seq))
+        # Somebody has deleted it, or it was evicted: in one term nobody but this process can write it.
+        known = self._known
+        return known if known is not None and known._replace(applied=None) == place else place
 
     def enter(self, place: Place) -> None:
         """SQL is about to be asked what is behind this place."""
@@ -87,3 +90,7 @@ class Standing:
         assert place is not None  # noqa: S101 (for mypy)
         execute("SET", place.stream, " ".join(map(str, position)))
         self._known = place._replace(applied=position)
+
+    def forget(self) -> None:
+        """The deployment is gone."""
+        execute("DEL", self.term()[0])

@@ -66,12 +66,25 @@ class Through:
         self._last = (0, 0)
         self.wake = threading.Event()
         self.is_closed = False
+        self._is_undeployed = False
 
     def close(self) -> None:
         """A newer version works here: only what was sent is brought to its end."""
         self.is_closed = True
         self._deadlines.close()
         self.wake.set()
+
+    def end(self) -> None:
+        """The deployment is gone: the same, and nothing of it stays in Redis."""
+        self._is_undeployed = True
+        self.close()
+
+    def clear(self) -> None:
+        """All is brought to its end."""
+        if self._is_undeployed:
+            with atomic():
+                if is_primary():
+                    self._standing.forget()
 
     # -- The hooks, on the main thread -------------------------------------------------------------------
 
@@ -156,9 +169,9 @@ class Through:
         return f"nothing was written: {reason}" if reason else ""
 
     @property
-    def has_waiting(self) -> bool:
-        """Whether writes wait, for changes of their keys to be in SQL."""
-        return bool(self._queue)
+    def waiting(self) -> int:
+        """How many writes wait, for changes of their keys to be in SQL."""
+        return len(self._queue)
 
     # -- For the thread that commits ---------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+from tests import hosts
 from tests.integration.deploying import eventually, gearsync, rows, write
 from tests.integration.redisgears.locking import locked
 from tests.integration.system import System
@@ -100,6 +103,41 @@ def test_a_second_deployment_is_refused(sqlite_url: str, tmp_path: Path) -> None
             client.hset("animal:1", "name", "Bob")
             client.hset("person:1", "name", "nobody waits")
         assert rows(sqlite_url, "SELECT id, name FROM animals") == [(1, "Bob")]
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_a_write_that_is_on_its_way_at_the_undeploy_is_in_both(
+    discard: bool, sqlite_url: str, tmp_path: Path
+) -> None:
+    run_sql(sqlite_url, PERSONS)
+    world = system(tmp_path, sqlite_url, 30_000)
+    with world as client:
+        client.hset("person:1", "name", "Ada")
+        host = hosts.asked(world.server)
+        database = sqlite3.connect(sqlite_url.partition("///")[2], isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
+        thread = _in_thread(world, "HSET", "person:1", "name", "Eve")
+        eventually(lambda: _writing(client) == 1)
+        host.undeploy("functions", discard)
+        if not discard:
+            host.finish("functions")
+            assert "functions" in host.deployments()
+        database.execute("COMMIT")
+        database.close()
+        thread.join()
+        if not discard:
+            eventually(lambda: _writing(client) == 0)
+            host.finish("functions")
+        assert "functions" not in host.deployments()
+        assert client.hget("person:1", "name") == b"Eve"
+        assert persons(sqlite_url) == [(1, "Eve", None)]
+        eventually(lambda: list(client.scan_iter("gearsync:*")) == [b"gearsync:{0}:registry"])
+        host.client.close()
+
+
+def _writing(client: redis.Redis) -> int:
+    (told,) = client.execute_command("RG.TRIGGER", "gearsync-functions", "status")
+    return int(json.loads(told)["writing"])
 
 
 def test_what_is_no_write_of_a_client_is_captured(sqlite_url: str, tmp_path: Path) -> None:

@@ -171,10 +171,20 @@ def test_nothing_is_settled_where_redis_is_another_by_now(change: str, through: 
     elif change == "epoch":
         through._shard.epoch = EPOCH + 1
     else:
-        redis.texts.clear()
+        (stream,) = redis.texts
+        redis.texts[stream] = f"{EPOCH - 1} 1 0"
     done = len(redis.done)
     with pytest.raises(changed):
         through.settle([write], {}, (EPOCH, 5, 0))
     with pytest.raises(changed):
         through.take()
     assert len(redis.done) == done
+
+
+def test_a_position_that_somebody_deletes_under_way_is_written_anew(through: Any, redis: Redis) -> None:
+    """As an eviction does, or an undeploy: what SQL has committed is done all the same."""
+    write = _sent(through)
+    redis.texts.clear()
+    through.settle([write], {}, (EPOCH, 5, 0))
+    assert redis.done[-1] == ("own", "person:1", "name", "Ada")
+    assert list(redis.texts.values()) == [f"{EPOCH} 5 0"]
