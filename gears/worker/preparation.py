@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from gears.applying.report import Report
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import DeclarationError
 from gears.declaring.functions import Transform
-from gears.worker import lanes, requirements
+from gears.worker import folders, lanes, requirements
 from gears.worker.backoff import Backoff
 from gears.worker.logs import event
 from gears.worker.requirements import RequirementsError
@@ -32,6 +33,7 @@ class Preparation:
         self._work_dir = work_dir
         self._report = report
         self._stop = stop
+        self._held: int | None = None
 
     def run(self, deployment: Deployment) -> dict[str, Transform] | None:
         """Install what the deployment requires and load its transforms; None: asked to stop meanwhile."""
@@ -39,9 +41,7 @@ class Preparation:
         while not self._stop.is_set():
             try:
                 self._report.set_state("installing", self._report.error)
-                folder = requirements.install(
-                    deployment, self._work_dir, self._fetch_wheel, self._stop.is_set
-                )
+                folder = self._install(deployment)
                 if folder is not None and str(folder) not in sys.path:
                     sys.path.insert(0, str(folder))
                 return deployment.transforms()
@@ -51,6 +51,24 @@ class Preparation:
                 # The user's own code, which may raise anything, and call sys.exit.
                 self._not_ready(f"{deployment.source_name} raised {type(error).__name__}: {error}", backoff)
         return None
+
+    def _install(self, deployment: Deployment) -> Path | None:
+        """Return the folder of what the deployment requires, which nobody removes while this process runs."""
+        while True:
+            folder = requirements.install(deployment, self._work_dir, self._fetch_wheel, self._stop.is_set)
+            if folder is None:
+                return None
+            try:
+                held = folders.hold(folder)
+            except OSError as error:
+                raise RequirementsError(f"{folder} can't be used: {error.strerror}") from error
+            if held is not None:
+                if self._held is not None:
+                    # Of the try before.
+                    os.close(self._held)
+                self._held = held
+                folders.remove_unused(folder.parent)
+                return folder
 
     def _not_ready(self, error: str, backoff: Backoff) -> None:
         seconds = backoff.next_seconds()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from gears.declaring.deployment import Deployment, wheel_field
+from gears.worker import folders
 
 PIP_TIMEOUT_SECONDS = 900
 POLL_SECONDS = 0.2
@@ -52,7 +53,7 @@ def install(
         if folder.is_dir():
             return folder
         folder.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="installing-", dir=folder.parent) as unfinished:
+        with tempfile.TemporaryDirectory(prefix=folders.UNFINISHED, dir=folder.parent) as unfinished:
             _run_pip(deployment, wheels, Path(unfinished), is_stopped)
             (Path(unfinished) / "installed").rename(folder)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from gears.declaring.deployment import Deployment
-from gears.worker import requirements
+from gears.worker import folders, requirements
 from gears.worker.requirements import RequirementsError
 
 
@@ -114,3 +115,29 @@ def test_a_failed_install_leaves_nothing_that_looks_finished(
     with pytest.raises(RequirementsError):
         requirements.install(deployment, tmp_path / "work", lambda name: b"")
     assert list((tmp_path / "work" / "people").iterdir()) == []
+
+
+def test_folders_of_long_ago_are_removed_unless_a_worker_holds_them(tmp_path: Path) -> None:
+    """Each version may leave its packages, in the folder where Redis has its data."""
+    made = [tmp_path / f"{number:02}" for number in range(9)]
+    killed, working = tmp_path / "installing-a", tmp_path / "installing-b"
+    for number, each in enumerate([*made, killed, working]):
+        (each / "package").mkdir(parents=True)
+        os.utime(each, (number, number))
+    os.utime(working)
+    held = folders.hold(made[1])
+    oldest = folders.hold(made[0])
+    assert held is not None and oldest is not None
+    # Another worker's; this one is the last that was used.
+    os.utime(made[1], (1, 1))
+    folders.remove_unused(tmp_path)
+    assert set(tmp_path.iterdir()) == {made[0], made[1], *made[5:], working}
+    assert time.time() - made[0].stat().st_mtime < 60
+    os.close(held)
+    folders.remove_unused(tmp_path)
+    assert set(tmp_path.iterdir()) == {made[0], *made[5:], working}
+    os.close(oldest)
+
+
+def test_a_folder_that_is_removed_meanwhile_is_not_held(tmp_path: Path) -> None:
+    assert folders.hold(tmp_path / "gone") is None
