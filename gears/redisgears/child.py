@@ -146,7 +146,8 @@ class Process:
     def _applier(self, stream: str, epoch: int, shard: str) -> Applier:
         """Return who has claimed the lane in this epoch."""
         applier = self._appliers.get(stream)
-        if applier is not None and applier.claimed.epoch == epoch:
+        owner = f"{self._name}@{shard}"
+        if applier is not None and (applier.claimed.epoch, applier.claimed.owner) == (epoch, owner):
             return applier
         if self._connector is None:
             target = self._deployment.targets[self._target]
@@ -158,7 +159,7 @@ class Process:
         applier = Applier(
             self._connector, self._deployment, self._target, self._transforms, self._report, bury
         )
-        applier.open(stream, epoch, f"{self._name}@{shard}")
+        applier.open(stream, epoch, owner)
         if applier.claimed.is_doubled:
             self._parent.doubled(epoch)
         self._appliers[stream] = applier

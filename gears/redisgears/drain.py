@@ -43,6 +43,11 @@ def trim(stream: str, last: str) -> None:
     execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
 
 
+def _parsed(entry_id: str) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq)
+
+
 class Failed(Exception):
     """The batch is not in SQL; RedisGears tries again and shows the reason."""
 
@@ -63,6 +68,8 @@ class Drain:
         self._process: Process | None = None
         self._busy = threading.Lock()
         self._attempt = 0
+        self._trimmed: dict[str, tuple[int, int]] = {}
+        """The last id that this process has taken out of each stream."""
         self.starts = 0
         self.report: dict[str, Any] = TargetReport().document()
 
@@ -130,11 +137,16 @@ class Drain:
             self._attempt += 1
             sent: deque[list[Any]] = deque()
             error = ""
+            claim = term
             for entries in pages:
                 error = self._pausing.reason(self._target)
                 if error:
                     break
-                self._process.send(self._attempt, stream, term, entries)
+                if claim is term and entries and _parsed(entries[0][0]) <= self._trimmed.get(stream, (0, 0)):
+                    # Somebody has deleted the lane, and the clock was set back: SQL would take these for
+                    # applied.
+                    claim = term[0], self._shard.who_anew
+                self._process.send(self._attempt, stream, claim, entries)
                 sent.append(entries)
                 if len(sent) == AHEAD:
                     error = self._result(stream, term, sent.popleft())
@@ -182,6 +194,7 @@ class Drain:
                 self._acknowledge(stream, asking)
                 failpoints.reach("before-ack")
                 trim(stream, entries[-1][0])
+            self._trimmed[stream] = _parsed(entries[-1][0])
         return error
 
     def _outrank(self, epoch: int) -> None:

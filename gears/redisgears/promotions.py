@@ -29,7 +29,7 @@ class Promotions:
         self._prefixes = prefixes
         # Its own: the thread looks at another moment than those whose shard is refreshed for a use.
         self._shard = Shard()
-        self._who = ""
+        self._known = ("", "")
         self._outdated: dict[str, str] = {}
         """Which streams are to be read anew, with the entry that was added to each."""
         self._is_closed = threading.Event()
@@ -67,8 +67,9 @@ class Promotions:
             if not is_primary():
                 return
             self._shard.refresh()
-            before, self._who = self._who, self._shard.who
-            if before not in ("", self._who):
+            (source, life), self._known = self._known, (self._shard.source, self._shard.life)
+            # After a flush there is another source, with streams of its own.
+            if source == self._shard.source and life != self._shard.life:
                 for prefix in self._prefixes:
                     self._ask(self._shard.own(prefix))
 

@@ -93,6 +93,11 @@ class Shard:
         """What follows the @ in the names of those who claim streams for it."""
         return f"{self.source}.{self.life}" if self.life else self.source
 
+    @property
+    def who_anew(self) -> str:
+        """The same, as if a life began in this epoch."""
+        return f"{self.source}.{_life_of(self.epoch)}"
+
     def outrank(self, epoch: int) -> None:
         """Have an epoch above that one, in which another life of this shard has claimed a stream.
 
@@ -131,7 +136,7 @@ class Shard:
                 epoch = _promoted(max(epoch, int(own.partition(" ")[2])))
             elif _was_promoted():
                 epoch = _promoted(epoch)
-        return self._write(f"{source} {epoch}", f"{epoch:x}-{secrets.token_hex(6)}")
+        return self._write(f"{source} {epoch}", _life_of(epoch))
 
     def _write(self, meta: str, life: str) -> str:
         execute("HSET", self._registry, "meta", meta)
@@ -146,6 +151,11 @@ class Shard:
     def own(self, prefix: str) -> str:
         """Return the key of this shard that begins so."""
         return f"{prefix}{{{self.tag}}}:{self.source}"
+
+
+def _life_of(epoch: int) -> str:
+    """Return the name of a life that begins in an epoch."""
+    return f"{epoch:x}-{secrets.token_hex(6)}"
 
 
 def _promoted(epoch: int) -> int:

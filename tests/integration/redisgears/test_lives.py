@@ -111,6 +111,23 @@ def test_a_server_that_comes_back_twice_from_one_state_skips_nothing(shop: Shop)
         assert shop.ids() == [1, 2, 3]
 
 
+def test_a_lane_that_somebody_deletes_begins_anew_whatever_the_clock_says(shop: Shop) -> None:
+    clock = Clock(shop.folder)
+    with RedisGears(environment=clock.variables) as server, server.client() as client:
+        shop.deploy(client)
+        clock.set(3600)
+        client.hset("person:1", "name", "Ann")
+        assert settled(client)
+        client.delete(*client.scan_iter("gearsync:lane:*"))
+        clock.set(0)
+        before = epoch(client)
+        for number in (2, 3):
+            client.hset(f"person:{number}", "name", "Bob")
+            assert settled(client)
+            assert shop.ids() == list(range(1, number + 1))
+        assert epoch(client) > before
+
+
 def test_a_replica_that_still_tries_again_claims_nothing(shop: Shop) -> None:
     """RedisGears hands out a batch that has failed once more, whoever is the primary by then."""
     with pair() as (first, second), first.client() as one, second.client() as other:
