@@ -10,6 +10,9 @@ from connectors.base import Connector
 from connectors.errors import Unavailable
 from connectors.triggers.base import OUTBOX
 
+#: Between the parts of a position: how far all was read, and the newest entry of that.
+_BESIDE = " ="
+
 
 class Entry(NamedTuple):
     """What somebody changed: a row, by the texts (or bytes) of its primary key in the order of the table's
@@ -39,9 +42,37 @@ class Waker:
 class Outbox:
     """One reader's way through the outbox. ``begin`` first, then ``read`` again and again."""
 
+    #: The newest entry that was read, by its number and by what another one of that number would not have: a
+    #: database that has lost its last commits gives their numbers again.
+    _newest: tuple[str, str] | None = None
+
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self._place = connector.quoted_table(OUTBOX)
+
+    def begin(self, position: str, pruned: int = 0) -> bool:
+        """Read on from a position; False: it is none of this outbox, which is an older or another one.
+
+        ``pruned``: the number below which entries may be gone.
+        """
+        where, _, newest = position.partition(_BESIDE)
+        number, _, tie = newest.partition(_BESIDE)
+        self._newest = (number, tie) if newest else None
+        if not self._go_to(where):
+            return False
+        if self._newest is None or int(number) < pruned:
+            return True
+        with self._connector.transaction(reads=True) as connection:
+            return bool(self._rows(connection, self._same_entry, (number, tie)))
+
+    @property
+    def position(self) -> str:
+        """The position behind all that was read: what is committed later comes after it."""
+        return _BESIDE.join((self._where, *(self._newest or ())))
+
+    def horizon(self, position: str) -> int:
+        """Return the number below which a reader from ``position`` on needs no entry."""
+        return self._horizon(position.partition(_BESIDE)[0])
 
     # -- What a dialect says -------------------------------------------------------------------------------
 
@@ -49,8 +80,18 @@ class Outbox:
         """Return a position such that whatever is committed from now on comes after it."""
         raise NotImplementedError
 
-    def begin(self, position: str) -> bool:
-        """Read on from a position; False: it is none of this outbox, which is an older or another one."""
+    def _go_to(self, where: str) -> bool:
+        """Read on from there; False: the outbox has not come so far."""
+        raise NotImplementedError
+
+    @property
+    def _where(self) -> str:
+        """How far all was read."""
+        raise NotImplementedError
+
+    @property
+    def _same_entry(self) -> str:
+        """A statement that finds an entry, by its number and what no other one of that number has."""
         raise NotImplementedError
 
     def read(self, most: int) -> list[Entry]:
@@ -60,13 +101,8 @@ class Outbox:
         """
         raise NotImplementedError
 
-    @property
-    def position(self) -> str:
-        """The position behind all that was read: what is committed later comes after it."""
-        raise NotImplementedError
-
-    def horizon(self, position: str) -> int:
-        """Return the number below which a reader from ``position`` on needs no entry."""
+    def _horizon(self, where: str) -> int:
+        """Return the number below which a reader from there on needs no entry."""
         raise NotImplementedError
 
     def prune(self, horizon: int, most: int) -> int:

@@ -49,21 +49,26 @@ class MySQLOutbox(Outbox):
         # Of a transaction that is open already, any id can come.
         return "0"
 
-    def begin(self, position: str) -> bool:
-        self._last = int(position)
+    def _go_to(self, where: str) -> bool:
+        self._last = int(where)
         self._gaps = []
         with self._connector.transaction(reads=True) as connection:
             return self._last <= self._highest(connection)
 
     @property
-    def position(self) -> str:
+    def _same_entry(self) -> str:
+        return f"SELECT 1 FROM {self._place} WHERE id = %s AND UNIX_TIMESTAMP(at) = %s"
+
+    @property
+    def _where(self) -> str:
         return str(self._gaps[0].first - 1 if self._gaps else self._last)
 
     def read(self, most: int) -> list[Entry]:
         found = self._settle_gaps()
         with self._connector.transaction(reads=True) as connection:
             found += self._read_gaps(connection)
-            query = f"SELECT id, name, pk FROM {self._place} WHERE id > %s ORDER BY id LIMIT %s"
+            columns = "id, name, pk, UNIX_TIMESTAMP(at)"
+            query = f"SELECT {columns} FROM {self._place} WHERE id > %s ORDER BY id LIMIT %s"
             rows = self._rows(connection, query, (self._last, most))
             if not rows:
                 self._require_as_new(connection, self._last)
@@ -72,10 +77,12 @@ class MySQLOutbox(Outbox):
             if row[0] > self._last + 1:
                 self._gaps.append(_Gap(self._last + 1, row[0] - 1, due))
             self._last = row[0]
+        if rows:
+            self._newest = (str(rows[-1][0]), str(rows[-1][3]))
         return [entry(row[1], row[2]) for row in [*found, *rows]]
 
-    def horizon(self, position: str) -> int:
-        return int(position) + 1
+    def _horizon(self, where: str) -> int:
+        return int(where) + 1
 
     def prune(self, horizon: int, most: int) -> int:
         # The last one stays: by it, a position is known to be of this outbox.

@@ -47,13 +47,17 @@ class PostgresOutbox(Outbox):
         with self._connector.transaction(reads=True) as connection:
             return str(self._rows(connection, _SNAPSHOT)[0][0])
 
-    def begin(self, position: str) -> bool:
-        self._last, self._target, *after = [*position.split(" "), "", *_FIRST][:4]
+    def _go_to(self, where: str) -> bool:
+        self._last, self._target, *after = [*where.split(" "), "", *_FIRST][:4]
         self._after = (after[0], after[1])
         return _limits(self._target or self._last)[1] <= _limits(self.now())[1]
 
     @property
-    def position(self) -> str:
+    def _same_entry(self) -> str:
+        return f"SELECT 1 FROM {self._place} WHERE xid = CAST(%s AS xid8) AND id = CAST(%s AS uuid)"
+
+    @property
+    def _where(self) -> str:
         return " ".join([self._last, self._target, *self._after]) if self._target else self._last
 
     def read(self, most: int) -> list[Entry]:
@@ -70,14 +74,16 @@ class PostgresOutbox(Outbox):
             rows = self._rows(
                 connection, f"{' UNION ALL '.join(parts)} ORDER BY number, tie LIMIT %s", parameters
             )
+        if rows:
+            self._newest = (rows[-1][0], rows[-1][1])
         if len(rows) < most:
             self._last, self._target, self._after = self._target, "", _FIRST
         else:
             self._after = (rows[-1][0], rows[-1][1])
         return [entry(row[2], row[3]) for row in rows]
 
-    def horizon(self, position: str) -> int:
-        return _limits(position.split(" ")[0])[0]
+    def _horizon(self, where: str) -> int:
+        return _limits(where.split(" ")[0])[0]
 
     def prune(self, horizon: int, most: int) -> int:
         with self._connector.transaction() as connection:

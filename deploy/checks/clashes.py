@@ -9,6 +9,7 @@ from deploy.checks.findings import Findings
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
 from gears.declaring.patterns import Through
+from gears.declaring.together import takes_row_along
 
 
 def check_within(deployment: Deployment, findings: Findings) -> None:
@@ -75,6 +76,32 @@ def check_waiting(deployment: Deployment, others: Sequence[Deployment], findings
                     function,
                     "keys",
                 )
+
+
+def check_expiry(deployment: Deployment, others: Sequence[Deployment], findings: Findings) -> None:
+    """Add functions of which the one deletes the row of a hash that is the other's copy of it for some
+    time.
+    """
+    for other in others:
+        if other.name == deployment.name:
+            continue
+        for function in deployment.functions:
+            for theirs in other.functions:
+                where = f"the deployment {other.name} (function {theirs.name})"
+                if theirs.captures and takes_row_along(function, theirs):
+                    findings.mistake(
+                        f"{where} {theirs.mapping.on_expire}s the row of a hash that expires; give that one "
+                        'on_expire="keep" first',
+                        function,
+                        "ttl",
+                    )
+                elif function.captures and takes_row_along(theirs, function):
+                    findings.mistake(
+                        f"{where} loads rows of the same keys for the time of its ttl, and at its end they "
+                        'would be deleted; write on_expire="keep"',
+                        function,
+                        "on_expire",
+                    )
 
 
 def _pairs(

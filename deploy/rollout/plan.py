@@ -127,6 +127,7 @@ def _check_shards(plan: Plan, deployment: Deployment, shards: Shards, accept_evi
         seen.update((other.name, other) for other in others)
     clashes.check_with_others(deployment, list(seen.values()), plan.findings)
     clashes.check_waiting(deployment, list(seen.values()), plan.findings)
+    clashes.check_expiry(deployment, list(seen.values()), plan.findings)
     versions = [deployed[deployment.name].version for deployed in plan.before if deployment.name in deployed]
     deployment.version = 1 + max(versions, default=0)
     if plan.mistakes:

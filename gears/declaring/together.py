@@ -95,14 +95,19 @@ def _whole_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
     return mistakes
 
 
+def takes_row_along(copying: Function, writing: Function) -> bool:
+    """Whether the end of a hash that the one has made of a row, for some time, is that of the other's row."""
+    if not isinstance(copying.pattern, (Reading, Around)) or not copying.pattern.ttl:
+        return False
+    return writing.mapping.on_expire != "keep" and writing.mapping.shares_keys(copying.mapping)
+
+
 def _expiry_mistakes(deployment: Deployment, place: str) -> list[Mistake]:
     """A hash that is a copy of its row for some time must not take the row with it at its end."""
     mistakes: list[Mistake] = []
     for function in deployment.functions:
-        if not isinstance(function.pattern, (Reading, Around)) or not function.pattern.ttl:
-            continue
         for other in deployment.capturing:
-            if other.mapping.on_expire != "keep" and _share_keys(other, function):
+            if takes_row_along(function, other):
                 problem = (
                     f"{other.name} {other.mapping.on_expire}s the row of a hash that expires; "
                     'give that one on_expire="keep"'

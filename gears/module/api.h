@@ -220,6 +220,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(int, AvoidReplicaTraffic, (void))                                                                                \
     X(long long, Milliseconds, (void))                                                                                 \
     X(const char *, GetMyClusterID, (void))                                                                            \
+    X(int, SignalModifiedKey, (RedisModuleCtx *, RedisModuleString *))                                                 \
     X(void, GetRandomHexChars, (char *, size_t))                                                                       \
     X(int, GetServerVersion, (void))                                                                                   \
     X(RedisModuleCtx *, GetDetachedThreadSafeContext, (RedisModuleCtx *))                                              \

@@ -91,6 +91,9 @@ class Crew:
     def _stand_beside(self) -> None:
         """Load what is read and follow what others change, unless that is under way."""
         if self.beside:
+            for each in self.beside:
+                if isinstance(each, Follower):
+                    each.see_other_term()
             return
         if any(each.target_name == self._target for each in self._shared.deployment.reading):
             self.beside.append(Loader(self._shared, self._target, self._report))

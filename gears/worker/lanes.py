@@ -77,10 +77,15 @@ class Pulse(NamedTuple):
     state: str
 
 
-def connect(url: str) -> redis.Redis:
-    """Return a client that raises at once what goes wrong; retrying is the worker's own."""
+def connect(url: str, steady: bool = False) -> redis.Redis:
+    """Return a client that raises at once what goes wrong; retrying is the worker's own.
+
+    ``steady``: on one connection, whose loss is an error. Others are made anew without a word, and may lead
+    to a server that is an older state of the one before.
+    """
     return redis.Redis.from_url(
         url,
+        single_connection_client=steady,
         protocol=2,
         decode_responses=False,
         socket_timeout=SOCKET_TIMEOUT_SECONDS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,16 @@ from connectors import Target, connect
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function, build
-from gears.worker.following import rowkeys, session
+from gears.worker.following import bringing, rowkeys, session
 from gears.worker.following.follower import Follower
 from gears.worker.shared import Shared
 from tests.integration import deployed
 from tests.integration.deploying import eventually, rows
 from tests.integration.test_write_around import PERSONS, prepare
+from tests.integration.workers import worker_of
 from tests.servers import run_sql
 
+COVERED = "SELECT functions NOT LIKE '%\"covered\": []%' FROM gearsync_follower"
 AROUND = {"keys": "person:{id}", "table": "persons", "columns": ["name"], "poll_ms": 10}
 
 
@@ -177,6 +180,41 @@ def test_a_position_that_redis_lost_is_taken_up_from_before(url: str, tmp_path: 
             eventually(lambda: world.there(1) == 0)
 
 
+def test_a_redis_that_comes_back_older_is_brought_what_it_lost(postgres_url: str) -> None:
+    """The follower works on meanwhile; other transactions let the position grow."""
+    with _forgetful(World(postgres_url)) as world, world.following() as report:
+        world.fill(1, 2)
+        world.client.save()
+        change(postgres_url, 1)
+        eventually(lambda: world.there(1) == 0)
+        world.server.restart()
+        run_sql(postgres_url, "CREATE TABLE unrelated (id INTEGER)")
+        eventually(lambda: world.there(1) == 0)
+        assert world.there(2) == 1
+        eventually(lambda: report.state[0] == "running")
+
+
+def test_so_is_one_that_nobody_writes_to(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNUSED", url)
+    with _forgetful(World(url)) as world:
+        world.fill(1, 2)
+        with worker_of(world.server, "people", tmp_path):
+            # All keys, for the first time.
+            eventually(lambda: world.there(1, 2) == 0 and rows(url, COVERED) == [(1,)])
+            world.client.hset("person:1", "name", "old")
+            world.client.save()
+            change(url, 1)
+            eventually(lambda: world.there(1) == 0)
+            world.server.restart()
+            eventually(lambda: world.there(1) == 0)
+
+
+def _forgetful(world: World) -> World:
+    """Have Redis lose what it did not SAVE."""
+    world.server = deployed.server("--appendonly", "no", "--save", "")
+    return world
+
+
 def _place(client: redis.Redis) -> Any:
     [found] = client.keys("gearsync:*:followed:people")
     return found
@@ -281,6 +319,28 @@ def test_an_outbox_that_is_made_anew_brings_all_keys(
         with world.following():
             eventually(lambda: world.there(1, 2) == 0)
         assert "it was made anew" in caplog.text
+
+
+def test_a_database_that_comes_back_older_and_goes_on_brings_all_keys(
+    sqlite_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its newest entry has a number by then that was read before."""
+    with World(sqlite_url) as world:
+        with world.following():
+            world.fill(1, 2, 3)
+            change(sqlite_url, 1)
+            eventually(lambda: world.there(1) == 0)
+        backup = Path(shutil.copytree(tmp_path, tmp_path / "backup"))
+        with world.following():
+            change(sqlite_url, 2)
+            eventually(lambda: world.there(2) == 0)
+        for path in backup.iterdir():
+            shutil.copy(path, tmp_path)
+        for number in (3, 4, 5):
+            change(sqlite_url, number)
+        with world.following():
+            eventually(lambda: world.there(3) == 0)
+        assert "it has gone back to before what was read of it" in caplog.text
 
 
 def test_an_outbox_that_begins_anew_while_it_works_brings_all_keys(
@@ -407,6 +467,16 @@ def test_a_write_that_comes_between_the_row_and_its_hash_stays(
             eventually(lambda: bool(done) and world.there(1, 2, 3) == 3)
             assert world.client.hgetall("person:1") == {b"name": b"redis"}
             assert world.client.hgetall("person:3") == {b"name": b"new"}
+
+
+def test_large_rows_come_a_few_at_a_time(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer servers take no transaction beyond client-query-buffer-limit: the follower stood still."""
+    monkeypatch.setattr(bringing, "REFRESH_BYTES", 100)
+    with World(url, function(on_change="refresh")) as world, world.following():
+        values = ", ".join(f"({number}, 'of 15 characters', 1)" for number in range(64))
+        run_sql(url, f"INSERT INTO persons VALUES {values}")
+        eventually(lambda: world.there(*range(64)) == 64)
+        assert world.client.info("commandstats")["cmdstat_gearsync.put"]["calls"] >= 16
 
 
 def test_a_row_that_can_not_be_read_keeps_no_other_back(postgres_url: str) -> None:

@@ -2,6 +2,7 @@
  * counts more than a row that is on its way: a miss that was overtaken is read again, or is over. */
 #include "misses.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "lanes/waiting.h"
@@ -98,7 +99,15 @@ void miss_look(Miss *miss) {
     loads_wake(miss);
 }
 
+/* A worker that was stopped may answer a miss of another process, or of the module before it was loaded anew. */
+static uint64_t first_token(void) {
+    char drawn[12] = {0};
+    RedisModule_GetRandomHexChars(drawn, sizeof(drawn) - 1);
+    return (uint64_t)strtoull(drawn, NULL, 16) << 16;
+}
+
 void miss_take(Miss *miss) {
+    if (last_token == 0) last_token = first_token();
     set_state(miss, MISS_TAKEN);
     miss->token = ++last_token;
 }

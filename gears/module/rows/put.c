@@ -99,8 +99,12 @@ static bool put_one(Put *put, const Row *row) {
     RedisModule_SelectDb(put->ctx, put->db);
     Found found = look(put->ctx, row->key);
     bool has_row = row->nfields > 0;
-    /* Nothing happens to the key, so no event says that a row which is being read may be an older one. */
-    if (found == KEY_ABSENT && !has_row) listeners.row_changed(put->ctx, put->db, row->key);
+    /* Nothing happens to the key, so no event says that a row which is being read may be an older one; nor would a
+     * worker that was stopped with it in hand see that by its WATCH. */
+    if (found == KEY_ABSENT && !has_row) {
+        listeners.row_changed(put->ctx, put->db, row->key);
+        RedisModule_SignalModifiedKey(put->ctx, row->key);
+    }
     if (put->replace) mark_overtake(string_slice(row->key));
     if (found == KEY_OTHER || (found == KEY_HASH && !put->replace) || (found == KEY_ABSENT && !has_row)) return false;
     if (waiting_for(put->db, string_slice(row->key)) || !put_is_ours(put->ctx, row->key)) return false;

@@ -24,6 +24,9 @@ log = logging.getLogger("gearsync.worker")
 
 INVALIDATE_AT_ONCE = 1000
 REFRESH_AT_ONCE = 200
+REFRESH_BYTES = 1 << 24
+"""About the most that one transaction brings to Redis: newer servers close the connection of one that queues
+more than ``client-query-buffer-limit``, and would so again and again."""
 _ELSEWHERE = (redis.exceptions.MovedError, redis.exceptions.AskError)
 
 
@@ -74,19 +77,20 @@ class Bringer:
         ready = sorted(set(ours) - set(later))
         rows = _read(reader, ready)
         assert isinstance(function.pattern, Around)  # noqa: S101 (for mypy)
-        waiting = self._put(function, function.pattern.ttl * 1000, rows) if ready else self._unwatch()
+        is_much = len(ready) > 1 and _weight(rows) > REFRESH_BYTES
+        if not ready or is_much:
+            self._ask(["UNWATCH"])
+        if not ready:
+            return later
+        waiting = None if is_much else self._put(function, function.pattern.ttl * 1000, rows)
         if waiting is not None:
             return later + waiting
-        # Somebody has written one of them meanwhile. Which?
+        # Somebody has written one of them meanwhile, which? Or they are too much at once.
         if len(ready) == 1:
             return later + ready
         half = len(ready) // 2
         first = self._refresh(function, reader, ready[:half])
         return later + first + self._refresh(function, reader, ready[half:])
-
-    def _unwatch(self) -> list[bytes]:
-        self._ask(["UNWATCH"])
-        return []
 
     def _put(
         self, function: Function, ttl_ms: int, rows: dict[bytes, dict[bytes, bytes] | None]
@@ -126,6 +130,10 @@ class Bringer:
         if first is not None:
             raise first
         return replies
+
+
+def _weight(rows: dict[bytes, dict[bytes, bytes] | None]) -> int:
+    return sum(len(name) + len(value) for row in rows.values() if row for name, value in row.items())
 
 
 def _read(reader: RowReader, keys: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes] | None]:

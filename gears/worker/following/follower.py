@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 import redis
@@ -33,6 +34,11 @@ class Follower(Task):
         self._report = report
         self._backoff = Backoff()
         self._address: Address | None = None
+        self._other_term = threading.Event()
+
+    def see_other_term(self) -> None:
+        """The server has another epoch, or is another one: look where Redis is by now."""
+        self._other_term.set()
 
     def forget(self) -> None:
         """Leave the outbox for good, so that nothing is kept there for this follower. Raises RedisError or
@@ -73,13 +79,15 @@ class Follower(Task):
     def _session(self) -> None:
         shared = self._shared
         connector = shared.open_connector(self._target)
-        client = lanes.connect(shared.url)
+        # What a Redis that has gone has of it, the next one may not have: then the session must be over.
+        client = lanes.connect(shared.url, steady=True)
         following: Following | None = None
+        self._other_term.clear()
         try:
             following = Following(shared, self._target, connector, client)
             self._address = following.address
             following.open()
-            while not self.over and not following.is_over:
+            while not (self.over or self._other_term.is_set() or following.is_over):
                 following.work()
                 self._report.claimed(LABEL)
                 self._report.around = following.figures()

@@ -130,7 +130,7 @@ class Following:
         position = known.position if saved is None else saved
         if self._outbox.horizon(position) < known.horizon:
             raise LostPlace("Redis has gone back to before what is left of it")
-        if not self._outbox.begin(position):
+        if not self._outbox.begin(position, known.horizon):
             raise LostPlace("it has gone back to before what was read of it")
         if self._slots.is_cluster:
             # A slot may have come since, whose old shard had not brought yet what was passed here.

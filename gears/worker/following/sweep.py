@@ -19,14 +19,15 @@ class Sweep:
         self._cursor = 0
 
     def step(self, client: redis.Redis) -> list[bytes]:
-        """Return some keys that the function covers; ``done`` tells whether they were the last."""
+        """Return some keys that the function covers; ``done`` tells whether they were the last. The client
+        has one connection: a cursor means nothing to another server.
+        """
         template = self.function.mapping.keys
-        with client.pipeline(transaction=False) as pipe:
-            # The connection goes back to the database that its URL names.
-            pipe.select(self.function.mapping.db)
-            pipe.scan(self._cursor, match=template.glob(), count=COUNT)
-            pipe.select(0)
-            _, (self._cursor, found), _ = pipe.execute()
+        client.execute_command("SELECT", self.function.mapping.db)
+        words = ("SCAN", self._cursor, "MATCH", template.glob(), "COUNT", COUNT)
+        self._cursor, found = client.execute_command(*words)
+        # The database that its URL names.
+        client.execute_command("SELECT", 0)
         self.done = self._cursor == 0
         keys = [key for key in found if template.match(key) is not None]
         self.keys += len(keys)

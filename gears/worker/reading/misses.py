@@ -10,6 +10,8 @@ import redis
 from gears.worker.lanes import takes_less
 
 Fields = Mapping[bytes, bytes]
+BYTES = 1 << 24
+"""About the most that one command brings to Redis, which holds it in memory beside the hashes."""
 
 
 class Miss(NamedTuple):
@@ -55,6 +57,15 @@ class Misses:
 
         Returns how many hashes were set.
         """
+        done, start, weight = 0, 0, 0
+        for end, (_, _, fields) in enumerate(rows, 1):
+            weight += sum(len(name) + len(value) for name, value in (fields or {}).items())
+            if weight > BYTES or end == len(rows):
+                done += self._bring(rows[start:end])
+                start, weight = end, 0
+        return done
+
+    def _bring(self, rows: Sequence[tuple[int, int, Fields | None]]) -> int:
         words: list[Any] = ["GEARSYNC.LOADED", self._name, self._target, len(rows)]
         for token, ttl_ms, fields in rows:
             words += [token, ttl_ms, len(fields) if fields else -1]

@@ -239,12 +239,12 @@ def test_a_gap_is_given_up_only_when_its_transaction_is_over(
         assert keys(outbox) == [(b"3",)]
         assert keys(outbox) == []
         assert keys(outbox) == []
-        held = int(outbox.position)
+        held = outbox.horizon(outbox.position)
     assert keys(outbox) == [(b"1",)]
     assert keys(outbox) == []
     assert keys(outbox) == []
     # What was rolled back never comes: the position goes on behind it.
-    assert int(outbox.position) == held + 3
+    assert outbox.horizon(outbox.position) == held + 3
 
 
 def test_states(database: Database) -> None:
@@ -335,6 +335,34 @@ def test_a_position_of_another_outbox_is_known(database: Database) -> None:
     outbox = follow(database, "persons")
     ahead = {"postgresql": "1000000:1000000:", "mysql": "7", "sqlite": "7"}[database.backend]
     assert not outbox.begin(ahead)
+
+
+def test_a_position_behind_an_entry_whose_number_is_given_again_is_known(database: Database) -> None:
+    """The database has lost its last commits, and has gone on to beyond the position."""
+    database.sql(PERSONS)
+    outbox = follow(database, "persons")
+    database.sql("INSERT INTO persons VALUES (1, 'x')")
+    database.sql("INSERT INTO persons VALUES (2, 'x')")
+    assert len(all_of(outbox)) == 2
+    number = "xid" if database.backend == "postgresql" else "id"
+    table = "gearsync_outbox"
+    database.sql(
+        f"DELETE FROM {table} WHERE {number} IN (SELECT n FROM (SELECT max({number}) n FROM {table}) m)"
+    )
+    for statement in {
+        "mysql": ["ALTER TABLE gearsync_outbox AUTO_INCREMENT = 2"],
+        "sqlite": ["UPDATE sqlite_sequence SET seq = 1 WHERE name = 'gearsync_outbox'"],
+    }.get(database.backend, []):
+        database.sql(statement)
+    for person in range(3, 6):
+        database.sql(f"INSERT INTO persons VALUES ({person}, 'x')")
+    again = outbox_of(database.connector)
+    assert not again.begin(outbox.position)
+    # What all have passed may be pruned.
+    assert again.begin(outbox.position, outbox.horizon(outbox.position) + 1)
+    # Where it is there, it is the same outbox.
+    all_of(again)
+    assert outbox_of(database.connector).begin(again.position)
 
 
 def test_a_notification_wakes(on_postgres: Database) -> None:

@@ -43,6 +43,19 @@ def put(client: redis.Redis, rows: Rows, mode: str = "REPLACE", **more: Any) -> 
     return int(client.execute_command(*arguments(rows, mode, **more)))
 
 
+def test_no_row_breaks_the_watch_of_who_read_one_before(client: redis.Redis) -> None:
+    """A worker that was stopped in between would bring a row that is gone."""
+    deploy(client)
+    with client.pipeline() as stopped:
+        stopped.watch("person:1")
+        assert put(client, {"person:1": None}) == 0
+        stopped.multi()
+        stopped.execute_command(*arguments({"person:1": {"first": "Ada"}}))
+        with pytest.raises(redis.WatchError):
+            stopped.execute()
+    assert not client.exists("person:1")
+
+
 def test_hashes_are_set_replaced_and_deleted_and_nothing_is_captured(client: redis.Redis) -> None:
     deploy(client)
     deploy(client, name="others")

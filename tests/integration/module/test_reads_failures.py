@@ -50,6 +50,24 @@ def test_a_failure_is_the_clients_error_or_a_miss(client: redis.Redis, worker: W
     assert reader.result() == b"Ada"
 
 
+def test_what_a_worker_took_of_another_process_is_no_answer_there() -> None:
+    """It was stopped with a row in hand, and Redis has restarted meanwhile."""
+    with module_server() as server:
+        taken = []
+        for key in ("person:1", "person:2"):
+            client, worker = connect(server), Worker(server)
+            deploy_reads_alone(client)
+            reader = Client(server, "HGET", key, "first")
+            taken.append(worker.take())
+            if len(taken) == 1:
+                server.restart()
+                assert "closed" in str(reader.result())
+        old, new = taken
+        assert worker.bring(old, {"person:1": {"first": "Joe"}}) == 0
+        assert worker.bring(new, {"person:2": ADA}) == 1
+        assert reader.result() == b"Ada"
+
+
 def test_of_several_keys_one_failure_is_enough(client: redis.Redis, worker: Worker, start: Start) -> None:
     deploy_reads(client)
     reader = start("EXISTS", "person:1", "person:2", "person:3")

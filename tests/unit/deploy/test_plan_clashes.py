@@ -10,6 +10,7 @@ from deploy.checks.findings import Findings
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
 from gears.declaring.mapping import build
+from gears.declaring.patterns import Around, Pattern, Reading
 
 REPORTING = Target("env:REPORTING_DB_URL", name="reporting")
 
@@ -100,3 +101,30 @@ def test_another_schema_is_another_table() -> None:
     elsewhere = Target("env:REPORTING_DB_URL", name="reporting", schema="archive")
     theirs = deployment("crm", function("c", "customer:{id}", ["x"]), target=elsewhere)
     assert between(mine, theirs).mistakes == []
+
+
+def test_a_copy_that_expires_must_not_take_the_row_of_another_deployment_with_it() -> None:
+    def found(one: Deployment, *others: Deployment) -> list[tuple[str, str]]:
+        findings = Findings()
+        clashes.check_expiry(one, others, findings)
+        return [(mistake.option, mistake.message) for mistake in findings.mistakes]
+
+    def writing(**options: str) -> Deployment:
+        made, _ = build({"keys": "person:{id}", "table": "persons", "columns": ["x"], **options}, False)
+        assert made is not None
+        return deployment("writing", Function("w", made, "reporting"))
+
+    def copying(pattern: Pattern, keys: str = "person:{number}") -> Deployment:
+        mapping = function("c", keys, ["x"], "others").mapping
+        return deployment("copying", Function("c", mapping, "reporting", pattern=pattern))
+
+    for pattern in (Reading(ttl=60), Around(on_change="refresh", ttl=60)):
+        [(option, message)] = found(copying(pattern), writing())
+        assert (option, "writing (function w) deletes the row" in message) == ("ttl", True)
+        [(option, message)] = found(writing(), copying(pattern))
+        assert (option, "copying (function c) loads rows" in message) == ("on_expire", True)
+    assert found(copying(Reading(ttl=60)), writing(on_expire="keep")) == []
+    assert found(writing(on_expire="keep"), copying(Reading(ttl=60))) == []
+    assert found(copying(Reading()), writing()) == found(copying(Reading(ttl=60), "p:{id}"), writing()) == []
+    # An upgrade takes the place of what is there.
+    assert found(deployment("writing", *copying(Reading(ttl=60)).functions), writing()) == []

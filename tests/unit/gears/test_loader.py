@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import redis
 
 import gears.worker.reading.loader
+import gears.worker.reading.misses
 from connectors import SchemaMismatch, Target, Unavailable, UnreadableRow
 from gears.declaring.declarations import ReadThrough
 from gears.declaring.deployment import Deployment
 from gears.worker.reading.loader import Database
+from gears.worker.reading.misses import Fields, Misses
 from gears.worker.shared import Shared
 
 
@@ -110,3 +113,22 @@ def test_a_database_that_is_away_is_left_alone_for_a_moment(
     now += gears.worker.reading.loader.AWAY_SECONDS
     assert database.read(0, [b"a"]) == {b"a": {b"name": b"a"}}
     assert rows.opened == 2
+
+
+def test_large_rows_are_brought_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[Any, ...]] = []
+
+    class Client:
+        def execute_command(self, *words: Any) -> int:
+            sent.append(words)
+            return int(words[3])
+
+    monkeypatch.setattr(gears.worker.reading.misses, "BYTES", 10)
+    misses = Misses(cast(redis.Redis, Client()), "people", 1, "first")
+    rows: list[tuple[int, int, Fields | None]] = [(1, 0, {b"name": b"1234567"}), (2, 0, None), (3, 0, None)]
+    assert misses.bring([*rows, (4, 0, {b"n": b"1"})]) == 4
+    head = ("GEARSYNC.LOADED", "people", "first")
+    assert sent == [
+        (*head, 1, 1, 0, 1, b"name", b"1234567"),
+        (*head, 3, 2, 0, -1, 3, 0, -1, 4, 0, 1, b"n", b"1"),
+    ]
