@@ -44,10 +44,12 @@ static void on_role(RedisModuleCtx *ctx, RedisModuleEvent event, uint64_t subeve
     shard.propagates = true;
     if (!primary) let_all_go();
     RedisModule_Log(ctx, "notice", "this server is a %s now", primary ? "primary" : "replica");
-    if (primary)
+    if (primary) {
         take_over(ctx, AFTER_PROMOTION);
-    else
+        resharding_see_promotion();
+    } else {
         shard.registry_stale = true;
+    }
     workers_tick(ctx, cluster_is_ok);
 }
 

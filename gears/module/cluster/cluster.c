@@ -71,6 +71,13 @@ SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot) {
     return read_slots(ctx, slots) ? slots[slot] : SLOT_STRANGE;
 }
 
+bool cluster_has_slot(RedisModuleCtx *ctx) {
+    SlotState slots[CLUSTER_SLOTS];
+    bool found = !read_slots(ctx, slots);
+    for (int i = 0; i < CLUSTER_SLOTS && !found; i++) found = slots[i] == SLOT_OWN;
+    return found;
+}
+
 unsigned cluster_slot_of(const char *tag) { return key_slot((Slice){tag, strlen(tag)}); }
 
 /* Sets the tag to one whose slot is in that state; one that is so already stays. */

@@ -191,8 +191,7 @@ static char *check_operations(const Deployment *deployment) {
     return any && !shard.has_jobs ? slice_copy((Slice){words, sizeof(words) - 1}) : NULL;
 }
 
-static void ensure_source(void) {
-    if (shard.source[0] != '\0') return;
+void registry_draw_source(void) {
     RedisModule_GetRandomHexChars(shard.source, 12);
     shard.source[12] = '\0';
 }
@@ -213,7 +212,7 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
         deployment_free(deployment);
         return error;
     }
-    ensure_source();
+    if (shard.source[0] == '\0') registry_draw_source();
     if (shard.epoch == 0) {
         shard.epoch = 1;
         registry_begin_life();

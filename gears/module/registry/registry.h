@@ -12,6 +12,7 @@ void registry_refresh(RedisModuleCtx *ctx);               /* what a replica show
 void registry_write(RedisModuleCtx *ctx, bool replicate); /* from memory into the keyspace */
 void registry_write_if_dirty(RedisModuleCtx *ctx);
 void registry_raise_epoch(uint64_t epoch);
+void registry_draw_source(void); /* another one: this is not the shard any more that it was */
 void registry_free(void);
 bool registry_is_key(Slice key);
 /* Where the wheels of a deployment are under a tag; the caller frees it. */

@@ -14,6 +14,7 @@ typedef const char *(*SlotRefusal)(unsigned slot, Slice what, Slice node);
 void resharding_see_cluster(RedisModuleCommandFilterCtx *filter, int argc, SlotRefusal refusal_of);
 void resharding_see_migrate(RedisModuleCommandFilterCtx *filter, int argc);
 bool resharding_is_pending(void);
+void resharding_see_promotion(void);
 
 /* -- slots.c -------------------------------------------------------------------------------------------------- */
 bool slots_is_open(unsigned slot);

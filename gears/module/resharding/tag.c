@@ -16,6 +16,7 @@
 #include "registry/registry.h"
 
 static bool timer_set;
+static bool promoted; /* just now */
 
 bool resharding_is_pending(void) { return timer_set; }
 
@@ -119,9 +120,20 @@ bool tag_settle(RedisModuleCtx *ctx) {
     return shard.tag[0] != '\0';
 }
 
+/* A failover gives the slots of its shard to a replica in the moment in which it is promoted. One that has none then was
+ * taken out of its cluster (CLUSTER RESET), and its shard lives on: under one source, each of the two would take the
+ * other's lanes for its own. */
+static void leave_shard(RedisModuleCtx *ctx) {
+    promoted = false;
+    if (shard.source[0] == '\0' || cluster_has_slot(ctx)) return;
+    leave_home(ctx);
+    if (shard.tag[0] == '\0') registry_draw_source();
+}
+
 static void on_timer(RedisModuleCtx *ctx, void *data) {
     (void)data;
     timer_set = false;
+    if (promoted) leave_shard(ctx);
     /* If not now, then at the next tick. */
     if (shard_may_write() && shard.tag_lost) change_tag(ctx);
     if (shard_may_write()) slots_put_marks(ctx);
@@ -131,6 +143,11 @@ static void on_timer(RedisModuleCtx *ctx, void *data) {
 static void set_timer(void) {
     if (!timer_set) RedisModule_CreateTimer(shard.detached, 0, on_timer, NULL);
     timer_set = true;
+}
+
+void resharding_see_promotion(void) {
+    promoted = shard.cluster;
+    if (promoted) set_timer();
 }
 
 static bool is_home(unsigned slot) { return shard.tag[0] != '\0' && cluster_slot_of(shard.tag) == slot; }
