@@ -1,5 +1,5 @@
-/* Where an AOF leaves a transaction open: the file is read from its beginning, command by command, since what looks like
- * a command can be a part of somebody's value. */
+/* Where an AOF leaves a transaction open: the file is read from its beginning, command by command, since what looks
+ * like a command can be a part of somebody's value. */
 #define _GNU_SOURCE
 #include "parts.h"
 

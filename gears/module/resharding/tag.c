@@ -120,9 +120,9 @@ bool tag_settle(RedisModuleCtx *ctx) {
     return shard.tag[0] != '\0';
 }
 
-/* A failover gives the slots of its shard to a replica in the moment in which it is promoted. One that has none then was
- * taken out of its cluster (CLUSTER RESET), and its shard lives on: under one source, each of the two would take the
- * other's lanes for its own. */
+/* A failover gives the slots of its shard to a replica in the moment in which it is promoted. One that has none then
+ * was taken out of its cluster (CLUSTER RESET), and its shard lives on: under one source, each of the two would take
+ * the other's lanes for its own. */
 static void leave_shard(RedisModuleCtx *ctx) {
     promoted = false;
     if (shard.source[0] == '\0' || cluster_has_slot(ctx)) return;
