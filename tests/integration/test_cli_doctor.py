@@ -23,12 +23,14 @@ from deploy.doctor.findings import Diagnosis
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
 from gears.declaring.mapping import Mapping
+from gears.declaring.patterns import Behind, Pattern, Reading, Through
 from gears.declaring.template import Template
 from tests.integration import deployed
 from tests.integration.command import until
 from tests.integration.module.driving import server_version
 from tests.servers import RedisServer, run_sql
 
+BEHIND = Behind()
 GOOD = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory", "8gb")
 #: What is said of a good server: it has no replica, and Redis 6.2 writes a change and its write as two units.
 NOTES = {("note", "replicas")} | ({("note", "aof-units")} if server_version() < (7,) else set())
@@ -56,14 +58,13 @@ def of_redis(url: str) -> set[tuple[str, str]]:
     return {(each.severity, each.check) for each in diagnosis.findings}
 
 
-def of_database(url: str, table: str = "persons") -> dict[tuple[str, str], str]:
+def of_database(url: str, table: str = "persons", pattern: Pattern = BEHIND) -> dict[tuple[str, str], str]:
     """Return the severity and the name of each finding about a database, with what it says."""
     mapping = Mapping(Template("person:{id}"), table, {"name": "name"})
     # A target holds no password.
     reporting = Target("env:DOCTORED_DB_URL", name="reporting")
-    deployment = Deployment(
-        "people", functions=[Function("persons", mapping, "reporting")], targets={"reporting": reporting}
-    )
+    function = Function("persons", mapping, "reporting", pattern=pattern)
+    deployment = Deployment("people", functions=[function], targets={"reporting": reporting})
     diagnosis = Diagnosis()
     with mock.patch.dict(os.environ, {"DOCTORED_DB_URL": url} if url else {}):
         targets.check(deployment, "functions.py", diagnosis)
@@ -267,6 +268,8 @@ def test_mariadb(mariadb_url: str) -> None:
         found = set(of_database(mariadb_url))
         run_sql(mariadb_url, "SET GLOBAL innodb_flush_log_at_trx_commit = 0")
         assert ("error", "durability") in of_database(mariadb_url)
+        run_sql(mariadb_url, "SET GLOBAL innodb_flush_log_at_trx_commit = 3")
+        assert {check for _, check in of_database(mariadb_url)}.isdisjoint({"durability"})
     finally:
         for name, value in zip(names, before):
             run_sql(mariadb_url, f"SET GLOBAL {name} = {value!r}")
@@ -285,6 +288,7 @@ def test_mariadb_rights(mariadb_url: str) -> None:
         run_sql(mariadb_url, f"GRANT SELECT, INSERT ON {url.database}.persons TO doctored@'%'")
         poor = url.set(username="doctored", password="pw").render_as_string(hide_password=False)
         found = of_database(poor)
+        assert ("error", "database-away") not in found
         remembered = []
         for table in ("gearsync_checkpoint", "gearsync_letter"):
             run_sql(mariadb_url, f"CREATE TABLE {table} (stream INT)")
@@ -294,9 +298,20 @@ def test_mariadb_rights(mariadb_url: str) -> None:
             mariadb_url, f"GRANT INSERT, UPDATE, DELETE ON {url.database}.gearsync_letter TO doctored@'%'"
         )
         assert ("warning", "privileges") not in of_database(poor)
+        reading = of_database(poor, pattern=Reading())["error", "privileges"]
+        run_sql(mariadb_url, f"GRANT ALL ON {url.database}.persons TO doctored@'%'")
+        own = of_database(poor)["error", "privileges"]
+        run_sql(mariadb_url, f"GRANT ALL ON {url.database}.gearsync_checkpoint TO doctored@'%'")
+        assert of_database(poor) == {}
+        through = of_database(poor, pattern=Through())["error", "privileges"]
+        run_sql(mariadb_url, f"GRANT ALL ON {url.database}.gearsync_intent TO doctored@'%'")
+        assert of_database(poor, pattern=Through()) == {}
     finally:
         run_sql(mariadb_url, "DROP USER doctored@'%'")
     assert ("error", "privileges") in found
+    assert "may not INSERT, UPDATE, DELETE on gearsync_checkpoint" in own
+    assert reading == own, "a table that is only read is asked for more than SELECT"
+    assert "may not CREATE, SELECT, INSERT, UPDATE, DELETE on gearsync_intent" in through
     assert "CREATE, SELECT, INSERT, UPDATE, DELETE on gearsync_letter" in remembered[0]
     assert "may not INSERT, UPDATE, DELETE on gearsync_letter" in remembered[1]
 
@@ -313,7 +328,8 @@ def test_postgres(postgres_url: str) -> None:
     run_sql(postgres_url, "CREATE TABLE merged (id text COLLATE folded PRIMARY KEY, name text)")
     run_sql(postgres_url, "ALTER TABLE merged ENABLE ROW LEVEL SECURITY")
     assert set(of_database(postgres_url, "lost")) == {("error", "unlogged")}
-    assert set(of_database(postgres_url, "merged")) == {("warning", "table"), ("warning", "row-security")}
+    # Policies are not for the owner of a table.
+    assert set(of_database(postgres_url, "merged")) == {("warning", "table")}
     run_sql(postgres_url, f"ALTER DATABASE {name} SET synchronous_commit = off")
     run_sql(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     assert set(of_database(postgres_url)) == {("error", "durability"), ("error", "read-only")}
@@ -335,9 +351,23 @@ def test_postgres_rights(postgres_url: str) -> None:
             remembered.append(of_database(poor)["warning", "privileges"])
         run_sql(postgres_url, f"GRANT ALL ON gearsync_letter TO {role}")
         assert ("warning", "privileges") not in of_database(poor)
+        reading = of_database(poor, pattern=Reading())["error", "privileges"]
+        run_sql(postgres_url, f"GRANT ALL ON persons TO {role}")
+        own = of_database(poor)["error", "privileges"]
+        run_sql(postgres_url, f"GRANT ALL ON gearsync_checkpoint TO {role}")
+        assert of_database(poor) == {}
+        through = of_database(poor, pattern=Through())["error", "privileges"]
+        run_sql(postgres_url, "CREATE TABLE gearsync_intent (stream int)")
+        run_sql(postgres_url, f"GRANT ALL ON gearsync_intent TO {role}")
+        assert of_database(poor, pattern=Through()) == {}
+        run_sql(postgres_url, "ALTER TABLE persons ENABLE ROW LEVEL SECURITY")
+        assert set(of_database(poor)) == {("warning", "row-security")}
     finally:
         run_sql(postgres_url, f"DROP OWNED BY {role}")
         run_sql(postgres_url, f"DROP ROLE {role}")
     assert ("error", "privileges") in found
     assert "may not CREATE on gearsync_letter" in remembered[0]
+    assert "may not INSERT, UPDATE, DELETE on gearsync_checkpoint" in own
+    assert reading == own, "a table that is only read is asked for more than SELECT"
+    assert "may not CREATE on gearsync_intent" in through
     assert "may not INSERT, UPDATE, DELETE on gearsync_letter" in remembered[1]

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from connectors import Connector, SchemaMismatch
 from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
+from connectors.bookkeeping.intents import TABLE_NAME as INTENTS
 from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from deploy.doctor.findings import Place
 from gears.declaring.functions import Function
 
+WRITES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 #: From so many of its connections in use on, a database has few to spare.
 NEARLY_FULL = 0.8
+#: MySQL's number of "command denied to user … for table …".
+DENIED = 1142
 
 
 @dataclass(frozen=True)
@@ -36,21 +41,43 @@ class Asked:
         rows = self.rows(statement, *values)
         return rows[0][0] if rows else None
 
-    @property
-    def tables(self) -> list[str]:
-        """The tables of the functions that are there, each once, in their order."""
-        names = dict.fromkeys(each.mapping.table for each in self.functions)
-        return [name for name in names if self.connector.has_table(self.connection, name)]
+    def is_there(self, table: str) -> bool:
+        """Whether a table is there, as far as this user is told."""
+        try:
+            return self.connector.has_table(self.connection, table)
+        except DBAPIError as error:
+            # Of MySQL and MariaDB, to who has no right on it at all.
+            if getattr(error.orig, "args", ())[:1] != (DENIED,):
+                raise
+            return False
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether the worker's own table is there already."""
-        return self.connector.has_table(self.connection, CHECKPOINT)
+    def named(self) -> list[str]:
+        """The tables of the functions, each once, in their order."""
+        return list(dict.fromkeys(each.mapping.table for each in self.functions))
+
+    @property
+    def tables(self) -> list[str]:
+        """Those of them that are there."""
+        return [name for name in self.named if self.is_there(name)]
+
+    def needed(self, table: str) -> tuple[str, ...]:
+        """Return the rights that the functions of a table need there."""
+        writes = any(each.captures for each in self.functions if each.mapping.table == table)
+        return WRITES if writes else WRITES[:1]
+
+    @property
+    def own(self) -> dict[str, bool]:
+        """The worker's own tables without which it waits, and whether they are there."""
+        names = [CHECKPOINT]
+        if any(each.kind == "write-through" for each in self.functions):
+            names.append(INTENTS)
+        return {name: self.is_there(name) for name in names}
 
     @property
     def has_letters(self) -> bool:
         """Whether the table is there already that remembers dead letters."""
-        return self.connector.has_table(self.connection, LETTERS)
+        return self.is_there(LETTERS)
 
 
 def add_read_only(asked: Asked, todo: str) -> None:

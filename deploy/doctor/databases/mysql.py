@@ -8,11 +8,10 @@ from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
 from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from connectors.triggers import triggers_of
 from deploy.doctor.databases import common
-from deploy.doctor.databases.common import Asked
+from deploy.doctor.databases.common import WRITES, Asked
 
 #: Below it one batch of rows with long values is cut into many statements, and one long value is refused.
 SMALL_PACKET = 4 << 20
-NEEDED = ("SELECT", "INSERT", "UPDATE", "DELETE")
 _NAMES = (
     "innodb_flush_log_at_trx_commit",
     "innodb_doublewrite",
@@ -108,7 +107,8 @@ def _check_session(asked: Asked) -> None:
 
 def _check_durability(asked: Asked, variables: dict[str, str]) -> None:
     flush = variables.get("innodb_flush_log_at_trx_commit", "1")
-    if flush != "1":
+    # MariaDB's 3 is 1 with more syncs.
+    if flush not in ("1", "3"):
         todo = "SET GLOBAL innodb_flush_log_at_trx_commit = 1, and the same in its configuration file."
         common.add_lossy_commit(asked, f"innodb_flush_log_at_trx_commit is {flush}", flush == "0", todo)
     if variables.get("innodb_doublewrite") == "OFF":
@@ -158,14 +158,15 @@ def _check_privileges(asked: Asked) -> None:
         rows = asked.rows(_GRANTS, grantee, grantee, schema, grantee, schema, table)
         return {str(right) for (right,) in rows}
 
-    for table in asked.tables:
-        _add_missing(asked, table, NEEDED, has(table))
-    if not asked.has_checkpoint:
-        _add_missing(asked, CHECKPOINT, ("CREATE", *NEEDED), has(CHECKPOINT))
+    for table in asked.named:
+        _add_missing(asked, table, asked.needed(table), has(table))
+    for table, is_there in asked.own.items():
+        _add_missing(asked, table, WRITES if is_there else ("CREATE", *WRITES), has(table))
+    if not asked.own[CHECKPOINT]:
         return
     rights = has(LETTERS)
     # Who has no right at all is not even told whether it is there.
-    needed = NEEDED if rights.intersection(NEEDED) and asked.has_letters else ("CREATE", *NEEDED)
+    needed = WRITES if rights.intersection(WRITES) and asked.has_letters else ("CREATE", *WRITES)
     missing = [right for right in needed if right not in rights]
     if missing:
         common.add_forgetful(asked, missing, f"GRANT {', '.join(missing)} ON {LETTERS} TO this user.")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connectors.bookkeeping.checkpoint import TABLE_NAME as CHECKPOINT
 from connectors.bookkeeping.letters import TABLE_NAME as LETTERS
 from deploy.doctor.databases import common
-from deploy.doctor.databases.common import Asked
+from deploy.doctor.databases.common import WRITES, Asked
 
 _SETTINGS = """
 SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit',
@@ -14,7 +15,7 @@ SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes'
   'server_encoding')
 """
 _TABLE = """
-SELECT c.relpersistence, c.relrowsecurity, has_table_privilege(c.oid, 'SELECT'),
+SELECT c.relpersistence, row_security_active(c.oid), has_table_privilege(c.oid, 'SELECT'),
   has_table_privilege(c.oid, 'INSERT'), has_table_privilege(c.oid, 'UPDATE'),
   has_table_privilege(c.oid, 'DELETE')
 FROM pg_class c WHERE c.oid = to_regclass(%s)
@@ -51,19 +52,36 @@ _MAY_CREATE = "SELECT has_schema_privilege(COALESCE(%s, current_schema()), 'CREA
 def _check_own_tables(asked: Asked) -> None:
     grant = "GRANT CREATE ON SCHEMA … TO this user."
     may_create = asked.value(_MAY_CREATE, asked.connector.schema)
-    if not asked.has_checkpoint and not may_create:
-        common.add_privileges(asked, "the schema of gearsync_checkpoint", ["CREATE"], grant)
-    elif asked.has_letters:
+    for table, is_there in asked.own.items():
+        if is_there:
+            _check_rights(asked, table, WRITES)
+        elif not may_create:
+            common.add_privileges(asked, table, ["CREATE"], grant)
+    if asked.has_letters:
         quoted = asked.connector.quoted_table(LETTERS)
-        missing = [name for _, _, *rights in asked.rows(_TABLE, quoted) for name in _missing(rights)]
+        missing = _lacking(asked, quoted, WRITES)
         if missing:
             common.add_forgetful(asked, missing, f"GRANT {', '.join(missing)} ON {quoted} TO this user.")
-    elif not may_create:
+    elif not may_create and asked.own[CHECKPOINT]:
         common.add_forgetful(asked, ["CREATE"], grant)
 
 
-def _missing(rights: Sequence[bool]) -> list[str]:
-    return [name for name, has in zip(("SELECT", "INSERT", "UPDATE", "DELETE"), rights) if not has]
+def _check_rights(asked: Asked, table: str, needed: Sequence[str]) -> None:
+    quoted = asked.connector.quoted_table(table)
+    missing = _lacking(asked, quoted, needed)
+    if missing:
+        grant = f"GRANT {', '.join(missing)} ON {quoted} TO this user."
+        common.add_privileges(asked, table, missing, grant)
+
+
+def _lacking(asked: Asked, quoted: str, needed: Sequence[str]) -> list[str]:
+    """Return which of the rights that are needed on a table this user lacks."""
+    return [
+        name
+        for _, _, *rights in asked.rows(_TABLE, quoted)
+        for name, has in zip(WRITES, rights)
+        if name in needed and not has
+    ]
 
 
 def _check_session(asked: Asked, settings: dict[str, str]) -> None:
@@ -110,7 +128,7 @@ def _check_durability(asked: Asked, settings: dict[str, str]) -> None:
 
 def _check_table(asked: Asked, table: str) -> None:
     quoted = asked.connector.quoted_table(table)
-    for persistence, row_security, *rights in asked.rows(_TABLE, quoted):
+    for persistence, row_security, *_ in asked.rows(_TABLE, quoted):
         if persistence == "u":
             asked.place.error(
                 "unlogged",
@@ -125,10 +143,7 @@ def _check_table(asked: Asked, table: str) -> None:
                 "Rows that the policies hide from the worker's user are not updated or deleted.",
                 "Give the worker a user with BYPASSRLS, or a policy for all rows.",
             )
-        missing = _missing(rights)
-        if missing:
-            grant = f"GRANT {', '.join(missing)} ON {quoted} TO this user."
-            common.add_privileges(asked, table, missing, grant)
+    _check_rights(asked, table, asked.needed(table))
     others = [str(name) for (name,) in asked.rows(_TRIGGERS, quoted)]
     if others:
         common.add_triggers(asked, table, others)
