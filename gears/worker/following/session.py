@@ -131,13 +131,37 @@ class Following:
         if self._outbox.horizon(position) < known.horizon:
             raise LostPlace("Redis has gone back to before what is left of it")
         if not self._outbox.begin(position, known.horizon):
-            raise LostPlace("it has gone back to before what was read of it")
+            return self._go_back(known)
         if self._slots.is_cluster:
             # A slot may have come since, whose old shard had not brought yet what was passed here.
             position = known.position
             self._outbox.begin(position)
         memory = json.loads(known.functions)
         return position, set(memory["covered"]), bool(memory["lost"])
+
+    def _go_back(self, known: Followed) -> tuple[str, set[str], bool]:
+        """The database is an older one, and so is what it knows of this follower, which is sound therefore.
+
+        Hashes may be of changes that are lost, and are made anew; but not those that functions here write,
+        for Redis has newer ones than SQL then.
+        """
+        if not self._outbox.begin(known.position, self._outbox.horizon(known.position)):
+            raise LostPlace("it was emptied, or has gone back to before what was read of it")
+        log.warning(
+            "%s of %s: the database has gone back to an older state. What was changed there since is brought "
+            "again, and so are all keys that no function of the deployment writes",
+            *(LABEL, self._target),
+            extra=event("around_lost", target=self._target, error="the database has gone back"),
+        )
+        memory = json.loads(known.functions)
+        left = {fingerprint(keys.function) for keys in self._keys.values() if self._is_written(keys.function)}
+        covered = set() if memory["lost"] else left - set(memory.get("gone", ()))
+        self._followers.cover(self._name, json.dumps({**memory, "covered": sorted(covered)}))
+        return known.position, covered, bool(memory["lost"])
+
+    def _is_written(self, function: Function) -> bool:
+        capturing = self._deployment.capturing
+        return any(function.mapping.shares_keys(other.mapping) for other in capturing)
 
     def _begin(self, lost: bool) -> str:
         position = self._outbox.now()
@@ -191,9 +215,7 @@ class Following:
 
     def _sweep_at_first(self, function: Function, lost: bool) -> None:
         """What Redis has of a function that was not followed so far may be older than SQL."""
-        if not lost and any(
-            function.mapping.shares_keys(other.mapping) for other in self._deployment.capturing
-        ):
+        if not lost and self._is_written(function):
             # SQL may have no row of such a key: it would be lost.
             told = event("around_begins", function=function.name)
             log.info(
