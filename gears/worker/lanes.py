@@ -19,6 +19,10 @@ from gears.declaring.deployment import Deployment
 SOCKET_TIMEOUT_SECONDS = 15.0
 CHUNK = 1000
 """The most entries of one XREAD: Redis builds the answer on its main thread."""
+FIRST = 50
+"""The entries of the first read, before it is known how large they are."""
+PAGE_BYTES = 16 << 20
+"""About the most of one read: the memory of Redis has the lane, and its answer."""
 LANE_HEAD = b"0-0"
 ASKING = "ASKING"
 """Before what writes clients' keys: a cluster takes those of a slot that comes from no one else."""
@@ -187,7 +191,7 @@ def applied(client: redis.Redis, stream: str, upto: Position) -> Iterator[Sequen
             yield known
         if len(page) < count or len(known) + len(malformed) < len(page):
             return
-        start, count = f"({page[-1][0].decode()}", CHUNK
+        start, count = f"({page[-1][0].decode()}", fitting(len(page), bytes_of(page))
 
 
 def deny(client: redis.Redis, stream: str, reason: str) -> int:
@@ -265,13 +269,26 @@ class RedisCommands(Commands):
             return MOST_BYTES * 2
 
 
+def bytes_of(entries: Sequence[tuple[bytes, list[bytes]]]) -> int:
+    """Return about how large entries are, of which most are one pair."""
+    return sum([len(pairs[1]) if len(pairs) == 2 else sum(map(len, pairs or ())) for _, pairs in entries])
+
+
+def fitting(count: int, size: int) -> int:
+    """Return how many entries are to be read at once after ``count`` of them had ``size`` bytes."""
+    return max(1, min(CHUNK, PAGE_BYTES * count // max(1, size)))
+
+
 class Reading:
-    """What was read of a lane so far: changes, entries that are none, and the last id of both."""
+    """What was read of a lane so far: changes, entries that are none, the last id of both, and about how many
+    bytes they have.
+    """
 
     def __init__(self) -> None:
         self.changes = Changes([], [])
         self.malformed: list[Malformed] = []
         self.last_id = ""
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self.changes) + len(self.malformed)
@@ -299,11 +316,18 @@ class Reader:
         # What was read while looking for the end of a transaction, and belongs to the next one.
         self._ahead: list[tuple[bytes, list[bytes]]] = []
         self._is_cut = False
+        # How many are read at once, and about how large the last ones were.
+        self._count = FIRST
+        self._size = 0
 
     def read_into(self, reading: Reading, most: int, block_ms: int) -> int:
         """Add the next entries, at most ``most``; wait up to ``block_ms`` for the first. Returns how many."""
-        entries = self._ahead[:most] or self._read(min(most, CHUNK), block_ms)
-        self._ahead = self._ahead[most:]
+        if self._ahead:
+            entries, self._ahead = self._ahead[:most], self._ahead[most:]
+            reading.size += bytes_of(entries)
+        else:
+            entries = self._read(most, block_ms)
+            reading.size += self._size
         if entries:
             reading.add(entries)
         return len(entries)
@@ -324,7 +348,8 @@ class Reader:
             if self._ahead:
                 return
 
-    def _read(self, count: int, block_ms: int) -> list[tuple[bytes, list[bytes]]]:
+    def _read(self, most: int, block_ms: int) -> list[tuple[bytes, list[bytes]]]:
+        count = min(most, self._count)
         arguments: list[Any] = ["XREAD", "COUNT", count]
         if block_ms > 0:
             arguments += ["BLOCK", block_ms]
@@ -333,8 +358,10 @@ class Reader:
         answer = self._connection.read_response()
         entries: list[tuple[bytes, list[bytes]]] = answer[0][1] if answer else []
         self._is_cut = len(entries) == count
+        self._size = bytes_of(entries)
         if entries:
             self._after = entries[-1][0]
+            self._count = fitting(len(entries), self._size)
         return entries
 
     @property

@@ -20,6 +20,10 @@ SHORTEST_WAIT_SECONDS = 0.002
 """For more changes to join a batch, before the next look."""
 
 
+BATCH_BYTES = 32 << 20
+"""About the most of one batch: one is applied while another one waits, each in several forms."""
+
+
 class Source(Protocol):
     """The lane that is read, and what is done with what was read. All of it runs in the reading thread."""
 
@@ -123,7 +127,7 @@ class ReadingThread:
             return
         began = time.monotonic()
         deadline = began + interval_ms / 1000
-        while len(read) < most and not self._ended.is_set():
+        while len(read) < most and read.size < BATCH_BYTES and not self._ended.is_set():
             if reader.read_into(read, most - len(read), 0):
                 continue
             now = time.monotonic()

@@ -9,13 +9,14 @@ from unittest.mock import Mock
 
 import pytest
 
+from connectors import Position
 from deploy.hosts import drivers
 from deploy.hosts.redisgears import RedisGearsHost
 from gears.applying.whole import transactions_of
 from gears.declaring.config import load
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import DeclarationError
-from gears.worker import lanes
+from gears.worker import lanes, readahead
 from tests.unit.gears.batches import change
 
 Entry = tuple[bytes, list[bytes]]
@@ -97,6 +98,38 @@ def test_what_comes_meanwhile_is_of_the_next_batch(reader: Any) -> None:
     stream = Stream(2)
     stream.later = [3, 1, 2]
     assert batches(reader(stream), 2) == [2, 3, 3]
+
+
+def test_large_changes_are_read_and_applied_a_few_at_a_time(
+    reader: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has the lane and the answer in its memory, the worker a batch in several forms."""
+    monkeypatch.setattr(lanes, "PAGE_BYTES", 10_000)
+    monkeypatch.setattr(readahead, "BATCH_BYTES", 20_000)
+    stream = Stream(*[1] * 100)
+    for _, pairs in stream.entries:
+        pairs += [b"note", b"x" * 1000]
+    counts: list[int] = []
+    found, send = reader(stream), stream.send_command
+
+    def noted(*words: Any) -> None:
+        counts.append(words[2])
+        send(*words)
+
+    monkeypatch.setattr(stream, "send_command", noted)
+    source = Mock(stream="lane", limits=(2000, 0))
+    source.cut.return_value = False
+    source.sift.side_effect = lambda reader, changes: changes
+    applier = Mock(position=Position(0, 0, 0))
+    applier.parts.side_effect = lambda changes: [changes]
+    applier.prepare.side_effect = len
+    reading = readahead.ReadingThread(source, applier)
+    sizes: list[Any] = []
+    for _ in range(3):
+        reading._read_batch(found)
+        item = reading.take()
+        sizes.append(item.batch if item is not None else None)
+    assert (counts, sizes) == ([50, *[9] * 6], [50, 27, 23])
 
 
 def test_nothing_more_is_read_where_the_lane_ends(reader: Any) -> None:
