@@ -25,10 +25,10 @@ def check(server: Redis, deployments: list[dict[str, Any]]) -> None:
         )
     if most:
         _check_room(server, most, deployments)
-    elif any(not each["backlog"]["limit_bytes"] for each in deployments):
+    elif any(not _is_bounded(each["backlog"]) for each in deployments):
         server.place.note(
             "memory-bound",
-            "maxmemory is 0, and a backlog has no bound in bytes.",
+            "maxmemory is 0, and a backlog has no bound in bytes, or grows beyond it.",
             "While a database is away, the changes that wait may take all memory of the machine.",
             'Give the deployment backlog={"bytes": 2_000_000_000}, say, or the server a maxmemory.',
         )
@@ -54,7 +54,7 @@ def _check_room(server: Redis, most: int, deployments: list[dict[str, Any]]) -> 
             "Raise maxmemory, or see what waits: gearsync status.",
         )
     room = max(0, most - used)
-    bounds = [each["backlog"] for each in deployments if each["backlog"]["limit_bytes"]]
+    bounds = [each["backlog"] for each in deployments if _is_bounded(each["backlog"])]
     wanted = sum(max(0, each["limit_bytes"] - each["bytes"]) for each in bounds)
     if wanted > room:
         server.place.warn(
@@ -64,6 +64,10 @@ def _check_room(server: Redis, most: int, deployments: list[dict[str, Any]]) -> 
             "then, or keys are evicted.",
             "Raise maxmemory, or lower the backlog's bound.",
         )
+
+
+def _is_bounded(backlog: dict[str, Any]) -> bool:
+    return bool(backlog["limit_bytes"]) and backlog.get("on_full") != "grow"
 
 
 def _size(count: int) -> str:

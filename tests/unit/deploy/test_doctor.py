@@ -99,6 +99,17 @@ def test_a_backlog_that_has_no_room() -> None:
     assert of(2899) == {("warning", "memory-headroom")}
 
 
+def test_a_backlog_that_grows_on_has_no_bound() -> None:
+    def of(on_full: str) -> set[tuple[str, str]]:
+        diagnosis = Diagnosis()
+        backlog = {"limit_bytes": 1000, "bytes": 100, "on_full": on_full}
+        memory.check(server(diagnosis, {}), [{"backlog": backlog}])
+        return found(diagnosis)
+
+    assert of("refuse") == set()
+    assert of("grow") == {("note", "memory-bound")}
+
+
 def test_what_it_advises_of_a_backlog_is_one() -> None:
     diagnosis = Diagnosis()
     memory.check(server(diagnosis, {}), [{"backlog": {"limit_bytes": 0, "bytes": 100}}])
