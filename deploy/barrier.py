@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from functools import partial
 from typing import Any
 
 import redis
@@ -69,10 +73,23 @@ def _is_for_good(error: ShardError) -> bool:
 
 def _wait_on_all(shards: list[Shard], seconds: float, deployment: str | None, key: str | None) -> bool:
     milliseconds = max(1, round(min(seconds, MOST_SECONDS) * 1000))
-    with ThreadPoolExecutor(max_workers=len(shards)) as pool:
-        futures = [pool.submit(_wait_one, shard, milliseconds, deployment, key) for shard in shards]
-        reached = [future.result() for future in futures]
+    futures: list[Future[bool]] = []
+    for shard in shards:
+        future: Future[bool] = Future()
+        futures.append(future)
+        ask = partial(_wait_one, shard, milliseconds, deployment, key)
+        # Threads of a pool would be joined, so that Ctrl-C ended nothing before the time is over.
+        threading.Thread(target=_fulfil, args=(future, ask), daemon=True).start()
+    wait_for(futures)
+    reached = [future.result() for future in futures]
     return all(reached)
+
+
+def _fulfil(future: Future[bool], ask: Callable[[], bool]) -> None:
+    try:
+        future.set_result(ask())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 def _lanes(statuses: list[dict[str, Any]]) -> _Lanes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,18 @@ def waiting(url: str, *words: str) -> Iterator[subprocess.Popen[str]]:
 def ends_well(process: subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors) == (0, "")
+
+
+def test_a_wait_that_is_interrupted_ends_at_once() -> None:
+    """And not when its time is over, for which those wait whose database is down."""
+    with deployed.server() as server, server.client() as client:
+        deployed.deploy(client)
+        client.hset("person:1", "name", "Ada")
+        with waiting(server.url) as process:
+            until(lambda: barriers(client) == 1)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 1
+        until(lambda: barriers(client) == 0)
 
 
 def one_slot_with_a_change(cluster: Cluster) -> int:
