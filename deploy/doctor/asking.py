@@ -10,6 +10,7 @@ from deploy.doctor.findings import Place
 from deploy.reaching.server_errors import is_busy
 
 _SETTINGS = (
+    "aof-use-rdb-preamble",
     "appendfsync",
     "no-appendfsync-on-rewrite",
     "save",

@@ -74,6 +74,14 @@ def _check_module(server: Redis, module: str) -> None:
 def _check_redisgears(server: Redis) -> None:
     place, version = server.place, server.version
     _check_units(server, place.warn, "after a crash the one may be there without the other")
+    if server.number("aof_enabled") == 1 and server.settings.get("aof-use-rdb-preamble") == "no":
+        place.error(
+            "redisgears-aof",
+            "aof-use-rdb-preamble is no.",
+            "RedisGears has no part in such an AOF: a rewrite leaves all deployments out, so that nothing is "
+            "captured after a restart.",
+            "CONFIG SET aof-use-rdb-preamble yes, then BGREWRITEAOF.",
+        )
     if server.is_cluster and not server.is_valkey and version >= NO_LANES_IN_CLUSTERS:
         place.error(
             "redisgears-cluster",

@@ -351,7 +351,9 @@ class RedisGearsHost(Host):
 
     def _upload(self, deployment: Deployment) -> None:
         needed = drivers.needs(self.packages, deployment).requirements
-        words: list[Any] = [script.make(deployment), "ID", session(deployment.name)]
+        present = self._sessions().get(deployment.name)
+        session_id = sessions.new_id(deployment.name) if present is None else present.id
+        words: list[Any] = [script.make(deployment), "ID", session_id]
         words += ["DESCRIPTION", sessions.describe(deployment), "UPGRADE"]
         if needed:
             words += ["REQUIREMENTS", *needed]

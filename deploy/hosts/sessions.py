@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +17,20 @@ from gears.redisgears.names import lane_prefix, late_prefix, session
 from gears.redisgears.script import captured_targets, has_operations, prefixes, through_functions
 
 PREFIX = session("")
-_VERSION = re.compile(r", version (\d+)$")
+_DESCRIBED = re.compile(r"gearsync: deployment (.+), version (\d+)")
+
+
+def new_id(name: str) -> str:
+    """Return the id of a session for a deployment that has none.
+
+    No session had it before: RedisGears, which may let go of an older one of the same id later, as after a
+    restart by an AOF that has both, would forget the newer one with it.
+    """
+    return f"{session(name)}-{secrets.token_hex(4)}"
 
 
 def describe(deployment: Deployment) -> str:
-    """Return a session's description: the version is read from it when the deployment itself is mute."""
+    """Return a session's description, from which its name is read, and when it is mute the version."""
     return f"gearsync: deployment {deployment.name}, version {deployment.version}"
 
 
@@ -52,6 +62,7 @@ class Session:
     name: str
     version: int
     readers: list[Reader]
+    id: str
 
     def of(self, kind: str) -> list[Reader]:
         """Return the registrations of one kind."""
@@ -118,13 +129,13 @@ def find(client: redis.Redis) -> dict[str, Session]:
     reply: Any = client.execute_command("RG.PYDUMPSESSIONS", "VERBOSE")
     found = {}
     for each in map(as_dict, reply):
-        name = text(each["ID"])
+        session_id = text(each["ID"])
         # One that is about to go is still there by its id alone.
         readers = [_reader(as_dict(one)) for one in each["registrations"] if isinstance(one, list)]
-        if name.startswith(PREFIX) and readers:
-            version = _VERSION.search(text(each["sessionDescription"] or b""))
-            name = name[len(PREFIX) :]
-            found[name] = Session(name, int(version.group(1)) if version else 0, readers)
+        if session_id.startswith(PREFIX) and readers:
+            described = _DESCRIBED.fullmatch(text(each["sessionDescription"] or b""))
+            name, version = described.groups() if described else (session_id[len(PREFIX) :], "0")
+            found[name] = Session(name, int(version), readers, session_id)
     return found
 
 

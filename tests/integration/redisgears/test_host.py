@@ -75,6 +75,23 @@ def test_a_replica_that_is_promoted_goes_on_where_sql_is(
         assert after["epoch"] >= before["epoch"] + (1 << 20) - 1
 
 
+def test_what_was_undeployed_and_deployed_again_is_known_after_a_restart(
+    server: RedisGears, database: str, tmp_path: Path
+) -> None:
+    """The AOF has both, and RedisGears lets go of the first when it has loaded the second."""
+    for _ in range(2):
+        deploy(server, tmp_path, FUNCTIONS)
+        assert gearsync("undeploy", "people", "--redis", server.url).returncode == 0
+    deploy(server, tmp_path, FUNCTIONS)
+    server.restart()
+    with server.client() as client:
+        client.hset("person:1", "name", "Ada")
+    assert hosts.wait(server, 30)
+    assert names(database) == [(1, "Ada")]
+    deploy(server, tmp_path, FUNCTIONS + SECOND, "--offline", "--timeout", "1", code=1)
+    assert hosts.status(server)["deployments"][0]["version"] == 2
+
+
 def test_after_a_flush_writes_of_database_0_are_captured_and_rows_stay(
     server: RedisGears, database: str, tmp_path: Path
 ) -> None:

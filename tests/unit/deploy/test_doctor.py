@@ -64,6 +64,13 @@ def test_versions(info: dict[str, Any], host: Any, expected: set[tuple[str, str]
     assert found(diagnosis) == expected
 
 
+def test_redisgears_has_no_part_in_an_aof_without_an_rdb() -> None:
+    diagnosis = Diagnosis()
+    asked = server(diagnosis, {}, CONFIG_GET={"aof-use-rdb-preamble": "no"})
+    versions.check(asked, RedisGearsHost(redis.Redis()), {})
+    assert found(diagnosis) == {("error", "redisgears-aof")}
+
+
 def test_a_module_of_another_version() -> None:
     diagnosis = Diagnosis()
     versions.check(server(diagnosis, {}), ModuleHost(redis.Redis()), {"module": "0.0.1"})

@@ -24,7 +24,7 @@ def missing(readers: list[str], operations: bool = True) -> list[str]:
     deployment = Deployment("people", 1, [Function("persons", mapping, "reporting")], targets)
     places = [each.split() for each in [*readers, "KeysReader other:*"]]
     made = [Reader("1", kind, place, 0, "", True) for kind, place in places]
-    return list(Session("people", 1, made).missing(deployment))
+    return list(Session("people", 1, made, "gearsync-people-1").missing(deployment))
 
 
 @pytest.mark.parametrize("gone", NEEDED)
