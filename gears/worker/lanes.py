@@ -263,10 +263,11 @@ class RedisCommands(Commands):
 
     def _limit(self, name: str) -> int:
         try:
-            return int(self.call("CONFIG", "GET", name)[1])
+            told = self.call("CONFIG", "GET", name)
         except redis.ResponseError:
             # The worker's user has no right to it, or it has another name.
-            return MOST_BYTES * 2
+            told = ()
+        return int(told[1]) if told else MOST_BYTES * 2
 
 
 def bytes_of(entries: Sequence[tuple[bytes, list[bytes]]]) -> int:
