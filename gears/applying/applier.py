@@ -44,9 +44,9 @@ class Applier:
 
     ``bury`` stores dead letters, before the transaction that leaves them out commits, and returns the ids
     that they have in Redis. ``earlier``: the rules of versions before, which captured the first of what
-    waits. ``fill`` reads the members for the marks among changes; None: there can be none. ``wanted`` tells
-    which functions are applied here; ``origin``: the lane that their changes are of, unless it is the stream
-    that is claimed.
+    waits. ``fill`` reads the members for the marks among changes, and ``portion`` cuts changes of which it
+    would read too many at once; None: there can be none. ``wanted`` tells which functions are applied here;
+    ``origin``: the lane that their changes are of, unless it is the stream that is claimed.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class Applier:
         fill: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Change]] | None = None,
         wanted: Callable[[Function], bool] | None = None,
         origin: str = "",
+        portion: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Sequence[Change]]] | None = None,
     ) -> None:
         self._connector = connector
+        self._portion = portion
         self._deployment = deployment.name
         self._stream = ""
         self._origin = origin
@@ -117,8 +119,15 @@ class Applier:
         return Batch(changes if self._fill is None else self._fill(changes, converters), converters)
 
     def parts(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
-        """Cut changes to batches: keys that came from another shard, and other versions, begin one."""
-        return cut(parts_of(changes), [rules for rules, _ in self._before])
+        """Cut changes to batches: keys that came from another shard, and other versions, begin one, and many
+        members are too many for one.
+        """
+        parts = cut(parts_of(changes), [rules for rules, _ in self._before])
+        if self._portion is None or not changes:
+            return parts
+        return [
+            portion for part in parts for portion in self._portion(part, self.converters_at(part[0].position))
+        ]
 
     def commit(self, batch: Batch, moves: Moves = NO_MOVES) -> Batch:
         """Commit a batch with the position of its last change; return it as it went.

@@ -26,6 +26,8 @@ from gears.worker import lanes
 
 AT_ONCE = 100
 """The most keys that are asked for in one go."""
+MOST_MEMBERS = 100_000
+"""About the most of one batch: what the worker holds of each takes more than half a kilobyte."""
 PAGE = 1000
 PAGES = 10
 """How far the lane is searched for why a key is gone."""
@@ -112,6 +114,29 @@ class Members:
             filled[each.at] = _unread(each.change, each.gone_unread)
         return filled
 
+    def portions(
+        self, all_changes: Sequence[Change], converters: Sequence[Converter]
+    ) -> Sequence[Sequence[Change]]:
+        """Cut changes so that all members of the keys of one part are not too many. Raises RedisError."""
+        takers = [each for each in converters if isinstance(each, MembersConverter)]
+        wanted = _wanted(all_changes, takers) if takers else []
+        if sum(each.converter.mapping.members for each in wanted) <= MOST_MEMBERS:
+            return [all_changes]
+        with self._lock:
+            counts = self._counts(wanted)
+        return _portions(all_changes, counts) if sum(counts.values()) > MOST_MEMBERS else [all_changes]
+
+    def _counts(self, wanted: Sequence[Wanted]) -> dict[bytes, int]:
+        """Return how many members are to be read of each key."""
+        counts: dict[bytes, int] = {}
+        for start in range(0, len(wanted), AT_ONCE):
+            some = wanted[start : start + AT_ONCE]
+            told = self._ask([_counting(each) for each in some])
+            for each, count in zip(some, told):
+                fits = count is not None and count <= each.converter.mapping.members
+                counts[each.change.key] = count if fits else 0
+        return counts
+
     def close(self) -> None:
         """Close the connection."""
         if self._client is not None:
@@ -141,9 +166,7 @@ class Members:
         return [(each, None if text is None else [(DOCUMENT, text)]) for each, text in zip(wanted, texts)]
 
     def _read_members(self, wanted: Sequence[Wanted]) -> list[tuple[Wanted, Image | str]]:
-        counts = self._ask(
-            [(each, (COUNTS[each.converter.mapping.type], each.change.key)) for each in wanted]
-        )
+        counts = self._ask(list(map(_counting, wanted)))
         found: list[tuple[Wanted, Image | str]] = []
         small = []
         for each, count in zip(wanted, counts):
@@ -256,6 +279,26 @@ def _has_bare(all_changes: Sequence[Change]) -> bool:
     if isinstance(all_changes, Changes):
         return any(len(pairs) == WITHOUT_IMAGE for pairs in all_changes.pairs)
     return any(not each.fields for each in all_changes)
+
+
+def _counting(wanted: Wanted) -> tuple[Wanted, tuple[Any, ...]]:
+    return wanted, (COUNTS[wanted.converter.mapping.type], wanted.change.key)
+
+
+def _portions(all_changes: Sequence[Change], counts: dict[bytes, int]) -> Sequence[Sequence[Change]]:
+    """Cut changes where the members of the keys before are as many as a batch takes."""
+    parts: list[Sequence[Change]] = []
+    start, room = 0, MOST_MEMBERS
+    seen: set[bytes] = set()
+    for at, key in enumerate(Changes.of(all_changes).keys()):
+        count = 0 if key in seen else counts.get(key, 0)
+        if count and count > room and room < MOST_MEMBERS:
+            parts.append(all_changes[start:at])
+            start, room = at, MOST_MEMBERS
+            seen.clear()
+        seen.add(key)
+        room -= count
+    return [*parts, all_changes[start:]]
 
 
 def _wanted(all_changes: Sequence[Change], takers: Sequence[Taker]) -> list[Wanted]:

@@ -235,7 +235,9 @@ class LaneRunner(Task):
 
         earlier = shared.earlier.of_lane(client, origin or lane.stream, lane.target)
         words = connector, shared.deployment, lane.target, shared.transforms, self._report, bury
-        return Applier(*words, earlier, None if members is None else members.fill, wanted, origin)
+        if members is None:
+            return Applier(*words, earlier, None, wanted, origin)
+        return Applier(*words, earlier, members.fill, wanted, origin, members.portions)
 
     def _apply_all(self, applier: Applier, client: redis.Redis, reading: ReadingThread) -> bool:
         while not self.over:

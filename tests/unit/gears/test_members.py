@@ -18,6 +18,7 @@ from gears.applying.converters import converter_for
 from gears.applying.pipeline import Batch
 from gears.declaring.functions import Function
 from gears.declaring.mapping import build
+from gears.worker import memberstates
 from gears.worker.memberstates import Members
 from tests.unit.gears.batches import _ids
 
@@ -256,6 +257,25 @@ def test_a_value_of_another_type_is_no_member() -> None:
     server.error = "NOPERM this user has no permissions"
     with pytest.raises(redis.ResponseError, match="NOPERM"):
         server._send([("SCARD", b"k:1")])
+
+
+def test_many_members_are_several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with the marks of its keys; what a key has counts once in each."""
+    monkeypatch.setattr(memberstates, "MOST_MEMBERS", 10)
+    keys = {b"k:1": [b"a"] * 4, b"k:2": [b"a"] * 5, b"k:3": [b"a"] * 12, b"k:4": [b"a"]}
+    changes = [mark(key=f"k:{number}") for number in (1, 2, 1, 9, 3, 3, 4, 1, 2)]
+    server = Redis(keys)
+    parts = server.portions(changes, [converter()])
+    assert [[each.key[2:].decode() for each in part] for part in parts] == [
+        ["1", "2", "1", "9"],
+        ["3", "3"],
+        ["4", "1", "2"],
+    ]
+    assert [each for part in parts for each in part] == changes
+    assert {each[0] for each in server.asked} == {"SCARD"}
+    # What is not read counts for nothing.
+    assert server.portions(changes, [converter(members=3)]) == [changes]
+    assert server.portions(changes[:3], [converter(members=5)]) == [changes[:3]]
 
 
 def test_a_batch_without_such_functions_is_left_alone() -> None:
