@@ -84,7 +84,7 @@ def readers(family: str, name: str, payload: str, packed: str) -> Any:
 
     def on_registered() -> None:
         """Of CommandReader: at the deploy and at each start, so that no write waits for imports."""
-        runtime()
+        runtime().on_registered()
         for each in [each for each in sys.modules if each.startswith(family) and each != name]:
             sys.modules.pop(each).runtime.close()
 

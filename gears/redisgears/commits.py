@@ -65,7 +65,7 @@ class Commits:
         # Not before the version that was here has settled what it has sent.
         places: dict[str, threading.Lock] = sys.__dict__.setdefault("_gearsync_through", {})
         with places.setdefault(self._through.name, threading.Lock()):
-            while not self._through.is_closed or any(not each.told for each in self._sent):
+            while not self._through.is_closed or self._sent:
                 try:
                     self._session()
                 except Changed:

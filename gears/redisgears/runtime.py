@@ -61,6 +61,10 @@ class Runtime:
 
     def close(self) -> None:
         """A newer version works here: end what this one has started, without waiting for its batches."""
+        self.on_registered()
+        self._close()
+
+    def _close(self) -> None:
         self._promotions.close()
         self.reads.close()
         if self._commits is not None:
@@ -72,7 +76,12 @@ class Runtime:
         """The deployment is gone. A write that is on its way to SQL is brought to its end."""
         if self._commits is not None:
             self.through.end()
-        self.close()
+        self._close()
+
+    def on_registered(self) -> None:
+        """The hooks are new ones: who waited by others has been told an error."""
+        if self._commits is not None:
+            self.through.give_up()
 
     # -- What the registrations call ---------------------------------------------------------------------
 

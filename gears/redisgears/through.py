@@ -68,14 +68,24 @@ class Through:
         self.is_closed = False
         self._is_undeployed = False
 
+    def give_up(self) -> None:
+        """RedisGears has told all who wait an error of its own, because the hooks are others by now: what was
+        sent is taken back, should it be committed.
+        """
+        with atomic():
+            for write in self._turns.all():
+                write.told = True
+                if write.stage == WAITING:
+                    self._end(write)
+
     def close(self) -> None:
-        """A newer version works here: only what was sent is brought to its end."""
+        """Take nothing any more: only what was sent is brought to its end."""
         self.is_closed = True
         self._deadlines.close()
         self.wake.set()
 
     def end(self) -> None:
-        """The deployment is gone: the same, and nothing of it stays in Redis."""
+        """The deployment is gone: who was sent is answered, and nothing of it stays in Redis."""
         self._is_undeployed = True
         self.close()
 

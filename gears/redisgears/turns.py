@@ -26,6 +26,10 @@ class Turns:
         """Whether nobody stands before a write."""
         return all(self._queues[key][0] is write for key in keys)
 
+    def all(self) -> list[Any]:
+        """Return all writes that have a turn, or wait for one."""
+        return list({id(write): write for queue in self._queues.values() for write in queue}.values())
+
     def leave(self, keys: Iterable[bytes], write: Any) -> None:
         """A write is over."""
         for key in keys:

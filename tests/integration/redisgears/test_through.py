@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import random
 import sqlite3
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from gears.declaring import config
 from tests import hosts
 from tests.integration.deploying import eventually, gearsync, rows, write
 from tests.integration.redisgears.locking import locked
@@ -132,6 +132,31 @@ def test_a_write_that_is_on_its_way_at_the_undeploy_is_in_both(
         assert client.hget("person:1", "name") == b"Eve"
         assert persons(sqlite_url) == [(1, "Eve", None)]
         eventually(lambda: list(client.scan_iter("gearsync:*")) == [b"gearsync:{0}:registry"])
+        host.client.close()
+
+
+def test_a_write_that_is_on_its_way_at_an_upgrade_is_in_neither(sqlite_url: str, tmp_path: Path) -> None:
+    """RedisGears tells its client an error."""
+    run_sql(sqlite_url, PERSONS)
+    world = system(tmp_path, sqlite_url, 30_000)
+    replies: list[Any] = []
+    with world as client:
+        client.hset("person:1", "name", "Ada")
+        host = hosts.asked(world.server)
+        database = sqlite3.connect(sqlite_url.partition("///")[2], isolation_level=None)
+        database.execute("BEGIN EXCLUSIVE")
+        thread = _in_thread(world, "HSET", "person:1", "name", "Eve", replies=replies)
+        eventually(lambda: _writing(client) == 1)
+        functions = FUNCTIONS.replace("TIMEOUT", "30001")
+        host.deploy(config.load(write(tmp_path, functions)))
+        thread.join()
+        database.execute("COMMIT")
+        database.close()
+        assert _reply(client, "HSET", "person:2", "name", "Joe") == 1
+        world.wait()
+        assert isinstance(replies[0], redis.ResponseError)
+        assert client.hget("person:1", "name") == b"Ada"
+        assert persons(sqlite_url) == [(1, "Ada", None), (2, "Joe", None)]
         host.client.close()
 
 
@@ -275,10 +300,15 @@ def test_what_waits_for_sql_while_the_server_is_a_replica_is_not_done_by_it(
         assert persons(postgres_url)[0][2] == float(client.hget("person:1", "age") or 0)
 
 
-def _in_thread(world: System, *words: str) -> threading.Thread:
+def _in_thread(world: System, *words: str, replies: list[Any] | None = None) -> threading.Thread:
     def work() -> None:
-        with world.server.client(protocol=2) as own, contextlib.suppress(redis.RedisError):
-            own.execute_command(*words)
+        with world.server.client(protocol=2, socket_timeout=60) as own:
+            try:
+                reply = own.execute_command(*words)
+            except redis.RedisError as error:
+                reply = error
+            if replies is not None:
+                replies.append(reply)
 
     thread = threading.Thread(target=work)
     thread.start()
