@@ -9,6 +9,7 @@ import click
 from deploy import options, output, status
 from deploy.pausing import held, paused_targets, pauses
 from deploy.reaching import shards
+from deploy.reaching.server_errors import ShardError
 from deploy.status import Limits
 from deploy.watching import watch
 
@@ -50,8 +51,9 @@ def command(url: str, as_json: bool, live: bool, interval: float, check: bool, *
     """Print what runs where, what waits, and what needs attention.
 
     Lag is the time from a write to its commit in SQL. The JSON is an object: "shards", a list of
-    GEARSYNC.STATUS documents with an "address" each, and "attention", a list of sentences. With --watch it
-    is one line a look: "at" (seconds since 1970), "shards" with the figures, "attention".
+    GEARSYNC.STATUS documents with an "address" each, and "attention", a list of sentences; of a shard that
+    is away there are its "address" and the "error", and the exit code is 1. With --watch it is one line a
+    look: "at" (seconds since 1970), "shards" with the figures, "attention".
 
     With --check the exit code is 0 when nothing needs attention, 1 when something does or a shard can't be
     reached, 2 for wrong usage.
@@ -62,15 +64,28 @@ def command(url: str, as_json: bool, live: bool, interval: float, check: bool, *
     if live:
         watch.run(url, interval, as_json, found_limits)
         return
-    with shards.connect(url) as found:
-        statuses = status.fetch(found)
+    statuses = _statuses(url)
     attention = status.attention(statuses, found_limits)
     if as_json:
         output.as_json({"shards": statuses, "attention": attention})
     else:
         _print(statuses, attention)
-    if check and attention:
+    if any("error" in each for each in statuses) or (check and attention):
         raise click.exceptions.Exit(1)
+
+
+def _statuses(url: str) -> list[dict[str, Any]]:
+    """Return the status of each shard; of one of several that is away, its address and the error."""
+    try:
+        with shards.connect(url) as found:
+            return status.fetch(found)
+    except ShardError:
+        with shards.connect(url, needs_host=False) as found:
+            statuses = [status.fetch_or_error(each) for each in found.shards]
+        away = sum("error" in each for each in statuses)
+        if not 0 < away < len(statuses):
+            raise
+        return statuses
 
 
 def _print(statuses: list[dict[str, Any]], attention: list[str]) -> None:
@@ -84,6 +99,10 @@ def _print(statuses: list[dict[str, Any]], attention: list[str]) -> None:
 
 
 def _print_shard(shard: dict[str, Any]) -> None:
+    if "error" in shard:
+        output.heading(f"{shard['address']}  away")
+        output.line()
+        return
     output.heading(f"{shard['address']}  {shard['role']}, server {shard['server']}, epoch {shard['epoch']}")
     if shard["deployments"]:
         columns = ["deployment", "version", "state", "worker", "backlog", "lag p50/p99 ms", "dead"]

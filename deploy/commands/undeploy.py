@@ -124,7 +124,8 @@ def _stop_capture(shards: Shards, name: str, addresses: set[str], discard: bool)
             errors.append(error.message)
     if errors:
         raise CommandError(
-            f"not every shard could be told: {' '.join(errors)}", "run the same command again."
+            f"not every shard could be told: {' '.join(errors)}",
+            "see to that, then run the same command again.",
         )
 
 

@@ -80,6 +80,28 @@ def test_status_as_json(server: RedisServer, client: redis.Redis) -> None:
     assert len(document["attention"]) == 1
 
 
+def test_status_of_the_shards_that_are_there() -> None:
+    """One that is away hides nothing of the others, of which its failure may be the cause."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "60000")
+    with deployed.server(*options) as one, deployed.server(*options) as other:
+        with one.client() as client, other.client() as second:
+            client.execute_command("CLUSTER ADDSLOTS", *range(8000))
+            second.execute_command("CLUSTER ADDSLOTS", *range(8000, 16384))
+            client.execute_command("CLUSTER MEET", "127.0.0.1", other.port)
+            until(lambda: client.cluster("INFO")["cluster_state"] == "ok")
+            deployed.deploy(client)
+        other.kill9()
+        done = gearsync("status", "--redis", one.url)
+        document = json.loads(gearsync("status", "--json", "--redis", one.url).stdout)
+    assert done.returncode == 1
+    assert f"127.0.0.1:{other.port}  away" in done.stdout
+    assert "people            1  active" in done.stdout
+    assert f"Redis at 127.0.0.1:{other.port} can't be reached" in done.stdout
+    there, away = sorted(document["shards"], key=lambda each: "error" in each)
+    assert [each["name"] for each in there["deployments"]] == ["people"]
+    assert away["address"] == f"127.0.0.1:{other.port}" and "can't be reached" in away["error"]
+
+
 def test_wait_is_done_at_once_when_nothing_waits(server: RedisServer, client: redis.Redis) -> None:
     deployed.deploy(client)
     done = gearsync("wait", "--redis", server.url, "--timeout", "5")
