@@ -145,8 +145,12 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
         raise DeployFailed("it was interrupted.", notes) from error
     for site in sites:
         if site.tag:
-            with errors_of(site.address):
-                _drop_stale_wheels(site, deployment)
+            try:
+                with errors_of(site.address):
+                    _drop_stale_wheels(site, deployment)
+            except ShardError as error:
+                # It is deployed all the same, and the next deploy removes them.
+                progress(f"Wheels of earlier versions stay where they are: {error.message}")
 
 
 def _require_unchanged(site: _Site, deployment: Deployment) -> None:

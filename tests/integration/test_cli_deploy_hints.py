@@ -100,3 +100,15 @@ def test_the_plan_says_with_whose_packages_waiting_changes_are_applied(tmp_path:
     assert "1 change waits for SQL" in said
     assert "with the packages of the new one" in said
     assert "run gearsync wait first" in said
+
+
+def test_a_deploy_to_a_cluster_that_is_down_says_that_it_is_deployed(tmp_path: Path) -> None:
+    """Slots that belong to no node keep nobody from deploying, but wheels of before can't be looked for."""
+    path = tmp_path / "functions.py"
+    path.write_text(TRANSFORMED % ([], tmp_path))
+    with deployed.server("--cluster-enabled", "yes") as server, server.client() as client:
+        client.execute_command("CLUSTER ADDSLOTS", *range(1, 16384))
+        done = CliRunner().invoke(group, ["deploy", str(path), "--redis", server.url, "--offline"])
+    assert done.exit_code == 0, done.stderr
+    assert "Deployed people version 1" in done.stdout
+    assert "Wheels of earlier versions stay where they are" in done.stderr
