@@ -352,7 +352,10 @@ class RedisGearsHost(Host):
     def _upload(self, deployment: Deployment) -> None:
         needed = drivers.needs(self.packages, deployment).requirements
         present = self._sessions().get(deployment.name)
-        session_id = sessions.new_id(deployment.name) if present is None else present.id
+        session_id = session(deployment.name) if present is None else present.id
+        if present is None and not self._is_in_cluster():
+            # In a cluster another shard may have one, which is upgraded by its id.
+            session_id = sessions.new_id(deployment.name)
         words: list[Any] = [script.make(deployment), "ID", session_id]
         words += ["DESCRIPTION", sessions.describe(deployment), "UPGRADE"]
         if needed:
