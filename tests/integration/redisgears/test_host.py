@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from gears.declaring import config
 from tests import hosts
 from tests.integration.deploying import eventually, gearsync, rows, write
 from tests.redisgears import RedisGears, skip_without_redisgears
@@ -79,17 +81,18 @@ def test_what_was_undeployed_and_deployed_again_is_known_after_a_restart(
     server: RedisGears, database: str, tmp_path: Path
 ) -> None:
     """The AOF has both, and RedisGears lets go of the first when it has loaded the second."""
-    for _ in range(2):
-        deploy(server, tmp_path, FUNCTIONS)
-        assert gearsync("undeploy", "people", "--redis", server.url).returncode == 0
-    deploy(server, tmp_path, FUNCTIONS)
+    host = hosts.asked(server)
+    deployment = config.load(write(tmp_path, FUNCTIONS))
+    host.deploy(deployment)
+    host.undeploy("people", discard=True)
+    host.deploy(deployment)
     server.restart()
-    with server.client() as client:
-        client.hset("person:1", "name", "Ada")
-    assert hosts.wait(server, 30)
+    host.client.hset("person:1", "name", "Ada")
+    assert host.wait(30_000, None, None)
     assert names(database) == [(1, "Ada")]
-    deploy(server, tmp_path, FUNCTIONS + SECOND, "--offline", "--timeout", "1", code=1)
-    assert hosts.status(server)["deployments"][0]["version"] == 2
+    host.deploy(dataclasses.replace(deployment, version=2))
+    assert host.deployments()["people"].version == 2
+    host.client.close()
 
 
 def test_after_a_flush_writes_of_database_0_are_captured_and_rows_stay(
