@@ -21,6 +21,8 @@ DENY_SECONDS = 0.02
 RETRY_SECONDS = 1.0
 LANE_SECONDS = 0.003
 """How long to wait for changes of a key to be in SQL before its next write."""
+SETTLE_SECONDS = 60.0
+"""How long a version that is gone tries to learn whether its last writes are in SQL: the next one waits."""
 LOOK_SECONDS = 1.0
 """How long nothing may happen before it is looked whether this server was promoted, or is a replica now."""
 
@@ -39,6 +41,7 @@ class Commits:
         self._report = TargetReport()
         self._sent: list[Write] = []
         """What may be committed, and is not settled here."""
+        self._settle_until = 0.0
         self._state, self._error = "starting", ""
         start_thread(self._run)
 
@@ -65,7 +68,7 @@ class Commits:
         # Not before the version that was here has settled what it has sent.
         places: dict[str, threading.Lock] = sys.__dict__.setdefault("_gearsync_through", {})
         with places.setdefault(self._through.name, threading.Lock()):
-            while not self._through.is_closed or self._sent:
+            while self._has_work():
                 try:
                     self._session()
                 except Changed:
@@ -83,6 +86,14 @@ class Commits:
             self._through.clear()
             if self._process is not None:
                 self._process.close()
+
+    def _has_work(self) -> bool:
+        """Whether writes may come, or some are to be settled: without a client not for ever."""
+        if not self._through.is_closed or any(not each.told for each in self._sent):
+            return True
+        if not self._settle_until:
+            self._settle_until = time.monotonic() + SETTLE_SECONDS
+        return bool(self._sent) and time.monotonic() < self._settle_until
 
     def _wait(self, error: str) -> None:
         """Wait for the next try; clients who ask meanwhile are told at once."""
