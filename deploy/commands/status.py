@@ -9,7 +9,6 @@ import click
 from deploy import options, output, status
 from deploy.pausing import held, paused_targets, pauses
 from deploy.reaching import shards
-from deploy.reaching.server_errors import ShardError
 from deploy.status import Limits
 from deploy.watching import watch
 
@@ -76,16 +75,13 @@ def command(url: str, as_json: bool, live: bool, interval: float, check: bool, *
 
 def _statuses(url: str) -> list[dict[str, Any]]:
     """Return the status of each shard; of one of several that is away, its address and the error."""
-    try:
-        with shards.connect(url) as found:
-            return status.fetch(found)
-    except ShardError:
-        with shards.connect(url, needs_host=False) as found:
-            statuses = [status.fetch_or_error(each) for each in found.shards]
+    with shards.connect(url, needs_host=False) as found:
+        statuses = [status.fetch_or_error(each) for each in found.shards]
         away = sum("error" in each for each in statuses)
-        if not 0 < away < len(statuses):
-            raise
-        return statuses
+        if 0 < away < len(statuses):
+            return statuses
+        found.require_hosts()
+        return status.fetch(found) if away else statuses
 
 
 def _print(statuses: list[dict[str, Any]], attention: list[str]) -> None:

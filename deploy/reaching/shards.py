@@ -121,6 +121,22 @@ class Shards:
                 place = error.host, error.port
         return client.execute_command(*command)
 
+    def require_hosts(self) -> None:
+        """See that each is a primary, and that all have the module, or all RedisGears. Raises ShardError."""
+        for shard in self.shards:
+            with errors_of(shard.address):
+                role = shard.client.execute_command("ROLE")[0]
+            if _text(role) != "master":
+                raise ShardError(
+                    f"Redis at {shard.address} is a replica.",
+                    "give the address of its primary, or a sentinel's.",
+                )
+        titles = {shard.host.title for shard in self.shards}
+        if len(titles) > 1:
+            raise ShardError(
+                f"some shards have {' and others '.join(sorted(titles))}.", "bring all of them to the same."
+            )
+
     def make_ready(self) -> None:
         """Have all shards meet, before one of them gets something for all. Raises ShardError."""
         for shard in self.shards:
@@ -182,7 +198,7 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host:
         shards = _by_url(url, options)
     try:
         if needs_host:
-            _require_hosts(shards.shards)
+            shards.require_hosts()
     except ShardError:
         shards.close()
         raise
@@ -335,24 +351,6 @@ def _host_and_port(place: str) -> tuple[str, int]:
         return host, parts.port or SENTINEL_PORT
     except ValueError as error:
         raise ShardError(f"{place} is no host:port of a sentinel.", URL_HINT) from error
-
-
-# -- What a server must be, and how it fails ---------------------------------------------------------------
-
-
-def _require_hosts(shards: Sequence[Shard]) -> None:
-    for shard in shards:
-        with errors_of(shard.address):
-            role = shard.client.execute_command("ROLE")[0]
-        if _text(role) != "master":
-            raise ShardError(
-                f"Redis at {shard.address} is a replica.", "give the address of its primary, or a sentinel's."
-            )
-    titles = {shard.host.title for shard in shards}
-    if len(titles) > 1:
-        raise ShardError(
-            f"some shards have {' and others '.join(sorted(titles))}.", "bring all of them to the same."
-        )
 
 
 def _text(value: Any) -> str:
