@@ -131,7 +131,7 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
         for site in sites:
             progress(f"Deploying {deployment.name} version {deployment.version} to {site.address}")
             with errors_of(site.address):
-                _require_unchanged(site, deployment)
+                _require_unchanged(site, deployment, any(each.sent for each in sites))
                 site.sent = True
                 _deploy(site, deployment, paused)
     except _Overtaken as error:
@@ -153,9 +153,14 @@ def send(plan: Plan, progress: Callable[[str], None]) -> None:
                 progress(f"Wheels of earlier versions stay where they are: {error.message}")
 
 
-def _require_unchanged(site: _Site, deployment: Deployment) -> None:
-    """Raise _Overtaken when the shard has something else than when the plan was made and agreed to."""
+def _require_unchanged(site: _Site, deployment: Deployment, is_begun: bool) -> None:
+    """Raise _Overtaken when the shard has something else than when the plan was made and agreed to.
+
+    ``is_begun``: another shard has this deployment from here, and RedisGears brings it to all by itself.
+    """
     before, now = site.before, site.shard.host.deployments().get(deployment.name)
+    if is_begun and now is not None and now.payload == deployment.to_payload() and now.state != "draining":
+        return
     if now is None:
         # What was draining then may be gone by itself.
         if before is not None and before.state != "draining":
