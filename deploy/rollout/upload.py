@@ -171,9 +171,12 @@ def _require_unchanged(site: _Site, deployment: Deployment, is_begun: bool) -> N
 
 
 def _is_same(one: Deployed, other: Deployed) -> bool:
-    same_payload = not (one.payload and other.payload) or one.payload == other.payload
+    """Whether both are one version; RedisGears can't always be asked for what is in it."""
+    can_tell = one.payload and other.payload
     is_draining = "draining" in (one.state, other.state)
-    return one.version == other.version and same_payload and (one.state == other.state or not is_draining)
+    return (not can_tell or (one.version, one.payload) == (other.version, other.payload)) and (
+        one.state == other.state or not is_draining
+    )
 
 
 def _deploy(site: _Site, deployment: Deployment, paused: Pauses) -> None:
