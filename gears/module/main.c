@@ -33,6 +33,7 @@ static void let_all_go(void) {
 /* Redis 6.2 can tear a change from its write (docs/design.md, "Redis 6.2"). Nothing is torn by MODULE LOAD. */
 static void take_over(RedisModuleCtx *ctx, TakeOver after) {
     registry_take_over(ctx, after);
+    slots_take_over(ctx);
     if (shard.heals && after != AFTER_MODULE_LOAD) heal_tails(ctx);
 }
 

@@ -52,18 +52,34 @@ static bool is_myself(const char *line) {
     return flags != NULL && strncmp(flags + 1, "myself", 6) == 0;
 }
 
-/* Marks the slots of which this node is the primary, or is to be; false: the cluster does not tell. */
-static bool read_slots(RedisModuleCtx *ctx, SlotState slots[CLUSTER_SLOTS]) {
-    char *nodes = cluster_nodes(ctx), *rest = NULL;
-    bool found = false;
-    memset(slots, 0, CLUSTER_SLOTS * sizeof(SlotState));
-    for (char *line = strtok_r(nodes, "\n", &rest); line != NULL && !found; line = strtok_r(NULL, "\n", &rest)) {
-        if (!is_myself(line)) continue;
-        found = true;
-        mark_slots(line, slots);
+/* The line about this node in what CLUSTER NODES says, which it cuts there; NULL: there is none. */
+static char *own_line(char *nodes) {
+    char *rest = NULL, *line = strtok_r(nodes, "\n", &rest);
+    while (line != NULL && !is_myself(line)) line = strtok_r(NULL, "\n", &rest);
+    return line;
+}
+
+void cluster_each_open_slot(RedisModuleCtx *ctx, void (*visit)(unsigned slot, bool leaves, Slice node)) {
+    const char *myself = RedisModule_GetMyClusterID();
+    char *nodes = cluster_nodes(ctx), *rest = NULL, *line = own_line(nodes);
+    unsigned slot;
+    char way[4], node[NODE_ID_BYTES + 1];
+    for (char *field = line != NULL ? strtok_r(line, " ", &rest) : NULL; field != NULL && myself != NULL;
+         field = strtok_r(NULL, " ", &rest)) {
+        if (sscanf(field, "[%u%3[-<>]%40[0-9a-f]]", &slot, way, node) != 3 || slot >= CLUSTER_SLOTS) continue;
+        bool leaves = strcmp(way, "->-") == 0;
+        visit(slot, leaves, (Slice){leaves ? node : myself, NODE_ID_BYTES});
     }
     RedisModule_Free(nodes);
-    return found;
+}
+
+/* Marks the slots of which this node is the primary, or is to be; false: the cluster does not tell. */
+static bool read_slots(RedisModuleCtx *ctx, SlotState slots[CLUSTER_SLOTS]) {
+    char *nodes = cluster_nodes(ctx), *line = own_line(nodes);
+    memset(slots, 0, CLUSTER_SLOTS * sizeof(SlotState));
+    if (line != NULL) mark_slots(line, slots);
+    RedisModule_Free(nodes);
+    return line != NULL;
 }
 
 SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot) {

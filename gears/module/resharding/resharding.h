@@ -22,6 +22,8 @@ bool slots_is_open(unsigned slot);
 void slots_before_capture(RedisModuleCtx *ctx, Slice key);
 /* The lane has that a key is gone. */
 void slots_after_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key);
+/* This process begins to capture: what it does not remember of open slots, the cluster does. */
+void slots_take_over(RedisModuleCtx *ctx);
 void slots_forget(void); /* the module goes */
 
 #endif

@@ -23,6 +23,7 @@ typedef struct OpenSlot {
     MarkState first, last;
     bool look; /* whether it has keys left */
     bool ended;
+    bool seen; /* the cluster still says that it is open */
     struct OpenSlot *next;
 } OpenSlot;
 
@@ -122,6 +123,34 @@ static void set_open(unsigned slot, bool leaves, Slice node) {
         if (leaves) open->first = MARK_DUE;
     }
     memcpy(open->node, node.bytes, NODE_ID_BYTES);
+}
+
+static void see_open(unsigned slot, bool leaves, Slice node) {
+    OpenSlot *open = find(slot);
+    bool is_known = open != NULL && open->leaves == leaves;
+    if (open == NULL) set_open(slot, leaves, node);
+    open = find(slot);
+    /* The old owner has put its first mark when the slot was opened. The new one may not have; a second one finds no
+     * token, and then asks whether there will be one. */
+    if (!is_known && leaves) open->first = MARK_DONE;
+    open->seen = true;
+}
+
+/* What was opened before a restart, or before this replica was promoted (Valkey 8 and newer tell it); and what was
+ * closed while another one was the primary. */
+void slots_take_over(RedisModuleCtx *ctx) {
+    if (!shard.cluster) return;
+    for (OpenSlot *at = open_slots; at != NULL; at = at->next) at->seen = at->ended;
+    cluster_each_open_slot(ctx, see_open);
+    for (OpenSlot **at = &open_slots; *at != NULL;) {
+        OpenSlot *open = *at;
+        if (open->seen) {
+            at = &open->next;
+            continue;
+        }
+        *at = open->next;
+        RedisModule_Free(open);
+    }
 }
 
 /* Wherever it belongs from now on: both sides put what they have not put yet, so that each mark has its other one. */

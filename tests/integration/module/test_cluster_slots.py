@@ -19,6 +19,7 @@ from tests.integration.deploying import eventually
 from tests.integration.module.driving import (
     ALWAYS,
     Function,
+    changes,
     connect,
     deploy,
     key_changes,
@@ -250,3 +251,25 @@ def test_of_two_registries_the_one_in_a_slot_of_its_own_is_read(cluster: Cluster
     assert len(registries(new)) == 2
     cluster.nodes[0].restart()
     eventually(lambda: (tag(new), status(new)["source"]) == (own, source))
+
+
+def test_slots_stay_open_through_a_restart() -> None:
+    """What ends or begins there has its marks: without them the two shards' workers could pass each other."""
+    with Cluster(node, primaries=2) as cluster:
+        old, new = cluster.clients
+        for client in cluster.clients:
+            deploy(client, FUNCTION)
+        old.hset(key(1), "first", "Ada")
+        cluster.open_slot(SLOT, 0, 1)
+        wait_for(lambda: [each.op for each in changes(old)] == ["u", "m"], "the mark of the open slot")
+        for server in cluster.nodes:
+            server.restart()
+        cluster.wait_until_whole()
+        old.delete(key(1))
+        write_asking(new, 1, "Eve")
+        assert [each.op for each in changes(old)] == ["u", "m", "d", "w"]
+        assert [each.op for each in changes(new)] == ["i", "u"]
+        cluster.move_keys(SLOT, 0, 1)
+        cluster.close_slot(SLOT, 1)
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "d", "w", "m"])
+        eventually(lambda: [each.op for each in changes(new)] == ["i", "u", "i"])
