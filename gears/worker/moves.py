@@ -37,6 +37,9 @@ MOST_HOPS = 5
 """From how many shards to another a key is followed."""
 ASK_SECONDS = 5.0
 """After this long without a token, the other shards are asked whether there will be one."""
+ASK_SHARE = 0.02
+"""Asking reads what waits on all shards: it takes at most this share of the time, or many lanes that wait for
+each other would take what the workers need to go on."""
 
 
 class Handover:
@@ -56,7 +59,8 @@ class Handover:
         self._url, self._deployment, self._target = url, deployment, target
         self._marks = {token(deployment, target, mark): mark for mark in marks}
         self._pause = pause
-        self._begun = self._asked = time.monotonic()
+        self._begun = time.monotonic()
+        self._ask_at = self._begun + ASK_SECONDS
         self._seconds = FIRST_SECONDS
         self._doubted: set[str] = set()
         self.moves = of_marks(deployment, target, marks)
@@ -66,12 +70,13 @@ class Handover:
         mark = self._marks[missing]
         why = f"{_named(mark.key)} came from another shard, which has not brought its changes to SQL yet"
         now = time.monotonic()
-        if now - self._asked > ASK_SECONDS:
-            self._asked = now
+        if now > self._ask_at:
             try:
                 where = where_left(self._url, self._deployment, self._target, mark)
             except redis.RedisError as error:
                 where = f"a shard that can't be asked ({error})"
+            asked = time.monotonic()
+            self._ask_at = asked + max(ASK_SECONDS, (asked - now) / ASK_SHARE)
             if not where:
                 self._doubt(missing)
                 return

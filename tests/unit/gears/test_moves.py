@@ -76,3 +76,27 @@ def test_a_key_that_a_client_writes_is_asked_for_again(monkeypatch: pytest.Monke
         moves.renew("redis://", b"person:1")
     client.execute_command = lambda *_: [1]
     moves.renew("redis://", b"person:1")
+
+
+def test_asking_takes_a_small_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With much that waits, lanes that wait for each other would else keep the workers from bringing it."""
+    now, asked = 0.0, []
+
+    def look(*_: object) -> str:
+        nonlocal now
+        asked.append(now)
+        now += 2.0
+        return "a lane"
+
+    def pause(seconds: float, _: str) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(moves, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(moves, "where_left", look)
+    mark: Any = SimpleNamespace(key=b"person:1", node=b"1" * 40, op=b"m")
+    handover = moves.Handover("redis://", "people", "t1", [mark], pause)
+    while now < 1000:
+        handover.wait(moves.token("people", "t1", mark))
+    assert asked[0] < 2 * moves.ASK_SECONDS
+    assert 5 < len(asked) <= 1000 * moves.ASK_SHARE / 2 + 1
