@@ -20,6 +20,7 @@ from deploy.hosts.packages import INSTALL_SECONDS, Packages, Progress
 from deploy.hosts.redisgears_status import Lane
 from deploy.hosts.replies import as_dict, last_line, patient, short_errors, text
 from deploy.hosts.sessions import Reader, Session
+from gears.applying.change import parsed_id
 from gears.declaring import kinds
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
@@ -295,7 +296,7 @@ class RedisGearsHost(Host):
                 for lane in self._lanes(name)
                 if (name, lane["stream"]) in marks
                 and lane["length"]
-                and _id(lane["first_id"]) <= _id(marks[name, lane["stream"]])
+                and parsed_id(lane["first_id"]) <= parsed_id(marks[name, lane["stream"]])
             }
             if not marks:
                 return True
@@ -444,8 +445,3 @@ class RedisGearsHost(Host):
         for kind in ALL:
             for key in list(self._streams(kind, name)):
                 self.client.delete(key)
-
-
-def _id(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)

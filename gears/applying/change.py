@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import chain
 from operator import itemgetter
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence, Tuple
 
 from connectors import Position
 
@@ -30,6 +30,14 @@ INTENTS = {b"U": UPSERT, b"R": REMOVED, b"D": DELETED}
 _EPOCH = rb"(?:[0-9a-f]{1,15}|[0-7][0-9a-f]{15})"
 """Of more than 63 bits is none: no checkpoint could hold it, and its lane would stand still."""
 _META = re.compile(rb"(?:[urndxvtfmiwq]" + _EPOCH + rb"\+?(?::.*)?|[URD]" + _EPOCH + rb":.*)\Z", re.DOTALL)
+
+EntryId = Tuple[int, int]
+
+
+def parsed_id(entry_id: str) -> EntryId:
+    """Return the two numbers of an id in a stream, by which ids are in order."""
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq)
 
 
 def goes_on(meta: bytes) -> bool:

@@ -6,9 +6,9 @@ import base64
 import json
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Tuple
+from typing import Any, NamedTuple
 
-from gears.applying.change import Change, Malformed
+from gears.applying.change import Change, EntryId, Malformed, parsed_id
 from gears.applying.commands import Commands
 
 CHUNK = 500
@@ -17,8 +17,6 @@ SURE_BYTES = 500_000
 """What every Redis takes, however it is configured."""
 LEFT_OUT = "bytes"
 """Stands in an image for a value that is too large for a letter, before its size."""
-
-EntryId = Tuple[int, int]
 
 
 class Fault(NamedTuple):
@@ -120,7 +118,7 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> Stored:
         return Stored(0, [])
     letters, most = _fitting(redis, letters)
     last, deleted = _ends(redis, stream)
-    known = dict(_present(redis, stream, letters[0].id)) if last >= _parsed(letters[0].id) else {}
+    known = dict(_present(redis, stream, letters[0].id)) if last >= parsed_id(letters[0].id) else {}
     added = 0
     entries: list[str] = []
     for part in _parts(letters, most):
@@ -130,10 +128,10 @@ def store(redis: Commands, stream: str, letters: Sequence[Letter]) -> Stored:
             if before is not None and letter.functions <= before[1]:
                 entries.append(before[0].decode())
                 continue
-            if before is None and letter.entry and _parsed(letter.entry) <= deleted:
+            if before is None and letter.entry and parsed_id(letter.entry) <= deleted:
                 entries.append(letter.entry)
                 continue
-            last = max(_parsed(letter.id), (last[0], last[1] + 1))
+            last = max(parsed_id(letter.id), (last[0], last[1] + 1))
             entries.append(f"{last[0]}-{last[1]}")
             fields = letter.fields if before is None else _with(letter.fields, redis, stream, before[0])
             pairs = [part for pair in fields.items() for part in pair]
@@ -216,11 +214,6 @@ def reasons(redis: Commands, stream: str, asked: Sequence[tuple[str, int]]) -> d
     }
 
 
-def _parsed(entry_id: str) -> EntryId:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)
-
-
 def _identity(letter: Letter) -> tuple[bytes, bytes]:
     return letter.fields["change"], letter.fields["epoch"]
 
@@ -233,11 +226,11 @@ def _ends(redis: Commands, stream: str) -> tuple[EntryId, EntryId]:
         return (0, 0), (0, 0)
     described = redis.call("XINFO", "STREAM", stream)
     names = described[::2]
-    last = _parsed(described[names.index(b"last-generated-id") * 2 + 1].decode())
+    last = parsed_id(described[names.index(b"last-generated-id") * 2 + 1].decode())
     if b"max-deleted-entry-id" not in names:
         # Before Redis 7.0. The module's own letters, of changes over 1 GiB, may have come in between.
         return last, last
-    return last, _parsed(described[names.index(b"max-deleted-entry-id") * 2 + 1].decode())
+    return last, parsed_id(described[names.index(b"max-deleted-entry-id") * 2 + 1].decode())
 
 
 def _present(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectors import Connector, ConversionError, SchemaMismatch
 from gears.applying.added import fields_of
 from gears.applying.tables import table_of
 from gears.declaring.functions import Function
+
+
+def weight(row: Mapping[bytes, bytes]) -> int:
+    """Return how many bytes the fields of a row have."""
+    return sum(len(name) + len(value) for name, value in row.items())
 
 
 class RowReader:

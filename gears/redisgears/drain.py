@@ -16,6 +16,7 @@ from typing import Any
 
 from gears.applying import deadletters, failpoints
 from gears.applying.acknowledgments import Acknowledgment
+from gears.applying.change import parsed_id
 from gears.applying.deadletters import Letter
 from gears.applying.report import TargetReport
 from gears.redisgears.api import GearsCommands, atomic, execute, log, start_thread
@@ -39,13 +40,8 @@ AHEAD = 2
 
 def trim(stream: str, last: str) -> None:
     """Take all up to an entry, and the entry itself, out of a stream."""
-    ms, _, seq = last.partition("-")
-    execute("XTRIM", stream, "MINID", "=", f"{ms}-{int(seq) + 1}")
-
-
-def _parsed(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)
+    ms, seq = parsed_id(last)
+    execute("XTRIM", stream, "MINID", "=", f"{ms}-{seq + 1}")
 
 
 class Failed(Exception):
@@ -142,7 +138,11 @@ class Drain:
                 error = self._pausing.reason(self._target)
                 if error:
                     break
-                if claim is term and entries and _parsed(entries[0][0]) <= self._trimmed.get(stream, (0, 0)):
+                if (
+                    claim is term
+                    and entries
+                    and parsed_id(entries[0][0]) <= self._trimmed.get(stream, (0, 0))
+                ):
                     # Somebody has deleted the lane, and the clock was set back: SQL would take these for
                     # applied.
                     claim = term[0], self._shard.who_anew
@@ -194,7 +194,7 @@ class Drain:
                 self._acknowledge(stream, asking)
                 failpoints.reach("before-ack")
                 trim(stream, entries[-1][0])
-            self._trimmed[stream] = _parsed(entries[-1][0])
+            self._trimmed[stream] = parsed_id(entries[-1][0])
         return error
 
     def _outrank(self, epoch: int) -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
+from gears.applying.change import parsed_id
 from gears.redisgears.api import atomic, execute, plain
 from gears.redisgears.names import LANE
 
@@ -114,12 +115,12 @@ class Written:
             entries = execute("XRANGE", stream, "-", "+", "COUNT", 1)
             if not entries:
                 continue
-            first = _id(entries[0][0])
+            first = parsed_id(entries[0][0])
             if first <= since:
                 return set(wanted)
             for key, bucket in wanted.items():
                 mark = marks[bucket]
-                if mark is not None and _id(mark) >= first:
+                if mark is not None and parsed_id(mark) >= first:
                     found.add(key)
         return found
 
@@ -144,9 +145,4 @@ def _last_of(stream: str) -> tuple[int, int]:
     if not execute("EXISTS", stream):
         return 0, 0
     described = plain(execute("XINFO", "STREAM", stream))
-    return _id(described[described.index(b"last-generated-id") + 1].decode())
-
-
-def _id(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)
+    return parsed_id(described[described.index(b"last-generated-id") + 1].decode())

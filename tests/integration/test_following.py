@@ -101,6 +101,14 @@ def url(sqlite_url: str) -> str:
     return sqlite_url
 
 
+def go_back(url: str, backup: Path) -> None:
+    """Have SQLite's files as they were in a folder beside them, and changes to beyond what was lost."""
+    for path in backup.iterdir():
+        shutil.copy(path, backup.parent)
+    for number in (3, 4, 5):
+        change(url, number)
+
+
 def change(url: str, number: int) -> None:
     run_sql(url, f"DELETE FROM persons WHERE id = {number}")
     run_sql(url, f"INSERT INTO persons VALUES ({number}, 'new', 1)")
@@ -334,10 +342,7 @@ def test_a_database_that_comes_back_older_and_goes_on_brings_all_keys(
         with world.following():
             change(sqlite_url, 2)
             eventually(lambda: world.there(2) == 0)
-        for path in backup.iterdir():
-            shutil.copy(path, tmp_path)
-        for number in (3, 4, 5):
-            change(sqlite_url, number)
+        go_back(sqlite_url, backup)
         with world.following():
             eventually(lambda: world.there(3) == 0)
         assert "has gone back to an older state" in caplog.text
@@ -356,10 +361,7 @@ def test_what_a_database_that_came_back_older_lacks_stays_where_functions_write_
             change(sqlite_url, 2)
             eventually(lambda: world.client.exists("two:2") == 1)
         world.fill(2, 3)
-        for path in backup.iterdir():
-            shutil.copy(path, tmp_path)
-        for number in (3, 4, 5):
-            change(sqlite_url, number)
+        go_back(sqlite_url, backup)
         with world.following():
             eventually(lambda: world.there(3) == 0)
             # A copy of a row that is lost goes.

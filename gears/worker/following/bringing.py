@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from connectors import UnreadableRow
-from gears.applying.images import RowReader
+from gears.applying.images import RowReader, weight
 from gears.declaring.functions import Function
 from gears.declaring.patterns import Around
 from gears.worker import lanes
@@ -77,7 +77,7 @@ class Bringer:
         ready = sorted(set(ours) - set(later))
         rows = _read(reader, ready)
         assert isinstance(function.pattern, Around)  # noqa: S101 (for mypy)
-        is_much = len(ready) > 1 and _weight(rows) > REFRESH_BYTES
+        is_much = len(ready) > 1 and sum(weight(row or {}) for row in rows.values()) > REFRESH_BYTES
         if not ready or is_much:
             self._ask(["UNWATCH"])
         if not ready:
@@ -130,10 +130,6 @@ class Bringer:
         if first is not None:
             raise first
         return replies
-
-
-def _weight(rows: dict[bytes, dict[bytes, bytes] | None]) -> int:
-    return sum(len(name) + len(value) for row in rows.values() if row for name, value in row.items())
 
 
 def _read(reader: RowReader, keys: Sequence[bytes]) -> dict[bytes, dict[bytes, bytes] | None]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import redis
 
+from gears.applying.images import weight
 from gears.worker.lanes import takes_less
 
 Fields = Mapping[bytes, bytes]
@@ -57,12 +58,12 @@ class Misses:
 
         Returns how many hashes were set.
         """
-        done, start, weight = 0, 0, 0
+        done, start, size = 0, 0, 0
         for end, (_, _, fields) in enumerate(rows, 1):
-            weight += sum(len(name) + len(value) for name, value in (fields or {}).items())
-            if weight > BYTES or end == len(rows):
+            size += weight(fields or {})
+            if size > BYTES or end == len(rows):
                 done += self._bring(rows[start:end])
-                start, weight = end, 0
+                start, size = end, 0
         return done
 
     def _bring(self, rows: Sequence[tuple[int, int, Fields | None]]) -> int:
