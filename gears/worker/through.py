@@ -38,6 +38,7 @@ MOST_BACKOFF_SECONDS = 1.0
 """Clients get errors until the database is tried again, so this is how late its return is noticed."""
 DENY_SECONDS = 0.02
 """How often clients are told that the database is away."""
+NOTHING = Position(0, 0, 0)
 
 
 class ThroughRunner(LaneRunner):
@@ -140,6 +141,8 @@ class ThroughRunner(LaneRunner):
     def _redo(self, client: redis.Redis, connector: Connector, position: Position) -> Position | None:
         """Bring Redis to what SQL has committed; return the position of the last transaction of intents."""
         stream = self._lane.stream
+        # Before SQL is asked: a worker that had the lane before can do and take nothing more in Redis.
+        lanes.redo(client, stream, NOTHING, self.owner, [])
         applied = lanes.fetch_applied(client, stream)
         found = [(stream, each) for each in connector.committed(stream, applied)]
         forgotten = self._forgotten_lanes(client, connector, applied.epoch)
@@ -161,8 +164,6 @@ class ThroughRunner(LaneRunner):
             lanes.redo(client, stream, transaction.position, self.owner, outcomes)
             failpoints.reach("redo")
             applied = transaction.position
-        # Also when there is nothing to do: only who has begun so may take.
-        lanes.redo(client, stream, applied, self.owner, [])
         for other in forgotten:
             connector.forget_intents(other)
         return connector.last_intent(stream)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import redis
 
+from connectors import Position
 from deploy.hosts.module import ModuleHost
 from gears.applying import failpoints
+from gears.applying.intents import Outcome
 from gears.declaring import config
+from gears.worker import lanes
 from gears.worker import worker as workers
 from tests.integration.command import until
 from tests.integration.deploying import rows, write
+from tests.integration.module.test_through import Sent
 from tests.integration.workers import unsupervised_server, worker_of
 from tests.servers import RedisServer, run_sql
 from tests.storm.clock import Clock
@@ -108,6 +112,48 @@ def replace(shop: Shop, client: redis.Redis, kind: str) -> None:
     client.execute_command("GEARSYNC.UNDEPLOY", "people")
     until(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"))
     shop.deploy(client, "others", kind)
+
+
+def test_what_sql_has_committed_is_not_done_again_over_a_later_write(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker sleeps between its question to SQL and Redis; another one does its work, and goes on."""
+    real, reached, go_on, done = lanes.redo, threading.Event(), threading.Event(), threading.Event()
+    armed = ["after-commit"]
+
+    def reach(name: str) -> None:
+        if name in armed:
+            armed.remove(name)
+            raise redis.ConnectionError("the connection is lost")
+
+    def redo(
+        client: redis.Redis, stream: str, position: Position, worker: str, outcomes: Sequence[Outcome]
+    ) -> None:
+        sleeps = bool(outcomes) and not reached.is_set()
+        if sleeps:
+            reached.set()
+            assert go_on.wait(60)
+        try:
+            real(client, stream, position, worker, outcomes)
+        finally:
+            if sleeps:
+                done.set()
+
+    monkeypatch.setattr(failpoints, "reach", reach)
+    monkeypatch.setattr(lanes, "redo", redo)
+    with unsupervised_server() as (server, client):
+        shop.deploy(client, kind="WriteThrough")
+        with shop.worker(server):
+            first = Sent(server, "HSET", "person:1", "name", "Ann")
+            assert reached.wait(20)
+            with shop.worker(server):
+                assert first.result() == 1
+                until(lambda: is_written(client, "person:1"))
+                go_on.set()
+                assert done.wait(20)
+                assert client.hget("person:1", "name") == b"Bob"
+                settled(client)
+        assert rows(shop.url, "SELECT name FROM persons") == [("Bob",)]
 
 
 @contextlib.contextmanager

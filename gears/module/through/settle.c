@@ -245,8 +245,9 @@ static void redo(RedisModuleCtx *ctx, Slice stream, uint64_t epoch, RedisModuleS
 }
 
 /* GEARSYNC.REDO stream epoch id worker [id command reason]…: SQL has committed these, or refused those without a
- * command, and Redis may not know of it: up to id of that epoch they are done now, whatever was lost. The lane is that
- * worker's then. */
+ * command, and Redis may not know of it: up to id of that epoch they are done now, whatever was lost. Without any, the
+ * lane is that worker's from now on. Who has asked SQL before another one began may come with what that one has done
+ * already, and clients have written over since. */
 int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     if (rights_refused(ctx)) return REDISMODULE_OK;
     static const char *const usage = "ERR use GEARSYNC.REDO stream epoch id worker [id command reason]...";
@@ -259,6 +260,7 @@ int through_redo_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc
         if (!stream_id_parse(string_slice(argv[i]), &each)) return RedisModule_ReplyWithError(ctx, usage);
     Lane *lane = own_lane(ctx, argv[1], NULL);
     if (lane == NULL || is_refused_here(ctx)) return REDISMODULE_OK;
+    if (argc > 5 && !is_taker(ctx, lane, argv[4])) return REDISMODULE_OK;
     lane->taker = key_hash(string_slice(argv[4]));
     for (int i = 5; i < argc; i += 3) {
         stream_id_parse(string_slice(argv[i]), &each);
