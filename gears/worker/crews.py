@@ -53,6 +53,7 @@ class Crew:
             if lane.retired:
                 self._start(known, lane)
         self._waiting = [lane for lane in own if not lane.retired]
+        self._start_waiting(known)
 
     def step(self, is_paused: bool) -> None:
         """Do what is due: lanes that waited for retired ones begin, a pause is begun, or ended."""
@@ -61,10 +62,8 @@ class Crew:
         elif self._rests and self._known is not None:
             self._rests = self._report.paused = False
             self.begin(self._known, False)
-        elif self._known is not None and self._waiting and not self._retired_at_work():
-            waiting, self._waiting = self._waiting, []
-            for lane in waiting:
-                self._start(self._known, lane)
+        elif self._known is not None:
+            self._start_waiting(self._known)
 
     def dismiss(self) -> None:
         """Forget those that have ended, for a pause of the whole deployment."""
@@ -108,8 +107,15 @@ class Crew:
         self.runners.append(runner)
         runner.start()
 
-    def _retired_at_work(self) -> bool:
-        return any(each.goes_first and each.thread.is_alive() for each in self.runners)
+    def _start_waiting(self, known: Lanes) -> None:
+        """Start the current lanes that no one of another name goes before."""
+        waiting, self._waiting = self._waiting, []
+        at_work = [each for each in self.runners if each.thread.is_alive()]
+        for lane in waiting:
+            if any(each.goes_before(lane) for each in at_work):
+                self._waiting.append(lane)
+            else:
+                self._start(known, lane)
 
 
 class Crews:

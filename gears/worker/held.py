@@ -31,6 +31,7 @@ from gears.worker.readahead import ReadingThread
 from gears.worker.runner import LaneRunner
 from gears.worker.shared import Shared
 from gears.worker.sieve import Sieve
+from gears.worker.succession import Turn
 
 log = logging.getLogger("gearsync.worker")
 
@@ -143,6 +144,7 @@ class HoldingRunner(LaneRunner):
             raise HoldsChanged
 
     def _look(self, client: redis.Redis, reading: ReadingThread) -> None:
+        super()._look(client, reading)
         self._interrupt()
         now = time.monotonic()
         if self._sieve is None or not self._runners or now - self._looked < LOOK_SECONDS:
@@ -167,7 +169,8 @@ class HoldingRunner(LaneRunner):
             raise HoldsChanged
 
     def cut(self, read: Reading) -> bool:
-        return self._sieve is not None and self._sieve.cut(read)
+        is_cut = super().cut(read)
+        return (self._sieve is not None and self._sieve.cut(read)) or is_cut
 
     def sift(self, reader: lanes.Reader, all_changes: Sequence[Change]) -> Sequence[Change]:
         if self._sieve is None:
@@ -195,6 +198,10 @@ class HeldRunner(LaneRunner):
         return self._applier_of(
             connector, client, members, lambda function: function.name == self._function, self._of.stream
         )
+
+    def _find_turn(self, client: redis.Redis) -> Turn | None:
+        # While anything is held, the number of lanes stays what it is.
+        return None
 
     def _has_moved(self) -> bool:
         """Who has claimed it has claimed its lane: that one's runner tells."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import redis
@@ -11,7 +11,16 @@ from redis.retry import Retry
 
 from connectors import Position
 from gears.applying.acknowledgments import Acknowledgment
-from gears.applying.change import Change, Changes, Malformed, decode, goes_on, is_applied, read_meta
+from gears.applying.change import (
+    Change,
+    Changes,
+    Malformed,
+    decode,
+    goes_on,
+    is_applied,
+    parsed_id,
+    read_meta,
+)
 from gears.applying.commands import MOST_BYTES, Commands
 from gears.applying.intents import follows
 from gears.declaring.deployment import Deployment
@@ -38,6 +47,11 @@ class Lane(NamedTuple):
     retired: bool
     adopted: bool = False
     """It came from another shard with its slot."""
+
+    @property
+    def total(self) -> int:
+        """How many lanes there are with it, of its target."""
+        return int(self.stream.rpartition(".")[2])
 
 
 class Term(NamedTuple):
@@ -300,6 +314,20 @@ class Reading:
         self.changes.extend(changes)
         self.malformed += malformed
         self.last_id = entries[-1][0].decode("ascii")
+
+    def cut(self, covers: Callable[[Change], bool]) -> bool:
+        """Take off what follows the changes that are covered, from the first one that is not; whether there
+        was any.
+        """
+        at = next((at for at, each in enumerate(self.changes) if not covers(each)), None)
+        if at is None:
+            return False
+        first = parsed_id(self.changes[at].id)
+        self.changes = self.changes[:at]
+        self.malformed = [each for each in self.malformed if parsed_id(each.id) < first]
+        ids = [each.id for each in (*self.changes, *self.malformed)]
+        self.last_id = max(ids, key=parsed_id) if ids else ""
+        return True
 
 
 def _goes_on(entry: tuple[bytes, list[bytes]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 import redis
@@ -23,7 +24,7 @@ from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
-from gears.worker import claims, lanes, moves
+from gears.worker import claims, lanes, moves, succession
 from gears.worker.backoff import MOST_SECONDS, Backoff
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import EpochPassed, Lane, Reading, Term
@@ -32,6 +33,7 @@ from gears.worker.memberstates import Members
 from gears.worker.moves import Handover
 from gears.worker.readahead import ReadingThread
 from gears.worker.shared import Shared
+from gears.worker.succession import Turn
 from gears.worker.task import Task, fault
 
 log = logging.getLogger("gearsync.worker")
@@ -40,6 +42,8 @@ ON_ITS_WAY_SECONDS = 0.2
 """How long to wait for the slot of a lane before the next look."""
 EPOCH_SECONDS = 0.5
 """How late a stop is noticed while another epoch is waited for."""
+TURN_SECONDS = 0.1
+"""How often a lane looks whether what comes before it is in SQL."""
 
 
 class Stopped(Exception):
@@ -48,6 +52,10 @@ class Stopped(Exception):
 
 class Replaced(Stopped):
     """Another version is deployed: what it captured is not for the functions of this one."""
+
+
+class TurnOver(Exception):
+    """What the lane waited for is in SQL: more of it may be applied."""
 
 
 class LaneRunner(Task):
@@ -64,20 +72,22 @@ class LaneRunner(Task):
         self._report = report
         self._until_empty = until_empty
         self._backoff = Backoff(most=self.most_backoff)
+        self._turn: Turn | None = None
+        self._turned = 0.0
 
     # -- The applying thread: sessions, one after each failure -------------------------------------------
 
     def _run(self) -> None:
         while not self.over:
             try:
-                if self._session():
+                if self._await_turn() and self._session():
                     return
             except Replaced:
                 self._shared.stop.set()
                 return
             except Stopped:
                 return
-            except HoldsChanged:
+            except (HoldsChanged, TurnOver):
                 continue
             except EpochPassed:
                 self._await_epoch()
@@ -142,6 +152,22 @@ class LaneRunner(Task):
         )
         return seconds
 
+    def _await_turn(self) -> bool:
+        """Find out how far the lane may be applied for now; wait until that is anything at all.
+
+        False: it is over before that.
+        """
+        with lanes.connect(self._shared.url) as client:
+            self._turn = self._find_turn(client)
+            while self._turn is not None and self._turn.upto == succession.HEAD and not self.over:
+                self._halt.wait(TURN_SECONDS)
+                if self._turn.is_over(client):
+                    self._turn = self._find_turn(client)
+        return not self.over
+
+    def _find_turn(self, client: redis.Redis) -> Turn | None:
+        return succession.turn_of(client, self.deployment.name, self._lane)
+
     def _session(self) -> bool:
         """Claim the lane and work until something fails; True: the lane is done with."""
         shared, lane = self._shared, self._lane
@@ -175,7 +201,13 @@ class LaneRunner(Task):
         """The session ends, for whatever reason."""
 
     def _look(self, client: redis.Redis, reading: ReadingThread) -> None:
-        """Between two batches, and some times a second. May raise HoldsChanged."""
+        """Between two batches, and some times a second. May raise HoldsChanged, or TurnOver."""
+        now = time.monotonic()
+        if self._turn is None or not reading.parked or now - self._turned < TURN_SECONDS:
+            return
+        self._turned = now
+        if self._turn.is_over(client):
+            raise TurnOver
 
     def _interrupt(self) -> None:
         """Before each try of a batch. May raise HoldsChanged."""
@@ -197,7 +229,7 @@ class LaneRunner(Task):
 
     def cut(self, read: Reading) -> bool:
         """Take off what is not to be applied in this session; whether there was any."""
-        return False
+        return self._turn is not None and read.cut(self._turn.covers)
 
     def sift(self, reader: lanes.Reader, changes: Sequence[Change]) -> Sequence[Change]:
         """Return those of the changes that are to be applied now. Raises HoldsChanged."""
@@ -385,10 +417,9 @@ class LaneRunner(Task):
 
     # -- What others ask ---------------------------------------------------------------------------------
 
-    @property
-    def goes_first(self) -> bool:
-        """Whether the target's current lanes begin when this one is done."""
-        return self._lane.retired and not self._lane.adopted
+    def goes_before(self, lane: Lane) -> bool:
+        """Whether a current lane begins when this one, which had another name, is done."""
+        return self._lane.retired and not self._lane.adopted and self._lane.total == lane.total
 
     @property
     def target(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from connectors import Position
 from gears.applying import change as changes
-from gears.applying.change import Change, is_applied
+from gears.applying.change import Change, is_applied, parsed_id
 from gears.applying.rules import Rules, cut
 from gears.declaring.functions import Function
 from gears.worker.holds import Held
@@ -64,23 +64,13 @@ class Sieve:
         if is_applied(change, self._position):
             return True
         return any(
-            is_applied(change, self._positions[each.stream]) or _spot(change.entry_id) <= each.last
+            is_applied(change, self._positions[each.stream]) or parsed_id(change.id) <= each.last
             for each in self._closing
         )
 
     def cut(self, read: Reading) -> bool:
         """Take off what comes behind the changes that ``covers`` tells; whether there is any."""
-        if not self._closing:
-            return False
-        at = next((at for at, each in enumerate(read.changes) if not self.covers(each)), None)
-        if at is None:
-            return False
-        first = _spot(read.changes[at].entry_id)
-        read.changes = read.changes[:at]
-        read.malformed = [each for each in read.malformed if _spot(each.entry_id) < first]
-        ids = [each.entry_id for each in read.changes] + [each.entry_id for each in read.malformed]
-        read.last_id = max(ids, key=_spot).decode("ascii") if ids else ""
-        return True
+        return bool(self._closing) and read.cut(self.covers)
 
 
 def _has(function: Function, change: Change) -> bool:
@@ -97,8 +87,3 @@ def _without_ticket(change: Change) -> Change:
     if change.op == changes.REJECTED or b":" not in change.meta:
         return change
     return change._replace(meta=change.meta.partition(b":")[0])
-
-
-def _spot(entry_id: bytes) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition(b"-")
-    return int(ms), int(seq)

@@ -30,7 +30,7 @@ from gears.worker.lanes import Exchange, Intake, Settled
 from gears.worker.logs import event
 from gears.worker.moves import is_lost
 from gears.worker.readahead import BLOCK_MS
-from gears.worker.runner import LaneRunner, Replaced
+from gears.worker.runner import TURN_SECONDS, LaneRunner, Replaced
 
 log = logging.getLogger("gearsync.worker")
 
@@ -84,8 +84,9 @@ class ThroughRunner(LaneRunner):
     def _work(self, client: redis.Redis, applier: Applier, groups: Groups) -> bool:
         exchange = lanes.Exchange(self._shared.url, self._lane.stream, self.owner)
         settled: Settled | None = None
+        is_cut = False
         try:
-            while not self.over:
+            while not (self.over or is_cut):
                 exchange.ask(settled, BLOCK_MS)
                 trouble = _rest(groups)
                 intake = exchange.answer()
@@ -94,10 +95,11 @@ class ThroughRunner(LaneRunner):
                 settled = None
                 if intake.version != self.deployment.version:
                     raise Replaced
+                is_cut = self.cut(intake.reading)
                 if len(intake.reading):
                     settled = self._take(client, exchange, applier, groups, intake)
                     self._backoff.reset()
-                elif self._until_empty and not client.xlen(self._lane.stream):
+                elif not is_cut and self._until_empty and not client.xlen(self._lane.stream):
                     return True
                 if trouble is not None:
                     if settled is not None:
@@ -106,7 +108,14 @@ class ThroughRunner(LaneRunner):
             _settle(exchange, groups, settled)
         finally:
             exchange.close()
-        return True
+        if is_cut:
+            self._await_rest(client)
+        return self.over
+
+    def _await_rest(self, client: redis.Redis) -> None:
+        """Wait until what follows may be applied, which another session does."""
+        while self._turn is not None and not self.over and not self._turn.is_over(client):
+            self._halt.wait(TURN_SECONDS)
 
     def _take(
         self, client: redis.Redis, exchange: Exchange, applier: Applier, groups: Groups, intake: Intake

@@ -57,6 +57,7 @@ class _Runner(ThroughRunner):
     def __init__(self, said: list[str]) -> None:
         self._said = said
         self._until_empty = False
+        self._turn = None
         self._lane = cast("Any", types.SimpleNamespace(stream="lane"))
         self._shared = cast("Any", types.SimpleNamespace(url=""))
         self._backoff = cast("Any", types.SimpleNamespace(reset=lambda: None))

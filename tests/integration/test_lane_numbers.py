@@ -1,0 +1,71 @@
+"""Upgrades that change the number of lanes while changes wait: each key's come to SQL in their order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import redis
+
+from deploy.hosts.module import ModuleHost
+from gears.declaring import config
+from tests.integration.deploying import rows, write
+from tests.integration.workers import unsupervised_server, worker_of
+from tests.servers import run_sql
+
+FUNCTIONS = """
+from gears import WriteBehind, WriteThrough, deployment_settings
+from connectors import Target
+
+deployment_settings(name="people", lanes={lanes}, batch=20)
+shop = Target("env:SHOP_DB_URL", name="shop")
+{kind}(keys="person:{{id}}", table="persons", columns=["name"], target=shop)
+"""
+KEYS = 60
+WRITES = 150
+
+
+@pytest.mark.parametrize(
+    ("numbers", "kind"),
+    [
+        ([1, 4, 2], "WriteBehind"),
+        ([1, 2, 1], "WriteBehind"),
+        ([2, 3, 1, 2, 3], "WriteBehind"),
+        ([2, 3, 1], "WriteThrough"),
+        ([1, 2, 1], "WriteThrough"),
+    ],
+)
+def test_what_waits_in_lanes_of_other_numbers_keeps_its_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: Sequence[int], kind: str
+) -> None:
+    """Some keys are written by no version but the first: their oldest states must not come last."""
+    url = f"sqlite:///{tmp_path}/shop.sqlite"
+    run_sql(url, "CREATE TABLE persons (id INTEGER PRIMARY KEY, name TEXT)")
+    monkeypatch.setenv("SHOP_DB_URL", url)
+    drawn = random.Random(7)
+    with unsupervised_server() as (server, client):
+        for version, number in enumerate(numbers):
+            last = version == len(numbers) - 1
+            text = FUNCTIONS.format(lanes=number, kind=kind if last else "WriteBehind")
+            ModuleHost(client).deploy(config.load(write(tmp_path, text)))
+            if not last or kind == "WriteBehind":
+                write_some(client, drawn, KEYS // (version + 1), f"v{version}")
+        with worker_of(server, "people", tmp_path):
+            assert client.execute_command("GEARSYNC.WAIT", 30_000) == b"OK"
+            client.hset("person:0", "name", "the last")
+            assert client.execute_command("GEARSYNC.WAIT", 30_000) == b"OK"
+        with server.client(decode_responses=True) as reader:
+            keys = list(reader.scan_iter("person:*"))
+            found = sorted((int(key.split(":")[1]), reader.hget(key, "name")) for key in keys)
+    assert rows(url, "SELECT id, name FROM persons ORDER BY id") == found
+
+
+def write_some(client: redis.Redis, drawn: random.Random, keys: int, name: str) -> None:
+    for number in range(WRITES):
+        key = f"person:{drawn.randrange(keys)}"
+        if drawn.random() < 0.3:
+            client.delete(key)
+        else:
+            client.hset(key, "name", f"{name} {number}")
