@@ -19,7 +19,15 @@ from connectors.bookkeeping.checkpoint import Checkpoint
 from connectors.bookkeeping.handover import Handover
 from connectors.bookkeeping.intents import Intents
 from connectors.bookkeeping.letters import Letters, Remembered
-from connectors.errors import ConnectorError, Fenced, Refused, SchemaMismatch, TargetError, Unavailable
+from connectors.errors import (
+    ConnectorError,
+    Fenced,
+    NotHandedOver,
+    Refused,
+    SchemaMismatch,
+    TargetError,
+    Unavailable,
+)
 from connectors.groups import Groups
 from connectors.pool import watch
 from connectors.reading import READS, Reading
@@ -254,6 +262,10 @@ class Connector(Reading, Groups):
             # Only clusters need the table, and only once their slots move.
             self._ensure(self._handover.table)
             self._can_hand_over = True
+        # Who waits asks often: that takes no locks, and leaves the checkpoint alone.
+        missing = self.not_handed_over(moves.taken)
+        if missing:
+            raise NotHandedOver(missing)
 
         def begin(connection: Connection, applied: int) -> None:
             self._checkpoint.move(connection, claim, position, applied)
@@ -373,11 +385,16 @@ class Connector(Reading, Groups):
         whole.run(units)
         return whole
 
+    def not_handed_over(self, tokens: Sequence[str]) -> Sequence[str]:
+        """Return those of the tokens of moves that are not there."""
+        if not tokens:
+            return ()
+        with self.transaction(reads=True) as connection:
+            return self._handover.missing(connection, tokens)
+
     def _hand_over(self, connection: Connection, moves: Moves) -> None:
-        for token in moves.taken:
-            self._handover.take(connection, token)
-        for token in moves.given:
-            self._handover.give(connection, token)
+        self._handover.take(connection, moves.taken)
+        self._handover.give(connection, moves.given)
 
     def close(self) -> None:
         """Close all connections."""

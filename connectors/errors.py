@@ -17,6 +17,8 @@ No message holds a password or a URL.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class ConnectorError(Exception):
     """The root of all errors of connectors."""
@@ -46,11 +48,14 @@ class Fenced(ConnectorError):
 
 
 class NotHandedOver(ConnectorError):
-    """The old owner of a key has changes of it that are not in SQL yet; nothing was committed."""
+    """The old owners of some keys have changes of them that are not in SQL yet; nothing was committed.
 
-    def __init__(self, token: str) -> None:
+    ``tokens`` are those that are not there.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
         super().__init__("the shard that a key came from has not brought all its changes of it to SQL yet")
-        self.token = token
+        self.tokens = tokens
 
 
 class SchemaMismatch(ConnectorError):

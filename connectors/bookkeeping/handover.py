@@ -8,6 +8,11 @@ one.
 
 from __future__ import annotations
 
+import datetime
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -15,6 +20,11 @@ from connectors.bookkeeping.types import ascii_text
 from connectors.errors import NotHandedOver
 
 TABLE_NAME = "gearsync_handover"
+AT_ONCE = 300
+"""The most tokens of one statement: together they are fewer parameters than every server takes."""
+OUTLIVED = datetime.timedelta(days=1)
+"""A token that old is left of a move whose other mark was lost, in a promotion. It says nothing of a move of
+today; where it does, the new owner's worker finds out by itself that nothing waits any more."""
 
 
 class Handover:
@@ -31,20 +41,60 @@ class Handover:
             mariadb_engine="InnoDB",
         )
 
-    def give(self, connection: Connection, token: str) -> None:
-        """Add a token."""
-        now = sa.func.current_timestamp()
-        this = self.table.c.token == token
-        more = sa.update(self.table).where(this).values(moves=self.table.c.moves + 1, updated_at=now)
-        if connection.execute(more).rowcount == 0:
-            connection.execute(sa.insert(self.table).values(token=token, moves=1, updated_at=now))
+    def give(self, connection: Connection, tokens: Sequence[str]) -> None:
+        """Add tokens, of which some may be the same."""
+        for some in _portions(tokens):
+            there = self._rows(connection, list(some))
+            outlived = [row.token for row in there if _is_outlived(row)]
+            if outlived:
+                connection.execute(sa.delete(self.table).where(self.table.c.token.in_(outlived)))
+            more = {row.token: some.pop(row.token) for row in there if row.token not in outlived}
+            self._add(connection, more)
+            now = sa.func.current_timestamp()
+            values = [{"token": token, "moves": count, "updated_at": now} for token, count in some.items()]
+            if values:
+                connection.execute(sa.insert(self.table).values(values))
 
-    def take(self, connection: Connection, token: str) -> None:
-        """Take a token away. Raises NotHandedOver when there is none."""
-        this = self.table.c.token == token
-        last = sa.delete(self.table).where(this, self.table.c.moves <= 1)
-        if connection.execute(last).rowcount > 0:
-            return
-        less = sa.update(self.table).where(this).values(moves=self.table.c.moves - 1)
-        if connection.execute(less).rowcount == 0:
-            raise NotHandedOver(token)
+    def take(self, connection: Connection, tokens: Sequence[str]) -> None:
+        """Take tokens away. Raises NotHandedOver when not all are there, with nothing changed."""
+        missing = self.missing(connection, tokens)
+        if missing:
+            raise NotHandedOver(missing)
+        for some in _portions(tokens):
+            there = {row.token: row.moves for row in self._rows(connection, list(some))}
+            self._add(connection, {token: -some[token] for token in there if there[token] > some[token]})
+            last = [token for token in there if there[token] <= some[token]]
+            connection.execute(sa.delete(self.table).where(self.table.c.token.in_(last)))
+
+    def missing(self, connection: Connection, tokens: Sequence[str]) -> Sequence[str]:
+        """Return those of the tokens that are not there: the same one as often as it lacks."""
+        missing: list[str] = []
+        for some in _portions(tokens):
+            for row in self._rows(connection, list(some)):
+                some[row.token] -= 0 if _is_outlived(row) else row.moves
+            missing += some.elements()
+        return missing
+
+    def _add(self, connection: Connection, counts: Mapping[str, int]) -> None:
+        for count in set(counts.values()):
+            same = [token for token in counts if counts[token] == count]
+            now = sa.func.current_timestamp()
+            more = sa.update(self.table).values(moves=self.table.c.moves + count, updated_at=now)
+            connection.execute(more.where(self.table.c.token.in_(same)))
+
+    def _rows(self, connection: Connection, tokens: Sequence[str]) -> Sequence[Any]:
+        """Return which are there, with the time when they were given and that of the database by now."""
+        now = sa.func.current_timestamp().label("now")
+        return connection.execute(sa.select(self.table, now).where(self.table.c.token.in_(tokens))).all()
+
+
+def _is_outlived(row: Any) -> bool:
+    return bool(row.now - row.updated_at > OUTLIVED)
+
+
+def _portions(tokens: Sequence[str]) -> Iterator[Counter[str]]:
+    """Yield how often each is there, of some tokens at a time."""
+    counts = Counter(tokens)
+    different = list(counts)
+    for start in range(0, len(different), AT_ONCE):
+        yield Counter({token: counts[token] for token in different[start : start + AT_ONCE]})

@@ -30,7 +30,7 @@ from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import EpochPassed, Lane, Reading, Term
 from gears.worker.logs import event
 from gears.worker.memberstates import Members
-from gears.worker.moves import Handover
+from gears.worker.moves import Handover, Whose
 from gears.worker.readahead import ReadingThread
 from gears.worker.shared import Shared
 from gears.worker.succession import Turn
@@ -348,7 +348,7 @@ class LaneRunner(Task):
 
     def _apply(self, applier: Applier, batch: Batch) -> dict[str, str] | None:
         """Apply one batch for as long as it takes; return what was refused, None: the letters know."""
-        handover = self._handover(batch)
+        handover = self._handover(applier, batch)
         whole = len(batch.changes)
         while not self.over:
             self._interrupt()
@@ -363,7 +363,7 @@ class LaneRunner(Task):
                     )
                 return batch.refused if len(batch.changes) == whole else None
             except NotHandedOver as error:
-                handover.wait(error.token)
+                handover.wait(error.tokens)
             except Unavailable as error:
                 self._wait(str(error))
                 self._patiently(lambda: self._claim(applier))
@@ -373,7 +373,7 @@ class LaneRunner(Task):
                     return None
                 if len(left) < len(batch.changes):
                     batch = applier.prepare(left)
-                    handover = self._handover(batch)
+                    handover = self._handover(applier, batch)
             except SchemaMismatch as error:
                 self._wait(str(error))
                 self._patiently(applier.look_again)
@@ -401,11 +401,12 @@ class LaneRunner(Task):
                     moves.renew(self._shared.url, key)
                     break
                 except redis.RedisError as error:
-                    self._pause(moves.MOST_SECONDS, f"{key!r:.200} ended while its slot moved: {error}")
+                    self._pause(moves.RENEW_SECONDS, f"{key!r:.200} ended while its slot moved: {error}")
 
-    def _handover(self, batch: Batch) -> Handover:
+    def _handover(self, applier: Applier, batch: Batch) -> Handover:
         shared, lane = self._shared, self._lane
-        return Handover(shared.url, shared.deployment.name, lane.target, batch.marks, self._pause)
+        whose = Whose(shared.deployment.name, lane.target, lane.stream)
+        return Handover(shared.url, whose, batch.marks, applier.connector.not_handed_over, self._pause)
 
     def _pause(self, seconds: float, error: str) -> None:
         """Wait for something outside; an empty ``error`` is not worth telling yet."""

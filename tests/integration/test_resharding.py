@@ -385,6 +385,33 @@ def test_a_move_that_failed_halfway_holds_nothing_up(
     assert rows(url, "SELECT version FROM history ORDER BY seq")[-1] == (3,)
 
 
+def test_a_key_that_was_copied_twice_and_came_again_makes_no_circle(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """Its new shard waits once too often, for a mark that stands behind what it has yet to give itself."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    number, slot = int(key.split(":")[1]), key_slot(key.encode())
+    with cluster.client() as client:
+        client.hset(key, "version", 1)
+        cluster.open_slot(slot, 0, 1)
+        copied: Any = cluster.clients[0].dump(key)
+        cluster.clients[1].execute_command("RESTORE-ASKING", key, 0, copied)
+        cluster.move_keys(slot, 0, 1)
+        cluster.close_slot(slot, 1)
+        for version, shard in ((2, 0), (3, 1)):
+            client.hset(key, "version", version)
+            cluster.move_slot(slot, shard)
+        client.hset(key, "version", 4)
+        with worker(cluster, 0, variables), worker(cluster, 1, variables):
+            wait(cluster)
+    assert table(url) == {number: 4}
+    history = rows(url, "SELECT version FROM history ORDER BY seq")
+    assert history == sorted(history)
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
 def test_the_slot_of_the_lanes_moves(cluster: Cluster, variables: Variables, tmp_path: Path) -> None:
     """The lane goes with it, to be emptied by the other shard's worker, before what comes after it."""
     url = variables["REPORTING_DB_URL"]

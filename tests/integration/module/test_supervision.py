@@ -14,8 +14,7 @@ import psutil
 import pytest
 import redis
 
-from gears.applying.change import Change
-from gears.worker.moves import where_left
+from gears.worker.moves import Whose, marks_waiting
 from tests.integration.module.driving import (
     ALWAYS,
     acknowledge,
@@ -137,9 +136,8 @@ def test_where_a_cluster_has_tls_alone_the_greeting_leads_there(script: Script, 
         client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         started(client)
         url = script.greeting()["url"]
-    mark = Change(b"0-0", b"key", b"i1", (b"n",), [b"0" * 40])
     try:
-        assert where_left(url, "people", "t1", mark) == ""
+        assert list(marks_waiting(url, Whose("people", "t1", "")).marks.values()) == [[]]
     finally:
         server.stop()
 
