@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import redis
 
@@ -29,38 +29,12 @@ def pool_of(url: str, options: dict[str, Any]) -> redis.ConnectionPool:
     """Return the connections by a URL. Raises ShardError when it is none, without quoting it."""
     try:
         pool = redis.ConnectionPool.from_url(url, **options)
-        # Options that are none of redis-py's are refused when a connection is made.
+        # Options that are none of this redis-py's are refused when a connection is made.
         pool.make_connection()
-        require_host(str(pool.connection_kwargs.get("host", "")))
     except (ValueError, TypeError, redis.exceptions.RedisError) as error:
         # The error's own text may quote the URL, and with it a password.
         raise ShardError("the Redis URL can't be read.", URL_HINT) from error.with_traceback(None)
-    # from_url lets what stands in the URL win; gearsync's own keys are always in database 0.
-    pool.connection_kwargs["db"] = 0
     return pool
-
-
-def parts_of(url: str) -> SplitResult:
-    """Return the parts of a URL. Raises ShardError when it is none, or when a sign in its password ends the
-    login too early: what follows would be taken for a host, and shown.
-    """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        # The error's own text may quote the URL, and with it a password.
-        raise ShardError("the Redis URL can't be read.", URL_HINT) from None
-    options = [each for each in parts.query.split("&") if "=" not in each]
-    if parts.scheme != "unix" and any("@" in each for each in (parts.path, parts.fragment, *options)):
-        raise ShardError(
-            "the Redis URL can't be read: it has a /, ? or # before its @.",
-            "write such signs in a user's name or password as %2F, %3F and %23.",
-        )
-    return parts
-
-
-def require_host(host: str) -> None:
-    """See that a text can be a host's name, as the system's resolver takes it. Raises ValueError."""
-    host.encode("idna")
 
 
 def node_client(client: redis.Redis, host: str, port: int) -> redis.Redis:

@@ -27,11 +27,10 @@ from deploy.reaching.connections import (
     address_of,
     direct_url,
     node_client,
-    parts_of,
     pool_of,
-    require_host,
 )
 from deploy.reaching.server_errors import ShardError, errors_of
+from gears.worker.address import AddressError, OptionError, plain, require_host
 
 #: Seconds after which a server that does not answer counts as gone.
 CONNECT_TIMEOUT = 5.0
@@ -180,7 +179,11 @@ def connect(url: str, answer_timeout: float | None = ANSWER_TIMEOUT, needs_host:
     ``answer_timeout``: seconds that a command may take; None: for ever. ``needs_host`` False: it may be a
     Redis on which nothing runs. Raises ShardError.
     """
-    scheme = parts_of(url).scheme
+    try:
+        url = plain(url)
+    except AddressError as error:
+        raise ShardError(f"{error}.", "" if isinstance(error, OptionError) else URL_HINT) from None
+    scheme = urlsplit(url).scheme
     if scheme not in SCHEMES:
         shown = f"{scheme}://" if scheme else "no scheme"
         raise ShardError(f"the Redis URL has {shown}, which is none of {', '.join(SCHEMES)}.", URL_HINT)

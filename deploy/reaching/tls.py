@@ -38,14 +38,15 @@ def trouble(error: BaseException, address: str) -> Trouble | None:
 
 
 def _of_session(error: ssl.SSLError) -> Trouble:
-    reason = (error.reason or "").lower().replace("_", " ")
+    # An error of ssl's own Python code has none.
+    reason = (getattr(error, "reason", None) or "").lower().replace("_", " ")
     if "wrong version number" in reason or "record layer failure" in reason:
         return Trouble("speaks no TLS there", _PLAIN)
     if reason in ("key values mismatch", "pem lib", "no start line") or "no certificate or crl" in reason:
         return Trouble(
             f"can't be reached: a file of the URL is no certificate or key that fits: {reason}", _FILES
         )
-    said = reason or re.sub(r" \(_ssl\.c:\d+\)$", "", error.strerror or str(error))
+    said = reason or re.sub(r" \(_ssl\.c:\d+\)$", "", error.strerror or str(error.args[0]))
     return Trouble(f"refused the TLS session: {said}", _CLIENT)
 
 

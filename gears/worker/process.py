@@ -104,11 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         work_dir = Path(greeting["work_dir"]) / "gearsync-requirements"
     try:
         url = address.resolve(url)
+        lanes.connect(url).close()
     except address.AddressError as error:
         log.error("%s", error, extra=event("url_refused"))
         return EXIT_FAILED
-    try:
-        lanes.connect(url).close()
     except ValueError:
         # Its message can hold a part of the URL, and so of a password.
         told = event("url_refused")

@@ -277,5 +277,5 @@ def test_nothing_that_holds_a_password_shows_it() -> None:
         with shards.connect(url) as found:
             assert PASSWORD not in repr(found.shards)
             assert PASSWORD_IN_URL not in repr(found.shards)
-            assert found.shards[0].url == url
+            assert found.shards[0].url == url.replace("/5", "")
             assert found.primaries[0].connection_pool.connection_kwargs["db"] == 0

@@ -119,7 +119,7 @@ def test_a_cluster_by_tls(tmp_path: Path, server: TlsRedis) -> None:
         ("ssl_ca_certs={ca}", "refused the TLS session"),
         ("ssl_ca_certs={ca}.not", "a file of the URL can't be read: No such file"),
         ("ssl_ca_certs={key}", "a file of the URL is no certificate or key that fits"),
-        ("ssl_ca_cert={ca}", "the Redis URL can't be read"),
+        ("ssl_ca_cert={ca}", "does not take (did you mean ssl_ca_certs?)"),
     ],
 )
 def test_what_is_said_when_there_is_no_session(server: TlsRedis, options: str, told: str) -> None:

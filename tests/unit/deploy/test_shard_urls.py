@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 from redis.exceptions import AskError, MovedError, RedisError, TryAgainError
 
+from deploy.reaching import tls
 from deploy.reaching.connections import direct_url
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import connect
@@ -84,3 +87,18 @@ def test_what_is_deployed_by_a_newer_gearsync_is_a_sentence() -> None:
     ):
         with errors_of("h:1"):
             raise PayloadError("the payload has format 9")
+
+
+@pytest.mark.parametrize("url", ["redis://h:1?retry=3", "redis+sentinel://h:1/name?retry=3"])
+def test_an_option_that_nobody_may_give_is_a_sentence(url: str) -> None:
+    with pytest.raises(ShardError, match="option retry that gearsync does not take"):
+        connect(url)
+
+
+def test_a_list_of_ciphers_that_names_none_is_a_sentence() -> None:
+    """It is Python's own error, which has no reason as those of the library have."""
+    with pytest.raises(ssl.SSLError) as cause:
+        ssl.create_default_context().set_ciphers("none of these")
+    found = tls.trouble(cause.value, "h:1")
+    assert found is not None
+    assert found.what == "refused the TLS session: No cipher can be selected."
