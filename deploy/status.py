@@ -58,7 +58,7 @@ def attention(statuses: list[dict[str, Any]], limits: Limits = NO_LIMITS) -> lis
     """
     here = [each for each in statuses if "error" not in each]
     away = [each["error"] for each in statuses if "error" in each]
-    return [*away, *_lacking(here), *_of_deployments(here, limits)]
+    return [*away, *_lacking(here), *_apart(here), *_of_deployments(here, limits)]
 
 
 def _of_deployments(statuses: list[dict[str, Any]], limits: Limits) -> list[str]:
@@ -85,6 +85,60 @@ def _lacking(statuses: list[dict[str, Any]]) -> list[str]:
         for status, there in zip(statuses, names)
         for name in sorted(active - there)
     ]
+
+
+_Shown = list[tuple[str, dict[str, Any]]]
+"""A deployment as shards have it, with their addresses."""
+
+
+def _apart(statuses: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each thing that shards do not have alike.
+
+    A command was killed on its way from shard to shard, or a replica was promoted that had not heard of it.
+    """
+    found: dict[str, _Shown] = {}
+    for one in statuses:
+        for each in one["deployments"]:
+            found.setdefault(each["name"], []).append((str(one["address"]), each))
+    sentences = []
+    for name, shown in sorted(found.items()):
+        active = [(address, each) for address, each in shown if each["state"] != "draining"]
+        ends = ", ".join(address for address, each in shown if each["state"] == "draining")
+        if ends and active:
+            goes_on = ", ".join(address for address, _ in active)
+            does = f"run gearsync undeploy {name}, or deploy again."
+            sentences.append(f"{name} is being undeployed on {ends}, and not on {goes_on}: {does}")
+        sentences += [*_versions_apart(name, active), *_pauses_apart(name, active)]
+    return sentences
+
+
+def _versions_apart(name: str, shown: _Shown) -> list[str]:
+    versions: dict[int, list[str]] = {}
+    for address, each in shown:
+        versions.setdefault(each["version"], []).append(address)
+    if len(versions) < 2:
+        return []
+    where = " and ".join(f"version {one} on {', '.join(versions[one])}" for one in sorted(versions))
+    return [f"{name} is {where}: deploy again, or run gearsync rollback {name}."]
+
+
+def _pauses_apart(name: str, shown: _Shown) -> list[str]:
+    paused = {address: _all_paused(each) for address, each in shown}
+    sentences = []
+    for target in sorted(set().union(*paused.values())):
+        on = ", ".join(address for address in paused if target in paused[address])
+        off = ", ".join(address for address in paused if target not in paused[address])
+        who, option = (f"target {target} of {name}", f" --target {target}") if target else (name, "")
+        if off:
+            does = f"run gearsync pause {name}{option}, or resume."
+            sentences.append(f"{who} is paused on {on}, and not on {off}: {does}")
+    return sentences
+
+
+def _all_paused(deployment: dict[str, Any]) -> set[str]:
+    """Return the targets that are paused alone, and an empty name for the whole deployment."""
+    whole = {""} if deployment.get("paused") else set()
+    return whole | {str(each["name"]) for each in deployment["targets"] if each.get("paused")}
 
 
 def filled(deployment: dict[str, Any]) -> float:

@@ -54,8 +54,10 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
         before = _left(shards, name)
         if not before:
             raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
+        # What is written from then on is captured by nobody: a backfill can't go on where it was. Before, for
+        # this command may be killed; and after, for one may run just now.
+        Place(name).forget(shards)
         _stop_capture(shards, name, {each.address for each in before}, discard)
-        # What is written from now on is captured by nobody: a backfill can't go on where it was.
         Place(name).forget(shards)
         try:
             with Progress() as progress:

@@ -19,6 +19,7 @@ from redis.crc import key_slot
 from deploy.backfill.chosen import choose
 from deploy.backfill.place import Place, Progress
 from deploy.cli import group
+from deploy.hosts.module import ModuleHost
 from deploy.reaching.shards import connect
 from tests.cluster import Cluster
 from tests.integration import deployed
@@ -290,13 +291,25 @@ def test_what_it_refuses(tmp_path: Path, client: redis.Redis, words: tuple[str, 
     deployed.deploy(client)
 
 
-def test_undeploy_forgets_the_place(tmp_path: Path, client: redis.Redis) -> None:
+@pytest.mark.parametrize("killed", [False, True])
+def test_undeploy_forgets_the_place(
+    tmp_path: Path, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
     """What is written then is captured by nobody: to go on there later would leave it out."""
     world = World(tmp_path, client)
     client.hset(PLACE, "scope", "any")
+    real = ModuleHost.undeploy
+
+    def undeploy(host: ModuleHost, name: str, discard: bool) -> None:
+        real(host, name, discard)
+        if killed:
+            raise SystemExit(9)
+
+    monkeypatch.setattr(ModuleHost, "undeploy", undeploy)
     done = CliRunner().invoke(group, ["undeploy", "people", "--redis", world.url])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == (9 if killed else 0), done.output
     assert not client.exists(PLACE)
+    until(lambda: not client.execute_command("GEARSYNC.DEPLOYMENTS"))
     deployed.deploy(client)
 
 

@@ -136,7 +136,14 @@ def test_a_version_of_a_newer_gearsync_is_no_reason_to_fail_behind_a_deploy(
 def test_a_backfill_that_waits_for_what_is_paused_says_so() -> None:
     pause = {"since_ms": 1790000000000, "by": "ada", "reason": "dead letters"}
     worker = {"state": "running", "heartbeat_age_ms": 0, "mode": "supervised"}
-    entry = {"name": "people", "state": "paused", "paused": pause, "worker": worker, "targets": []}
+    entry = {
+        "name": "people",
+        "version": 1,
+        "state": "paused",
+        "paused": pause,
+        "worker": worker,
+        "targets": [],
+    }
     entry["backlog"] = {"entries": 7, "bytes": 0, "limit_entries": 0, "limit_bytes": 0, "full": False}
     shards = shards_of(FakeHost(entries=[entry, {**entry, "name": "orders"}]))
     stop = Stop()
@@ -154,7 +161,14 @@ def test_a_backfill_that_waits_for_what_is_paused_says_so() -> None:
 def backlog_entry(name: str, **backlog: int) -> dict[str, Any]:
     none = {"entries": 0, "bytes": 0, "limit_entries": 0, "limit_bytes": 0, "full": False}
     worker = {"state": "running", "heartbeat_age_ms": 0, "mode": "supervised"}
-    return {"name": name, "state": "active", "worker": worker, "targets": [], "backlog": {**none, **backlog}}
+    return {
+        "name": name,
+        "version": 1,
+        "state": "active",
+        "worker": worker,
+        "targets": [],
+        "backlog": {**none, **backlog},
+    }
 
 
 def test_all_who_get_the_keys_have_room() -> None:

@@ -190,7 +190,14 @@ def test_keys_that_fit_no_template_warn_and_a_worker_that_is_away_is_an_error() 
     def of(**changes: Any) -> set[tuple[str, str]]:
         worker = {"state": "running", "mode": "external", "heartbeat_age_ms": 1, "report": None}
         backlog = {"entries": 0, "bytes": 0, "limit_entries": 10, "limit_bytes": 0, "full": False}
-        document = {"name": "people", "state": "active", "worker": worker, "backlog": backlog, "targets": []}
+        document = {
+            "name": "people",
+            "version": 1,
+            "state": "active",
+            "worker": worker,
+            "backlog": backlog,
+            "targets": [],
+        }
         diagnosis = Diagnosis()
         deployments.check([{"address": "h:1", "deployments": [{**document, **changes}]}], diagnosis)
         return found(diagnosis)

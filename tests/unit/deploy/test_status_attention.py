@@ -14,10 +14,18 @@ SOUND: dict[str, Any] = {
     "deployments": [
         {
             "name": "people",
+            "version": 1,
             "state": "active",
             "missed": 0,
             "failed": 0,
-            "backlog": {"entries": 0, "full": False, "on_full": "refuse"},
+            "backlog": {
+                "entries": 0,
+                "bytes": 0,
+                "limit_entries": 0,
+                "limit_bytes": 0,
+                "full": False,
+                "on_full": "refuse",
+            },
             "worker": {
                 "mode": "supervised",
                 "state": "running",
@@ -108,6 +116,44 @@ def test_a_shard_that_lacks_what_another_has_is_named() -> None:
     [problem] = status.attention([document, bare])
     assert problem.startswith("h:2 has no deployment people: what is written there is not captured;")
     assert status.attention([changed("state", "draining"), bare]) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (
+            "version",
+            2,
+            "people is version 1 on h:1, h:3 and version 2 on h:2: deploy again, or run gearsync rollback "
+            "people.",
+        ),
+        (
+            "state",
+            "draining",
+            "people is being undeployed on h:2, and not on h:1, h:3: run gearsync undeploy people, or deploy "
+            "again.",
+        ),
+        (
+            "paused",
+            {"since_ms": 1},
+            "people is paused on h:2, and not on h:1, h:3: run gearsync pause people, or resume.",
+        ),
+        (
+            "targets/1/paused",
+            {"since_ms": 1},
+            "target b of people is paused on h:2, and not on h:1, h:3: run gearsync pause people --target b, "
+            "or resume.",
+        ),
+    ],
+)
+def test_what_was_done_on_some_of_the_shards_alone_is_told(path: str, value: Any, sentence: str) -> None:
+    """As by a command that was killed on its way, or where a promoted replica had not heard of it."""
+    one, other, third = copy.deepcopy(SOUND), changed(path, value), copy.deepcopy(SOUND)
+    other["address"], third["address"] = "h:2", "h:3"
+    assert status.attention([one, other, third]) == [sentence]
+    alike = copy.deepcopy(other)
+    alike["address"] = "h:3"
+    assert status.attention([other, alike]) == []
 
 
 def test_lag_is_that_of_the_slowest_target() -> None:
