@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy import status
 from deploy.reaching.shards import Shards
+from deploy.watching.look import Watch
 
 HEARTBEAT_FRESH_MS = 5000
 """A heartbeat older than this is of a worker that is gone, or that hangs."""
@@ -20,8 +21,9 @@ POLL_SECONDS = 0.2
 class WorkerState:
     """The worker of one deployment on one shard.
 
-    ``state``: ``running``, ``starting``, ``waiting`` (for its database), ``paused``, ``failed``, or
-    ``external`` (it runs elsewhere, and has not been seen). ``detail`` says more; it may be empty.
+    ``state``: ``running``, ``starting``, ``waiting`` (for its database), ``paused``, ``failed``, ``external``
+    (it runs elsewhere, and has not been seen), or ``out of sight`` (its shard is away, or a replica by now).
+    ``detail`` says more; it may be empty.
     """
 
     address: str
@@ -51,6 +53,9 @@ def look(
     of the version before is not taken for one of this; None: there was no version before.
     """
     address = str(document["address"])
+    if "error" in document or document.get("role") == "replica":
+        error = str(document.get("error", "it is a replica now"))
+        return WorkerState(address, "out of sight", error.rstrip("."))
     entry = entry_of(document, name)
     if entry is None:
         return WorkerState(address, "failed", f"there is no deployment {name} on this shard any more")
@@ -64,7 +69,9 @@ def look(
         is_of_this_version = restarts_before is None or worker["restarts"] > restarts_before
         if is_of_this_version:
             return WorkerState(address, "failed", f"{worker['last_exit']} (the server's log says more)")
-    return WorkerState(address, "starting")
+    # As a replica that was promoted before it had heard of this one.
+    older = f"version {entry['version']} is there" if entry["version"] < version else ""
+    return WorkerState(address, "starting", older)
 
 
 def _from_report(address: str, report: dict[str, Any]) -> WorkerState:
@@ -113,14 +120,17 @@ def wait_until_running(
     """Wait until the worker on every shard runs this version, or one failed, or ``timeout`` seconds are
     over.
 
-    Returns the last states, one a shard; ``progress`` gets them at each look.
+    Returns the last states, one a shard; ``progress`` gets them at each look. Who is lost on the way is
+    looked for again, since a replica may have been promoted.
     """
     deadline = time.monotonic() + timeout
-    while True:
-        documents = status.fetch(shards)
-        states = [look(each, name, version, restarts_before.get(str(each["address"]))) for each in documents]
-        progress(states)
-        failed = any(each.state == "failed" for each in states)
-        if failed or all(each.is_settled for each in states) or time.monotonic() >= deadline:
-            return states
-        time.sleep(POLL_SECONDS)
+    with Watch(shards) as watch:
+        while True:
+            states = [
+                look(each, name, version, restarts_before.get(str(each["address"]))) for each in watch.look()
+            ]
+            progress(states)
+            failed = any(each.state == "failed" for each in states)
+            if failed or all(each.is_settled for each in states) or time.monotonic() >= deadline:
+                return states
+            time.sleep(POLL_SECONDS)

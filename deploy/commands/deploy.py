@@ -11,6 +11,7 @@ from deploy.backfill import hint
 from deploy.options import deploying_options, redis_option
 from deploy.output import CommandError
 from deploy.progress import Progress
+from deploy.reaching.server_errors import ShardError
 from deploy.reaching.shards import Shards
 from deploy.rollout import kept, plan, report, upgrade, upload
 from deploy.rollout.plan import Plan
@@ -82,7 +83,10 @@ def carry_out(
 
 def _way_back(shards: Shards, name: str) -> str:
     """Say how to have again what was there before, with all that waits."""
-    versions = kept.find(shards, name)
+    try:
+        versions = kept.find(shards, name)
+    except ShardError:
+        return "deploy again once all shards answer"
     other = versions.last_other if versions else None
     if other is None:
         return f"`gearsync undeploy {name} --discard` takes it back"

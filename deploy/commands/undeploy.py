@@ -17,6 +17,7 @@ from deploy.reaching import shards as shard
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import Shards
 from deploy.rollout.report import counted
+from deploy.watching.look import Watch
 
 
 @dataclass
@@ -28,6 +29,8 @@ class _Left:
     dead_letters: int
     worker: str
     is_draining: bool
+    away: str = ""
+    """Why it is not known; empty: it is."""
 
 
 @click.command()
@@ -51,7 +54,7 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
     The tables keep their rows.
     """
     with shard.connect(url) as shards:
-        before = _left(shards, name)
+        before = _left(status.fetch(shards), name)
         if not before:
             raise CommandError(f"there is no deployment {name}.", "`gearsync status` shows those there are.")
         # What is written from then on is captured by nobody: a backfill can't go on where it was. Before, for
@@ -61,7 +64,7 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
         Place(name).forget(shards)
         try:
             with Progress() as progress:
-                left = _wait(shards, name, timeout, progress)
+                left = _wait(shards, name, discard, timeout, progress)
         except KeyboardInterrupt:
             raise CommandError(
                 f"interrupted; {name} captures no more, and goes by itself when its changes are in SQL.",
@@ -87,15 +90,20 @@ def command(name: str, url: str, discard: bool, timeout: float, as_json: bool) -
     output.line(f"{name} is gone from {where}; {what}{dropped}.")
 
 
-def _left(shards: Shards, name: str) -> list[_Left]:
+def _left(documents: list[dict[str, Any]], name: str) -> list[_Left]:
     found = []
-    for document in status.fetch(shards):
+    for document in documents:
+        address, is_replica = str(document["address"]), document.get("role") == "replica"
+        if "error" in document or is_replica:
+            why = "it is a replica now" if is_replica else str(document["error"]).rstrip(".")
+            found.append(_Left(address, 0, 0, "", True, why))
+            continue
         entry = workers.entry_of(document, name)
         if entry is not None:
             dead = sum(int(target["dead_letters"]) for target in entry["targets"])
             found.append(
                 _Left(
-                    str(document["address"]),
+                    address,
                     int(entry["backlog"]["entries"]),
                     dead,
                     _worker(entry),
@@ -131,19 +139,27 @@ def _stop_capture(shards: Shards, name: str, addresses: set[str], discard: bool)
         )
 
 
-def _wait(shards: Shards, name: str, timeout: float, progress: Progress) -> list[_Left]:
+def _wait(shards: Shards, name: str, discard: bool, timeout: float, progress: Progress) -> list[_Left]:
+    """Wait until it is gone; return what is left. Who is lost on the way is looked for again, and a replica
+    that was promoted and had not heard of the end is told of it.
+    """
     deadline = time.monotonic() + timeout
-    while True:
-        left = _left(shards, name)
-        if not left or time.monotonic() >= deadline:
-            return left
-        if not any(each.changes for each in left):
-            if any(each.dead_letters for each in left):
+    told = set(shards.addresses)
+    with Watch(shards) as watch:
+        while True:
+            left = _left(watch.look(), name)
+            if not left or time.monotonic() >= deadline:
                 return left
-            if all(each.is_draining for each in left):
-                _finish(shards, name)
-        progress.show("; ".join(_describe(each) for each in left))
-        time.sleep(workers.POLL_SECONDS)
+            if new := {each.address for each in left if not each.is_draining and each.address not in told}:
+                told |= new
+                _stop_capture(watch.shards, name, new, discard)
+            elif not any(each.changes or each.away for each in left):
+                if any(each.dead_letters for each in left):
+                    return left
+                if all(each.is_draining for each in left):
+                    _finish(watch.shards, name)
+            progress.show("; ".join(_describe(each) for each in left))
+            time.sleep(workers.POLL_SECONDS)
 
 
 def _finish(shards: Shards, name: str) -> None:
@@ -153,6 +169,8 @@ def _finish(shards: Shards, name: str) -> None:
 
 
 def _describe(left: _Left) -> str:
+    if left.away:
+        return f"{left.address}: {left.away}"
     worker = f" (worker {left.worker})" if left.worker else ""
     what = f"{counted(left.changes, 'change')} to apply" if left.changes else "ending"
     return f"{left.address}: {what}{worker}"
@@ -162,7 +180,7 @@ def _require_gone(name: str, left: list[_Left], timeout: float) -> None:
     if not left:
         return
     changes, dead = (sum(getattr(each, what) for each in left) for what in ("changes", "dead_letters"))
-    if not changes and dead:
+    if not changes and dead and not any(each.away for each in left):
         raise CommandError(
             f"{name} captures no more and its changes are applied, but {counted(dead, 'dead letter')} of "
             "it remain; "

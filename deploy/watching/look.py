@@ -58,11 +58,13 @@ class _Finding(Generic[Found]):
 
 
 class Watch:
-    """The status documents of all shards behind a URL, whenever they are asked for."""
+    """The status documents of all shards behind a URL, or of those that were found, whenever they are asked
+    for.
+    """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, place: str | Shards) -> None:
         """Find the shards. Raises ShardError when that can't be done: nothing is known to watch."""
-        self._shards: Shards = _connect(url)
+        self._shards: Shards = _connect(place) if isinstance(place, str) else place
         self._is_whole = True
         self._found_at = time.monotonic()
         self._finding: _Finding[Shards] | None = None
