@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from typing import Any
@@ -19,6 +16,7 @@ from deploy.pausing import paused_targets, pauses
 from deploy.reaching.connections import same_server
 from deploy.reaching.server_errors import ShardError, errors_of
 from deploy.reaching.shards import Shard, Shards
+from gears.worker.aside import aside
 
 #: Seconds that an answer may come later than the timeout that the server was told.
 GRACE = 10.0
@@ -73,23 +71,11 @@ def _is_for_good(error: ShardError) -> bool:
 
 def _wait_on_all(shards: list[Shard], seconds: float, deployment: str | None, key: str | None) -> bool:
     milliseconds = max(1, round(min(seconds, MOST_SECONDS) * 1000))
-    futures: list[Future[bool]] = []
-    for shard in shards:
-        future: Future[bool] = Future()
-        futures.append(future)
-        ask = partial(_wait_one, shard, milliseconds, deployment, key)
-        # Threads of a pool would be joined, so that Ctrl-C ended nothing before the time is over.
-        threading.Thread(target=_fulfil, args=(future, ask), daemon=True).start()
+    # Not by threads of a pool: Ctrl-C ends it before the time is over.
+    futures = [aside(partial(_wait_one, shard, milliseconds, deployment, key)) for shard in shards]
     wait_for(futures)
     reached = [future.result() for future in futures]
     return all(reached)
-
-
-def _fulfil(future: Future[bool], ask: Callable[[], bool]) -> None:
-    try:
-        future.set_result(ask())
-    except BaseException as error:
-        future.set_exception(error)
 
 
 def _lanes(statuses: list[dict[str, Any]]) -> _Lanes:

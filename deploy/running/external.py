@@ -12,14 +12,16 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from deploy import output, status
 from deploy.output import CommandError
 from deploy.reaching import shards
-from deploy.reaching.shards import Shard, Shards
+from deploy.reaching.shards import Shard
 from gears.worker import logs
+from gears.worker.aside import aside
 from gears.worker.logs import event
 
 log = logging.getLogger("gearsync.workers")
@@ -73,8 +75,7 @@ class Workers:
         """Run until asked to end. Raises CommandError at once when Redis can't be reached, or when the named
         deployment can't be run here.
         """
-        with shards.connect(self.url) as found:
-            self._require(status.fetch(found))
+        self._require([document for _, document in self._asked()])
         try:
             while not self._ending:
                 self._reap()
@@ -84,7 +85,7 @@ class Workers:
             self._end_all()
 
     def _require(self, statuses: list[dict[str, Any]]) -> None:
-        if self.only is None:
+        if self.only is None or self._ending:
             return
         modes = {each["name"]: each["worker"]["mode"] for one in statuses for each in one["deployments"]}
         if self.only not in modes:
@@ -98,8 +99,7 @@ class Workers:
     def _look(self) -> None:
         """Start what is due on each shard there is now, and end what belongs to none any more."""
         try:
-            with shards.connect(self.url) as found:
-                self._start_due(found)
+            self._start_due(self._asked())
         except CommandError as error:
             # The workers notice by themselves that Redis is away, and go on when it is back.
             if error.message != self._trouble:
@@ -110,14 +110,30 @@ class Workers:
         else:
             self._trouble = ""
 
-    def _start_due(self, found: Shards) -> None:
-        documents = status.fetch(found)
-        for shard, document in zip(found.shards, documents):
+    def _asked(self) -> list[tuple[Shard, dict[str, Any]]]:
+        """Return each shard there is now with its status; none when asked to end meanwhile: a Redis that does
+        not answer is not waited for.
+        """
+        asking = aside(self._ask)
+        while not self._ending:
+            if wait_for([asking], POLL_SECONDS).done:
+                return asking.result()
+        return []
+
+    def _ask(self) -> list[tuple[Shard, dict[str, Any]]]:
+        with shards.connect(self.url) as found:
+            return list(zip(found.shards, status.fetch(found)))
+
+    def _start_due(self, found: list[tuple[Shard, dict[str, Any]]]) -> None:
+        if self._ending:
+            return
+        for shard, document in found:
             for deployment in document["deployments"]:
                 if deployment["worker"]["mode"] == "external" and self.only in (None, deployment["name"]):
                     self._start_if_due(Place(deployment["name"], shard.address), shard, deployment["worker"])
+        addresses = {shard.address for shard, _ in found}
         for place, run in self._runs.items():
-            if run.process is not None and place.address not in found.addresses:
+            if run.process is not None and place.address not in addresses:
                 gone = f"{place.address} is no primary any more; its worker of {place.deployment} ends."
                 self._tell(logging.INFO, gone, "worker_ends", **place._asdict())
                 run.process.terminate()

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import wait as wait_for
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gears.applying.report import Report, TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
 from gears.worker import claims, holds, lanes
+from gears.worker.aside import aside
 from gears.worker.backoff import Backoff
 from gears.worker.crews import Crews
 from gears.worker.lanes import Lanes
@@ -37,6 +39,9 @@ REFUSED_SECONDS = 5.0
 with the password and the port of the day."""
 STOP_SECONDS = 8.0
 """How long the batch in flight may take at the end; after that it is rolled back."""
+MUTE_SECONDS = 3.0
+"""A Redis that has not answered for so long at the end is not waited for: the checkpoint knows what is in SQL
+and was not acknowledged."""
 
 
 class Worker:
@@ -112,19 +117,32 @@ class Worker:
         return self._end(shared, crews)
 
     def _end(self, shared: Shared, crews: Crews) -> int:
-        crews.halt(STOP_SECONDS)
+        began = time.monotonic()
+        heard = aside(self._ping)
+        crews.halt(MUTE_SECONDS)
+        # One that refuses us has answered.
+        is_mute = not wait_for([heard], began + MUTE_SECONDS - time.monotonic()).done
+        if not is_mute:
+            crews.halt(began + STOP_SECONDS - time.monotonic())
         hangs = any(runner.thread.is_alive() for runner in crews.runners())
         if hangs:
             log.warning(
-                "the database does not answer: the batch in flight is rolled back", extra=event("rolled_back")
+                "%s does not answer: the batch in flight is applied at the next start, unless it is in SQL",
+                "Redis" if is_mute else "the database",
+                extra=event("rolled_back"),
             )
-        self._forget(shared, crews, hangs)
+        if not is_mute:
+            self._forget(shared, crews, hangs)
         if shared.fenced:
             log.error("fenced: %s", shared.fenced, extra=event("fenced", error=shared.fenced))
             self._report.set_state("fenced", shared.fenced)
             self._beat_once()
             return EXIT_FENCED
         return EXIT_FAILED if self._failed else EXIT_STOPPED
+
+    def _ping(self) -> None:
+        with lanes.connect(self._url) as client:
+            client.ping()
 
     def _pause(self, crews: Crews) -> None:
         """Have nothing to do with the databases, no connection either, until the deployment is resumed."""

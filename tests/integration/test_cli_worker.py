@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import redis
 
 from tests.integration import deployed
 from tests.integration.command import Process, gearsync, until
+from tests.integration.workers import worker_of
 from tests.servers import RedisServer
 
 FUNCTIONS = """
@@ -139,3 +142,29 @@ def test_an_unknown_deployment_is_said(world: World) -> None:
     done = gearsync("worker", "--deployment", "poeple", **world.variables)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: there is no deployment poeple.")
+
+
+def test_it_ends_at_once_while_redis_does_not_answer(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had each of its workers wait for three answers, and itself for another one: 51 seconds."""
+    pid = world.server.pid
+    with world.server.client() as client:
+        client.hset("person:1", "name", "Ada")
+        process = world.worker()
+        assert gearsync("wait", "--timeout", "30", **world.variables).returncode == 0
+        client.hset("person:1", "name", "Grace")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            # It is in the midst of a look at Redis by then.
+            time.sleep(1)
+            began = time.monotonic()
+            assert process.end(signal.SIGTERM) == 0
+            assert time.monotonic() - began < 12
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert "killed" not in process.text()
+        monkeypatch.setenv("REPORTING_DB_URL", world.variables["REPORTING_DB_URL"])
+        with worker_of(world.server, "people", tmp_path):
+            assert gearsync("wait", "--timeout", "30", **world.variables).returncode == 0
+    assert world.names() == {1: "Grace"}
