@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import logging
 import os
@@ -24,6 +26,22 @@ from gears.worker.requirements import RequirementsError
 log = logging.getLogger("gearsync.worker")
 
 
+DRIVERS = ("psycopg", "pymysql")
+"""What the connectors import when they connect."""
+
+
+def use(folder: Path) -> None:
+    """Have the source of a deployment find what it requires; the worker goes on with the drivers of its own,
+    of which a requirement, or one of a requirement, may be another version.
+    """
+    for name in DRIVERS:
+        # One that is not there is missed when it is needed, with a sentence.
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
 class Preparation:
     """Tries again until all is there, or the worker is to stop."""
 
@@ -42,8 +60,8 @@ class Preparation:
             try:
                 self._report.set_state("installing", self._report.error)
                 folder = self._install(deployment)
-                if folder is not None and str(folder) not in sys.path:
-                    sys.path.insert(0, str(folder))
+                if folder is not None:
+                    use(folder)
                 return deployment.transforms()
             except (RequirementsError, redis.RedisError, DeclarationError) as error:
                 self._not_ready(str(error), backoff)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,3 +143,18 @@ def test_folders_of_long_ago_are_removed_unless_a_worker_holds_them(tmp_path: Pa
 
 def test_a_folder_that_is_removed_meanwhile_is_not_held(tmp_path: Path) -> None:
     assert folders.hold(tmp_path / "gone") is None
+
+
+def test_the_worker_keeps_its_own_drivers(tmp_path: Path) -> None:
+    """Of what a deployment requires one may bring another version: it was that which went to the database."""
+    for name in ("psycopg", "pymysql", "sqlalchemy", "redis", "ours"):
+        (tmp_path / f"{name}.py").write_text("is_theirs = True")
+    program = (
+        "import sys, pathlib; from gears.worker.preparation import use; use(pathlib.Path(sys.argv[1]));"
+        "import psycopg, pymysql, sqlalchemy, redis, ours, psycopg.rows;"
+        "print([hasattr(each, 'is_theirs') for each in (psycopg, pymysql, sqlalchemy, redis, ours)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "[False, False, False, False, True]", done.stderr
