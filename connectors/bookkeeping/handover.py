@@ -44,7 +44,7 @@ class Handover:
     def give(self, connection: Connection, tokens: Sequence[str]) -> None:
         """Add tokens, of which some may be the same."""
         for some in _portions(tokens):
-            there = self._rows(connection, list(some))
+            there = self._rows(connection, list(some), locks=True)
             outlived = [row.token for row in there if _is_outlived(row)]
             if outlived:
                 connection.execute(sa.delete(self.table).where(self.table.c.token.in_(outlived)))
@@ -61,7 +61,7 @@ class Handover:
         if missing:
             raise NotHandedOver(missing)
         for some in _portions(tokens):
-            there = {row.token: row.moves for row in self._rows(connection, list(some))}
+            there = {row.token: row.moves for row in self._rows(connection, list(some), locks=True)}
             self._add(connection, {token: -some[token] for token in there if there[token] > some[token]})
             last = [token for token in there if there[token] <= some[token]]
             connection.execute(sa.delete(self.table).where(self.table.c.token.in_(last)))
@@ -82,10 +82,14 @@ class Handover:
             more = sa.update(self.table).values(moves=self.table.c.moves + count, updated_at=now)
             connection.execute(more.where(self.table.c.token.in_(same)))
 
-    def _rows(self, connection: Connection, tokens: Sequence[str]) -> Sequence[Any]:
-        """Return which are there, with the time when they were given and that of the database by now."""
+    def _rows(self, connection: Connection, tokens: Sequence[str], locks: bool = False) -> Sequence[Any]:
+        """Return which are there, with the time when they were given and that of the database by now.
+
+        ``locks``: nobody else changes them until the transaction ends.
+        """
         now = sa.func.current_timestamp().label("now")
-        return connection.execute(sa.select(self.table, now).where(self.table.c.token.in_(tokens))).all()
+        there = sa.select(self.table, now).where(self.table.c.token.in_(tokens))
+        return connection.execute(there.with_for_update() if locks else there).all()
 
 
 def _is_outlived(row: Any) -> bool:
