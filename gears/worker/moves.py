@@ -9,56 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import redis
 
-from connectors import ConnectorError, Moves
+from connectors import Moves
 from gears.applying import change as changes
 from gears.applying.change import Change
 from gears.worker import lanes
-from gears.worker.circles import Link, Mark, circle, wrong
+from gears.worker.circles import Mark
 from gears.worker.logs import event
 
 log = logging.getLogger("gearsync.worker")
 
 NO_NODE = b"0" * 40
 """The node of a mark that only carries the epoch of the shard that took a lane over."""
-SLOT = b"gearsync:slot:"
-"""How the key of a mark begins that is about all keys of a slot."""
 PAGE = 1000
 """How many entries of a lane are looked through at a time."""
-WAIT_SECONDS = 0.1
-"""How long to wait for a key's old shard before the next look. Keys that went to and fro make long chains of
-lanes, each of which waits for the one before it, so that it adds up."""
 RENEW_SECONDS = 1.0
 """How long to wait before a key is asked for again."""
 BEING_WRITTEN = -2
 """What GEARSYNC.BACKFILL says of a key that is to be asked for again."""
 MOST_HOPS = 5
 """From how many shards to another a key is followed."""
-ASK_SECONDS = 5.0
-"""After this long without a token, the other shards are asked whether there will be one."""
-ASK_SHARE = 0.02
-"""Asking reads what waits on all shards: it takes at most this share of the time, or many lanes that wait for
-each other would take what the workers need to go on."""
 _OF_MOVES = (changes.LEFT, changes.CAME)
-_UNKNOWN = "no shard has changes of %s that came before its move; going on"
-_CIRCLE = (
-    "%s: lanes wait for each other in a circle, in which %s waits for changes that came after its own, "
-    "because what came before was lost in a promotion; going on"
-)
-
-
-class Whose(NamedTuple):
-    """Which lane waits, of which target and deployment."""
-
-    deployment: str
-    target: str
-    lane: str
 
 
 class Waiting(NamedTuple):
@@ -68,101 +43,8 @@ class Waiting(NamedTuple):
     addresses: dict[str, str]
 
     def places(self) -> dict[str, str]:
-        """Return where each token will be given."""
-        return {
-            mark.token: f"{lane} of {self.addresses[lane]}"
-            for lane, marks in self.marks.items()
-            for mark in marks
-            if not mark.came
-        }
-
-
-class Handover:
-    """The keys of one batch that another shard must let go first, and the waiting for it.
-
-    ``moves`` are the batch's tokens, less those that will never come. ``look`` returns which of some tokens
-    are not there. ``pause(seconds, why)`` waits.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        whose: Whose,
-        marks: Sequence[Change],
-        look: Callable[[Sequence[str]], Sequence[str]],
-        pause: Callable[[float, str], None],
-    ) -> None:
-        self._url, self._whose = url, whose
-        self._names = {token(whose.deployment, whose.target, mark): _named(mark.key) for mark in marks}
-        self._look = look
-        self._pause = pause
-        self._begun = time.monotonic()
-        self._ask_at = self._begun + ASK_SECONDS
-        self._doubted: set[str] = set()
-        self._circle: list[Link] = []
-        self.moves = of_marks(whose.deployment, whose.target, marks)
-
-    def wait(self, missing: Sequence[str]) -> None:
-        """Wait a while for tokens that were not there; find out whether they will come at all."""
-        what = self._names[missing[0]]
-        why = f"{what} came from another shard, which has not brought its changes to SQL yet"
-        now = time.monotonic()
-        if now > self._ask_at:
-            try:
-                waiting = marks_waiting(self._url, self._whose)
-            except redis.RedisError as error:
-                why += f": a shard can't be asked ({error})"
-            else:
-                places = waiting.places()
-                if missing[0] in places:
-                    why += f": they wait in {places[missing[0]]}"
-                self._doubt([each for each in missing if each not in places])
-                self._look_for_circle(waiting, missing)
-            asked = time.monotonic()
-            # Who doubts knows soon.
-            share = 1.0 if self._doubted else ASK_SHARE
-            self._ask_at = asked + max(ASK_SECONDS, (asked - now) / share)
-        self._pause(WAIT_SECONDS, why if now - self._begun > ASK_SECONDS / 2 else "")
-
-    def _doubt(self, nowhere: Sequence[str]) -> None:
-        """No shard knows of these moves. The tokens may have come meanwhile, or a lane that has them was on
-        its way to another shard: only at the second time they will never come.
-        """
-        for each in nowhere:
-            if each in self._doubted:
-                log.warning(_UNKNOWN, self._names[each], extra=event("move_unknown", error=self._names[each]))
-                self._go_on_without(each)
-        self._doubted = set(nowhere)
-
-    def _look_for_circle(self, waiting: Waiting, missing: Sequence[str]) -> None:
-        """Leave a circle, at the second time, by the one lane in it that waits for the wrong mark."""
-        lane = self._whose.lane
-        came = [mark.token for marks in waiting.marks.values() for mark in marks if mark.came]
-        if lane not in waiting.marks:
-            return
-        try:
-            given = Counter(came) - Counter(self._look(came))
-        except ConnectorError as error:
-            log.debug("%s: the database can't tell which keys were let go: %s", lane, error)
-            return
-        links = circle(waiting.marks, given, lane)
-        is_stuck = bool(links) and links == self._circle and links[0].waits.token in missing
-        self._circle = links
-        if is_stuck and wrong(links) == links[0]:
-            found = links[0].waits.token
-            told = event("move_circle", lane=lane, error=self._names[found])
-            log.warning(_CIRCLE, lane, self._names[found], extra=told)
-            self._go_on_without(found)
-
-    def _go_on_without(self, missing: str) -> None:
-        taken = list(self.moves.taken)
-        taken.remove(missing)
-        self.moves = self.moves._replace(taken=tuple(taken))
-
-
-def _named(key: bytes) -> str:
-    """Return what a mark is about: a slot (gearsync:slot:<number>:…), else a key."""
-    return f"slot {key.split(b':')[2].decode()}" if key.startswith(SLOT) else f"key {key!r}"
+        """Return the lane in which each token will be given."""
+        return {mark.token: lane for lane, marks in self.marks.items() for mark in marks if not mark.came}
 
 
 def token(deployment: str, target: str, mark: Change) -> str:
@@ -182,7 +64,7 @@ def of_marks(deployment: str, target: str, marks: Sequence[Change]) -> Moves:
     return Moves(given, taken)
 
 
-def marks_waiting(url: str, whose: Whose) -> Waiting:
+def marks_waiting(url: str, deployment: str, target: str) -> Waiting:
     """Return all marks of moves that wait in the cluster for a target, in the order of each lane.
 
     That of a key that came may have none of one that left: when a MIGRATE failed after it had copied the key,
@@ -193,8 +75,8 @@ def marks_waiting(url: str, whose: Whose) -> Waiting:
     with lanes.connect(url) as client:
         for address, node in primaries(client):
             with node:
-                for lane in _lanes(node, whose.deployment, whose.target):
-                    found.marks[lane] = list(_marks(node, whose._replace(lane=lane)))
+                for lane in _lanes(node, deployment, target):
+                    found.marks[lane] = list(_marks(node, lane, deployment, target))
                     found.addresses[lane] = address
     return found
 
@@ -291,15 +173,15 @@ def _lanes(node: redis.Redis, deployment: str, target: str) -> list[str]:
         return []
 
 
-def _marks(node: redis.Redis, whose: Whose) -> Iterator[Mark]:
+def _marks(node: redis.Redis, lane: str, deployment: str, target: str) -> Iterator[Mark]:
     after = b"-"
     while True:
-        page: Any = node.execute_command("XRANGE", whose.lane, after, "+", "COUNT", PAGE)
+        page: Any = node.execute_command("XRANGE", lane, after, "+", "COUNT", PAGE)
         entries = list(_flat(page))
         moving = [entry for entry in entries if changes.read_meta(entry[1])[:1] in _OF_MOVES]
         for change in changes.decode(moving)[0]:
             if change.node != NO_NODE:
-                its_token = token(whose.deployment, whose.target, change)
+                its_token = token(deployment, target, change)
                 yield Mark(change.op == changes.CAME, its_token, change.id)
         if len(entries) < PAGE:
             return

@@ -26,11 +26,11 @@ from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
 from gears.worker import claims, lanes, moves, succession
 from gears.worker.backoff import MOST_SECONDS, Backoff
+from gears.worker.handover import Handover, Whose
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import EpochPassed, Lane, Reading, Term
 from gears.worker.logs import event
 from gears.worker.memberstates import Members
-from gears.worker.moves import Handover, Whose
 from gears.worker.readahead import ReadingThread
 from gears.worker.shared import Shared
 from gears.worker.succession import Turn
@@ -406,7 +406,8 @@ class LaneRunner(Task):
     def _handover(self, applier: Applier, batch: Batch) -> Handover:
         shared, lane = self._shared, self._lane
         whose = Whose(shared.deployment.name, lane.target, lane.stream)
-        return Handover(shared.url, whose, batch.marks, applier.connector.not_handed_over, self._pause)
+        asker = shared.asker(lane.target)
+        return Handover(whose, batch.marks, asker, applier.connector.not_handed_over, self._pause)
 
     def _pause(self, seconds: float, error: str) -> None:
         """Wait for something outside; an empty ``error`` is not worth telling yet."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 
 from connectors import Connector
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Transform
+from gears.worker.asking import Asker
 from gears.worker.earlier import Earlier
+from gears.worker.moves import marks_waiting
 
 
 class Shared:
@@ -40,6 +43,7 @@ class Shared:
         self.fenced = ""
         # What the module holds back by now, as the heartbeat was told; see ``gears.worker.holds``.
         self.hold_number = 0
+        self._askers: dict[str, Asker] = {}
 
     def runs(self, version: int, digest: str) -> bool:
         """Whether this worker runs the very deployment of which a server tells these. One that was undeployed
@@ -47,3 +51,8 @@ class Shared:
         """
         is_known = bool(digest and self.digest)
         return version == self.deployment.version and (digest == self.digest or not is_known)
+
+    def asker(self, target: str) -> Asker:
+        """Return who asks all shards for what the lanes of a target wait for."""
+        ask = functools.partial(marks_waiting, self.url, self.deployment.name, target)
+        return self._askers.setdefault(target, Asker(ask))

@@ -235,10 +235,10 @@ def latest(url: str) -> int:
     return int(run_sql(url, "SELECT COALESCE(MAX(seq), 0) FROM history")[0][0])
 
 
-def settle(topology: Topology, seconds: int = 120) -> None:
+def settle(topology: Topology, seconds: float = 120) -> None:
     """Wait until all is in SQL or a dead letter, and nobody waits any more."""
     try:
-        command("wait", "--redis", topology.url, "--timeout", str(seconds))
+        command("wait", "--redis", topology.url, "--timeout", str(int(seconds)))
     except AssertionError as error:
         logs = [node.log_text()[-3000:] for node in topology.nodes]
         raise AssertionError("\n".join(["not settled:", str(error), *logs])) from error

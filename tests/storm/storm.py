@@ -188,7 +188,8 @@ class Storm:
     def _check(self, topology: Topology, clients: Clients) -> Findings:
         findings = Findings()
         findings.extend(f"a client failed: {error!r}" for error in clients.errors())
-        checks.settle(topology)
+        # Of keys that moved to and fro, what piles up comes to SQL one shard after the other.
+        checks.settle(topology, max(120, self.weather.seconds / 3))
         self._tell("settled")
         url, poison = self._database.direct, checks.poisoned(clients)
         end = checks.latest(url)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from gears.worker.moves import Whose, marks_waiting
+from gears.worker.moves import marks_waiting
 from tests.integration.module.driving import (
     ALWAYS,
     acknowledge,
@@ -137,7 +137,7 @@ def test_where_a_cluster_has_tls_alone_the_greeting_leads_there(script: Script, 
         started(client)
         url = script.greeting()["url"]
     try:
-        assert list(marks_waiting(url, Whose("people", "t1", "")).marks.values()) == [[]]
+        assert list(marks_waiting(url, "people", "t1").marks.values()) == [[]]
     finally:
         server.stop()
 
