@@ -15,9 +15,10 @@ import redis
 
 from connectors import Claim, Fenced
 from connectors.bookkeeping import lives
-from gears.worker import lanes, moves
+from gears.worker import lanes
 from gears.worker.lanes import Lanes
 from gears.worker.logs import event
+from gears.worker.moving import moves
 
 log = logging.getLogger("gearsync.worker")
 

@@ -24,13 +24,14 @@ from gears.applying.pipeline import Batch
 from gears.applying.report import TargetReport
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Function
-from gears.worker import claims, lanes, moves, succession
+from gears.worker import claims, lanes, succession
 from gears.worker.backoff import MOST_SECONDS, Backoff
-from gears.worker.handover import Handover, Whose
 from gears.worker.holds import HoldsChanged
 from gears.worker.lanes import EpochPassed, Lane, Reading, Term
 from gears.worker.logs import event
 from gears.worker.memberstates import Members
+from gears.worker.moving import moves
+from gears.worker.moving.handover import Handover, Whose
 from gears.worker.readahead import ReadingThread
 from gears.worker.shared import Shared
 from gears.worker.succession import Turn

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from connectors import Connector
 from gears.declaring.deployment import Deployment
 from gears.declaring.functions import Transform
-from gears.worker.asking import Asker
 from gears.worker.earlier import Earlier
-from gears.worker.moves import marks_waiting
+from gears.worker.moving.asking import Asker
+from gears.worker.moving.moves import marks_waiting
 
 
 class Shared:

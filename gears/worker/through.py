@@ -28,7 +28,7 @@ from gears.applying.intents import (
 from gears.worker import lanes, ownslots
 from gears.worker.lanes import Exchange, Intake, Settled
 from gears.worker.logs import event
-from gears.worker.moves import is_lost
+from gears.worker.moving.moves import is_lost
 from gears.worker.readahead import BLOCK_MS
 from gears.worker.runner import TURN_SECONDS, LaneRunner, Replaced
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import redis
 
-from gears.worker.moves import marks_waiting
+from gears.worker.moving.moves import marks_waiting
 from tests.integration.module.driving import (
     ALWAYS,
     acknowledge,

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from gears.worker.circles import Mark, circle, wrong
+from gears.worker.moving.circles import Mark, circle, wrong
 
 Lanes = dict[str, list[Mark]]
 SHARDS = "abc"

@@ -11,10 +11,10 @@ import pytest
 import redis
 
 from gears.applying import change as changes
-from gears.worker import asking, handover
-from gears.worker.asking import Answer, Asker
-from gears.worker.circles import Mark
-from gears.worker.moves import Waiting, token
+from gears.worker.moving import asking, handover
+from gears.worker.moving.asking import Answer, Asker
+from gears.worker.moving.circles import Mark
+from gears.worker.moving.moves import Waiting, token
 from tests.integration.deploying import eventually
 
 

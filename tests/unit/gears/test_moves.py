@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 
-from gears.worker import lanes, moves
+from gears.worker import lanes
+from gears.worker.moving import moves
 
 
 def told(connection_class: type, *ports: int, **options: Any) -> Any:

@@ -12,7 +12,7 @@ from connectors import Refusal
 from gears.applying.change import Change
 from gears.applying.pipeline import Batch, faults_of, letters_of, parts_of
 from gears.declaring.functions import Change as SeenChange
-from gears.worker import moves
+from gears.worker.moving import moves
 from tests.unit.gears.batches import COLUMNS, DEFAULTS, NOT_NULL, Rows, batch, change, converter, run
 
 # -- A model: hashes that are written, and the rows as docs/design.md says, change by change ---------------

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from connectors import ConnectorError
 from gears.applying.change import Change
-from gears.worker.asking import Asker
-from gears.worker.circles import Link, circle, wrong
 from gears.worker.logs import event
-from gears.worker.moves import Waiting, of_marks, token
+from gears.worker.moving.asking import Asker
+from gears.worker.moving.circles import Link, circle, wrong
+from gears.worker.moving.moves import Waiting, of_marks, token
 
 log = logging.getLogger("gearsync.worker")
 

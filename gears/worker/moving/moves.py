@@ -18,8 +18,8 @@ from connectors import Moves
 from gears.applying import change as changes
 from gears.applying.change import Change
 from gears.worker import lanes
-from gears.worker.circles import Mark
 from gears.worker.logs import event
+from gears.worker.moving.circles import Mark
 
 log = logging.getLogger("gearsync.worker")
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import redis
 
-from gears.worker.moves import Waiting
+from gears.worker.moving.moves import Waiting
 
 ASK_SHARE = 0.02
 """Asking reads what waits on all shards: it takes at most this share of the time, or many lanes that wait for
