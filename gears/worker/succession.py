@@ -69,4 +69,5 @@ def turn_of(client: redis.Redis, deployment: str, lane: Lane) -> Turn | None:
     if unmarked and not lane.retired:
         # Of a module that kept no versions yet.
         turns.insert(0, Turn(HEAD, tuple(Mark(stream, END) for stream in sorted(unmarked))))
-    return turns[0] if turns else None
+    # A lane that is retired and empty stays as long as it has dead letters.
+    return next((turn for turn in turns if not turn.is_over(client)), None)

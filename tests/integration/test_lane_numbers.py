@@ -62,6 +62,23 @@ def test_what_waits_in_lanes_of_other_numbers_keeps_its_order(
     assert rows(url, "SELECT id, name FROM persons ORDER BY id") == found
 
 
+def test_dead_letters_of_lanes_of_another_number_hold_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/shop.sqlite"
+    run_sql(url, "CREATE TABLE persons (id INTEGER PRIMARY KEY, name TEXT CHECK (name <> 'refused'))")
+    monkeypatch.setenv("SHOP_DB_URL", url)
+    with unsupervised_server() as (server, client):
+        for number in (1, 2, 1):
+            text = FUNCTIONS.format(lanes=number, kind="WriteBehind")
+            ModuleHost(client).deploy(config.load(write(tmp_path, text)))
+            with worker_of(server, "people", tmp_path):
+                for key in range(10):
+                    client.hset(f"person:{number}{key}", "name", "refused" if key < 5 else "good")
+                assert client.execute_command("GEARSYNC.WAIT", 15_000) == b"OK"
+    assert rows(url, "SELECT count(*) FROM persons") == [(10,)]
+
+
 def write_some(client: redis.Redis, drawn: random.Random, keys: int, name: str) -> None:
     for number in range(WRITES):
         key = f"person:{drawn.randrange(keys)}"
