@@ -78,6 +78,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
 #define REDISMODULE_HASH_NONE 0
 #define REDISMODULE_HASH_CFIELDS (1 << 2)
 #define REDISMODULE_HASH_EXISTS (1 << 3)
+#define REDISMODULE_HASH_DELETE ((RedisModuleString *)(intptr_t)1)
 #define REDISMODULE_STREAM_ITERATOR_REVERSE (1 << 1)
 #define REDISMODULE_STREAM_ADD_AUTOID (1 << 0)
 
@@ -151,6 +152,7 @@ typedef void (*RedisModuleScanKeyCB)(RedisModuleKey *key, RedisModuleString *fie
     X(void *, OpenKey, (RedisModuleCtx *, RedisModuleString *, int))                                                   \
     X(void, CloseKey, (RedisModuleKey *))                                                                              \
     X(int, KeyType, (RedisModuleKey *))                                                                                \
+    X(int, SetExpire, (RedisModuleKey *, long long))                                                                   \
     X(long long, GetExpire, (RedisModuleKey *))                                                                        \
     X(size_t, ValueLength, (RedisModuleKey *))                                                                         \
     X(int, DeleteKey, (RedisModuleKey *))                                                                              \

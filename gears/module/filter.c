@@ -65,10 +65,13 @@ static void refuse(RedisModuleCommandFilterCtx *filter, const char *words) {
 
 /* From 7.2 on, a command that waits as long as writes are paused passes no filter again when it runs, and what was
  * noted of it is that of others by then: a key that changes its shard would pass for a deleted one. So it must not
- * wait. */
-static bool is_put_off(bool reload) {
-    return shard.has_jobs && shard.primary && (reload || shard.moving != MOVING_NOTHING) &&
-           RedisModule_AvoidReplicaTraffic();
+ * wait; nor in a transaction, where no command passes the filter as it runs. NULL: it does not. */
+static const char *why_not_later(RedisModuleCommandFilterCtx *filter, bool reload) {
+    if (!shard.has_jobs || !shard.primary || (!reload && shard.moving == MOVING_NOTHING)) return NULL;
+    if (RedisModule_AvoidReplicaTraffic())
+        return "PAUSED: writes are paused, and gearsync can't tell what this is if it waits for that; try again";
+    return sender_in_transaction(filter) ? "MULTI: gearsync can't tell what this is in a transaction; send it alone"
+                                         : NULL;
 }
 
 static void see_read(RedisModuleCommandFilterCtx *filter, Slice name, int argc) {
@@ -93,13 +96,13 @@ void filter_command(RedisModuleCommandFilterCtx *filter) {
     if (!shard.propagates && starts_propagation(filter, name, argc)) shard.propagates = true;
     if (shard.through) inner_see_command(name);
     bool reload = reloads(filter, name, argc);
+    const char *not_later = why_not_later(filter, reload);
     flush_expect_reload(reload);
     given_forget();
     if (shard.cluster && is_flush_that_loses_changes(filter, name))
         refuse(filter, "FLUSH: gearsync can't keep its changes in a transaction of a cluster; send it alone");
-    else if (is_put_off(reload))
-        refuse(filter,
-               "PAUSED: writes are paused, and gearsync can't tell what this is if it waits for that; try again");
+    else if (not_later != NULL)
+        refuse(filter, not_later);
     else if (is_swap_that_loses_changes(filter, name, argc))
         refuse(filter, "SWAPDB: what gearsync has deployed, and the changes that wait, are in database 0");
     else if (shard.cluster && name.len == 7 && slice_is(name, "cluster"))

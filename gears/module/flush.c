@@ -4,9 +4,12 @@
  */
 #include "main.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "capture/capture.h"
+#include "cluster/cluster.h"
+#include "lanes/copies.h"
 #include "lanes/lanes.h"
 #include "registry/registry.h"
 #include "through/through.h"
@@ -14,7 +17,8 @@
 #define PAUSE_MS 10 /* between two looks whether writes are still paused */
 
 typedef struct {
-    RedisModuleString *key, *payload;
+    RedisModuleString *key, *payload; /* as DUMP gives it; NULL: there is a copy */
+    Copy *copy;
 } Saved;
 
 static Saved *saved;
@@ -26,9 +30,22 @@ void flush_expect_reload(bool expected) { reload_expected = expected; }
 void flush_reload_done(void) { reload_expected = false; }
 bool flush_is_pending(void) { return timer_set; }
 
+/* Whether the server takes RESTORE of such a key, also while there is none; as it does not where its slot is on its way
+ * or the cluster is down, nor where the command has another name. */
+static bool is_restored(RedisModuleCtx *ctx, RedisModuleString *key) {
+    if (shard.cluster) return cluster_is_ok(ctx) && cluster_slot_state(ctx, key_slot(string_slice(key))) == SLOT_OWN;
+    errno = 0;
+    RedisModuleCallReply *reply = RedisModule_Call(ctx, "RESTORE", "");
+    bool known = errno != ENOENT;
+    if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return known;
+}
+
+/* NULL: there is none, or the server can't do it. */
 static RedisModuleString *dump(RedisModuleCtx *ctx, RedisModuleString *key) {
     RedisModule_SelectDb(ctx, 0);
     RedisModuleString *payload = NULL;
+    if (!is_restored(ctx, key)) return NULL;
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "DUMP", "s", key);
     if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_STRING) {
         size_t len;
@@ -41,15 +58,17 @@ static RedisModuleString *dump(RedisModuleCtx *ctx, RedisModuleString *key) {
 
 static void save_key(RedisModuleCtx *ctx, RedisModuleString *key) {
     RedisModuleString *payload = dump(ctx, key);
-    if (payload == NULL) return;
+    Copy *copy = payload == NULL ? copy_take(ctx, key) : NULL;
+    if (payload == NULL && copy == NULL) return;
     saved = RedisModule_Realloc(saved, sizeof(Saved) * (size_t)(saved_count + 1));
-    saved[saved_count++] = (Saved){RedisModule_HoldString(NULL, key), payload};
+    saved[saved_count++] = (Saved){RedisModule_HoldString(NULL, key), payload, copy};
 }
 
 static void forget_saved(void) {
     for (int i = 0; i < saved_count; i++) {
         RedisModule_FreeString(NULL, saved[i].key);
-        RedisModule_FreeString(NULL, saved[i].payload);
+        if (saved[i].payload != NULL) RedisModule_FreeString(NULL, saved[i].payload);
+        if (saved[i].copy != NULL) copy_free(saved[i].copy);
     }
     if (saved != NULL) RedisModule_Free(saved);
     saved = NULL;
@@ -61,17 +80,27 @@ static void each_key(RedisModuleCtx *ctx, void (*visit)(RedisModuleCtx *, RedisM
     for (int i = 0; i < shard.count; i++) registry_each_key(ctx, shard.deployments[i], visit);
 }
 
-static void restore(RedisModuleCtx *ctx, RedisModuleString *key, RedisModuleString *payload) {
+static bool load_payload(RedisModuleCtx *ctx, RedisModuleString *key, RedisModuleString *payload) {
     RedisModule_SelectDb(ctx, 0);
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "RESTORE", "scsc", key, "0", payload, "REPLACE");
-    if (reply == NULL || RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ERROR)
-        RedisModule_Log(ctx, "warning", "a change stream could not be put back after a flush: %s",
-                        RedisModule_StringPtrLen(key, NULL));
+    bool done = reply != NULL && RedisModule_CallReplyType(reply) != REDISMODULE_REPLY_ERROR;
     if (reply != NULL) RedisModule_FreeCallReply(reply);
+    return done;
+}
+
+static void restore(RedisModuleCtx *ctx, const Saved *one) {
+    if (one->copy != NULL ? !copy_put(ctx, one->key, one->copy) : !load_payload(ctx, one->key, one->payload))
+        RedisModule_Log(ctx, "warning", "a change stream could not be put back after a flush: %s",
+                        RedisModule_StringPtrLen(one->key, NULL));
 }
 
 static void replicate_key(RedisModuleCtx *ctx, RedisModuleString *key) {
     RedisModuleString *payload = dump(ctx, key);
+    Copy *copy = payload == NULL ? copy_take(ctx, key) : NULL;
+    if (copy != NULL) {
+        copy_replicate(ctx, key, copy);
+        copy_free(copy);
+    }
     if (payload == NULL) return;
     RedisModule_Replicate(ctx, "RESTORE", "scsc", key, "0", payload, "REPLACE");
     RedisModule_FreeString(NULL, payload);
@@ -95,7 +124,7 @@ static void flush_starts(RedisModuleCtx *ctx) {
 static void flush_ended(RedisModuleCtx *ctx, int db) {
     size_t waiting = 0;
     shard.writing_registry = true;
-    for (int i = 0; i < saved_count; i++) restore(ctx, saved[i].key, saved[i].payload);
+    for (int i = 0; i < saved_count; i++) restore(ctx, &saved[i]);
     shard.writing_registry = false;
     forget_saved();
     for (int i = 0; i < shard.count; i++)

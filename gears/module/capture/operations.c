@@ -7,8 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lanes/ids.h"
+#include "resharding/resharding.h"
+
 #define FIELD "#"
-#define ACKNOWLEDGMENT_SECONDS "3600"
+#define ACKNOWLEDGMENT_SECONDS 3600
 
 bool operations_cover(int db, Slice key) {
     for (int i = 0; i < shard.nrules; i++)
@@ -32,6 +35,60 @@ static void check_reply(RedisModuleCtx *ctx, RedisModuleCallReply *reply, const 
     if (reply != NULL) RedisModule_FreeCallReply(reply);
 }
 
+/* -- In a slot that is on its way ----------------------------------------------------------------------------------
+ * The server takes commands on its keys from clients who are ASKING alone, and none that makes one where it leaves. The
+ * API asks nobody. */
+
+static bool is_on_its_way(RedisModuleString *name) {
+    return shard.cluster && slots_is_open(key_slot(string_slice(name)));
+}
+
+static RedisModuleKey *open_to_write(RedisModuleCtx *ctx, RedisModuleString *name) {
+    return RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
+}
+
+static void remove_field(RedisModuleCtx *ctx, RedisModuleString *name) {
+    RedisModuleKey *key = open_to_write(ctx, name);
+    RedisModule_HashSet(key, REDISMODULE_HASH_CFIELDS, FIELD, REDISMODULE_HASH_DELETE, NULL);
+    bool is_gone = RedisModule_KeyType(key) == REDISMODULE_KEYTYPE_EMPTY;
+    RedisModule_CloseKey(key);
+    RedisModule_Replicate(ctx, "HDEL", "sc", name, FIELD);
+    RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_HASH, "hdel", name);
+    if (is_gone) RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_GENERIC, "del", name);
+}
+
+static void remove_key(RedisModuleCtx *ctx, RedisModuleString *name) {
+    RedisModuleKey *key = open_to_write(ctx, name);
+    bool was_there = RedisModule_KeyType(key) != REDISMODULE_KEYTYPE_EMPTY;
+    if (was_there) RedisModule_DeleteKey(key);
+    RedisModule_CloseKey(key);
+    if (!was_there) return;
+    RedisModule_Replicate(ctx, "DEL", "s", name);
+    RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_GENERIC, "del", name);
+}
+
+/* False: the key is of another type. */
+static bool add_done(RedisModuleCtx *ctx, RedisModuleString *stream) {
+    RedisModuleStreamID id;
+    RedisModuleString *pair[] = {RedisModule_CreateString(NULL, "status", 6),
+                                 RedisModule_CreateString(NULL, "done", 4)};
+    RedisModuleKey *key = open_to_write(ctx, stream);
+    bool added = RedisModule_StreamAdd(key, REDISMODULE_STREAM_ADD_AUTOID, &id, pair, 1) == REDISMODULE_OK;
+    if (added) RedisModule_SetExpire(key, ACKNOWLEDGMENT_SECONDS * 1000LL);
+    RedisModule_CloseKey(key);
+    if (added) {
+        RedisModuleString *text = stream_id_string(id);
+        RedisModule_Replicate(ctx, "XADD", "ssv", stream, text, pair, (size_t)2);
+        RedisModule_Replicate(ctx, "EXPIRE", "sl", stream, (long long)ACKNOWLEDGMENT_SECONDS);
+        RedisModule_NotifyKeyspaceEvent(ctx, REDISMODULE_NOTIFY_STREAM, "xadd", stream);
+        RedisModule_FreeString(NULL, text);
+    }
+    for (int i = 0; i < 2; i++) RedisModule_FreeString(NULL, pair[i]);
+    return added;
+}
+
+/* -- What an operation does ---------------------------------------------------------------------------------------- */
+
 Operation operation_take(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     Operation operation = {0};
     RedisModule_SelectDb(ctx, db);
@@ -44,7 +101,10 @@ Operation operation_take(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     Slice text = string_slice(operation.text);
     operation.kind = text.len > 0 && memchr("=+-~", text.bytes[0], 4) != NULL ? text.bytes[0] : '?';
     shard.operating = true;
-    check_reply(ctx, RedisModule_Call(ctx, "HDEL", "!sc", name, FIELD), "HDEL", string_slice(name));
+    if (is_on_its_way(name))
+        remove_field(ctx, name);
+    else
+        check_reply(ctx, RedisModule_Call(ctx, "HDEL", "!sc", name, FIELD), "HDEL", string_slice(name));
     shard.operating = false;
     return operation;
 }
@@ -67,7 +127,10 @@ bool operation_deletes(const Operation *operation) { return operation->kind == '
 void operation_delete(RedisModuleCtx *ctx, int db, RedisModuleString *name) {
     RedisModule_SelectDb(ctx, db);
     shard.operating = true;
-    check_reply(ctx, RedisModule_Call(ctx, "DEL", "!s", name), "DEL", string_slice(name));
+    if (is_on_its_way(name))
+        remove_key(ctx, name);
+    else
+        check_reply(ctx, RedisModule_Call(ctx, "DEL", "!s", name), "DEL", string_slice(name));
     shard.operating = false;
 }
 
@@ -97,6 +160,11 @@ static void add_tag(Text *stream, Slice key) {
     }
 }
 
+static void add_done_by_command(RedisModuleCtx *ctx, RedisModuleString *stream, Slice key) {
+    check_reply(ctx, RedisModule_Call(ctx, "XADD", "!sccc", stream, "*", "status", "done"), "XADD", key);
+    check_reply(ctx, RedisModule_Call(ctx, "EXPIRE", "!sl", stream, (long long)ACKNOWLEDGMENT_SECONDS), "EXPIRE", key);
+}
+
 void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name, Slice ticket) {
     if (ticket.len == 0) return;
     Slice key = string_slice(name);
@@ -110,8 +178,10 @@ void operation_acknowledge(RedisModuleCtx *ctx, int db, RedisModuleString *name,
     text_free(&stream);
     RedisModule_SelectDb(ctx, db);
     shard.operating = true;
-    check_reply(ctx, RedisModule_Call(ctx, "XADD", "!sccc", string, "*", "status", "done"), "XADD", key);
-    check_reply(ctx, RedisModule_Call(ctx, "EXPIRE", "!sc", string, ACKNOWLEDGMENT_SECONDS), "EXPIRE", key);
+    if (!is_on_its_way(name))
+        add_done_by_command(ctx, string, key);
+    else if (!add_done(ctx, string))
+        check_reply(ctx, NULL, "XADD", key);
     shard.operating = false;
     RedisModule_FreeString(NULL, string);
 }

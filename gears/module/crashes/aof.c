@@ -8,7 +8,6 @@
 #define _GNU_SOURCE
 #include "crashes.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,79 +17,91 @@
 #include "parts.h"
 
 #define WINDOW ((long)1 << 16)
-#define LOOK_BACK ((long)64 << 20)
 #define PATH_BYTES 1024
+#define NAME_BYTES (PATH_BYTES / 3)
 
 static const char multi[] = "*1\r\n$5\r\nMULTI\r\n", exec[] = "*1\r\n$4\r\nEXEC\r\n";
 static bool rewrite_due;
 
-static bool config(RedisModuleCtx *ctx, const char *name, char *value, size_t size) {
+/* A setting; the server's own choice where nothing tells it (CONFIG is renamed). False: it is not to be had. */
+static bool config(RedisModuleCtx *ctx, const char *name, const char *otherwise, char value[NAME_BYTES]) {
     RedisModuleCallReply *reply = RedisModule_Call(ctx, "CONFIG", "cc", "GET", name), *found = NULL;
-    bool known = reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY &&
-                 (found = RedisModule_CallReplyArrayElement(reply, 1)) != NULL;
-    if (known) {
-        size_t length;
-        const char *bytes = RedisModule_CallReplyStringPtr(found, &length);
-        known = bytes != NULL && length < size;
-        if (known) {
-            memcpy(value, bytes, length);
-            value[length] = '\0';
-        }
-    }
+    Slice text = {otherwise, strlen(otherwise)};
+    if (reply != NULL && RedisModule_CallReplyType(reply) == REDISMODULE_REPLY_ARRAY &&
+        (found = RedisModule_CallReplyArrayElement(reply, 1)) != NULL)
+        text.bytes = RedisModule_CallReplyStringPtr(found, &text.len);
+    bool fits = text.bytes != NULL && text.len < NAME_BYTES;
+    if (fits) snprintf(value, NAME_BYTES, "%.*s", (int)text.len, text.bytes);
     if (reply != NULL) RedisModule_FreeCallReply(reply);
-    return known;
+    return fits;
 }
 
-/* The number in "<base>.<number>.incr.aof"; -1 for other names. */
-static long long increment_of(const char *name, const char *base) {
-    size_t length = strlen(base);
-    if (strncmp(name, base, length) != 0 || name[length] != '.') return -1;
-    char *end;
-    long long number = strtoll(name + length + 1, &end, 10);
-    return end != name + length + 1 && strcmp(end, ".incr.aof") == 0 ? number : -1;
+/* The number in a line of the manifest, "file <name> seq <number> type i"; -1: it is of another type. The name stands in
+ * quotes where it has blanks. */
+static long long increment_of(const char *line) {
+    long long number;
+    char type;
+    if (strncmp(line, "file ", 5) != 0) return -1;
+    line += 5;
+    if (*line == '"')
+        for (line++; *line != '\0' && *line != '"'; line++) line += *line == '\\' && line[1] != '\0';
+    line = strchr(line, ' ');
+    return line != NULL && sscanf(line, " seq %lld type %c", &number, &type) == 2 && type == 'i' ? number : -1;
 }
 
-/* The file that the server appends to, from its working folder; false: there is none. */
-static bool newest_file(RedisModuleCtx *ctx, char *path) {
-    char folder[PATH_BYTES / 3], base[PATH_BYTES / 3];
-    if (!config(ctx, "appendfilename", base, sizeof(base))) return false;
-    if (!config(ctx, "appenddirname", folder, sizeof(folder))) { /* Before Redis 7 there is one file. */
-        snprintf(path, PATH_BYTES, "%s", base);
-        return true;
+/* The file that the server appends to, from its working folder: the manifest tells, since others of such names may be
+ * left from another crash or from a backup. Without one it has just come from an older version, as the only one. */
+static bool newest_file(RedisModuleCtx *ctx, char path[PATH_BYTES]) {
+    char folder[NAME_BYTES], base[NAME_BYTES], line[PATH_BYTES];
+    if (!config(ctx, "appendfilename", "appendonly.aof", base)) return false;
+    snprintf(path, PATH_BYTES, "%s", base);
+    if (shard.server_version < 0x070000) return true; /* there is one file */
+    if (!config(ctx, "appenddirname", "appendonlydir", folder)) return false;
+    snprintf(path, PATH_BYTES, "%s/%s.manifest", folder, base);
+    FILE *manifest = fopen(path, "r");
+    if (manifest == NULL) {
+        RedisModule_Log(ctx, "warning", "whether a crash has torn the append only file can't be seen: %s: %s", path,
+                        strerror(errno));
+        return false;
     }
-    DIR *directory = opendir(folder);
-    if (directory == NULL) return false;
     long long newest = -1;
-    for (struct dirent *each; (each = readdir(directory)) != NULL;) {
-        long long number = increment_of(each->d_name, base);
+    while (fgets(line, sizeof(line), manifest) != NULL) {
+        long long number = increment_of(line);
         if (number > newest) newest = number;
     }
-    closedir(directory);
-    snprintf(path, PATH_BYTES, "%s/%s.%lld.incr.aof", folder, base, newest);
-    return newest >= 0;
+    fclose(manifest);
+    if (newest >= 0)
+        snprintf(path, PATH_BYTES, "%s/%s.%lld.incr.aof", folder, base, newest);
+    else
+        snprintf(path, PATH_BYTES, "%s/%s", folder, base);
+    return true;
 }
 
-/* 1: the last mark in the window opens a transaction; 0: it ends one; -1: there is none. */
-static int last_mark(const char *bytes, size_t size) {
-    for (size_t at = size; at-- > 0;) {
-        if (bytes[at] != '*') continue;
-        if (size - at >= sizeof(multi) - 1 && memcmp(bytes + at, multi, sizeof(multi) - 1) == 0) return 1;
-        if (size - at >= sizeof(exec) - 1 && memcmp(bytes + at, exec, sizeof(exec) - 1) == 0) return 0;
+typedef enum { NO_MARK, MARK_OPENS, MARK_ENDS } Mark;
+
+/* The last mark in the window, and where it is. */
+static Mark last_mark(const char *bytes, size_t size, size_t *at) {
+    for (const char *star; (star = memrchr(bytes, '*', size)) != NULL; size = *at) {
+        *at = (size_t)(star - bytes);
+        /* Behind the window stands what the caller has read of it before, or nothing. */
+        if (strncmp(star, multi, sizeof(multi) - 1) == 0) return MARK_OPENS;
+        if (strncmp(star, exec, sizeof(exec) - 1) == 0) return MARK_ENDS;
     }
-    return -1;
+    return NO_MARK;
 }
 
-static bool ends_in_transaction(FILE *file) {
+/* Whether the file may end within a transaction. The last mark tells, unless it is a part of somebody's value. */
+static bool may_end_in_transaction(FILE *file) {
     static char window[WINDOW + sizeof(multi)];
-    if (fseek(file, 0, SEEK_END) != 0) return false;
-    long size = ftell(file), least = size > LOOK_BACK ? size - LOOK_BACK : 0;
-    for (long end = size; end > least; end -= WINDOW) {
+    if (fseek(file, 0, SEEK_END) != 0) return true;
+    for (long end = ftell(file); end > 0; end -= WINDOW) {
         long start = end > WINDOW ? end - WINDOW : 0;
         /* A little further than the window, so that a mark across its end is seen. */
-        if (fseek(file, start, SEEK_SET) != 0) return false;
-        size_t got = fread(window, 1, (size_t)(end - start) + sizeof(multi), file);
-        int mark = last_mark(window, got);
-        if (mark >= 0) return mark == 1;
+        if (fseek(file, start, SEEK_SET) != 0) return true;
+        size_t got = fread(window, 1, (size_t)(end - start) + sizeof(multi) - 1, file), at;
+        window[got] = '\0';
+        Mark mark = last_mark(window, got, &at);
+        if (mark != NO_MARK) return mark == MARK_OPENS || !torn_ends_whole(file, start + (long)(at + sizeof(exec) - 1));
     }
     return false;
 }
@@ -116,7 +127,7 @@ void aof_check(RedisModuleCtx *ctx) {
     if ((RedisModule_GetContextFlags(ctx) & REDISMODULE_CTX_FLAGS_AOF) == 0 || !newest_file(ctx, path)) return;
     FILE *file = fopen(path, "rb");
     if (file == NULL) return;
-    rewrite_due = ends_in_transaction(file) && !cut_off(ctx, file, path);
+    rewrite_due = may_end_in_transaction(file) && !cut_off(ctx, file, path);
     fclose(file);
 }
 

@@ -75,13 +75,10 @@ static bool read_command(FILE *file, long count, long end, char name[8]) {
     return true;
 }
 
-bool torn_find(FILE *file, long *begins) {
+/* Reads commands from where the file stands up to its end. False: something else stands there. */
+static bool read_commands(FILE *file, long end, long *begins) {
     char line[LINE_BYTES], name[8];
     *begins = -1;
-    if (fseek(file, 0, SEEK_END) != 0) return false;
-    long end = ftell(file);
-    rewind(file);
-    if (begins_with_rdb(file) && !skip_rdb(file)) return false;
     for (long at = ftell(file); fgets(line, sizeof(line), file) != NULL; at = ftell(file)) {
         if (line[0] == '#') continue; /* aof-timestamp-enabled */
         long count = line[0] == '*' ? strtol(line + 1, NULL, 10) : 0;
@@ -90,4 +87,18 @@ bool torn_find(FILE *file, long *begins) {
         if (count == 1 && strcasecmp(name, "exec") == 0) *begins = -1;
     }
     return ferror(file) == 0;
+}
+
+static long size_of(FILE *file) { return fseek(file, 0, SEEK_END) == 0 ? ftell(file) : -1; }
+
+bool torn_find(FILE *file, long *begins) {
+    long end = size_of(file);
+    if (end < 0) return false;
+    rewind(file);
+    return (!begins_with_rdb(file) || skip_rdb(file)) && read_commands(file, end, begins);
+}
+
+bool torn_ends_whole(FILE *file, long at) {
+    long end = size_of(file), begins;
+    return end >= 0 && fseek(file, at, SEEK_SET) == 0 && read_commands(file, end, &begins) && begins < 0;
 }

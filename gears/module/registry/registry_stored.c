@@ -163,11 +163,17 @@ static void write_open(RedisModuleCtx *ctx, RedisModuleString *name, const Strin
     RedisModule_Replicate(ctx, "HSET", "sv", name, fields->strings, fields->count);
 }
 
+/* A cluster that is down takes no command, and commands may have another name. In the slot of another shard there is
+ * nothing to be written. */
+static bool may_write_open(RedisModuleCtx *ctx) {
+    return !shard.cluster || cluster_home_is_open() || cluster_slot_state(ctx, cluster_slot_of(shard.tag)) == SLOT_OWN;
+}
+
 static bool write_fields(RedisModuleCtx *ctx, RedisModuleString *name, const Strings *fields, bool replicate) {
     RedisModuleCallReply *gone = RedisModule_Call(ctx, "DEL", replicate ? "!s" : "s", name);
     RedisModuleCallReply *set =
         RedisModule_Call(ctx, "HSET", replicate ? "!sv" : "sv", name, fields->strings, fields->count);
-    bool written = set != NULL && RedisModule_CallReplyType(set) != REDISMODULE_REPLY_ERROR;
+    bool written = gone != NULL && set != NULL && RedisModule_CallReplyType(set) != REDISMODULE_REPLY_ERROR;
     if (gone != NULL) RedisModule_FreeCallReply(gone);
     if (set != NULL) RedisModule_FreeCallReply(set);
     return written;
@@ -192,13 +198,13 @@ void registry_write(RedisModuleCtx *ctx, bool replicate) {
     RedisModuleString *key = registry_key();
     RedisModule_SelectDb(ctx, 0);
     shard.writing_registry = true;
-    bool open = cluster_home_is_open(), written = true;
-    if (open)
+    bool written = !cluster_home_is_open() && write_fields(ctx, key, &fields, replicate);
+    if (!written && may_write_open(ctx)) {
         write_open(ctx, key, &fields, replicate);
-    else
-        written = write_fields(ctx, key, &fields, replicate);
+        written = true;
+    }
     shard.writing_registry = false;
-    /* A cluster that is down refuses; the tick tries again until it is written. */
+    /* Somebody else's slot; the tick tries again until it is written. */
     shard.registry_dirty = !written || !replicate;
     RedisModule_FreeString(NULL, key);
     strings_free(&fields);

@@ -29,9 +29,10 @@ typedef struct OpenSlot {
 
 static OpenSlot *open_slots;
 
+/* One that has ended is only there until its marks are put. */
 static OpenSlot *find(unsigned slot) {
     OpenSlot *at = open_slots;
-    while (at != NULL && at->slot != slot) at = at->next;
+    while (at != NULL && (at->slot != slot || at->ended)) at = at->next;
     return at;
 }
 
@@ -101,35 +102,45 @@ void slots_put_marks(RedisModuleCtx *ctx) {
 }
 
 void slots_before_capture(RedisModuleCtx *ctx, Slice key) {
-    OpenSlot *open = open_slots != NULL ? find(key_slot(key)) : NULL;
-    if (open == NULL || open->leaves) return;
-    if (open->first == MARK_NONE) open->first = MARK_DUE;
-    put(ctx, open);
+    unsigned slot = open_slots != NULL ? key_slot(key) : 0;
+    for (OpenSlot *open = open_slots; open != NULL; open = open->next) {
+        if (open->slot != slot || open->leaves) continue;
+        if (open->first == MARK_NONE) open->first = MARK_DUE;
+        put(ctx, open);
+    }
 }
 
 /* From here on the key can be made anew on the other shard, whose worker may be ahead of ours: ours will see to it. */
 void slots_after_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key) {
     const OpenSlot *open = open_slots != NULL ? find(key_slot(string_slice(key))) : NULL;
-    if (open != NULL && open->leaves && !open->ended) append_went(ctx, deployment, lane, key, open->node);
+    if (open != NULL && open->leaves) append_went(ctx, deployment, lane, key, open->node);
 }
 
-static void set_open(unsigned slot, bool leaves, Slice node) {
+/* Wherever it belongs from now on: both sides put what they have not put yet, so that each mark has its other one. */
+static void end(OpenSlot *open) {
+    open->ended = true;
+    if (open->last == MARK_NONE) open->last = MARK_DUE;
+}
+
+static bool is_as(const OpenSlot *open, bool leaves, Slice node) {
+    return open != NULL && open->leaves == leaves && memcmp(open->node, node.bytes, NODE_ID_BYTES) == 0;
+}
+
+/* Also one whose end was not seen here: who took it, told the others alone, or it goes to another node after all. */
+static OpenSlot *set_open(unsigned slot, bool leaves, Slice node) {
     OpenSlot *open = find(slot);
-    if (node.len != NODE_ID_BYTES) return;
-    if (open == NULL) {
-        open = RedisModule_Calloc(1, sizeof(*open));
-        *open = (OpenSlot){.slot = slot, .leaves = leaves, .next = open_slots};
-        open_slots = open;
-        if (leaves) open->first = MARK_DUE;
-    }
+    if (node.len != NODE_ID_BYTES || is_as(open, leaves, node)) return open;
+    if (open != NULL) end(open);
+    open = RedisModule_Calloc(1, sizeof(*open));
+    *open = (OpenSlot){.slot = slot, .leaves = leaves, .first = leaves ? MARK_DUE : MARK_NONE, .next = open_slots};
     memcpy(open->node, node.bytes, NODE_ID_BYTES);
+    open_slots = open;
+    return open;
 }
 
 static void see_open(unsigned slot, bool leaves, Slice node) {
-    OpenSlot *open = find(slot);
-    bool is_known = open != NULL && open->leaves == leaves;
-    if (open == NULL) set_open(slot, leaves, node);
-    open = find(slot);
+    bool is_known = is_as(find(slot), leaves, node);
+    OpenSlot *open = set_open(slot, leaves, node);
     /* The old owner has put its first mark when the slot was opened. The new one may not have; a second one finds no
      * token, and then asks whether there will be one. */
     if (!is_known && leaves) open->first = MARK_DONE;
@@ -151,12 +162,6 @@ void slots_take_over(RedisModuleCtx *ctx) {
         *at = open->next;
         RedisModule_Free(open);
     }
-}
-
-/* Wherever it belongs from now on: both sides put what they have not put yet, so that each mark has its other one. */
-static void end(OpenSlot *open) {
-    open->ended = true;
-    if (open->last == MARK_NONE) open->last = MARK_DUE;
 }
 
 bool slots_see_command(unsigned slot, Slice what, Slice node) {

@@ -105,7 +105,6 @@ static bool log_key(RedisModuleCtx *ctx, Write *write, const Effect *effect, Dep
 
 /* NULL, or what is wrong. */
 static const char *log_intent(RedisModuleCtx *ctx, Write *write, const Effect *effect, Deployment *deployment) {
-    if (shard.tag[0] == '\0' && !tag_settle(ctx)) return "this node of the cluster has no slot";
     int count;
     RedisModuleString **keys = write_keys(write, &count);
     /* Of all its keys first: the entries of an intent stand side by side. */
@@ -166,6 +165,8 @@ static const char *start(RedisModuleCtx *ctx, Write *write) {
     if (paused == NULL && rule != NULL && may_want_row(write)) paused = reads_paused(ctx, write->db, write->argv[1]);
     if (paused != NULL) return paused;
     if (rule == NULL) return NULL;
+    /* Without a tag there is no lane: its first slot may be on its way here. */
+    if (shard.tag[0] == '\0' && !tag_settle(ctx)) return "this node of the cluster has no slot";
     Effect effect = effect_of(ctx, write->db, write->argv, write->argc);
     /* Asked of what the effect has seen: outside of a command time goes on between two looks. */
     if (!effect.existed && waits_for_row(ctx, write)) {

@@ -25,6 +25,7 @@ from tests.integration.module.driving import (
     key_changes,
     lanes,
     module_server,
+    server_version,
     status,
     wait_for,
 )
@@ -103,6 +104,18 @@ def test_a_node_without_a_slot_captures_from_its_first_write_on(cluster: Cluster
     assert registries(new) == [f"gearsync:{{{tag(new)}}}:registry".encode()]
 
 
+def test_a_node_without_a_slot_lives_through_a_write_that_changes_nothing(cluster: Cluster) -> None:
+    """Of write-through, whose lane it has to look at, as its first slot begins to come."""
+    new = cluster.clients[2]
+    deploy(new, Function("house:{{" + TAG + "}}:{id}", timeout_ms=20_000), name="houses")
+    with new.pipeline(transaction=False) as pipe:
+        pipe.execute_command("CLUSTER SETSLOT", SLOT, "IMPORTING", cluster.node_id(0))
+        pipe.execute_command("ASKING").expire(f"house:{{{TAG}}}:1", 100)
+        *_, found = pipe.execute(raise_on_error=False)
+    assert found == 0 or isinstance(found, redis.exceptions.TryAgainError)
+    assert [each["name"] for each in status(new)["deployments"]] == ["people", "houses"]
+
+
 def test_a_key_that_was_to_leave_while_writes_were_paused_is_not_deleted(cluster: Cluster) -> None:
     old = cluster.clients[0]
     old.hset(key(1), "first", "old")
@@ -116,10 +129,46 @@ def test_a_key_that_was_to_leave_while_writes_were_paused_is_not_deleted(cluster
         old.execute_command("CLIENT", "UNPAUSE")
         with contextlib.suppress(redis.ResponseError):
             moving.result(30)
+        if server_version() >= (7, 2):
+            mover.execute_command("MULTI")
+            with pytest.raises(redis.ResponseError, match="send it alone"):
+                mover.execute_command(*words)
     cluster.move_keys(SLOT, 0, 1)
     cluster.close_slot(SLOT, 1)
     assert [each.op for each in key_changes(old)] == ["u", "m"]
     assert [each.op for each in key_changes(cluster.clients[1])] == ["i"]
+
+
+def test_an_operation_in_a_slot_on_its_way_is_done(cluster: Cluster) -> None:
+    """Commands on such a key are for clients who are ASKING alone, which a module can't be."""
+    old, new = cluster.clients[:2]
+    if not status(new)["jobs"]:
+        pytest.skip("operations need a server with post-notification jobs")
+    for client in (old, new):
+        deploy(client, Function("wish:{{" + TAG + "}}:{id}", operations=True), name="wishes")
+    wish = f"wish:{{{TAG}}}:"
+    old.hset(wish + "old", "last", "L")
+    cluster.open_slot(SLOT, 0, 1)
+    with new.pipeline(transaction=False) as pipe:
+        for operation in "=+-~":
+            pipe.execute_command("ASKING").hset(
+                wish + operation, mapping={"first": "A", "#": operation + "t"}
+            )
+        pipe.execute_command("ASKING").hset(wish + "only", "#", "+")
+        pipe.execute()
+    # The old shard makes the stream of an acknowledgment, though it has no such key yet.
+    old.hset(wish + "old", "#", "-t")
+    for number, left, acknowledged in ((1, "=+", ["+", "-"]), (0, "", ["old"])):
+        expected = {wish + each for each in left} | {f"{{{TAG}}}{{{wish}{each}}}t" for each in acknowledged}
+        for _ in range(2):
+            found: Any = cluster.clients[number].keys(f"*{wish}*")
+            assert {each.decode() for each in found} == expected
+            cluster.nodes[number].restart()
+    cluster.wait_until_whole()
+    with new.pipeline(transaction=False) as pipe:
+        for each in "=+":
+            pipe.execute_command("ASKING").hkeys(wish + each)
+        assert pipe.execute()[1::2] == [[b"first"], [b"first"]]
 
 
 def test_a_document_in_a_slot_on_its_way_here_is_no_deletion(cluster: Cluster) -> None:
@@ -273,3 +322,22 @@ def test_slots_stay_open_through_a_restart() -> None:
         cluster.close_slot(SLOT, 1)
         eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "d", "w", "m"])
         eventually(lambda: [each.op for each in changes(new)] == ["i", "u", "i"])
+
+
+def test_a_slot_that_comes_back_has_its_marks_though_nobody_told_that_it_had_gone() -> None:
+    """A tool that dies right after it has told the new shard leaves the old one to hear of it by itself."""
+    with Cluster(node, primaries=2) as cluster:
+        old, new = cluster.clients
+        for client in cluster.clients:
+            deploy(client, FUNCTION)
+        old.hset(key(1), "first", "Ada")
+        cluster.open_slot(SLOT, 0, 1)
+        cluster.move_keys(SLOT, 0, 1)
+        new.execute_command("CLUSTER SETSLOT", SLOT, "NODE", cluster.node_id(1))
+        wait_for(lambda: SLOT in cluster.slots(1, old), "the old shard hears of it")
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "m", "m"])
+        new.delete(key(1))
+        cluster.move_slot(SLOT, 0)
+        old.hset(key(1), "first", "Eve")
+        eventually(lambda: [each.op for each in changes(new)][-3:] == ["d", "m", "m"])
+        assert [each.op for each in changes(old)][4:] == ["i", "i", "u"]

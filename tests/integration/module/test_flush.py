@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+from redis.crc import key_slot
 
 from tests.cluster import Cluster
 from tests.integration.module.driving import (
@@ -22,6 +23,7 @@ from tests.integration.module.driving import (
     changes,
     connect,
     deploy,
+    key_changes,
     lane_keys,
     lanes,
     module_server,
@@ -194,6 +196,57 @@ def test_waiting_changes_of_a_cluster_are_kept(inside: str) -> None:
                         pipe.execute()
         assert changes(client)[:10] == before
         assert len(client.keys("gearsync:*:registry")) == 1
+
+
+def lengths(client: redis.Redis) -> list[int]:
+    [deployment] = status(client)["deployments"]
+    return sorted(lane["length"] for target in deployment["targets"] for lane in target["lanes"])
+
+
+def test_a_cluster_keeps_what_waits_also_where_it_takes_no_command_on_it() -> None:
+    """In a slot that is on its way, and while it is down, also if the server dies then."""
+    with Cluster(functools.partial(module_server, *ALWAYS), primaries=2) as cluster:
+        client = cluster.clients[0]
+        for each in cluster.clients:
+            deploy(each, Function("person:{{a}}:{id}"), Function("person:{{b}}:{id}"))
+        mine = next(name for name in "ab" if cluster.owner(f"{{{name}}}") == 0)
+        for number in range(10):
+            client.hset(f"person:{{{mine}}}:{number}", "first", number)
+        before = key_changes(client)
+        home = status(client)["tag"]
+        cluster.open_slot(key_slot(home.encode()), 0, 1)
+        wait_for(lambda: status(client)["tag"] != home, "lanes go on elsewhere")
+        client.flushall()
+        assert len(before) == 10 and key_changes(client) == before
+        client.execute_command("CLUSTER DELSLOTS", 8000)
+        wait_for(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "fail", "it is down")
+        waiting = lengths(client)
+        client.flushall()
+        # The lane that leaves is stamped with each epoch.
+        assert all(now >= before for now, before in zip(lengths(client), waiting))
+        cluster.nodes[0].kill9()
+        cluster.nodes[0].start()
+        assert all(now >= before for now, before in zip(lengths(client), waiting))
+        client.execute_command("CLUSTER ADDSLOTS", 8000)
+        wait_for(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "it is up")
+        assert key_changes(client) == before
+
+
+def test_what_waits_is_kept_where_commands_are_renamed() -> None:
+    renamed = [word for name in ("DUMP", "RESTORE", "DEL") for word in ("--rename-command", name, "")]
+    with module_server(*ALWAYS, *renamed) as server:
+        with connect(server) as client:
+            deploy(client)
+            fill(client)
+            before = changes(client)
+            client.hset("gearsync:{0}:wheels:people", "a.whl", b"\x00wheel")
+            client.flushall()
+            assert changes(client) == before
+        server.kill9()
+        server.start()
+        with connect(server) as client:
+            assert changes(client) == before
+            assert client.hget("gearsync:{0}:wheels:people", "a.whl") == b"\x00wheel"
 
 
 PETS = Function("pet:{id}", db=1)

@@ -65,6 +65,34 @@ def test_a_torn_transaction_never_comes_back(torn: int, checksum: str) -> None:
             assert "MULTI calls can not be nested" not in server.log_text()
 
 
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (b"*1\r\n$4\r\nEXEC\r\n and more", ()),
+        (b"x" * (65 << 20), ("--auto-aof-rewrite-percentage", "0")),
+        (b"Eve", ("--rename-command", "CONFIG", "SETTINGS")),
+    ],
+    ids=["looks like its end", "large", "CONFIG is renamed"],
+)
+def test_a_torn_transaction_is_found(value: bytes, options: tuple[str, ...]) -> None:
+    """Also behind a file that is none of the server's, as another crash or a backup may leave it."""
+    with module_server(*ALWAYS, *options) as server:
+        with connect(server) as client:
+            deploy(client)
+            with client.pipeline(transaction=True) as pipe:
+                pipe.set("other", value).hset("person:2", "first", "Eve").execute()
+        tear(server, 20)
+        if server_version() >= (7, 0):
+            (server.directory / "appendonlydir" / "appendonly.aof.7.incr.aof").touch()
+        server.start()
+        with connect(server) as client:
+            client.hset("person:3", "first", "Joe")
+        server.restart()
+        with connect(server) as client:
+            assert client.keys("*er*:*") == [b"person:3"]
+            assert [each.key for each in changes(client)] == ["person:3"]
+
+
 def test_a_crash_while_a_torn_file_is_written_anew_leaves_one_that_loads() -> None:
     """The server refuses an open transaction in a file that is not the last one."""
     with module_server(*ALWAYS, "--rdb-key-save-delay", "20000") as server:
