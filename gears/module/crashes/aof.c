@@ -36,8 +36,8 @@ static bool config(RedisModuleCtx *ctx, const char *name, const char *otherwise,
     return fits;
 }
 
-/* The number in a line of the manifest, "file <name> seq <number> type i"; -1: it is of another type. The name stands in
- * quotes where it has blanks. */
+/* The number in a line of the manifest, "file <name> seq <number> type i"; -1: it is of another type. The name stands
+ * in quotes where it has blanks. */
 static long long increment_of(const char *line) {
     long long number;
     char type;
