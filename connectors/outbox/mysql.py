@@ -64,9 +64,9 @@ class MySQLOutbox(Outbox):
         return str(self._gaps[0].first - 1 if self._gaps else self._last)
 
     def read(self, most: int) -> list[Entry]:
-        found = self._settle_gaps()
+        found = self._settle_gaps(most)
         with self._connector.transaction(reads=True) as connection:
-            found += self._read_gaps(connection)
+            found += self._read_gaps(connection, most)
             columns = "id, name, pk, UNIX_TIMESTAMP(at)"
             query = f"SELECT {columns} FROM {self._place} WHERE id > %s ORDER BY id LIMIT %s"
             rows = self._rows(connection, query, (self._last, most))
@@ -100,50 +100,56 @@ class MySQLOutbox(Outbox):
 
     # -- Gaps ----------------------------------------------------------------------------------------------
 
-    def _read_gaps(self, connection: Connection) -> list[tuple[int, str, str | None]]:
-        """Return what has appeared in gaps by now; those of one statement go to the end of the next."""
+    def _read_gaps(self, connection: Connection, most: int) -> list[tuple[int, str, str | None]]:
+        """Return what has appeared in gaps by now, at most so many: a transaction may have written more."""
         found: list[tuple[int, str, str | None]] = []
         for start in range(0, len(self._gaps), _RANGES):
-            found += self._select(connection, self._gaps[start : start + _RANGES], "")
+            if len(found) < most:
+                found += self._select(connection, self._gaps[start : start + _RANGES], most - len(found))
         self._close(found)
         return found
 
-    def _settle_gaps(self) -> list[tuple[int, str, str | None]]:
-        """Give up gaps in which nothing can appear any more; return what was there at last."""
+    def _settle_gaps(self, most: int) -> list[tuple[int, str, str | None]]:
+        """Give up gaps in which nothing can appear any more; return what was there at last, at most so many:
+        then the rest is found out at the next read.
+        """
         now = time.monotonic()
         due = [gap for gap in self._gaps if gap.due <= now][:_RANGES]
-        found = self._lock(due) if due else []
+        found = self._lock(due, most) if due else []
         open_ones = set()
         if found is None:
             # Some row there is not committed yet. Which?
             found = []
             for gap in due:
-                alone = self._lock([gap])
+                alone = self._lock([gap], most - len(found)) if len(found) < most else []
                 found += alone or []
                 if alone is None:
                     gap.due = now + GRACE_SECONDS
                     open_ones.add(gap)
+        if len(found) >= most:
+            self._close(found)
+            return found
         over = set(due) - open_ones
         self._gaps = [gap for gap in self._gaps if gap not in over]
         return found
 
-    def _lock(self, gaps: list[_Gap]) -> list[tuple[int, str, str | None]] | None:
-        """Return what is in gaps; None: some of it is not committed yet."""
+    def _lock(self, gaps: list[_Gap], most: int) -> list[tuple[int, str, str | None]] | None:
+        """Return the first of what is in gaps; None: some of it is not committed yet."""
         with self._connector.transaction() as connection:
             mariadb = getattr(connection.dialect, "is_mariadb", False)
             locking = " LOCK IN SHARE MODE NOWAIT" if mariadb else " FOR SHARE NOWAIT"
             try:
-                return self._select(connection, gaps, locking)
+                return self._select(connection, gaps, most, locking)
             except sa.exc.DBAPIError as error:
                 if error.orig is None or error.orig.args[0] not in _LOCKED:
                     raise
                 return None
 
     def _select(
-        self, connection: Connection, gaps: list[_Gap], locking: str
+        self, connection: Connection, gaps: list[_Gap], most: int, locking: str = ""
     ) -> list[tuple[int, str, str | None]]:
         ranges = " OR ".join(f"id BETWEEN {gap.first} AND {gap.last}" for gap in gaps)
-        query = f"SELECT id, name, pk FROM {self._place} WHERE {ranges} ORDER BY id{locking}"
+        query = f"SELECT id, name, pk FROM {self._place} WHERE {ranges} ORDER BY id LIMIT {most}{locking}"
         return [tuple(row) for row in self._rows(connection, query)]
 
     def _close(self, found: list[tuple[int, str, str | None]]) -> None:

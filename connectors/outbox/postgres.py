@@ -20,13 +20,19 @@ from connectors.outbox.base import Entry, Outbox, Waker, entry
 from connectors.triggers.postgres import CHANNEL
 
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
-# What ran in the last snapshot, and what began after it. Each part goes along the index.
-_PART = """
-(SELECT o.xid::text, o.id::text, o.name, o.pk, o.xid AS number, o.id AS tie FROM {place} o
- WHERE {which} AND pg_visible_in_snapshot(o.xid, CAST(%s AS pg_snapshot))
- AND (o.xid, o.id) > (CAST(%s AS xid8), CAST(%s AS uuid)) ORDER BY o.xid, o.id LIMIT %s)
+# What ran in the last snapshot, and what began after it. Each part goes along the index, from where the last
+# read ended: a transaction may have written millions.
+_COLUMNS = "o.xid::text, o.id::text, o.name, o.pk, o.xid AS number, o.id AS tie"
+_VISIBLE = "pg_visible_in_snapshot(o.xid, CAST(%s AS pg_snapshot))"
+_RAN = f"""
+(SELECT found.* FROM unnest(CAST(%s AS xid8[]), CAST(%s AS uuid[])) AS ran(xid, id) CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM {{place}} o WHERE o.xid = ran.xid AND o.id > ran.id AND {_VISIBLE}
+    ORDER BY o.id LIMIT %s) AS found ORDER BY number, tie LIMIT %s)
 """
-_RAN, _NEW = "o.xid = ANY (CAST(%s AS xid8[]))", "o.xid >= CAST(%s AS xid8)"
+_NEW = f"""
+(SELECT {_COLUMNS} FROM {{place}} o WHERE (o.xid, o.id) > (CAST(%s AS xid8), CAST(%s AS uuid)) AND {_VISIBLE}
+ ORDER BY o.xid, o.id LIMIT %s)
+"""
 _PRUNE = """
 DELETE FROM {place} WHERE (xid, id) IN (
     SELECT xid, id FROM {place} WHERE xid < CAST(%s AS xid8) ORDER BY xid, id LIMIT %s FOR UPDATE SKIP LOCKED)
@@ -67,13 +73,11 @@ class PostgresOutbox(Outbox):
                 if now == self._last:
                     return []
                 self._target, self._after = now, _FIRST
-            _, most_xid, running = _limits(self._last)
-            common = [self._target, *self._after, most]
-            parameters = ["{" + running + "}", *common, str(most_xid), *common, most]
-            parts = [_PART.format(place=self._place, which=which) for which in (_RAN, _NEW)]
-            rows = self._rows(
-                connection, f"{' UNION ALL '.join(parts)} ORDER BY number, tie LIMIT %s", parameters
-            )
+            ran, new = self._bounds()
+            arrays = ["{" + ",".join(words) + "}" for words in (ran, ran.values())]
+            parameters = [*arrays, self._target, most, most, *new, self._target, most, most]
+            query = f"{_RAN} UNION ALL {_NEW} ORDER BY number, tie LIMIT %s".format(place=self._place)
+            rows = self._rows(connection, query, parameters)
         if rows:
             self._newest = (rows[-1][0], rows[-1][1])
         if len(rows) < most:
@@ -81,6 +85,16 @@ class PostgresOutbox(Outbox):
         else:
             self._after = (rows[-1][0], rows[-1][1])
         return [entry(row[2], row[3]) for row in rows]
+
+    def _bounds(self) -> tuple[dict[str, str], tuple[str, str]]:
+        """Return behind which entry each transaction that ran in the last snapshot goes on, and those that
+        began after it.
+        """
+        _, first_new, running = _limits(self._last)
+        number = int(self._after[0])
+        left = [xid for xid in running.split(",") if xid and int(xid) >= number]
+        ran = {xid: self._after[1] if int(xid) == number else _FIRST[1] for xid in left}
+        return ran, self._after if number >= first_new else (str(first_new), _FIRST[1])
 
     def _horizon(self, where: str) -> int:
         return _limits(where.split(" ")[0])[0]

@@ -19,6 +19,7 @@ from deploy.letters.store import Choice, Letter, drop, each
 from deploy.reaching.clients import Clients
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
+from deploy.room import Room
 from gears.applying import change as changes
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import PayloadError
@@ -48,7 +49,7 @@ def retry(shards: Shards, letters: list[Letter], are_named: bool = True) -> Trie
     """
     tried = Tried([], [], [])
     known = _Known(shards, letters, are_named)
-    with Clients() as clients:
+    with Clients(Room().take) as clients:
         for group in _groups(shards, letters):
             places = {letter.id: known.places(letter) for letter in group}
             ends = {place for letter in group if known.demands_end(letter) for place in places[letter.id]}

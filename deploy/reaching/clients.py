@@ -17,11 +17,19 @@ from deploy.reaching.shards import Shard, Shards
 AFTER_WRITES_SECONDS = 30.0
 
 
-class Clients(ExitStack):
-    """One client for each Redis database of each shard, made when it is asked for, closed at the end."""
+def _no_bound(shard: Shard, deployment: str, keys: int) -> None:
+    """Let as many changes wait as there may."""
 
-    def __init__(self) -> None:
+
+class Clients(ExitStack):
+    """One client for each Redis database of each shard, made when it is asked for, closed at the end.
+
+    ``room`` is called before keys are captured: with the shard, the deployment, and how many they are.
+    """
+
+    def __init__(self, room: Callable[[Shard, str, int], None] = _no_bound) -> None:
         super().__init__()
+        self._room = room
         self._clients: dict[tuple[str, int], redis.Redis] = {}
 
     def of(self, shard: Shard, db: int) -> redis.Redis:
@@ -54,6 +62,7 @@ class Clients(ExitStack):
         deadline = time.monotonic() + AFTER_WRITES_SECONDS
 
         def attempt(shard: Shard) -> int | None:
+            self._room(shard, deployment, 1)
             command = shard.host.recapture(deployment, key)
             try:
                 return shard.host.captured(shards.on_key(self.of(shard, db), *command))
@@ -73,6 +82,7 @@ class Clients(ExitStack):
         deadline = time.monotonic() + AFTER_WRITES_SECONDS
 
         def attempt(shard: Shard) -> int | None:
+            self._room(shard, deployment, 1)
             command = shard.host.backfill(deployment, [key])
             made = shard.host.backfilled(shards.on_key(self.of(shard, db), *command))[0]
             return made if made != IN_WRITING or time.monotonic() > deadline else None
@@ -92,6 +102,7 @@ class Clients(ExitStack):
         """
         shard = shards.of_key(places[0][1])
         host, first = shard.host, places[0][0]
+        self._room(shard, deployment, len(places))
         with errors_of(shard.address), self.of(shard, first).pipeline(transaction=True) as pipe:
             for place in places:
                 db, key = place

@@ -11,6 +11,7 @@ import redis
 from deploy.reaching.clients import Clients
 from deploy.reaching.server_errors import errors_of
 from deploy.reaching.shards import Shard, Shards
+from deploy.room import Room
 from deploy.verifying.expected import Expecter, Image
 from deploy.verifying.states import states_of
 from gears.declaring import kinds
@@ -28,7 +29,7 @@ class Hashes:
         self._db = expecter.function.mapping.db
         self._is_of_hashes = expecter.function.mapping.type == kinds.HASH
         self._states = states_of(expecter, shards.kind == "cluster")
-        self._clients = Clients()
+        self._clients = Clients(Room().take)
 
     def __enter__(self) -> Hashes:
         return self

@@ -466,3 +466,18 @@ def test_a_row_that_a_policy_keeps_in_another_table_of_the_key(world: World) -> 
     assert run_sql(world.database, "SELECT count(*) FROM archive") == [(1,)]
     world.verify("--repair", "--delete-extra", "--function", "persons")
     assert run_sql(world.database, "SELECT count(*) FROM archive") == [(0,)]
+
+
+def test_a_repair_of_more_keys_than_may_wait_leaves_room_for_clients(world: World) -> None:
+    bound = 'name="people", backlog={"entries": 40}, interval_ms=300'
+    world.deploy(PLAIN.replace('name="people"', bound))
+    with world.server.client() as client:
+        for start in range(0, 200, 20):
+            for number in range(start, start + 20):
+                client.hset(f"person:{number}", "name", "some")
+            world.wait()
+        world.sql("DELETE FROM persons WHERE person_id >= 50")
+        report = world.verify("--repair")
+        assert report["repaired"] == 150
+        status = json.loads(client.execute_command("GEARSYNC.STATUS"))["deployments"][0]
+        assert status["refused_writes"] == 0

@@ -247,6 +247,62 @@ def test_a_gap_is_given_up_only_when_its_transaction_is_over(
     assert outbox.horizon(outbox.position) == held + 3
 
 
+@pytest.mark.parametrize("grace", [0.0, 30.0])
+def test_what_appears_in_a_gap_comes_in_parts(
+    on_mysql: Database, monkeypatch: pytest.MonkeyPatch, grace: float
+) -> None:
+    """One transaction may have written millions of rows, while others committed."""
+    on_mysql.sql(PERSONS)
+    outbox = follow(on_mysql, "persons")
+    monkeypatch.setattr(mysql_outbox, "GRACE_SECONDS", grace)
+    with session(on_mysql) as slow:
+        values = ", ".join(f"({number}, 'slow')" for number in range(100))
+        slow.exec_driver_sql(f"INSERT INTO persons VALUES {values}")
+        on_mysql.sql("INSERT INTO persons VALUES (1000, 'fast')")
+        assert keys(outbox) == [(b"1000",)]
+    found: list[Entry] = []
+    while part := outbox.read(5):
+        assert len(part) <= 3 * 5
+        found += part
+    assert sorted(int(entry.key[0]) for entry in found if entry.key) == list(range(100))
+
+
+def test_a_part_of_a_long_transaction_does_not_look_at_all_of_it(
+    on_postgres: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that a snapshot has seen running, as one does that writes many rows."""
+    on_postgres.sql(PERSONS)
+    outbox = follow(on_postgres, "persons")
+    said: list[Any] = []
+    rows = outbox._rows
+
+    def noted(connection: sa.Connection, statement: str, parameters: Any = ()) -> list[Any]:
+        said.append((statement, parameters))
+        return rows(connection, statement, parameters)
+
+    with session(on_postgres) as slow, session(on_postgres) as other:
+        slow.exec_driver_sql("INSERT INTO persons SELECT g, 'slow' FROM generate_series(1, 3000) g")
+        other.exec_driver_sql("INSERT INTO persons SELECT g, 'other' FROM generate_series(3001, 3050) g")
+        assert keys(outbox) == []
+    on_postgres.sql("INSERT INTO persons SELECT g, 'new' FROM generate_series(3051, 6000) g")
+    monkeypatch.setattr(outbox, "_rows", noted)
+    found = [outbox.read(100) for _ in range(60)]
+    assert sorted(int(entry.key[0]) for part in found for entry in part if entry.key) == list(range(1, 6001))
+    monkeypatch.undo()
+    assert outbox.read(100) == []
+    with session(on_postgres) as connection:
+        for statement, parameters in said[1::20]:
+            explained = f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}"
+            [(plan,)] = connection.exec_driver_sql(explained, tuple(parameters))
+            assert seen_by(plan[0]["Plan"]) < 2000, plan
+
+
+def seen_by(plan: dict[str, Any]) -> float:
+    """Return how many rows a plan has had in hand, at all its nodes together."""
+    own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    return float(own * plan["Actual Loops"]) + sum(seen_by(each) for each in plan.get("Plans", ()))
+
+
 def test_states(database: Database) -> None:
     database.sql("CREATE TABLE persons (id INTEGER NOT NULL, part INTEGER NOT NULL, PRIMARY KEY (id))")
     triggers = triggers_of(database.connector)
