@@ -18,7 +18,7 @@ from connectors import reflection
 from connectors.bookkeeping.checkpoint import Checkpoint
 from connectors.bookkeeping.handover import Handover
 from connectors.bookkeeping.intents import Intents
-from connectors.bookkeeping.letters import Letters, Remembered
+from connectors.bookkeeping.letters import NO_DEBTS, Debts, Letters, Remembered
 from connectors.errors import (
     ConnectorError,
     Fenced,
@@ -60,6 +60,11 @@ def no_units() -> Sequence[Unit] | None:
 def none_remembered() -> Sequence[Remembered]:
     """Nothing is refused."""
     return ()
+
+
+def no_debts() -> Debts:
+    """Nothing is owed, and nothing settled."""
+    return NO_DEBTS
 
 
 def _is_of_database(info: Any, primary_key: Sequence[str]) -> bool:
@@ -241,6 +246,7 @@ class Connector(Reading, Groups):
         moves: Moves = NO_MOVES,
         units: Callable[[], Sequence[Unit] | None] = no_units,
         remembered: Callable[[], Sequence[Remembered]] = none_remembered,
+        debts: Callable[[], Debts] = no_debts,
     ) -> Applied:
         """Apply ``rows`` and move the checkpoint to ``position``, in one transaction.
 
@@ -253,7 +259,8 @@ class Connector(Reading, Groups):
         unit whole or not at all, and ``on_refused`` is called in any case. None: rows are on their own.
 
         ``remembered`` is asked before the commit, after ``on_refused``, for what to keep in the table of
-        letters; a database that refuses that is said so in the log, and holds up nothing.
+        letters; a database that refuses that is said so in the log, and holds up nothing. So are ``debts``:
+        what becomes of what keys owe.
 
         Raises Unavailable (claim the stream again, then retry), Fenced, NotHandedOver or SchemaMismatch;
         nothing is committed then, except that after an Unavailable in COMMIT only the next claim can tell.
@@ -275,14 +282,14 @@ class Connector(Reading, Groups):
             self._checkpoint.count(connection, claim, applied)
 
         def end(connection: Connection) -> None:
-            self._remember(connection, claim.stream, remembered())
+            self._remember(connection, claim.stream, remembered(), debts())
 
         def prepare() -> None:
             # Only who refuses something needs the table, and only a worker has a place for what it keeps.
             if remembered is not none_remembered:
                 self._make_room_for_letters()
 
-        remembers = bool(remembered())
+        remembers = bool(remembered()) or debts() is not NO_DEBTS
         if remembers:
             prepare()
 
@@ -307,12 +314,16 @@ class Connector(Reading, Groups):
         except (Refused, SchemaMismatch) as error:
             log.debug("the table of letters can't be made: %s", error)
 
-    def _remember(self, connection: Connection, stream: str, rows: Sequence[Remembered]) -> None:
-        if not rows:
+    def _remember(
+        self, connection: Connection, stream: str, rows: Sequence[Remembered], debts: Debts
+    ) -> None:
+        if not rows and debts is NO_DEBTS:
             return
         try:
             with self._savepoint(connection):
-                self._letters.keep(connection, stream, rows)
+                if rows:
+                    self._letters.keep(connection, stream, rows)
+                self._letters.change(connection, debts)
         except (Refused, SchemaMismatch) as error:
             # It may be gone, or there is no right to it.
             self._can_remember = False

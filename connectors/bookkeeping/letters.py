@@ -3,11 +3,14 @@
 A dead letter is in Redis before the transaction commits that leaves its change out. A crash of Redis, or the
 promotion of a replica that lags, can lose it all the same. Then the change is still in its lane, because
 that is trimmed later; so the reason is all that is kept here, and nothing of the change itself.
+
+Beside those rows stand others, of epoch OWED: what a key still owes since a write of it was refused.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+import struct
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
@@ -19,6 +22,11 @@ from connectors.rows import Position
 TABLE_NAME = "gearsync_letter"
 AT_ONCE = 200
 """The most rows of one statement: together they are smaller than what every server takes."""
+
+OWED = -1
+"""In the place of the epoch: the row is of a debt, and its other two numbers are a digest."""
+FOR_EVER = 2**63 - 1
+"""When a debt is too old."""
 
 _RECORD = sa.LargeBinary().with_variant(mysql.MEDIUMBLOB(), "mysql", "mariadb")
 
@@ -33,6 +41,19 @@ class Remembered(NamedTuple):
     at_ms: int
     record: bytes
     stream: str = ""
+
+
+class Debts(NamedTuple):
+    """What becomes of a lane's debts: the records of those that are ``owed`` from now on, by digests of 16
+    bytes, and the digests of others that are ``settled``.
+    """
+
+    lane: str
+    owed: Mapping[bytes, bytes]
+    settled: Sequence[bytes]
+
+
+NO_DEBTS = Debts("", {}, ())
 
 
 class Letters:
@@ -63,6 +84,21 @@ class Letters:
                 sa.insert(self.table), [_values(stream, each) for each in rows[start : start + AT_ONCE]]
             )
 
+    def change(self, connection: Connection, debts: Debts) -> None:
+        """Write and delete the rows of debts."""
+        gone = [_debt(debts.lane, digest) for digest in (*debts.owed, *debts.settled)]
+        if gone:
+            this = sa.and_(*(self.table.c[name] == sa.bindparam(f"of_{name}") for name in gone[0]))
+            found = [{f"of_{name}": value for name, value in each.items()} for each in gone]
+            for start in range(0, len(found), AT_ONCE):
+                connection.execute(sa.delete(self.table).where(this), found[start : start + AT_ONCE])
+        new = [
+            {**_debt(debts.lane, digest), "entry": "", "at_ms": FOR_EVER, "record": record}
+            for digest, record in debts.owed.items()
+        ]
+        for start in range(0, len(new), AT_ONCE):
+            connection.execute(sa.insert(self.table), new[start : start + AT_ONCE])
+
     def within(self, first: Position, last: Position) -> Any:
         """Return the condition for all from one position to another."""
         return sa.and_(self._compare(first, after=True), self._compare(last, after=False))
@@ -81,3 +117,9 @@ def _values(stream: str, row: Remembered) -> dict[str, Any]:
     values: dict[str, Any] = {"stream": stream, "entry": row.entry, "at_ms": row.at_ms, "record": row.record}
     values.update(row.position._asdict())
     return values
+
+
+def _debt(lane: str, digest: bytes) -> dict[str, Any]:
+    """Return the primary key of a debt."""
+    ms, seq = struct.unpack(">qq", digest)
+    return {"stream": lane, "epoch": OWED, "ms": ms, "seq": seq}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Sequence
 import sqlalchemy as sa
 
 from connectors.bookkeeping.checkpoint import Checkpoint, holding
-from connectors.bookkeeping.letters import TABLE_NAME, Letters, Remembered
+from connectors.bookkeeping.letters import OWED, TABLE_NAME, Letters, Remembered
 from connectors.rows import Claim, Position
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ def newest(connector: Connector, lane: str) -> Position | None:
         if not connector.has_table(connection, TABLE_NAME):
             return None
         order = (table.epoch.desc(), table.ms.desc(), table.seq.desc())
-        found = sa.select(letters.table).where(_of_lane(letters, lane)).order_by(*order).limit(1)
-        row = connection.execute(found).first()
+        found = sa.select(letters.table).where(_of_lane(letters, lane), table.epoch > OWED)
+        row = connection.execute(found.order_by(*order).limit(1)).first()
         return None if row is None else Position(row.epoch, row.ms, row.seq)
 
 
@@ -63,6 +63,16 @@ def prune(connector: Connector, stream: str, before_ms: int, gone_ms: int) -> No
         gone = [(name, gone_ms) for name in connection.execute(old).scalars()]
         for name, ms in [*gone, (stream, before_ms)]:
             connection.execute(sa.delete(table).where(table.c.stream == name, table.c.at_ms < ms))
+
+
+def owed(connector: Connector, lane: str) -> list[bytes]:
+    """Return the records of a lane's debts."""
+    table = Letters(connector.schema).table
+    with connector.transaction(reads=True) as connection:
+        if not connector.has_table(connection, TABLE_NAME):
+            return []
+        wanted = sa.select(table.c.record).where(table.c.stream == lane, table.c.epoch == OWED)
+        return [bytes(record) for record in connection.execute(wanted).scalars()]
 
 
 def forget(connector: Connector, lane: str) -> None:

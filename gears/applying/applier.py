@@ -17,7 +17,8 @@ from gears.applying.change import FLUSHED, Change
 from gears.applying.conversion import Converter
 from gears.applying.converters import converter_for
 from gears.applying.deadletters import Letter
-from gears.applying.pipeline import Batch, parts_of
+from gears.applying.owed import Owed, Parted, Settlement
+from gears.applying.pipeline import Batch, merged, parts_of
 from gears.applying.remembered import Pruning, remembered
 from gears.applying.report import TargetReport
 from gears.applying.rules import Rules, cut, of_target, only
@@ -80,6 +81,7 @@ class Applier:
         # With their converters; replaced as a whole, because another thread prepares batches.
         self._before: list[tuple[Rules, list[Converter]]] = []
         self._claim: Claim | None = None
+        self._owed = Owed("", ())
         self._looked = 0.0
         self._look_seconds = 0.0
 
@@ -94,7 +96,17 @@ class Applier:
         """Claim the lane, also again: only the checkpoint knows whether a lost commit is in."""
         # What was held back has its row made with it, and is done with once that is gone.
         self._claim = self._connector.claim(stream, epoch, owner, adds=not self._origin)
+        self._load_owed()
         self._report.claimed(stream)
+
+    def _load_owed(self) -> None:
+        functions = [each for rules in (self._present, *self._earlier) for each in rules.functions]
+        self._owed = Owed(self._origin or self._stream, functions)
+        try:
+            self._owed.load(self._connector)
+        except SchemaMismatch as error:
+            # A right may be missing. The lane goes on, as it does where nothing can be remembered.
+            log.warning("%s: what SQL remembers of refused writes can't be read: %s", self._stream, error)
 
     @property
     def connector(self) -> Connector:
@@ -132,14 +144,30 @@ class Applier:
     def commit(self, batch: Batch, moves: Moves = NO_MOVES) -> Batch:
         """Commit a batch with the position of its last change; return it as it went.
 
-        Raises what ``Connector.apply`` raises; then nothing is committed, or, with Unavailable, perhaps all.
+        Raises what ``Connector.apply`` raises; then nothing is committed, or a first part, or, with
+        Unavailable, perhaps all.
         """
+        parts: list[Batch] = []
+        while True:
+            try:
+                parts.append(self._commit(batch, moves))
+                return merged(parts)
+            except Parted as parted:
+                first, rest = batch.changes[: parted.at], batch.changes[parted.at :]
+            parts.append(self.commit(self.prepare(first), Moves(taken=moves.taken)))
+            # Who waits for a key that left waits for all of it.
+            batch, moves = self.prepare(rest), Moves(given=moves.given)
+
+    def _commit(self, batch: Batch, moves: Moves) -> Batch:
         self.look_again_now_and_then()
         fresh = not self._may_be_outdated()
         while True:
             if batch.converters is not self.converters_at(batch.changes[0].position):
                 # It was prepared while the tables were looked at.
                 batch = self.prepare(batch.changes)
+            owing = self._owed.of(batch.changes)
+            if owing:
+                batch = Batch(batch.changes, batch.converters, owing)
             try:
                 self._attempt(batch, moves, fresh)
                 self._forget_passed(batch.position)
@@ -252,11 +280,18 @@ class Applier:
         """Commit a batch; ``fresh``: it was prepared by the columns as they are."""
         outcome = Outcome(batch)
         kept: list[Remembered] = []
+        settlement: Settlement = {}
+
+        def settle(letters: Sequence[Letter]) -> None:
+            found = self._owed.after(batch.owing, letters, batch.converters, outcome.chains, batch.cleared)
+            settlement.clear()
+            settlement.update(found)
 
         def store(refusals: list[Refusal]) -> None:
             letters = outcome.letters(refusals)
             if letters and not fresh:
                 raise Unexpected
+            settle(letters)
             kept[:] = remembered(letters, self._bury(letters))
             batch.letters = letters
             batch.refused = {letter.id: letter.fields["reason"].decode() for letter in letters}
@@ -264,11 +299,16 @@ class Applier:
         if batch.faults:
             # Before SQL, because the connector asks only about what the database itself refuses.
             store([])
+        elif batch.owing or batch.cleared:
+            settle(())
         failpoints.reach("before-sql")
         # A restored Redis can have an earlier epoch than SQL, whose position has to grow all the same.
         position = batch.position._replace(epoch=max(batch.position.epoch, self.position.epoch))
         words = self.claimed, position, outcome.rows, store, batch.earlier, moves
-        applied = self._connector.apply(*words, outcome.units, lambda: kept)
+        applied = self._connector.apply(
+            *words, outcome.units, lambda: kept, lambda: self._owed.rows(settlement)
+        )
+        self._owed.note(settlement)
         self.count(applied.rows, batch.changes[0].position.ms, batch.position.ms)
         self._count_changes(batch)
         self._report.count(skipped=batch.skipped)

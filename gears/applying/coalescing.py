@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from gears.applying import change as changes
@@ -53,17 +53,19 @@ class Coalesced(NamedTuple):
         return sum([self.counts[self.keys[index]] for index in indexes])
 
 
-def coalesce(all_changes: Changes, ops: set[bytes]) -> Coalesced:
-    """Find what needs no look at each change; ``ops`` are the operations that occur, all of them PLAIN."""
+def coalesce(all_changes: Changes, ops: set[bytes], apart: Collection[bytes] = ()) -> Coalesced:
+    """Find what needs no look at each change; ``ops`` are the operations that occur, all of them PLAIN.
+    ``apart``: keys whose changes need one.
+    """
     keys = all_changes.keys()
     latest = dict(zip(keys, range(len(keys))))
-    if len(latest) == len(keys):
+    if len(latest) == len(keys) and not apart:
         return Coalesced(range(len(keys)), keys, None, ())
     counts = Counter(keys)
-    if ops == {changes.UPSERT} and _have_the_same_fields(all_changes):
+    if ops == {changes.UPSERT} and not apart and _have_the_same_fields(all_changes):
         return Coalesced(list(latest.values()), list(latest), counts, ())
-    places = [place for key, place in latest.items() if counts[key] == 1]
-    others = [place for place, key in enumerate(keys) if counts[key] > 1]
+    places = [place for key, place in latest.items() if counts[key] == 1 and key not in apart]
+    others = [place for place, key in enumerate(keys) if counts[key] > 1 or key in apart]
     return Coalesced(places, [keys[place] for place in places], None, others)
 
 

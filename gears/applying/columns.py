@@ -6,7 +6,7 @@ What comes out is what ``Converter.row`` makes of each change, which also gets a
 from __future__ import annotations
 
 from operator import itemgetter
-from typing import Any, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Collection, NamedTuple, Optional, Sequence, Tuple
 
 from connectors import ConversionError
 from connectors.values.bulk import many_of
@@ -38,10 +38,11 @@ class Single(NamedTuple):
 class Together:
     """What of a batch can be taken together. ``others``: the places of changes to look at in their order.
 
-    ``taken``: how many changes each function had; ``skipped``: how many none covers.
+    ``taken``: how many changes each function had; ``skipped``: how many none covers; ``apart``: keys of which
+    nothing is taken together.
     """
 
-    def __init__(self, all_changes: Changes, matching: Matching) -> None:
+    def __init__(self, all_changes: Changes, matching: Matching, apart: Collection[bytes] = ()) -> None:
         self.blocks: list[Block] = []
         self.singles: list[Single] = []
         self.taken: dict[str, int] = {}
@@ -50,10 +51,10 @@ class Together:
         self._changes = all_changes
         self._ops = {meta[:1] for meta in changes.metas_of(all_changes)}
         if self._ops <= PLAIN and matching.coalesces:
-            self._take(matching)
+            self._take(matching, apart)
 
-    def _take(self, matching: Matching) -> None:
-        found = coalesce(self._changes, self._ops)
+    def _take(self, matching: Matching, apart: Collection[bytes]) -> None:
+        found = coalesce(self._changes, self._ops, apart)
         self.others = found.others
         covered: set[int] = set()
         for match in matching.of_keys(found.keys):

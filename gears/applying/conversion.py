@@ -186,6 +186,19 @@ class Converter:
             *(origin, form.mark, form.resets),
         )
 
+    def removed(self, change: Change, parts: tuple[bytes, ...]) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the columns of a row that is there which a change sets to NULL, and to their defaults,
+        whatever it brings. None, if its key is no row's.
+        """
+        absent = self.shape(change.fields).absent
+        try:
+            self._key(parts)
+        except RowFault:
+            return (), ()
+        if change.op == changes.REMOVED:
+            return absent, ()
+        return (), absent if change.op == changes.REPLACED or change.op in changes.GONE else ()
+
     def form(self, shape: Shape, op: bytes) -> Form:
         """Return what upserts of a shape have in common under ``op``."""
         known = shape.forms.get(op)

@@ -8,7 +8,9 @@ turn it to another row; so do histories, of which each change is a row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import NamedTuple
 
 from connectors import Position, Refusal, RowOp
 from connectors.writing.blocks import Rows
@@ -20,6 +22,7 @@ from gears.applying.columns import Together
 from gears.applying.conversion import Converter, RowFault
 from gears.applying.deadletters import Fault, Letter
 from gears.applying.matching import Matching
+from gears.applying.owed import Chain, Owing, pay
 
 NO_TRANSACTIONS: Mapping[bytes, str] = {}
 NO_STATES = (*changes.MARKS, changes.REJECTED, changes.UNREAD)
@@ -41,6 +44,14 @@ def parts_of(all_changes: Sequence[Change]) -> list[Sequence[Change]]:
     return [*parts, all_changes[start:]]
 
 
+def merged(parts: Sequence[Batch]) -> Batch:
+    """Return the last of the parts in which a batch went, with what is told of all of them."""
+    last = parts[-1]
+    last.refused = {entry_id: why for part in parts for entry_id, why in part.refused.items()}
+    last.skipped = sum(part.skipped for part in parts)
+    return last
+
+
 class _Slot:
     """The latest state of one key for one function; ``at`` is the place of its change in the batch."""
 
@@ -57,16 +68,31 @@ class _Slot:
         self.op = NOTHING
 
 
+class _State(NamedTuple):
+    """What a change is for one function: ``at``: where it stands; ``op``: its operation, with those before it
+    of its ``chain``, which one row stands for.
+    """
+
+    chain: int
+    at: int
+    change: Change
+    op: bytes
+
+
 class Batch:
     """A prepared batch. ``rows`` are its operations in order, ``faults`` what was refused before SQL.
 
     ``position`` is where its last change stands; ``skipped`` counts changes that no function covers;
     ``marks`` are those of keys that left the shard, came to it, or may have been made anew on another.
+    ``owing``: what its keys owe, which it pays.
     """
 
-    def __init__(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> None:
+    def __init__(
+        self, all_changes: Sequence[Change], converters: Sequence[Converter], owing: Owing | None = None
+    ) -> None:
         self.changes = Changes.of(all_changes)
         self.converters = converters
+        self.owing: Owing = owing or {}
         self.faults: list[tuple[Change, Fault]] = []
         self.skipped = 0
         self.marks: list[Change] = []
@@ -76,10 +102,10 @@ class Batch:
         self._matching = Matching(converters)
         self._slots: dict[bytes, list[_Slot]] = {}
         self._placed: list[tuple[int, RowOp]] = []
-        # The place of the last flush of each table that was cleared.
-        self._cleared: dict[str, int] = {}
+        #: The place of the last flush of each table that was cleared.
+        self.cleared: dict[str, int] = {}
         self._by_key: dict[bytes, list[int]] | None = None
-        together = Together(self.changes, self._matching)
+        together = Together(self.changes, self._matching, self.owing)
         self._counts = dict(together.taken)
         self.skipped += together.skipped
         for single in together.singles:
@@ -184,7 +210,7 @@ class Batch:
         self._placed = [(place, row) for place, row in self._placed if row.table not in clearing]
         for table, converter in sorted(clearing.items()):
             self._put(at, RowOp(table, "clear", origin=(change, converter, change.op)))
-            self._cleared[table] = at
+            self.cleared[table] = at
 
     # -- Giving rows out ---------------------------------------------------------------------------------
 
@@ -205,23 +231,29 @@ class Batch:
             self._put_last_good(converter, parts, change)
         else:
             if row is not None:
+                if change.key in self.owing:
+                    self._pay(row, self._states(converter, change)[-1])
                 self._put(at, row)
+
+    def _pay(self, row: RowOp, state: _State) -> None:
+        _, converter, _ = _origin(row)
+        debt = self.owing.get(state.change.key, {}).get(converter.function.name)
+        # What stands in a later chain comes behind a row that has paid.
+        if debt is not None and state.chain == 0:
+            pay(row, converter, debt)
 
     def _places(self, key: bytes) -> list[int]:
         if self._by_key is None:
             self._by_key = {}
             for at, each in enumerate(self.changes.keys()):
                 self._by_key.setdefault(each, []).append(at)
-        return self._by_key[key]
+        return self._by_key.get(key, [])
 
-    def _states(self, converter: Converter, last: Change) -> list[tuple[int, Change, bytes]]:
-        """Return the changes that a row stands for, up to ``last``: where each stands, and its folded
-        operation.
-        """
-        states: list[tuple[int, Change, bytes]] = []
-        op = NOTHING
-        cleared = self._cleared.get(converter.mapping.table, NOWHERE)
-        for at in self._places(last.key):
+    def _states_of(self, converter: Converter, key: bytes) -> Iterator[_State]:
+        """Yield what a key's changes are for one function, in their order."""
+        chain, before, op = 0, None, NOTHING
+        cleared = self.cleared.get(converter.mapping.table, NOWHERE)
+        for at in self._places(key):
             change = self.changes[at]
             if at < cleared or change.op in NO_STATES:
                 continue
@@ -230,24 +262,39 @@ class Batch:
             marks = change.op in changes.GONE and converter.marks(change.op)
             if marks and op in changes.GONE:
                 continue
-            if states and (marks or adds_to(change, states[-1][1], op)):
-                states, op = [], NOTHING
-            op = fold(op, change.op)
-            states.append((at, change, op))
-            if change is last:
+            if before is not None and (marks or adds_to(change, before, op)):
+                chain, op = chain + 1, NOTHING
+            before, op = change, fold(op, change.op)
+            yield _State(chain, at, change, op)
+
+    def _states(self, converter: Converter, last: Change) -> list[_State]:
+        """Return the states that a row stands for, up to ``last``."""
+        states: list[_State] = []
+        for state in self._states_of(converter, last.key):
+            if states and state.chain != states[-1].chain:
+                states = []
+            states.append(state)
+            if state.change is last:
                 break
         return states
 
+    def chains(self, converter: Converter, key: bytes) -> Iterator[Chain]:
+        """Yield the changes of a key by the rows that stand for them; see ``gears.applying.owed``."""
+        for _, group in groupby(self._states_of(converter, key), lambda state: state.chain):
+            states = list(group)
+            yield states[0].at, [state.change for state in states]
+
     def _put_last_good(self, converter: Converter, parts: tuple[bytes, ...], last: Change) -> None:
         """The last image of a row is refused: take the one before it that is not, where that one stands."""
-        for at, change, op in reversed(self._states(converter, last)):
+        for state in reversed(self._states(converter, last)):
             try:
-                row = converter.row(change, op, parts)
+                row = converter.row(state.change, state.op, parts)
             except RowFault as error:
-                self.faults.append((change, error.fault))
+                self.faults.append((state.change, error.fault))
             else:
                 if row is not None:
-                    self._put(at, row)
+                    self._pay(row, state)
+                    self._put(state.at, row)
                 return
 
     def earlier(self, row: RowOp) -> list[RowOp]:
@@ -257,14 +304,15 @@ class Batch:
         if not converter.coalesces or parts is None:
             return []
         rows = []
-        for at, before, op in self._states(converter, change)[:-1]:
+        for state in self._states(converter, change)[:-1]:
             try:
-                candidate = converter.row(before, op, parts)
+                candidate = converter.row(state.change, state.op, parts)
             except RowFault as error:
-                self.faults.append((before, error.fault))
+                self.faults.append((state.change, error.fault))
             else:
                 if candidate is not None:
-                    candidate.place = at
+                    self._pay(candidate, state)
+                    candidate.place = state.at
                     rows.append(candidate)
         return rows
 

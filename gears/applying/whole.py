@@ -16,6 +16,7 @@ from gears.applying import change as changes
 from gears.applying.change import Change
 from gears.applying.conversion import Converter
 from gears.applying.deadletters import Fault, Letter
+from gears.applying.owed import Chain
 from gears.applying.pipeline import Batch, faults_of, letters_of
 
 
@@ -40,15 +41,28 @@ class Apart:
         self._converters = batch.converters
         self._transactions = transactions_of(batch.changes)
         self._faults: list[tuple[Change, Fault]] = []
+        self._alone: list[Batch] = []
         self.units: list[Unit] = []
         sound: list[Change] = []
+        unpaid = dict(batch.owing)
         for transaction in self._transactions:
-            alone = Batch(transaction, self._converters)
+            # Only the first one of a key pays what that owes: if it is refused, the batch is parted.
+            owing = {each.key: unpaid.pop(each.key) for each in transaction if each.key in unpaid}
+            alone = Batch(transaction, self._converters, owing)
+            self._alone.append(alone)
             self._faults += alone.faults
             if not alone.faults:
                 self.units.append(alone.rows)
                 sound += transaction
-        self.rows = Batch(sound, self._converters).rows if sound else []
+        self.rows = Batch(sound, self._converters, batch.owing).rows if sound else []
+
+    def chains(self, converter: Converter, key: bytes) -> Iterator[Chain]:
+        """Yield the changes of a key by transaction; see ``gears.applying.owed``."""
+        begin = 0
+        for alone in self._alone:
+            for _, chain in alone.chains(converter, key):
+                yield begin, chain
+            begin += len(alone.changes)
 
     def letters(self, refusals: Sequence[Refusal]) -> list[Letter]:
         """Return the letters of all changes of the transactions that are left out."""
@@ -110,6 +124,10 @@ class Outcome:
         if self._apart is not None:
             return self._apart.letters(refusals)
         return letters_of(self._batch.faults + faults_of(refusals))
+
+    def chains(self, converter: Converter, key: bytes) -> Iterator[Chain]:
+        """Yield the changes of a key by what goes in, or is refused, alone."""
+        return (self._batch if self._apart is None else self._apart).chains(converter, key)
 
     def _take_apart(self) -> Apart | None:
         found = any(change.goes_on for change in self._batch.changes)

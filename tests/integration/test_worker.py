@@ -191,6 +191,8 @@ def test_refused_rows_are_dead_letters_and_the_others_arrive(
             pipe.hset("person:60", "name", "x" * 21)
             pipe.hset("person:70", "email", "a@b")
             pipe.hset("person:x", "name", "no number")
+            pipe.hset("person:80", "age", "old")
+            pipe.hdel("person:80", "name")
             pipe.execute()
         system.wait()
         found = {row[0]: row for row in persons(database_url)}
@@ -202,11 +204,15 @@ def test_refused_rows_are_dead_letters_and_the_others_arrive(
             "person:60": "name",
             "person:70": letters["person:70"]["column"],
             "person:x": "id",
+            "person:80": "age",
         }
         assert letters["person:50"]["image"] == {"name": "n50", "age": "old"}
         assert "whole number" in letters["person:50"]["reason"]
         assert "email" in letters["person:70"]["reason"]
-        # A later write heals the row, and a retry brings what was mended.
+        # A later write heals the row, also what went in a refused one, and a retry brings what was mended.
+        client.hset("person:80", "age", 81)
+        system.wait()
+        assert persons(database_url)[80] == (80, None, 81)
         client.hset("person:50", "age", 51)
         client.hset("person:60", "name", "short")
         client.hset("person:70", "email", "c@d")
@@ -259,14 +265,20 @@ def test_a_restart_of_redis_resumes(host: str, tmp_path: Path) -> None:
     system = System(tmp_path, PLAIN, {"FIRST_DB_URL": url}, host=host)
     with system as client:
         client.hset("person:1", "name", "Ada")
+        client.hset("person:3", mapping={"name": "Bob", "age": 3})
+        system.wait()
+        client.hset("person:3", "age", "old")
+        client.hdel("person:3", "name")
         system.wait()
         with system.environment():
             system.server.terminate()
             system.server.start()
         client.hset("person:2", "name", "Eve")
+        client.hset("person:3", "age", 4)
         system.wait()
-        assert persons(url) == [(1, "Ada", None), (2, "Eve", None)]
-        assert rows(url, "SELECT applied FROM gearsync_checkpoint") == [(2,)]
+        # What went in a write that was refused before is known too.
+        assert persons(url) == [(1, "Ada", None), (2, "Eve", None), (3, None, 4)]
+        assert rows(url, "SELECT applied FROM gearsync_checkpoint") == [(4,)]
 
 
 def test_two_deployments_have_two_workers(host: str, tmp_path: Path) -> None:
