@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Callable, Dict, NamedTuple, Tuple
+from collections.abc import Iterable, Mapping
+from typing import Callable, Dict, NamedTuple, Sequence, Tuple
 
 from connectors import Connector, RowOp
 from connectors.bookkeeping import recall
