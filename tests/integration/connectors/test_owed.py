@@ -43,7 +43,7 @@ class Lane:
         self.seq = 0
         mapping = Mapping(Template("k:{id}"), "owing", COLUMNS, **policies)
         targets = {"t": Target("env:T", name="t")}
-        words = {"transactions": transactions} if transactions else {}
+        words: dict[str, Any] = {"transactions": transactions} if transactions else {}
         functions = [Function("owing", mapping, "t"), *more]
         self.deployment = Deployment("people", functions=functions, targets=targets, **words)
         self.restart()
