@@ -19,6 +19,12 @@ def source_of(owner: str) -> str:
     return found[1] if found else ""
 
 
+def life_of(owner: str) -> str:
+    """Return the life of an owner, as a server tells its own; empty: it tells none."""
+    found = _OWNER.search(owner)
+    return f"{found[2]}-{found[3]}" if found and found[3] else ""
+
+
 def began(owner: str, before: str) -> int | None:
     """Return the epoch in which the life of an owner began, if who claimed before was of another life of the
     same shard; None: of the same, or of none that is known.

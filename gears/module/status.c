@@ -186,9 +186,11 @@ int status_command(RedisModuleCtx *ctx, RedisModuleString **argv, int argc) {
     text_printf(&out, "{\"module\": \"%s\", \"server\": \"%d.%d.%d\", \"role\": \"%s\", ", GEARSYNC_VERSION_TEXT,
                 (version >> 16) & 0xff, (version >> 8) & 0xff, version & 0xff, shard.primary ? "primary" : "replica");
     text_printf(
-        &out, "\"source\": \"%s\", \"epoch\": %llu, \"tag\": \"%s\", \"jobs\": %s, \"barriers\": %d, \"came\": %lld,\n",
-        shard.source, (unsigned long long)shard.epoch, shard.tag, shard.has_jobs ? "true" : "false", barrier_waiting(),
-        shard.came);
+        &out,
+        "\"source\": \"%s\", \"epoch\": %llu, \"life\": \"%s\", \"tag\": \"%s\", \"jobs\": %s, \"barriers\": %d, "
+        "\"came\": %lld,\n",
+        shard.source, (unsigned long long)shard.epoch, shard.life, shard.tag, shard.has_jobs ? "true" : "false",
+        barrier_waiting(), shard.came);
     text_printf(&out, "  \"deployments\": [\n");
     for (int i = 0; i < shard.count; i++) {
         if (i > 0) text_printf(&out, ",\n");

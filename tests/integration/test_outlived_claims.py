@@ -9,9 +9,12 @@ import pytest
 from redis.crc import key_slot
 
 from connectors import Fenced
+from deploy.hosts.module import ModuleHost
+from gears.declaring import config
 from gears.worker import claims
+from gears.worker.lanes import fetch_lanes
 from tests.cluster import Cluster
-from tests.integration.deploying import eventually, rows
+from tests.integration.deploying import FUNCTIONS, PERSONS, eventually, rows, write
 from tests.integration.module.driving import lanes, status
 from tests.integration.test_resharding import (
     Variables,
@@ -22,6 +25,9 @@ from tests.integration.test_resharding import (
     variables,
     worker,
 )
+from tests.integration.workers import worker_of
+from tests.sanitizers import module_path
+from tests.servers import RedisServer, run_sql
 
 HIGH = 1 << 30
 __all__ = ["variables"]
@@ -66,6 +72,43 @@ def test_a_lane_goes_on_that_its_own_shard_has_again_after_a_crash(
         old.execute_command("GEARSYNC.WAIT", 30_000)
     assert table(url) == {int(key.split(":")[1]): 2, int(unmoved.split(":")[1]): 1}
     assert status(old)["epoch"] > HIGH
+
+
+def test_a_lane_goes_on_that_a_replica_claimed_which_was_started_as_a_primary(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a restart of a container, until Sentinel makes it a replica again."""
+    arguments = ("SUPERVISE", "no")
+    run_sql(sqlite_url, PERSONS)
+    monkeypatch.setenv("REPORTING_DB_URL", sqlite_url)
+    own = RedisServer(module=module_path(), module_arguments=arguments)
+    stray = RedisServer("--appendonly", "yes", module=module_path(), module_arguments=arguments)
+
+    def follow() -> None:
+        with stray.client() as client:
+            client.replicaof("127.0.0.1", own.port)
+            eventually(lambda: client.info("replication").get("master_link_status") == "up")
+
+    with own, stray, own.client() as client:
+        ModuleHost(client).deploy(config.load(write(tmp_path, FUNCTIONS)))
+        follow()
+        client.hset("person:1", "first_name", "Ann")
+        [lane] = (each.stream for each in fetch_lanes(client, "people").lanes)
+        with worker_of(own, "people", tmp_path):
+            assert client.execute_command("GEARSYNC.WAIT", 15_000) == b"OK"
+            assert client.execute_command("WAIT", 1, 10_000) == 1
+            epoch = status(client)["epoch"]
+            stray.restart()
+            with worker_of(stray, "people", tmp_path):
+                eventually(lambda: owner_epoch(sqlite_url, lane) > epoch)
+            client.hset("person:2", "first_name", "Bob")
+        with worker_of(own, "people", tmp_path) as fenced:
+            eventually(lambda: fenced._report.state == "fenced")
+        follow()
+        with worker_of(own, "people", tmp_path):
+            assert client.execute_command("GEARSYNC.WAIT", 15_000) == b"OK"
+        assert status(client)["epoch"] > epoch
+    assert rows(sqlite_url, "SELECT first FROM persons ORDER BY person_id") == [("Ann",), ("Bob",)]
 
 
 def test_which_claims_are_outlived(variables: Variables, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_an_empty_server(client: redis.Redis) -> None:
         "jobs",
         "barriers",
         "came",
+        "life",
         "deployments",
     }
     assert (found["role"], found["tag"], found["deployments"], found["barriers"]) == ("primary", "0", [], 0)
