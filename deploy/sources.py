@@ -79,7 +79,7 @@ def comparable(file: str, name: str | None, function: str | None) -> list[Source
         chosen = [each for each in chosen if each.captures] or chosen
         others = [each.name for each in deployment.functions if each.mapping.additions.history]
         if others:
-            output.warning(f"Not compared, being histories: {', '.join(others)}. {HISTORY.capitalize()}.")
+            output.warning(f"Not compared, being histories: {', '.join(others)}. T{HISTORY[1:]}.")
     if not chosen:
         raise CommandError("no function has columns, so that there is nothing to compare.")
     return [_source(deployment, each) for each in chosen]

@@ -13,12 +13,13 @@ from gears.declaring.functions import Function
 @dataclass
 class Findings:
     """Mistakes forbid to deploy, warnings do not; ``not_checked`` says in sentences what was left out, and
-    why.
+    why. ``lacks_tables``: some of the mistakes are tables that are not there.
     """
 
     mistakes: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
     not_checked: list[str] = field(default_factory=list)
+    lacks_tables: bool = False
 
     def mistake(
         self, message: str, function: Function | None = None, option: str = "", place: str = ""

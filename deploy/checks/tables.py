@@ -74,8 +74,10 @@ def check_function(connector: Connector, function: Function, place: str, finding
         table = connector.table(name)
     except SchemaMismatch as error:
         others = [each for each in _table_names(connector) if each != name]
-        made = additions.make_it(function, connector.backend)
-        findings.mistake(f"{error}{did_you_mean(name, others)}{made}", function, "table")
+        hint = additions.make_it(function, connector.backend) or did_you_mean(name, others)
+        if not hint and str(error).startswith("there is no table"):
+            findings.lacks_tables = True
+        findings.mistake(f"{error}{hint}", function, "table")
         return
     if function.mapping.additions.history:
         additions.check_history(function, table, connector.backend, findings)

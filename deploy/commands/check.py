@@ -57,7 +57,7 @@ def command(
         report.print_findings(made)
     if made.mistakes:
         count = report.counted(len(made.mistakes), "mistake")
-        raise CommandError(f"{file} can't be deployed: {count}.")
+        raise CommandError(f"{file} can't be deployed: {count}.", report.way_out(made, file))
     if not as_json:
         output.line()
         output.line("No mistake was found.")

@@ -61,7 +61,7 @@ def carry_out(
     """Bring what a plan holds, or only show it; ``title`` says in messages where it came from, and ``file``
     what a backfill of it takes.
     """
-    deployment, shards = _require_sound(made, title, as_json)
+    deployment, shards = _require_sound(made, title, file, as_json)
     with shards:
         found = upgrade.of(made)
         if only_plan:
@@ -101,7 +101,7 @@ def _end_with_plan(found: Upgrade, as_json: bool) -> NoReturn:
     raise SystemExit(0 if found.is_empty else upgrade.EXIT_DIFFERS)
 
 
-def _require_sound(made: Plan, title: str, as_json: bool) -> tuple[Deployment, Shards]:
+def _require_sound(made: Plan, title: str, file: str, as_json: bool) -> tuple[Deployment, Shards]:
     for warning in made.findings.warnings:
         output.warning(str(warning))
     for sentence in made.findings.not_checked:
@@ -113,7 +113,7 @@ def _require_sound(made: Plan, title: str, as_json: bool) -> tuple[Deployment, S
     for mistake in made.mistakes:
         output.status(f"  - {mistake}")
     count = report.counted(len(made.mistakes), "mistake")
-    raise CommandError(f"{title} has {count}; nothing was deployed.")
+    raise CommandError(f"{title} has {count}; nothing was deployed.", report.way_out(made, file))
 
 
 def _bring(

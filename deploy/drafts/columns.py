@@ -59,16 +59,16 @@ def column_for(profile: Profile, name: str, backend: str) -> Proposal:
 
 def key_column_for(profile: Profile, backend: str) -> Proposal:
     """Return the type for a part of keys: whole numbers, UUIDs in lower case, or else a text."""
+    # As keys, texts that MySQL's own collation takes for equal would share one row.
+    collation = "utf8mb4_bin" if backend == "mysql" else None
     if not profile.count:
-        return Proposal(sa.String(255), "no key was sampled")
+        return Proposal(sa.String(255, collation), "no key was sampled")
     kind = profile.kind()
     if kind == "integer" and profile.whole < 19:
         return Proposal(sa.BigInteger())
     if kind == "uuid" and not profile.has_capitals:
         return Proposal(_uuid(backend))
     length = next((each for each in _VARCHARS if each >= 2 * profile.characters), None)
-    # As keys, texts that MySQL's own collation takes for equal would share one row.
-    collation = "utf8mb4_bin" if backend == "mysql" else None
     if length is None:
         return Proposal(sa.String(max(255, profile.characters), collation), "very long for a key")
     return Proposal(sa.String(length, collation))

@@ -18,6 +18,7 @@ from deploy.drafts.samples import Hashes, kinds_of
 from deploy.output import CommandError, counted
 from deploy.reaching import shards as redis_shards
 from gears.declaring import config
+from gears.declaring import kinds as types
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import DeclarationError
 from gears.declaring.functions import Function
@@ -158,6 +159,10 @@ def _lacking(deployment: Deployment, target: str, there: Sequence[str]) -> dict[
     return found
 
 
+_OF_MEMBERS = {types.LIST: {"index": b"0"}, types.ZSET: {"score": b"1e300"}}
+"""What stands for all that Redis can have there: whole numbers, and those of double precision."""
+
+
 def _table_for(
     name: str, functions: Sequence[Function], missing: Missing, sample: Sample, show: Show
 ) -> sa.Table:
@@ -173,9 +178,12 @@ def _table_for(
                 f"the table {name} of {function.name} has another key than that of {functions[0].name}.",
                 "make this table yourself.",
             )
-        for column in mapping.columns.values():
-            columns.setdefault(column, column)
-            fields.setdefault(column, Profile())
+        for source, column in mapping.columns.items():
+            if column not in keys:
+                columns.setdefault(column, column)
+            profile = keys.get(column) or fields.setdefault(column, Profile())
+            if source in _OF_MEMBERS.get(mapping.type, {}):
+                profile.add(_OF_MEMBERS[mapping.type][source])
         for key, hash_ in sample.take(mapping.db, show).items():
             parts = mapping.keys.match(key)
             for column, part in zip(mapping.primary_key, parts or ()):

@@ -84,3 +84,11 @@ def function_documents(deployment: Deployment) -> list[dict[str, Any]]:
 
 def _finding(mistake: Mistake) -> dict[str, str]:
     return dict(mistake._asdict())
+
+
+def way_out(plan: Plan, file: str) -> str:
+    """Return what helps with more than one of the mistakes; empty: nothing does."""
+    if not plan.findings.lacks_tables:
+        return ""
+    command = f"gearsync init --from {file} --create-tables"
+    return f"{command} prints the SQL of tables that are missing, by the hashes in Redis."

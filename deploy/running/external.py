@@ -89,7 +89,9 @@ class Workers:
             return
         modes = {each["name"]: each["worker"]["mode"] for one in statuses for each in one["deployments"]}
         if self.only not in modes:
-            raise CommandError(f"there is no deployment {self.only}.", "see gearsync status for their names.")
+            raise CommandError(
+                f"there is no deployment {self.only}.", "`gearsync status` shows those there are."
+            )
         if modes[self.only] != "external":
             raise CommandError(
                 f"the worker of {self.only} is run by Redis itself.",

@@ -321,6 +321,39 @@ def test_sampled_hashes_get_tables_that_take_them(
         assert sql(url, "SELECT count(*), sum(total) FROM orders") == [(20, 190)]
 
 
+MEMBERS = """
+from connectors import Target
+from gears import WriteBehind
+
+shop = Target("{url}")
+WriteBehind("tags:{{id}}", "tags", {{"member": "tag"}}, shop, type="set")
+WriteBehind("queue:{{id}}", "items", {{"index": "at", "value": "item"}}, shop, type="list")
+WriteBehind("board:{{id}}", "scores", {{"member": "who", "score": "points"}}, shop, type="zset")
+"""
+
+
+def test_keys_of_many_members_get_their_tables(server: RedisServer, sqlite_url: str, tmp_path: Path) -> None:
+    """The column of the member is in the primary key, and was in the table twice: a traceback."""
+    file = str(tmp_path / "functions.py")
+    Path(file).write_text(MEMBERS.format(url=sqlite_url), "utf-8")
+    sql(sqlite_url, "CREATE TABLE beside (id INT PRIMARY KEY)")
+    with server.client() as client:
+        client.flushall()
+        client.hset("beside:1", "name", "Ada")
+    checked = CliRunner().invoke(cli.group, ["check", file])
+    assert checked.exit_code == 1
+    assert f"Try: gearsync init --from {file} --create-tables prints the SQL" in " ".join(
+        checked.stderr.split()
+    )
+    made = init("--from", file, "--redis", server.url, "--create-tables", "--apply")
+    assert "Created: tags, items, scores." in made.output
+    with contextlib.closing(connect(sqlite_url)) as connector:
+        assert connector.table("tags").primary_key == ("id", "tag")
+        assert connector.table("items").columns["at"].convert(b"7") == 7
+        assert connector.table("scores").columns["points"].convert(b"-1.5e300") == -1.5e300
+    assert "No mistake was found." in run("check", file)
+
+
 def test_models_get_their_tables(sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "gearsync_models_e.py").write_text(
