@@ -58,16 +58,16 @@ def turn_of(client: redis.Redis, deployment: str, lane: Lane) -> Turn | None:
     ]
     if not others:
         return None
-    unmarked = {each.stream for each in others if each.retired}
     turns = []
-    for _, _, found in lanes.fetch_versions(client, deployment):
+    versions = lanes.fetch_versions(client, deployment)
+    for _, _, found in versions:
         marks = {stream.decode(): (int(ms), int(seq)) for stream, ms, seq in found}
-        unmarked -= marks.keys()
         first = tuple(Mark(each.stream, marks[each.stream]) for each in others if each.stream in marks)
         if first:
             turns.append(Turn(marks.get(lane.stream, HEAD), first))
-    if unmarked and not lane.retired:
-        # Of a module that kept no versions yet.
-        turns.insert(0, Turn(HEAD, tuple(Mark(stream, END) for stream in sorted(unmarked))))
+    if not versions and not lane.retired:
+        # A module that keeps none. Of one that does, a retired lane without a mark has no changes any more,
+        # but perhaps the epoch that is stamped into it.
+        turns.append(Turn(HEAD, tuple(Mark(each.stream, END) for each in others if each.retired)))
     # A lane that is retired and empty stays as long as it has dead letters.
     return next((turn for turn in turns if not turn.is_over(client)), None)
