@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from connectors import Claim, Connector, ConnectorError, Moves, Position, Refusal, SchemaMismatch
+from connectors import Claim, Connector, ConnectorError, Moves, Position, Refusal, SchemaMismatch, Unavailable
 from connectors.bookkeeping.letters import Remembered
 from gears.applying import failpoints
 from gears.applying.added import Origin
@@ -148,13 +148,23 @@ class Applier:
         Unavailable, perhaps all.
         """
         parts: list[Batch] = []
+        try:
+            self._commit_in_parts(batch, moves, parts)
+        except SchemaMismatch as error:
+            if not parts:
+                raise
+            raise Unavailable(f"only a part of a batch is in SQL: {error}") from error
+        return merged(parts)
+
+    def _commit_in_parts(self, batch: Batch, moves: Moves, parts: list[Batch]) -> None:
+        """Commit a batch, in as many parts as it takes, and note each."""
         while True:
             try:
                 parts.append(self._commit(batch, moves))
-                return merged(parts)
+                return
             except Parted as parted:
                 first, rest = batch.changes[: parted.at], batch.changes[parted.at :]
-            parts.append(self.commit(self.prepare(first), Moves(taken=moves.taken)))
+            self._commit_in_parts(self.prepare(first), Moves(taken=moves.taken), parts)
             # Who waits for a key that left waits for all of it.
             batch, moves = self.prepare(rest), Moves(given=moves.given)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors import Target
+from connectors import Position, SchemaMismatch, Target, Unavailable
 from gears.applying.applier import Applier
 from gears.applying.change import Change
 from gears.applying.deadletters import Letter
@@ -172,6 +172,28 @@ def test_a_row_that_an_eviction_keeps(local: Lane, parted: bool) -> None:
     local.apply(write("u", a=5, b=6))
     local.apply(write("v"), write("u", a=7))
     assert local.rows() == [(7, 6, 3)]
+
+
+def test_who_comes_to_a_first_part_of_a_batch_alone_claims_the_lane_again(
+    local: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the claim tells that there is no more than the rest to apply."""
+    connector, positions = local.database.connector, []
+    local.apply(write("u", a=1, b=2, c=3))
+    apply = connector.apply
+
+    def fail_behind(claim: Any, position: Position, *words: Any) -> Any:
+        if positions:
+            raise SchemaMismatch("a column is gone")
+        applied = apply(claim, position, *words)
+        positions.append(position)
+        return applied
+
+    monkeypatch.setattr(connector, "apply", fail_behind)
+    with pytest.raises(Unavailable, match="a column is gone"):
+        local.apply(write("r", a="no", c=3), write("v"), write("u", a=4))
+    assert positions == [connector.claim("lane", 1, "worker-0").position]
+    assert positions[0].seq < local.seq
 
 
 @pytest.mark.parametrize("transactions", ["", WHOLE])
