@@ -56,9 +56,14 @@ static RedisModuleString *dump(RedisModuleCtx *ctx, RedisModuleString *key) {
     return payload;
 }
 
+/* CLUSTER RESET makes a replica a primary before it flushes it: what that has is its shard's, which lives on. */
+static bool is_ours(RedisModuleCtx *ctx, RedisModuleString *key) {
+    return !shard.cluster || cluster_slot_state(ctx, key_slot(string_slice(key))) != SLOT_STRANGE;
+}
+
 static void save_key(RedisModuleCtx *ctx, RedisModuleString *key) {
     RedisModuleString *payload = dump(ctx, key);
-    Copy *copy = payload == NULL ? copy_take(ctx, key) : NULL;
+    Copy *copy = payload == NULL && is_ours(ctx, key) ? copy_take(ctx, key) : NULL;
     if (payload == NULL && copy == NULL) return;
     saved = RedisModule_Realloc(saved, sizeof(Saved) * (size_t)(saved_count + 1));
     saved[saved_count++] = (Saved){RedisModule_HoldString(NULL, key), payload, copy};
