@@ -64,6 +64,7 @@ class Handover:
         self._where = ""
         self._doubted: set[str] = set()
         self._circle: list[Link] = []
+        self._is_to_leave = False
         self.moves = of_marks(whose.deployment, whose.target, marks)
 
     def wait(self, missing: Sequence[str]) -> None:
@@ -77,7 +78,7 @@ class Handover:
         self._pause(WAIT_SECONDS, why + self._where if is_worth_telling else "")
 
     def _ask(self, missing: Sequence[str]) -> None:
-        answer = self._asker.since(self._since, bool(self._doubted))
+        answer = self._asker.since(self._since, bool(self._doubted) or self._is_to_leave)
         if answer is None:
             return
         self._since = self._ask_at = answer.ended + ASK_SECONDS
@@ -112,9 +113,10 @@ class Handover:
             log.debug("%s: the database can't tell which keys were let go: %s", lane, error)
             return
         links = circle(waiting.marks, given, lane)
-        is_stuck = bool(links) and links == self._circle and links[0].waits.token in missing
+        is_known = links == self._circle
         self._circle = links
-        if is_stuck and wrong(links) == links[0]:
+        self._is_to_leave = bool(links) and links[0].waits.token in missing and wrong(links) == links[0]
+        if self._is_to_leave and is_known:
             found = links[0].waits.token
             told = event("move_circle", lane=lane, error=self._names[found])
             log.warning(_CIRCLE, lane, self._names[found], extra=told)

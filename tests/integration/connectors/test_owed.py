@@ -178,7 +178,8 @@ def test_who_comes_to_a_first_part_of_a_batch_alone_claims_the_lane_again(
     local: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the claim tells that there is no more than the rest to apply."""
-    connector, positions = local.database.connector, []
+    connector = local.database.connector
+    positions: list[Position] = []
     local.apply(write("u", a=1, b=2, c=3))
     apply = connector.apply
 

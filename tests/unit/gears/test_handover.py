@@ -27,6 +27,7 @@ class Waits:
         self.waiting: Waiting | None = Waiting({}, {})
         self.not_there: list[str] = []
         self.said: list[str] = []
+        self.doubts = False
         marks: Any = [SimpleNamespace(key=key, node=b"1" * 40, op=changes.CAME) for key in keys]
         self.tokens = [token("people", "t1", mark) for mark in marks]
         monkeypatch.setattr(handover, "time", SimpleNamespace(monotonic=lambda: self.now))
@@ -38,6 +39,7 @@ class Waits:
         """Answer at once, or, unless the lane doubts, at the second question."""
         assert since <= self.now
         self.asked.append(self.now)
+        self.doubts = doubts
         if len(self.asked) % 2 and not doubts:
             return None
         return Answer(self.now, self.now, self.waiting, "" if self.waiting else "not there")
@@ -107,6 +109,7 @@ def test_a_lane_leaves_a_circle_that_is_of_its_making(
     assert waits.handover.moves.taken
     waits.wait(100)
     assert waits.handover.moves.taken == ()
+    assert waits.doubts, "the second look would have to wait until there is time for it"
     [record] = caplog.records
     assert "own: lanes wait for each other in a circle, in which key b'person:1' waits" in record.getMessage()
 
@@ -120,6 +123,7 @@ def test_a_lane_in_a_circle_that_another_has_to_leave_waits(monkeypatch: pytest.
     waits.not_there = [key, "back"]
     waits.wait(1000)
     assert waits.handover.moves.taken
+    assert not waits.doubts
 
 
 def test_what_has_come_meanwhile_makes_no_circle(monkeypatch: pytest.MonkeyPatch) -> None:
