@@ -20,7 +20,8 @@ static bool promoted; /* just now */
 
 bool resharding_is_pending(void) { return timer_set; }
 
-/* What waits in an old lane must be in SQL before what the new one takes, whoever has the old one by then. */
+/* What waits in an old lane must be in SQL before what the new one takes, whoever has the old one by then. The epoch is
+ * another one each time: marks of one name would be taken for each other where an old lane outlives several tags. */
 static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
     for (int i = 0; i < deployment->lane_count; i++) {
         Lane *lane = deployment->lanes[i];
@@ -29,8 +30,8 @@ static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
                        (old->count != lane->count || old->index == lane->index);
         if (!follows) continue;
         Slice name = string_slice(old->stream);
-        RedisModuleString *key =
-            RedisModule_CreateStringPrintf(NULL, "%.*s %d", (int)name.len, name.bytes, lane->index);
+        RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "%.*s %d %llu", (int)name.len, name.bytes,
+                                                                lane->index, (unsigned long long)shard.epoch);
         append_mark(ctx, deployment, old, key, 'm', RedisModule_GetMyClusterID());
         append_mark(ctx, deployment, lane, key, 'i', RedisModule_GetMyClusterID());
         RedisModule_FreeString(NULL, key);
