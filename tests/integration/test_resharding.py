@@ -443,6 +443,38 @@ def test_the_slot_of_the_lanes_moves(cluster: Cluster, variables: Variables, tmp
     eventually(lambda: old not in lanes(cluster.clients[1]))
 
 
+def test_each_change_of_the_tag_has_marks_of_its_own(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """A lane that was left twice: who waits for its first part takes no turn of who waits for its second."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    one = cluster.clients[0]
+    key = key_of(cluster, 0)
+    [first] = lanes(one)
+    with cluster.client() as client:
+        client.hset(key, "version", 1)
+        cluster.move_slot(key_slot(first.encode()), 1)
+        eventually(lambda: first not in lanes(one))
+        [second] = lanes(one)
+        client.hset(key, "version", 2)
+        cluster.move_slot(key_slot(first.encode()), 0)
+        eventually(lambda: first in lanes(one))
+        for version, lane in ((3, second), (4, first)):
+            cluster.move_slot(key_slot(lane.encode()), 1)
+            eventually(functools.partial(lambda left: left not in lanes(one), lane))
+            client.hset(key, "version", version)
+    assert {first, second} < set(lanes(cluster.clients[1]))
+    of_first = [decode(fields) for _, fields in entries(cluster.clients[1], first)]
+    left = [each.key for each in of_first if each.op == "m" and each.key.startswith(f"{first} ")]
+    assert len(left) == len(set(left)) == 2
+    assert len(left) == len(set(left)) == 2
+    with worker(cluster, 0, variables), worker(cluster, 1, variables):
+        wait(cluster)
+    assert rows(url, "SELECT version FROM history ORDER BY seq") == [(1,), (2,), (3,), (4,)]
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
 def test_who_waits_for_a_lane_that_moves_waits_until_it_is_empty(
     cluster: Cluster, variables: Variables, tmp_path: Path
 ) -> None:
