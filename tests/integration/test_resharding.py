@@ -363,6 +363,12 @@ def test_there_and_back_and_there_again(cluster: Cluster, variables: Variables, 
         assert found == sorted(found) and len(set(found)) == len(found)
 
 
+def copy(cluster: Cluster, key: str) -> None:
+    """What a MIGRATE has done that ended halfway: the old owner has not let go of the key."""
+    copied: Any = cluster.clients[0].dump(key)
+    cluster.clients[1].execute_command("RESTORE-ASKING", key, 0, copied)
+
+
 def test_a_move_that_failed_halfway_holds_nothing_up(
     cluster: Cluster, variables: Variables, tmp_path: Path
 ) -> None:
@@ -374,8 +380,7 @@ def test_a_move_that_failed_halfway_holds_nothing_up(
     with cluster.client() as client, worker(cluster, 0, variables), worker(cluster, 1, variables):
         client.hset(key, "version", 1)
         cluster.open_slot(slot, 0, 1)
-        copied: Any = cluster.clients[0].dump(key)
-        cluster.clients[1].execute_command("RESTORE-ASKING", key, 0, copied)
+        copy(cluster, key)
         cluster.clients[0].hset(key, "version", 2)
         cluster.move_keys(slot, 0, 1)
         cluster.close_slot(slot, 1)
@@ -396,8 +401,7 @@ def test_a_key_that_was_copied_twice_and_came_again_makes_no_circle(
     with cluster.client() as client:
         client.hset(key, "version", 1)
         cluster.open_slot(slot, 0, 1)
-        copied: Any = cluster.clients[0].dump(key)
-        cluster.clients[1].execute_command("RESTORE-ASKING", key, 0, copied)
+        copy(cluster, key)
         cluster.move_keys(slot, 0, 1)
         cluster.close_slot(slot, 1)
         for version, shard in ((2, 0), (3, 1)):
@@ -472,6 +476,43 @@ def test_each_change_of_the_tag_has_marks_of_its_own(
     with worker(cluster, 0, variables), worker(cluster, 1, variables):
         wait(cluster)
     assert rows(url, "SELECT version FROM history ORDER BY seq") == [(1,), (2,), (3,), (4,)]
+    assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
+
+
+@pytest.mark.parametrize("numbers", [(1, 3), (3, 1), (1, 3, 1), (2, 1, 3, 1)])
+def test_lanes_of_several_numbers_move(
+    cluster: Cluster, variables: Variables, tmp_path: Path, numbers: tuple[int, ...]
+) -> None:
+    """The marks of versions don't go along: the lanes themselves tell which of them comes first."""
+    url = variables["REPORTING_DB_URL"]
+    one = cluster.clients[0]
+    keys = [key for key in (f"person:{each}" for each in range(40)) if cluster.owner(key) == 0]
+    drawn = random.Random(7)
+    written = 0
+    for turn, number in enumerate(numbers):
+        text = FUNCTIONS.replace("worker=", f"lanes={number}, batch=20, worker=")
+        deploy(cluster, tmp_path, functions=text)
+        # Less each time, so that nothing but the order holds the lanes of later versions up.
+        for _ in range(1000 >> 2 * turn):
+            written += 1
+            one.hset(drawn.choice(keys), "version", written)
+    old = set(lanes(one))
+    home = key_slot(next(iter(old)).encode())
+    cluster.move_slot(home, 1)
+    eventually(lambda: not old & set(lanes(one)))
+    for key in keys:
+        if cluster.owner(key) == 0:
+            written += 1
+            one.hset(key, "version", written)
+    with worker(cluster, 0, variables), worker(cluster, 1, variables):
+        wait(cluster)
+    with cluster.client() as client:
+        found = {int(key.split(":")[1]): client.hget(key, "version") for key in keys}
+    assert table(url) == {number: int(value) for number, value in found.items() if value is not None}
+    last: dict[int, int] = {}
+    for person, version in rows(url, "SELECT person_id, version FROM history ORDER BY seq"):
+        assert version > last.get(person, 0), f"person {person} went back to {version} from {last[person]}"
+        last[person] = version
     assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
 
 

@@ -114,6 +114,25 @@ void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisM
     lane->unit = 0;
 }
 
+/* What waits in an old lane must be in SQL before what those take that follow it, whoever has the old one by then. The
+ * epoch must be another one each time: marks of one name would be taken for each other where an old lane outlives
+ * several tags. */
+void append_lane_marks(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
+    for (int i = 0; i < deployment->lane_count; i++) {
+        Lane *lane = deployment->lanes[i];
+        /* A lane of an older version may hold any key. */
+        bool follows = !lane->retired && strcmp(lane->target, old->target) == 0 &&
+                       (old->count != lane->count || old->index == lane->index);
+        if (!follows) continue;
+        Slice name = string_slice(old->stream);
+        RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "%.*s %d %llu", (int)name.len, name.bytes,
+                                                                lane->index, (unsigned long long)shard.epoch);
+        append_mark(ctx, deployment, old, key, 'm', RedisModule_GetMyClusterID());
+        append_mark(ctx, deployment, lane, key, 'i', RedisModule_GetMyClusterID());
+        RedisModule_FreeString(NULL, key);
+    }
+}
+
 void append_went(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, const char *node) {
     put_mark(ctx, deployment, lane, key, 'w', unit_goes_on(ctx, deployment, lane), node);
 }

@@ -9,6 +9,7 @@
 #include "changes/image.h"
 #include "clients/inner.h"
 #include "cluster/cluster.h"
+#include "lanes/append.h"
 #include "lanes/backlog.h"
 #include "lanes/lanes.h"
 #include "lanes/waiting.h"
@@ -196,6 +197,14 @@ void registry_draw_source(void) {
     shard.source[12] = '\0';
 }
 
+/* Where the marks of versions tell nothing: of a lane that a resharding has taken to another shard. */
+static void mark_left_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
+    for (int i = 0; i < deployment->lane_count; i++) {
+        Lane *lane = deployment->lanes[i];
+        if (lane->retired && lane->length > 0) append_lane_marks(ctx, deployment, lane);
+    }
+}
+
 char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool check_only) {
     Deployment *deployment = NULL;
     char *error = deployment_parse(arguments, count, &deployment);
@@ -227,10 +236,13 @@ char *registry_deploy(RedisModuleCtx *ctx, Slice *arguments, int count, bool che
     /* A lane of that name that was emptied and dropped before has a checkpoint, which is ahead if the clock was set
      * back. */
     uint64_t begins = old != NULL ? shard.epoch + 1 : shard.epoch;
-    if (registry_give_lanes(ctx, deployment, old, begins) && old != NULL) registry_raise_epoch(begins);
+    bool made = registry_give_lanes(ctx, deployment, old, begins);
+    bool leaves_lanes = shard.cluster && old != NULL && old->nlanes != deployment->nlanes;
+    if (old != NULL && (made || leaves_lanes)) registry_raise_epoch(begins);
     registry_put(deployment);
     registry_index();
     backlog_update(deployment);
+    if (leaves_lanes) mark_left_lanes(ctx, deployment);
     if (old != NULL) deployment_free(old);
     registry_write(ctx, true);
     RedisModule_Log(ctx, "notice", "deployment %s version %lld: %d functions, %d targets, %d lanes", deployment->name,

@@ -20,24 +20,6 @@ static bool promoted; /* just now */
 
 bool resharding_is_pending(void) { return timer_set; }
 
-/* What waits in an old lane must be in SQL before what the new one takes, whoever has the old one by then. The epoch is
- * another one each time: marks of one name would be taken for each other where an old lane outlives several tags. */
-static void mark_lanes(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
-    for (int i = 0; i < deployment->lane_count; i++) {
-        Lane *lane = deployment->lanes[i];
-        /* A lane of an older version may hold any key. */
-        bool follows = !lane->retired && strcmp(lane->target, old->target) == 0 &&
-                       (old->count != lane->count || old->index == lane->index);
-        if (!follows) continue;
-        Slice name = string_slice(old->stream);
-        RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "%.*s %d %llu", (int)name.len, name.bytes,
-                                                                lane->index, (unsigned long long)shard.epoch);
-        append_mark(ctx, deployment, old, key, 'm', RedisModule_GetMyClusterID());
-        append_mark(ctx, deployment, lane, key, 'i', RedisModule_GetMyClusterID());
-        RedisModule_FreeString(NULL, key);
-    }
-}
-
 /* Of what SQL has of lanes of these names from before, when the tag was ours for the last time, nothing is to be done
  * again. A lane that has come back since goes on. */
 static void add_lanes(Deployment *deployment, Lane **before, int count) {
@@ -66,7 +48,7 @@ static void renew_lanes(RedisModuleCtx *ctx, Deployment *deployment) {
     add_lanes(deployment, before, count);
     for (int j = 0; j < count; j++) {
         if (before[j] == NULL) continue;
-        if (before[j]->length > 0) mark_lanes(ctx, deployment, before[j]);
+        if (before[j]->length > 0) append_lane_marks(ctx, deployment, before[j]);
         before[j]->retired = true;
         deployment_add_lane(deployment, before[j]);
     }
