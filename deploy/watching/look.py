@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ from deploy.output import CommandError
 from deploy.reaching import shards
 from deploy.reaching.server_errors import ShardError
 from deploy.reaching.shards import Shards
+from gears.worker.aside import aside
 
 #: Seconds that a shard may take to answer: one that hangs must not hold up what is shown of the others.
 #: With the next, it is less than Prometheus waits (compose/monitoring/prometheus.yml).
@@ -34,16 +34,7 @@ class _Finding(Generic[Found]):
     """What is found by a thread of its own: a server that hangs is waited for by nobody else."""
 
     def __init__(self, find: Callable[[], Found]) -> None:
-        self._future: Future[Found] = Future()
-        self._find: Callable[[], Found] = find
-        threading.Thread(target=self._run, name="finding", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._future.set_result(self._find())
-        except BaseException as error:
-            # Who asks for the result gets it.
-            self._future.set_exception(error)
+        self._future: Future[Found] = aside(find)
 
     def result(self) -> Found | None:
         """Return what was found, or None when that takes longer. Raises what finding it has raised."""

@@ -92,7 +92,7 @@ def _follows(client: redis.Redis, fenced: Fenced) -> bool:
     for name, each in told.items():
         if not (name.startswith("slave") and isinstance(each, dict)):
             continue
-        with moves._node(client, each["ip"], int(each["port"])) as node:
+        with moves.node_at(client, each["ip"], int(each["port"])) as node:
             try:
                 status = json.loads(node.execute_command("GEARSYNC.STATUS"))
             except redis.ResponseError:

@@ -91,7 +91,7 @@ def renew(url: str, key: bytes) -> None:
         for _ in range(MOST_HOPS):
             if there is None:
                 return
-            with _node(client, there.host, there.port) as node, node.client() as asked:
+            with node_at(client, there.host, there.port) as node, node.client() as asked:
                 if not isinstance(there, redis.exceptions.MovedError):
                     asked.execute_command("ASKING")
                 there = _backfill(asked, key)
@@ -106,7 +106,7 @@ def is_lost(client: redis.Redis, key: bytes) -> bool:
     except redis.exceptions.MovedError:
         return False
     except redis.exceptions.AskError as there:
-        with _node(client, there.host, there.port) as node, node.client() as asked:
+        with node_at(client, there.host, there.port) as node, node.client() as asked:
             asked.execute_command("ASKING")
             return not asked.execute_command("EXISTS", key)
     return False
@@ -141,11 +141,11 @@ def primaries(client: redis.Redis) -> Iterator[tuple[str, redis.Redis]]:
     """Yield the address and a client of each primary of the cluster."""
     found: Any = client.execute_command("CLUSTER SLOTS")
     for host, port in sorted({(each[2][0], int(each[2][1])) for each in found}, key=str):
-        node = _node(client, host, port)
+        node = node_at(client, host, port)
         yield f"{node.connection_pool.connection_kwargs['host']}:{port}", node
 
 
-def _node(client: redis.Redis, host: bytes | str | None, port: int) -> redis.Redis:
+def node_at(client: redis.Redis, host: bytes | str | None, port: int) -> redis.Redis:
     """Return a client of another node, which is reached as this one; without a host it has this one's."""
     options = dict(client.connection_pool.connection_kwargs)
     own_host = options.get("host", "127.0.0.1")

@@ -302,14 +302,21 @@ def test_of_two_registries_the_one_in_a_slot_of_its_own_is_read(cluster: Cluster
     eventually(lambda: (tag(new), status(new)["source"]) == (own, source))
 
 
-def test_slots_stay_open_through_a_restart() -> None:
-    """What ends or begins there has its marks: without them the two shards' workers could pass each other."""
+@contextlib.contextmanager
+def opened() -> Iterator[Cluster]:
+    """A cluster in which a slot with one key is on its way from the first shard to the second."""
     with Cluster(node, primaries=2) as cluster:
-        old, new = cluster.clients
         for client in cluster.clients:
             deploy(client, FUNCTION)
-        old.hset(key(1), "first", "Ada")
+        cluster.clients[0].hset(key(1), "first", "Ada")
         cluster.open_slot(SLOT, 0, 1)
+        yield cluster
+
+
+def test_slots_stay_open_through_a_restart() -> None:
+    """What ends or begins there has its marks: without them the two shards' workers could pass each other."""
+    with opened() as cluster:
+        old, new = cluster.clients
         wait_for(lambda: [each.op for each in changes(old)] == ["u", "m"], "the mark of the open slot")
         for server in cluster.nodes:
             server.restart()
@@ -326,12 +333,8 @@ def test_slots_stay_open_through_a_restart() -> None:
 
 def test_a_slot_that_comes_back_has_its_marks_though_nobody_told_that_it_had_gone() -> None:
     """A tool that dies right after it has told the new shard leaves the old one to hear of it by itself."""
-    with Cluster(node, primaries=2) as cluster:
+    with opened() as cluster:
         old, new = cluster.clients
-        for client in cluster.clients:
-            deploy(client, FUNCTION)
-        old.hset(key(1), "first", "Ada")
-        cluster.open_slot(SLOT, 0, 1)
         cluster.move_keys(SLOT, 0, 1)
         new.execute_command("CLUSTER SETSLOT", SLOT, "NODE", cluster.node_id(1))
         wait_for(lambda: SLOT in cluster.slots(1, old), "the old shard hears of it")

@@ -51,6 +51,16 @@ class Waits:
         self.now += seconds
         self.said.append(why)
 
+    def stand_in_circle(self, came: str, back: str, later: str, last: str) -> None:
+        """The batch's one key came at ``came`` and goes at ``back``; another lane waits for that at ``later``
+        and gives the key at ``last``.
+        """
+        [key] = self.tokens
+        own = [Mark(True, key, came), Mark(False, "back", back)]
+        other = [Mark(True, "back", later), Mark(False, key, last)]
+        self.waiting = Waiting({"own": own, "other": other}, {"own": "a:1", "other": "b:1"})
+        self.not_there = [key, "back"]
+
     def wait(self, seconds: float) -> None:
         """Wait for all that the batch still waits for."""
         until = self.now + seconds
@@ -100,11 +110,7 @@ def test_a_lane_leaves_a_circle_that_is_of_its_making(
 ) -> None:
     """Seen twice: between the looks at two shards, lanes go on."""
     waits = Waits(monkeypatch, b"person:1")
-    [key] = waits.tokens
-    own = [Mark(True, key, "1000-0"), Mark(False, "back", "2000-0")]
-    other = [Mark(True, "back", "2001-0"), Mark(False, key, "3000-0")]
-    waits.waiting = Waiting({"own": own, "other": other}, {"own": "a:1", "other": "b:1"})
-    waits.not_there = [key, "back"]
+    waits.stand_in_circle("1000-0", "2000-0", "2001-0", "3000-0")
     waits.wait(1.5 * handover.ASK_SECONDS)
     assert waits.handover.moves.taken
     waits.wait(100)
@@ -116,11 +122,7 @@ def test_a_lane_leaves_a_circle_that_is_of_its_making(
 
 def test_a_lane_in_a_circle_that_another_has_to_leave_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = Waits(monkeypatch, b"person:1")
-    [key] = waits.tokens
-    own = [Mark(True, key, "2001-0"), Mark(False, "back", "3000-0")]
-    other = [Mark(True, "back", "1000-0"), Mark(False, key, "2000-0")]
-    waits.waiting = Waiting({"own": own, "other": other}, {"own": "a:1", "other": "b:1"})
-    waits.not_there = [key, "back"]
+    waits.stand_in_circle("2001-0", "3000-0", "1000-0", "2000-0")
     waits.wait(1000)
     assert waits.handover.moves.taken
     assert not waits.doubts
@@ -128,11 +130,8 @@ def test_a_lane_in_a_circle_that_another_has_to_leave_waits(monkeypatch: pytest.
 
 def test_what_has_come_meanwhile_makes_no_circle(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = Waits(monkeypatch, b"person:1")
-    [key] = waits.tokens
-    own = [Mark(True, key, "1000-0"), Mark(False, "back", "2000-0")]
-    other = [Mark(True, "back", "2001-0"), Mark(False, key, "3000-0")]
-    waits.waiting = Waiting({"own": own, "other": other}, {"own": "a:1", "other": "b:1"})
-    waits.not_there = [key]
+    waits.stand_in_circle("1000-0", "2000-0", "2001-0", "3000-0")
+    waits.not_there.remove("back")
     waits.wait(1000)
     assert waits.handover.moves.taken
 

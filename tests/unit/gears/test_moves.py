@@ -43,7 +43,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, failure: redis.RedisError) -> Non
     client: Any = SimpleNamespace(execute_command=answer)
     client.client = lambda: contextlib.nullcontext(client)
     monkeypatch.setattr(lanes, "connect", lambda url: contextlib.nullcontext(client))
-    monkeypatch.setattr(moves, "_node", lambda *_: contextlib.nullcontext(client))
+    monkeypatch.setattr(moves, "node_at", lambda *_: contextlib.nullcontext(client))
 
 
 def test_who_may_not_have_a_key_captured_anew_says_so_and_goes_on(
