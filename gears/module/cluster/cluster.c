@@ -59,18 +59,32 @@ static char *own_line(char *nodes) {
     return line;
 }
 
-void cluster_each_open_slot(RedisModuleCtx *ctx, void (*visit)(unsigned slot, bool leaves, Slice node)) {
+bool cluster_each_open_slot(RedisModuleCtx *ctx, void (*visit)(unsigned slot, bool leaves, Slice node)) {
     const char *myself = RedisModule_GetMyClusterID();
     char *nodes = cluster_nodes(ctx), *rest = NULL, *line = own_line(nodes);
     unsigned slot;
     char way[4], node[NODE_ID_BYTES + 1];
-    for (char *field = line != NULL ? strtok_r(line, " ", &rest) : NULL; field != NULL && myself != NULL;
+    bool tells = line != NULL && myself != NULL;
+    for (char *field = tells ? strtok_r(line, " ", &rest) : NULL; field != NULL;
          field = strtok_r(NULL, " ", &rest)) {
         if (sscanf(field, "[%u%3[-<>]%40[0-9a-f]]", &slot, way, node) != 3 || slot >= CLUSTER_SLOTS) continue;
         bool leaves = strcmp(way, "->-") == 0;
         visit(slot, leaves, (Slice){leaves ? node : myself, NODE_ID_BYTES});
     }
     RedisModule_Free(nodes);
+    return tells;
+}
+
+/* As Valkey does from 8 on. */
+bool cluster_defers_moves(RedisModuleCtx *ctx) {
+    const char *myself = RedisModule_GetMyClusterID();
+    if (shard.server_version < 0x080000 || myself == NULL) return false;
+    char words[NODE_ID_BYTES + 8];
+    snprintf(words, sizeof(words), "slave %s", myself);
+    char *nodes = cluster_nodes(ctx);
+    bool found = strstr(nodes, words) != NULL;
+    RedisModule_Free(nodes);
+    return found;
 }
 
 /* Marks the slots of which this node is the primary, or is to be; false: the cluster does not tell. */

@@ -11,8 +11,10 @@ char *cluster_nodes(RedisModuleCtx *ctx); /* what CLUSTER NODES says, to be free
 /* What this node has to do with a slot, the least first: nothing; it is on its way away, or here; it is ours. */
 typedef enum { SLOT_STRANGE, SLOT_LEAVING, SLOT_COMING, SLOT_OWN } SlotState;
 bool cluster_has_slot(RedisModuleCtx *ctx); /* true also where the cluster does not tell */
-/* Calls visit for each slot that is on its way from here, or (to this node) here. */
-void cluster_each_open_slot(RedisModuleCtx *ctx, void (*visit)(unsigned slot, bool leaves, Slice node));
+/* Calls visit for each slot that is on its way from here, or (to this node) here; false: the cluster does not tell. */
+bool cluster_each_open_slot(RedisModuleCtx *ctx, void (*visit)(unsigned slot, bool leaves, Slice node));
+/* Whether CLUSTER SETSLOT is done some time after it has come: when the replicas have it. */
+bool cluster_defers_moves(RedisModuleCtx *ctx);
 SlotState cluster_slot_state(RedisModuleCtx *ctx, unsigned slot);
 unsigned cluster_slot_of(const char *tag);
 /* Sets shard.tag to one whose slot is ours, and leaves it as it is where there is no such slot, or the cluster does not

@@ -276,7 +276,17 @@ void registry_each_key(RedisModuleCtx *ctx, const Deployment *deployment,
     RedisModule_FreeString(NULL, wheels);
 }
 
-static void delete_key(RedisModuleCtx *ctx, RedisModuleString *key) { registry_delete_key(ctx, key); }
+/* Also where no command is taken on it, as in a cluster that is down: what waits in a lane that stays would be applied
+ * after all, once there is a lane of its name again. */
+static void delete_key(RedisModuleCtx *ctx, RedisModuleString *name) {
+    if (registry_delete_key(ctx, name)) return;
+    RedisModuleKey *key = RedisModule_OpenKey(ctx, name, REDISMODULE_READ | REDISMODULE_WRITE);
+    if (key == NULL) return;
+    RedisModule_DeleteKey(key);
+    RedisModule_CloseKey(key);
+    /* One that was renamed is not known by its name. */
+    if (RedisModule_Replicate(ctx, "DEL", "s", name) != REDISMODULE_OK) RedisModule_Replicate(ctx, "UNLINK", "s", name);
+}
 
 static void remove_deployment(RedisModuleCtx *ctx, Deployment *deployment) {
     shard.writing_registry = true;
@@ -323,7 +333,7 @@ static void drop_empty_retired(RedisModuleCtx *ctx, Deployment *deployment) {
         bool done = lane->length == 0 && !lane_is_behind(deployment, lane);
         if (lane->retired && !lane->holds && done && lane_dead_letters(ctx, lane) == 0) {
             shard.writing_registry = true;
-            registry_delete_key(ctx, lane->stream);
+            delete_key(ctx, lane->stream);
             shard.writing_registry = false;
             earlier_forget_lane(deployment, lane);
             lane_free(lane);

@@ -23,17 +23,74 @@ typedef struct OpenSlot {
     MarkState first, last;
     bool look; /* whether it has keys left */
     bool ended;
+    bool told; /* by a command, of which nobody has seen yet whether the server took it */
     bool seen; /* the cluster still says that it is open */
     struct OpenSlot *next;
 } OpenSlot;
 
 static OpenSlot *open_slots;
+static bool unsure; /* some of them are told */
 
 /* One that has ended is only there until its marks are put. */
 static OpenSlot *find(unsigned slot) {
     OpenSlot *at = open_slots;
     while (at != NULL && (at->slot != slot || at->ended)) at = at->next;
     return at;
+}
+
+/* Wherever it belongs from now on: both sides put what they have not put yet, so that each mark has its other one. */
+static void end(OpenSlot *open) {
+    open->ended = true;
+    if (open->last == MARK_NONE) open->last = MARK_DUE;
+}
+
+static bool is_as(const OpenSlot *open, bool leaves, Slice node) {
+    return open != NULL && open->leaves == leaves && memcmp(open->node, node.bytes, NODE_ID_BYTES) == 0;
+}
+
+/* The cluster tells one thing of a slot: that it comes, not where it still says that it leaves, having left long ago. */
+static void note_seen(unsigned slot, bool leaves, Slice node) {
+    for (OpenSlot *at = open_slots; at != NULL; at = at->next) {
+        if (at->slot != slot) continue;
+        if (is_as(at, leaves, node)) at->seen = true;
+        if (leaves && !at->leaves) at->told = false;
+    }
+}
+
+/* Of a command that the server refused: what it would have begun has not begun. */
+static bool is_refused(OpenSlot *open) {
+    if (!open->told || open->ended || open->seen) return false;
+    if (open->first == MARK_DONE) end(open);
+    return !open->ended;
+}
+
+/* And what it would have ended goes on. */
+static void go_on(OpenSlot *open) {
+    if (!open->told || !open->ended || !open->seen || find(open->slot) != NULL) return;
+    open->ended = false;
+    if (open->last == MARK_DUE) open->last = MARK_NONE;
+}
+
+/* Asks the cluster what has become of the commands that were seen before they ran. */
+static void make_sure(RedisModuleCtx *ctx) {
+    if (!unsure) return;
+    unsure = false;
+    for (OpenSlot *at = open_slots; at != NULL; at = at->next) at->seen = false;
+    bool tells = cluster_each_open_slot(ctx, note_seen) && !cluster_defers_moves(ctx);
+    for (OpenSlot *at = open_slots; at != NULL; at = at->next) at->told = at->told && tells;
+    for (OpenSlot **at = &open_slots; *at != NULL;) {
+        OpenSlot *open = *at;
+        if (is_refused(open)) {
+            *at = open->next;
+            RedisModule_Free(open);
+        } else {
+            at = &open->next;
+        }
+    }
+    for (OpenSlot *at = open_slots; at != NULL; at = at->next) {
+        go_on(at);
+        at->told = false;
+    }
 }
 
 static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when) {
@@ -81,12 +138,14 @@ static bool is_empty(RedisModuleCtx *ctx, unsigned slot) {
 bool slots_is_open(unsigned slot) { return find(slot) != NULL; }
 
 bool slots_are_due(void) {
+    if (unsure) return true;
     for (const OpenSlot *at = open_slots; at != NULL; at = at->next)
         if (at->look || at->ended || at->first == MARK_DUE || at->last == MARK_DUE) return true;
     return false;
 }
 
 void slots_put_marks(RedisModuleCtx *ctx) {
+    make_sure(ctx);
     for (OpenSlot **at = &open_slots; *at != NULL;) {
         OpenSlot *open = *at;
         if (open->look && open->last == MARK_NONE && is_empty(ctx, open->slot)) open->last = MARK_DUE;
@@ -102,6 +161,7 @@ void slots_put_marks(RedisModuleCtx *ctx) {
 }
 
 void slots_before_capture(RedisModuleCtx *ctx, Slice key) {
+    make_sure(ctx);
     unsigned slot = open_slots != NULL ? key_slot(key) : 0;
     for (OpenSlot *open = open_slots; open != NULL; open = open->next) {
         if (open->slot != slot || open->leaves) continue;
@@ -114,16 +174,6 @@ void slots_before_capture(RedisModuleCtx *ctx, Slice key) {
 void slots_after_end(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key) {
     const OpenSlot *open = open_slots != NULL ? find(key_slot(string_slice(key))) : NULL;
     if (open != NULL && open->leaves) append_went(ctx, deployment, lane, key, open->node);
-}
-
-/* Wherever it belongs from now on: both sides put what they have not put yet, so that each mark has its other one. */
-static void end(OpenSlot *open) {
-    open->ended = true;
-    if (open->last == MARK_NONE) open->last = MARK_DUE;
-}
-
-static bool is_as(const OpenSlot *open, bool leaves, Slice node) {
-    return open != NULL && open->leaves == leaves && memcmp(open->node, node.bytes, NODE_ID_BYTES) == 0;
 }
 
 /* Also one whose end was not seen here: who took it, told the others alone, or it goes to another node after all. */
@@ -168,12 +218,14 @@ bool slots_see_command(unsigned slot, Slice what, Slice node) {
     static const size_t id = NODE_ID_BYTES;
     const char *myself = RedisModule_GetMyClusterID();
     OpenSlot *open = find(slot);
+    if (open != NULL) open->told = true;
     if (slice_is(what, "migrating"))
-        set_open(slot, true, node);
+        open = set_open(slot, true, node);
     else if (slice_is(what, "importing") && myself != NULL)
-        set_open(slot, false, (Slice){myself, id});
+        open = set_open(slot, false, (Slice){myself, id});
     else if (open != NULL && (slice_is(what, "node") || slice_is(what, "stable")))
         end(open);
+    if (open != NULL) open->told = unsure = true;
     return slots_are_due();
 }
 
@@ -184,6 +236,7 @@ bool slots_see_question(unsigned slot) {
 }
 
 void slots_forget(void) {
+    unsure = false;
     while (open_slots != NULL) {
         OpenSlot *next = open_slots->next;
         RedisModule_Free(open_slots);

@@ -344,3 +344,39 @@ def test_a_slot_that_comes_back_has_its_marks_though_nobody_told_that_it_had_gon
         old.hset(key(1), "first", "Eve")
         eventually(lambda: [each.op for each in changes(new)][-3:] == ["d", "m", "m"])
         assert [each.op for each in changes(old)][4:] == ["i", "i", "u"]
+
+
+def test_a_move_that_the_server_refuses_to_begin_has_no_marks() -> None:
+    """The first mark of such a pair would be taken by the next move of the slot."""
+    with Cluster(node, primaries=2) as cluster:
+        old, new = cluster.clients
+        for client in cluster.clients:
+            deploy(client, FUNCTION)
+        old.hset(key(1), "first", "Ada")
+        ids = cluster.node_id(0)
+        with pytest.raises(redis.ResponseError, match="not the owner"):
+            new.execute_command("CLUSTER SETSLOT", SLOT, "MIGRATING", ids)
+        with pytest.raises(redis.ResponseError, match="already the owner"):
+            old.execute_command("CLUSTER SETSLOT", SLOT, "IMPORTING", cluster.node_id(1))
+        old.hset(key(1), "first", "Eve")
+        new.ping()
+        assert [each.op for each in changes(old)] == ["u", "u"]
+        assert changes(new) == []
+        cluster.move_slot(SLOT, 1)
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "u", "m", "m", "m"])
+        eventually(lambda: [each.op for each in changes(new)] == ["i", "i", "i"])
+
+
+def test_a_move_that_the_server_refuses_to_end_goes_on() -> None:
+    with opened() as cluster:
+        old, new = cluster.clients
+        with pytest.raises(redis.ResponseError, match="still hold keys"):
+            old.execute_command("CLUSTER SETSLOT", SLOT, "NODE", cluster.node_id(1))
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "m"])
+        old.delete(key(1))
+        write_asking(new, 1, "Eve")
+        assert [each.op for each in changes(old)] == ["u", "m", "d", "w"]
+        cluster.move_keys(SLOT, 0, 1)
+        cluster.close_slot(SLOT, 1)
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "d", "w", "m"])
+        eventually(lambda: [each.op for each in changes(new)] == ["i", "u", "i"])

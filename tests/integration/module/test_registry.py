@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import pytest
 import redis
 
+from tests.cluster import Cluster
 from tests.integration.module.driving import (
     ALWAYS,
     Change,
@@ -270,3 +272,39 @@ def test_a_lane_that_somebody_deletes_goes_on(client: redis.Redis) -> None:
     client.hset("person:2", "first", "B")
     assert [each.key for each in changes(client)] == ["person:2"]
     assert len(lane_keys(client)) == 1
+
+
+def discard(server: RedisServer) -> list[bytes]:
+    """Capture, undeploy with DISCARD, deploy again; return what waits then, also after a crash."""
+    with connect(server) as client:
+        client.hset("person:1", "first", "Ada")
+        assert len(changes(client)) == 1
+        client.execute_command("GEARSYNC.UNDEPLOY", "people", "DISCARD")
+        found = client.keys("gearsync:*:lane:*")
+    crash(server)
+    with connect(server) as client:
+        return [*found, *client.keys("gearsync:*:lane:*")]
+
+
+def test_what_was_discarded_does_not_come_back_where_del_is_renamed() -> None:
+    with module_server(*ALWAYS, "--rename-command", "DEL", "") as server:
+        with connect(server) as client:
+            deploy(client)
+        assert discard(server) == []
+
+
+def test_what_was_discarded_while_the_cluster_was_down_does_not_come_back() -> None:
+    with Cluster(functools.partial(module_server, *ALWAYS), primaries=2) as cluster:
+        client = cluster.clients[0]
+        name = next(f"person:{each}" for each in range(100) if cluster.owner(f"person:{each}") == 0)
+        deploy(client)
+        client.hset(name, "first", "Ada")
+        client.execute_command("CLUSTER DELSLOTS", 8000)
+        wait_for(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "fail", "it is down")
+        client.execute_command("GEARSYNC.UNDEPLOY", "people", "DISCARD")
+        assert client.keys("gearsync:*:lane:*") == []
+        crash(cluster.nodes[0])
+        client.execute_command("CLUSTER ADDSLOTS", 8000)
+        wait_for(lambda: client.execute_command("CLUSTER INFO")["cluster_state"] == "ok", "it is up")
+        deploy(client)
+        assert changes(client) == []
