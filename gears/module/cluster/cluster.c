@@ -80,7 +80,7 @@ bool cluster_defers_moves(RedisModuleCtx *ctx) {
     const char *myself = RedisModule_GetMyClusterID();
     if (shard.server_version < 0x080000 || myself == NULL) return false;
     char words[NODE_ID_BYTES + 8];
-    snprintf(words, sizeof(words), "slave %s", myself);
+    snprintf(words, sizeof(words), "slave %.*s", NODE_ID_BYTES, myself);
     char *nodes = cluster_nodes(ctx);
     bool found = strstr(nodes, words) != NULL;
     RedisModule_Free(nodes);

@@ -303,10 +303,10 @@ def test_of_two_registries_the_one_in_a_slot_of_its_own_is_read(cluster: Cluster
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[Cluster]:
+def opened(replicas: int = 0) -> Iterator[Cluster]:
     """A cluster in which a slot with one key is on its way from the first shard to the second."""
-    with Cluster(node, primaries=2) as cluster:
-        for client in cluster.clients:
+    with Cluster(node, primaries=2, replicas=replicas) as cluster:
+        for client in cluster.clients[:2]:
             deploy(client, FUNCTION)
         cluster.clients[0].hset(key(1), "first", "Ada")
         cluster.open_slot(SLOT, 0, 1)
@@ -380,3 +380,19 @@ def test_a_move_that_the_server_refuses_to_end_goes_on() -> None:
         cluster.close_slot(SLOT, 1)
         eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "d", "w", "m"])
         eventually(lambda: [each.op for each in changes(new)] == ["i", "u", "i"])
+
+
+def test_moves_of_shards_with_replicas_have_their_marks() -> None:
+    """Valkey 8 and newer do CLUSTER SETSLOT only when the replicas have it."""
+    with opened(replicas=1) as cluster:
+        old, new = cluster.clients[:2]
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "m"])
+        old.delete(key(1))
+        write_asking(new, 1, "Eve")
+        cluster.move_keys(SLOT, 0, 1)
+        cluster.close_slot(SLOT, 1)
+        eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "d", "w", "m"])
+        eventually(lambda: [each.op for each in changes(new)] == ["i", "u", "i"])
+        cluster.move_slot(SLOT, 0)
+        eventually(lambda: [each.op for each in changes(new)][3:] == ["m", "m", "m"])
+        eventually(lambda: [each.op for each in changes(old)][5:] == ["i", "i", "i"])
