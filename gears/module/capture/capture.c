@@ -112,6 +112,11 @@ static int capture_key(RedisModuleCtx *ctx, int db, RedisModuleString *name, int
                 image_end(&image);
                 if (memchr("dxvt", op, 4))
                     slots_after_end(ctx, deployment, lane_of_key(deployment, target, name), name);
+                if (forced != 0 && !is_there) {
+                    /* Its row goes, of which no event tells: who has read that row sees it by WATCH. */
+                    RedisModule_SelectDb(ctx, db);
+                    RedisModule_SignalModifiedKey(ctx, name);
+                }
                 appended++;
             } else if (obeys) {
                 acknowledge = true;

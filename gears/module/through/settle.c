@@ -25,6 +25,15 @@ static bool has_ended(RedisModuleCtx *ctx, const Write *write) {
     return false;
 }
 
+/* DEL of a key that is not there changes nothing here, but its row is gone: who has read that row sees it by WATCH. */
+static void tell_watchers(RedisModuleCtx *ctx, const Write *write) {
+    if (effect_kind(string_slice(write->argv[0])) != DELETE_KEYS) return;
+    int count;
+    RedisModuleString **keys = write_keys(write, &count);
+    RedisModule_SelectDb(ctx, write->db);
+    for (int i = 0; i < count; i++) RedisModule_SignalModifiedKey(ctx, keys[i]);
+}
+
 static void apply(RedisModuleCtx *ctx, Write *write) {
     if (write->told) { /* Committed all the same: SQL goes back to what Redis has. */
         int count;
@@ -44,6 +53,7 @@ static void apply(RedisModuleCtx *ctx, Write *write) {
     bool moved = false;
     Text reply = write_run(ctx, write->db, write->argv, write->argc, &moved);
     shard.applying = false;
+    tell_watchers(ctx, write);
     if (moved) {
         text_free(&reply);
         reply = write_error(

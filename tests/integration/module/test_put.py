@@ -56,6 +56,20 @@ def test_no_row_breaks_the_watch_of_who_read_one_before(client: redis.Redis) -> 
     assert not client.exists("person:1")
 
 
+def test_a_deletion_of_the_row_alone_breaks_the_watch_of_who_read_it_before(client: redis.Redis) -> None:
+    """As gearsync verify --repair asks for it: the key is not there, so that no event tells."""
+    deploy(client)
+    with client.pipeline() as stopped:
+        stopped.watch("person:1")
+        assert client.execute_command("GEARSYNC.RECAPTURE", "person:1")
+        acknowledge(client)
+        stopped.multi()
+        stopped.execute_command(*arguments({"person:1": {"first": "Ada"}}))
+        with pytest.raises(redis.WatchError):
+            stopped.execute()
+    assert not client.exists("person:1")
+
+
 def test_hashes_are_set_replaced_and_deleted_and_nothing_is_captured(client: redis.Redis) -> None:
     deploy(client)
     deploy(client, name="others")

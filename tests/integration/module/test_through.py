@@ -155,6 +155,26 @@ def test_a_key_is_captured_anew_once_the_clients_that_write_it_have_their_answer
         assert captured.result(10) == 1
 
 
+def test_a_row_that_goes_without_its_key_breaks_the_watch_of_who_read_it_before(
+    server: RedisServer, client: redis.Redis, worker: Worker
+) -> None:
+    """A follower of the table would bring the hash of a row that is gone: DEL changes nothing in Redis."""
+    with client.pipeline() as follower:
+        follower.watch("person:1")
+        assert client.execute_command("GEARSYNC.WAITING", 0, "person:1") == []
+        sent = Sent(server, "DEL", "person:2", "person:1")
+        worker.wait_for(2)
+        worker.take()
+        worker.settle()
+        assert sent.result() == 0
+        assert client.execute_command("GEARSYNC.WAITING", 0, "person:1") == []
+        follower.multi()
+        follower.execute_command("GEARSYNC.PUT", "people", 0, "REPLACE", 0, 1, "person:1", 1, "first", "Ada")
+        with pytest.raises(redis.WatchError):
+            follower.execute()
+    assert not client.exists("person:1")
+
+
 def test_a_write_of_an_old_primary_is_not_taken_for_another_one_of_its_id(
     server: RedisServer, client: redis.Redis, worker: Worker
 ) -> None:
