@@ -65,8 +65,7 @@ bool cluster_each_open_slot(RedisModuleCtx *ctx, void (*visit)(unsigned slot, bo
     unsigned slot;
     char way[4], node[NODE_ID_BYTES + 1];
     bool tells = line != NULL && myself != NULL;
-    for (char *field = tells ? strtok_r(line, " ", &rest) : NULL; field != NULL;
-         field = strtok_r(NULL, " ", &rest)) {
+    for (char *field = tells ? strtok_r(line, " ", &rest) : NULL; field != NULL; field = strtok_r(NULL, " ", &rest)) {
         if (sscanf(field, "[%u%3[-<>]%40[0-9a-f]]", &slot, way, node) != 3 || slot >= CLUSTER_SLOTS) continue;
         bool leaves = strcmp(way, "->-") == 0;
         visit(slot, leaves, (Slice){leaves ? node : myself, NODE_ID_BYTES});
