@@ -32,13 +32,17 @@ LOCK_SHARE, STATEMENT_SHARE = 0.5, 0.6
 def limits_of(deployment: Deployment) -> dict[str, float]:
     """Return the times after which a database gives up, so that clients who wait are told in time."""
     times = [
-        function.pattern.timeout_ms / 1000
+        function.pattern.timeout_ms
         for function in deployment.functions
         if isinstance(function.pattern, Through)
     ]
-    if not times:
-        return {}
-    return {"lock_seconds": min(times) * LOCK_SHARE, "statement_seconds": min(times) * STATEMENT_SHARE}
+    return limits_within(min(times)) if times else {}
+
+
+def limits_within(timeout_ms: int) -> dict[str, float]:
+    """Return those times for clients who wait so long."""
+    seconds = timeout_ms / 1000
+    return {"lock_seconds": seconds * LOCK_SHARE, "statement_seconds": seconds * STATEMENT_SHARE}
 
 
 class Groups:

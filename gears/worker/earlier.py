@@ -5,17 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
+from gears.applying.change import EntryId
 from gears.applying.rules import Rules, of_target
 from gears.declaring.deployment import Deployment
 from gears.declaring.errors import DeclarationError, PayloadError
 from gears.declaring.functions import Transform
+from gears.declaring.patterns import Through
 from gears.worker import lanes
 
 log = logging.getLogger("gearsync.worker")
+
+
+class Intents(NamedTuple):
+    """Writes whose clients wait: up to which id a lane may have some, and for how long they wait."""
+
+    upto: EntryId
+    timeout_ms: int
 
 
 class Earlier:
@@ -44,6 +53,19 @@ class Earlier:
             found.pop()
         return found
 
+    def intents(self, client: redis.Redis, stream: str) -> Intents | None:
+        """Return what a lane may have of versions that were write-through; None: nothing.
+
+        Raises RedisError.
+        """
+        found = []
+        for _, payload, marks in lanes.fetch_versions(client, self._deployment.name):
+            times = _timeouts(payload)
+            found += [
+                Intents((ms, seq), min(times)) for name, ms, seq in marks if times and name.decode() == stream
+            ]
+        return max(found, default=None)
+
     def _read(self, version: int, payload: bytes) -> tuple[Deployment, Mapping[str, Transform]] | None:
         if payload not in self._parsed:
             self._parsed[payload] = self._parse(version, payload)
@@ -66,6 +88,12 @@ class Earlier:
             reason,
         )
         return None
+
+
+def _timeouts(payload: bytes) -> list[int]:
+    """Return how long clients of its functions wait. As the text says: its file may not load any more."""
+    functions = json.loads(payload or b"{}").get("functions", ())
+    return [int(each["timeout_ms"]) for each in functions if each["kind"] == Through.kind]
 
 
 def _signature(deployment: Deployment, target: str) -> list[Any]:

@@ -31,7 +31,8 @@ from gears.worker.readahead import ReadingThread
 from gears.worker.runner import LaneRunner
 from gears.worker.shared import Shared
 from gears.worker.sieve import Sieve
-from gears.worker.succession import Turn
+from gears.worker.succession import Mark, Turn
+from gears.worker.through import EarlierIntents
 
 log = logging.getLogger("gearsync.worker")
 
@@ -50,6 +51,17 @@ class HoldingRunner(LaneRunner):
         self._sieve: Sieve | None = None
         self._runners: list[HeldRunner] = []
         self._looked = 0.0
+
+    def _session(self) -> bool:
+        with lanes.connect(self._shared.url) as client:
+            intents = self._shared.earlier.intents(client, self._lane.stream)
+            if intents is not None and not Mark(self._lane.stream, intents.upto).is_open(client):
+                intents = None
+        if intents is None:
+            return super()._session()
+        EarlierIntents(self, intents).settle()
+        # What follows is another session's.
+        return self.over
 
     @property
     def _held(self) -> tuple[Held, ...]:

@@ -13,8 +13,8 @@ from connectors import Connector, ConnectorError, Position, SchemaMismatch, Unav
 from connectors.errors import Refused
 from gears.applying import failpoints
 from gears.applying.applier import Applier
-from gears.applying.change import Change, is_applied
-from gears.applying.groups import Groups, limits_of
+from gears.applying.change import Change, is_applied, parsed_id
+from gears.applying.groups import Groups, limits_of, limits_within
 from gears.applying.intents import (
     LOST,
     Intent,
@@ -26,11 +26,13 @@ from gears.applying.intents import (
     runs_of,
 )
 from gears.worker import lanes, ownslots
-from gears.worker.lanes import Exchange, Intake, Settled
+from gears.worker.earlier import Intents
+from gears.worker.lanes import Exchange, Intake, Reading, Settled
 from gears.worker.logs import event
 from gears.worker.moving.moves import is_lost
 from gears.worker.readahead import BLOCK_MS
 from gears.worker.runner import TURN_SECONDS, LaneRunner, Replaced
+from gears.worker.succession import Mark
 
 log = logging.getLogger("gearsync.worker")
 
@@ -48,7 +50,7 @@ class ThroughRunner(LaneRunner):
 
     def _session(self) -> bool:
         shared, lane = self._shared, self._lane
-        limits = limits_of(self.deployment)
+        limits = self._limits()
         connector = shared.open_connector(lane.target, **limits)
         # Nobody waits for what changes without a client: given up and tried again, it would stay too slow.
         patient = shared.open_connector(lane.target, lock_seconds=limits["lock_seconds"])
@@ -77,6 +79,9 @@ class ThroughRunner(LaneRunner):
             connector.close()
             patient.close()
 
+    def _limits(self) -> dict[str, float]:
+        return limits_of(self.deployment)
+
     def _see_life(self, client: redis.Redis) -> None:
         known = lanes.fetch_lanes(client, self.deployment.name)
         self._see(known.version, known.digest, known.life)
@@ -99,7 +104,7 @@ class ThroughRunner(LaneRunner):
                 if len(intake.reading):
                     settled = self._take(client, exchange, applier, groups, intake)
                     self._backoff.reset()
-                elif not is_cut and self._until_empty and not client.xlen(self._lane.stream):
+                elif not is_cut and self._is_done(client):
                     return True
                 if trouble is not None:
                     if settled is not None:
@@ -111,6 +116,10 @@ class ThroughRunner(LaneRunner):
         if is_cut:
             self._await_rest(client)
         return self.over
+
+    def _is_done(self, client: redis.Redis) -> bool:
+        """Whether nothing is left to be done, and nothing to come, when nothing was read."""
+        return self._until_empty and not client.xlen(self._lane.stream)
 
     def _await_rest(self, client: redis.Redis) -> None:
         """Wait until what follows may be applied, which another session does."""
@@ -216,6 +225,31 @@ class ThroughRunner(LaneRunner):
         except redis.RedisError as failure:
             log.debug("%s: %s", self._lane.stream, failure)
             self._halt.wait(max(0.0, deadline - time.monotonic()))
+
+
+class EarlierIntents(ThroughRunner):
+    """What a version that was write-through has left in a lane: its clients wait yet, or SQL has committed
+    what Redis has not. In the thread of who runs the lane, that of a version which is not.
+    """
+
+    def __init__(self, of: LaneRunner, intents: Intents) -> None:
+        super().__init__(of._shared, of._lane, of._term, of._report)
+        self._halt, self._turn = of._halt, of._turn
+        self._intents = intents
+
+    def settle(self) -> None:
+        """Bring it to SQL and to Redis, as far as the lane's turn goes. Raises what a session raises."""
+        self._session()
+
+    def cut(self, read: Reading) -> bool:
+        is_cut = super().cut(read)
+        return read.cut(lambda change: parsed_id(change.id) <= self._intents.upto) or is_cut
+
+    def _limits(self) -> dict[str, float]:
+        return limits_within(self._intents.timeout_ms)
+
+    def _is_done(self, client: redis.Redis) -> bool:
+        return not Mark(self._lane.stream, self._intents.upto).is_open(client)
 
 
 def _marked(client: redis.Redis, slots: frozenset[int], outcome: Outcome) -> Outcome:
