@@ -36,6 +36,10 @@ LOOK_AGAIN_SECONDS, LOOK_AGAIN_SHARE = 10.0, 0.01
 databases round what has more digits than a column that was narrowed, and do not say so."""
 
 
+At = Callable[[Position], Sequence[Converter]]
+"""What makes rows of a change that stands there."""
+
+
 class Unexpected(Exception):
     """Something is refused by columns that may be others by now; nothing was committed."""
 
@@ -45,9 +49,10 @@ class Applier:
 
     ``bury`` stores dead letters, before the transaction that leaves them out commits, and returns the ids
     that they have in Redis. ``earlier``: the rules of versions before, which captured the first of what
-    waits. ``fill`` reads the members for the marks among changes, and ``portion`` cuts changes of which it
-    would read too many at once; None: there can be none. ``wanted`` tells which functions are applied here;
-    ``origin``: the lane that their changes are of, unless it is the stream that is claimed.
+    waits. ``fill`` reads the members for the marks among changes, by what makes rows of them and of changes
+    elsewhere in the lane, and ``portion`` cuts changes of which it would read too many at once; None: there
+    can be none. ``wanted`` tells which functions are applied here; ``origin``: the lane that their changes
+    are of, unless it is the stream that is claimed.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class Applier:
         report: TargetReport,
         bury: Callable[[Sequence[Letter]], Sequence[str]],
         earlier: Sequence[Rules] = (),
-        fill: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Change]] | None = None,
+        fill: Callable[[Sequence[Change], Sequence[Converter], At], Sequence[Change]] | None = None,
         wanted: Callable[[Function], bool] | None = None,
         origin: str = "",
         portion: Callable[[Sequence[Change], Sequence[Converter]], Sequence[Sequence[Change]]] | None = None,
@@ -128,7 +133,9 @@ class Applier:
     def prepare(self, changes: Sequence[Change]) -> Batch:
         """Prepare a batch of one of ``parts`` with the columns as they are known now."""
         converters = self.converters_at(changes[0].position)
-        return Batch(changes if self._fill is None else self._fill(changes, converters), converters)
+        if self._fill is None:
+            return Batch(changes, converters)
+        return Batch(self._fill(changes, converters, self.converters_at), converters)
 
     def parts(self, changes: Sequence[Change]) -> list[Sequence[Change]]:
         """Cut changes to batches: keys that came from another shard, and other versions, begin one, and many

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Optional, Union
 
 import redis
 
+from connectors import Position
 from gears.applying import change as changes
 from gears.applying.change import Change, Changes, decode
 from gears.applying.conversion import Converter
@@ -46,8 +47,8 @@ JSON_TYPE = b"ReJSON-RL"
 WITHOUT_IMAGE = 4
 """How many parts a change has that is only a key and a meta."""
 _GONE_UNREAD = (
-    "the key was gone before its {} read (evicted, expired, or flushed): its rows are those of an "
-    "earlier state, which the mapping keeps"
+    "the key was gone before its {} read (evicted, expired, flushed, or deleted after an upgrade): its rows "
+    "are those of an earlier state, which the mapping keeps"
 )
 
 Image = Optional["list[tuple[bytes, bytes]]"]
@@ -88,8 +89,16 @@ class Members:
         # Both threads of a lane prepare batches.
         self._lock = threading.Lock()
 
-    def fill(self, all_changes: Sequence[Change], converters: Sequence[Converter]) -> Sequence[Change]:
-        """Return the changes with an image of members in the last mark of each key. Raises RedisError."""
+    def fill(
+        self,
+        all_changes: Sequence[Change],
+        converters: Sequence[Converter],
+        converters_at: Callable[[Position], Sequence[Converter]] | None = None,
+    ) -> Sequence[Change]:
+        """Return the changes with an image of members in the last mark of each key. Raises RedisError.
+
+        ``converters_at`` tells by what a change that follows in the lane will be applied; None: as these.
+        """
         takers = [each for each in converters if isinstance(each, (MembersConverter, DocumentConverter))]
         if not any(isinstance(each, MembersConverter) for each in takers) and not _has_bare(all_changes):
             return all_changes
@@ -97,9 +106,14 @@ class Members:
         if not wanted:
             return all_changes
         with self._lock:
-            return self._filled(all_changes, wanted)
+            return self._filled(all_changes, wanted, converters_at or (lambda at: converters))
 
-    def _filled(self, all_changes: Sequence[Change], wanted: Sequence[Wanted]) -> list[Change]:
+    def _filled(
+        self,
+        all_changes: Sequence[Change],
+        wanted: Sequence[Wanted],
+        converters_at: Callable[[Position], Sequence[Converter]],
+    ) -> list[Change]:
         filled = list(all_changes)
         absent: list[Wanted] = []
         for each, image in self._read(wanted):
@@ -110,7 +124,7 @@ class Members:
             else:
                 fields, values = zip(*image)
                 filled[each.at] = each.change._replace(fields=fields, values=list(values))
-        for each in self._unexplained(absent, all_changes):
+        for each in self._unexplained(absent, all_changes, converters_at):
             filled[each.at] = _unread(each.change, each.gone_unread)
         return filled
 
@@ -239,7 +253,12 @@ class Members:
 
     # -- Keys that are gone ------------------------------------------------------------------------------
 
-    def _unexplained(self, gone: Sequence[Wanted], all_changes: Sequence[Change]) -> list[Wanted]:
+    def _unexplained(
+        self,
+        gone: Sequence[Wanted],
+        all_changes: Sequence[Change],
+        converters_at: Callable[[Position], Sequence[Converter]],
+    ) -> list[Wanted]:
         """Return those of keys that are gone of which what follows in the lane doesn't say what becomes of
         their rows. The lane is looked through once for all of them.
         """
@@ -250,7 +269,7 @@ class Members:
             known = left.get(change.key)
             told_of = list(left.values()) if change.op == changes.FLUSHED else [known] if known else []
             for each in told_of:
-                told = _tells(change, each) if each.at < at else None
+                told = _tells(change, each, converters_at(change.position)) if each.at < at else None
                 if told is not None:
                     del left[each.change.key]
                     found.extend([] if told else [each])
@@ -314,15 +333,29 @@ def _wanted(all_changes: Sequence[Change], takers: Sequence[Taker]) -> list[Want
     return wanted
 
 
-def _tells(change: Change, gone: Wanted) -> bool | None:
-    """Whether a later change explains that a key is gone; None: it is not about that."""
+def _tells(change: Change, gone: Wanted, converters: Sequence[Converter]) -> bool | None:
+    """Whether a later change, of a version that may be another one, explains that a key is gone; None: it is
+    not about that.
+    """
     op = change.op
     if op == changes.FLUSHED:
-        return True if all(each.mapping.on_flush == "delete" for each in gone.takers) else None
+        clearing = {each.mapping.table for each in converters if each.mapping.on_flush == "delete"}
+        return True if all(each.mapping.table in clearing for each in gone.takers) else None
     if change.key != gone.change.key or op in (changes.CAME, changes.WENT, changes.REJECTED):
         return None
-    # A later mark is read by itself, and another shard reads for itself.
-    return not (op in changes.GONE and any(each.keeps(op) for each in gone.takers))
+    # Another shard reads for itself, and a later mark is read by itself.
+    if op in changes.MARKS or all(_brings(converters, taker, change) for taker in gone.takers):
+        return True
+    return False if op in changes.GONE else None
+
+
+def _brings(converters: Sequence[Converter], taker: Taker, change: Change) -> bool:
+    """Whether a change of a key, by its own version, brings the rows that ``taker`` writes up to date."""
+    table = taker.mapping.table
+    heirs = [
+        each for each in converters if each.mapping.table == table and each.match(change.key) is not None
+    ]
+    return bool(heirs) and not (change.op in changes.GONE and any(each.keeps(change.op) for each in heirs))
 
 
 def _unread(change: Change, reason: str) -> Change:

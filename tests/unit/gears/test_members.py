@@ -194,6 +194,25 @@ def test_a_key_that_is_gone_unread_is_explained_or_a_dead_letter(
     assert not any(row.members for row in made.rows if row.key == (1,))
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "explained"),
+    [
+        (converter(on_delete="delete"), converter(on_delete="keep"), False),
+        (converter(on_delete="keep"), converter(on_delete="delete"), True),
+        (converter(), converter("list"), False),
+        (converter(), converter(keys="other:{id}"), False),
+    ],
+)
+def test_what_a_version_that_follows_makes_of_the_end_of_a_key_counts(
+    before: Converter, after: Converter, explained: bool
+) -> None:
+    first, end = mark(), mark("d")
+    server = Redis({}, [end])
+    at = {first.position: [before], end.position: [after]}
+    made = Batch(server.fill([first], [before], at.__getitem__), [before])
+    assert len(made.faults) == (not explained)
+
+
 def test_keys_that_are_gone_share_one_look_at_the_lane() -> None:
     marks = [mark(key=f"k:{number}") for number in range(1, 9)]
     later = [mark("d", "k:1"), mark("x", "k:2"), mark("r", "k:3"), mark("d", "k:4")]
@@ -298,7 +317,7 @@ def test_a_state_that_one_of_two_functions_keeps_is_missed_by_it(first: str) -> 
     by = [converter(on_evict=first), converter(on_evict=other)]
     made = Batch(Redis({}).fill([mark(), mark("v")], by), by)
     assert {fault.reason for _, fault in made.faults} == {
-        "the key was gone before its members were read (evicted, expired, or flushed): its rows are those of "
-        "an earlier state, which the mapping keeps"
+        "the key was gone before its members were read (evicted, expired, flushed, or deleted after an "
+        "upgrade): its rows are those of an earlier state, which the mapping keeps"
     }
     assert rows_of(made) == [("replace", (1,), ())]
