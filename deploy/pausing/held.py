@@ -49,8 +49,8 @@ def held_of(shards: Shards, function: Function, name: str) -> list[str]:
                 "what differs of their keys is undecided."
             )
         sentences += [
-            f"{function.name} is {pauses.described(each)} on {address}, with {each['held']} changes held "
-            "back: what differs of their keys is undecided."
+            f"{function.name} is {pauses.described(each)} on {address}, with "
+            f"{output.counted(each['held'], 'change')} held back: what differs of their keys is undecided."
             for each in entry.get("functions") or []
             if each["name"] == function.name and each.get("paused")
         ]

@@ -91,13 +91,63 @@ def test_prometheus_and_grafana_are_given_these_files_and_ask_the_services_of_me
         assert command[-1] == f"0.0.0.0:{discovery['port']}"
 
 
-def test_alerts_fire_when_they_should_and_only_then() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
+def promtool(*arguments: str) -> None:
+    """Have promtool look at rules, or test them."""
+    program = shutil.which("promtool")
+    if program is None:
         pytest.skip("no promtool: apt-get install prometheus")
-    for arguments in (
-        ["check", "rules", str(ALERTS)],
-        ["test", "rules", str(ROOT / "tests/unit/alerts.test.yml")],
-    ):
-        done = subprocess.run([promtool, *arguments], capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stdout + done.stderr
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_fire_when_they_should_and_only_then() -> None:
+    promtool("check", "rules", str(ALERTS))
+    promtool("test", "rules", str(ROOT / "tests/unit/alerts.test.yml"))
+
+
+#: Figures of two shards, of which one is away, and of a deployment whose backlog is bounded in both ways.
+FIGURES = {
+    'gearsync_shard_up{shard="a"}': 1,
+    'gearsync_shard_up{shard="b"}': 0,
+    'gearsync_worker_up{shard="a", deployment="shop"}': 0,
+    'gearsync_worker_paused{shard="a", deployment="shop"}': 0,
+    'gearsync_worker_up{shard="a", deployment="other"}': 0,
+    'gearsync_worker_paused{shard="a", deployment="other"}': 1,
+    'gearsync_backlog_entries{shard="a", deployment="shop", target="one"}': 10,
+    'gearsync_backlog_entries{shard="a", deployment="shop", target="two"}': 10,
+    'gearsync_backlog_limit_entries{shard="a", deployment="shop"}': 100,
+    'gearsync_backlog_bytes{shard="a", deployment="shop"}': 90,
+    'gearsync_backlog_limit_bytes{shard="a", deployment="shop"}': 100,
+}
+WITHOUT_BYTES = {**FIGURES, 'gearsync_backlog_limit_bytes{shard="a", deployment="shop"}': 0}
+
+
+@pytest.mark.parametrize(
+    ("title", "figures", "shown"),
+    [
+        ("Shards away", FIGURES, 1),
+        ("Shards away", {'gearsync_shard_up{shard="a"}': 1}, 0),
+        ("Shards away", {}, None),
+        ("Workers down", FIGURES, 1),
+        ("Workers down", {}, None),
+        ("Fullest backlog", FIGURES, 0.9),
+        ("Fullest backlog", WITHOUT_BYTES, 0.2),
+        ("Fullest backlog", {}, None),
+    ],
+)
+def test_the_board_shows_what_is_and_nothing_where_nothing_is_known(
+    title: str, figures: dict[str, float], shown: float | None, tmp_path: Path
+) -> None:
+    """A zero for what nobody tells would be green."""
+    [query] = [
+        target["expr"] for panel in BOARD["panels"] if panel["title"] == title for target in panel["targets"]
+    ]
+    query = re.sub(r"\$(shard|deployment)", ".*", query)
+    expected = [] if shown is None else [{"labels": "{}", "value": shown}]
+    asked = {
+        "input_series": [{"series": name, "values": f"{value}x2"} for name, value in figures.items()],
+        "promql_expr_test": [{"expr": query, "eval_time": "1m", "exp_samples": expected}],
+    }
+    test = tmp_path / "board.test.yml"
+    test.write_text(json.dumps({"evaluation_interval": "1m", "tests": [asked]}), encoding="utf-8")
+    promtool("test", "rules", str(test))
