@@ -8,6 +8,7 @@
 static SlotState home; /* of the slot of our own keys, when it was looked at last */
 
 bool cluster_home_leaves(void) { return home == SLOT_LEAVING; }
+bool cluster_home_is_own(void) { return home == SLOT_OWN; }
 bool cluster_home_is_open(void) { return home == SLOT_LEAVING || home == SLOT_COMING; }
 
 static char *ask_cluster(RedisModuleCtx *ctx, const char *what) {

@@ -21,8 +21,10 @@ unsigned cluster_slot_of(const char *tag);
  * tell. */
 typedef enum { TAG_UNKNOWN, TAG_NONE, TAG_FOUND } TagChoice;
 TagChoice cluster_choose_tag(RedisModuleCtx *ctx);
-/* The slot of our own keys is on its way away, or (open) away or here, and there is no better one. */
+/* When it was looked at last, the slot of our own keys was on its way away, ours, or (open) on its way away or here, and
+ * there was no better one. */
 bool cluster_home_leaves(void);
+bool cluster_home_is_own(void);
 bool cluster_home_is_open(void);
 
 /* -- moves.c -------------------------------------------------------------------------------------------------- */

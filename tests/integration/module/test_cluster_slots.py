@@ -21,7 +21,9 @@ from tests.integration.module.driving import (
     Function,
     changes,
     connect,
+    decode,
     deploy,
+    entries,
     key_changes,
     lanes,
     module_server,
@@ -365,6 +367,51 @@ def test_a_move_that_the_server_refuses_to_begin_has_no_marks() -> None:
         cluster.move_slot(SLOT, 1)
         eventually(lambda: [each.op for each in changes(old)] == ["u", "u", "m", "m", "m"])
         eventually(lambda: [each.op for each in changes(new)] == ["i", "i", "i"])
+
+
+def moving_marks(*clients: redis.Redis) -> tuple[Counter[str], Counter[str]]:
+    """How often each key has a mark that it left, and one that it came, in all lanes."""
+    found = [each for client in clients for each in changes(client)]
+    left, came = (Counter(each.key for each in found if each.op == op) for op in "mi")
+    return left, came
+
+
+def test_a_move_between_shards_of_several_numbers_of_lanes_has_its_marks_in_pairs() -> None:
+    """Else the new shard waits for marks that never come, goes on, and passes what the old one still has."""
+    with Cluster(node, primaries=2) as cluster:
+        old, new = cluster.clients
+        deploy(old, FUNCTION, lanes=2)
+        deploy(new, FUNCTION, lanes=3)
+        old.hset(key(1), "first", "Ada")
+        cluster.open_slot(SLOT, 0, 1)
+        eventually(lambda: "m" in {each.op for each in changes(old)})
+        deploy(old, FUNCTION, lanes=1, version=2)
+        deploy(new, FUNCTION, lanes=2, version=2)
+        cluster.move_keys(SLOT, 0, 1)
+        cluster.close_slot(SLOT, 1)
+        eventually(lambda: [each.op for each in changes(new)].count("i") >= 5)
+        left, came = moving_marks(old, new)
+        assert left == came
+        # All lanes of the new shard wait for the old one's mark.
+        assert {each.key for each in changes(new) if each.op == "i"} > {f"gearsync:slot:{SLOT}:opened"}
+        current = [lane for lane in lanes(new) if lane.endswith(".2")]
+        assert [decode(entries(new, lane)[0][1]).op for lane in current] == ["i", "i"]
+
+
+def test_a_first_slot_that_does_not_come_after_all_leaves_nothing_behind(cluster: Cluster) -> None:
+    """Its lanes would be in a slot that is another shard's, where no worker reaches them."""
+    old, new = cluster.clients[0], cluster.clients[2]
+    old.hset(key(1), "first", "Ada")
+    cluster.open_slot(SLOT, 0, 2)
+    eventually(lambda: "m" in {each.op for each in changes(old)})
+    for client in (new, old):
+        client.execute_command("CLUSTER SETSLOT", SLOT, "STABLE")
+    eventually(lambda: [each.op for each in changes(old)] == ["u", "m", "m"])
+    eventually(lambda: (tag(new), lanes(new)) == ("", []))
+    cluster.move_slot(cluster.slots(1)[0], 2)
+    eventually(lambda: [each.op for each in changes(new)].count("i") >= 4)
+    left, came = moving_marks(*cluster.clients)
+    assert left == came
 
 
 def test_a_move_that_the_server_refuses_to_end_goes_on() -> None:
