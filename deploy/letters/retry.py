@@ -8,7 +8,7 @@ once more: a deletion is then captured only for who names its letter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
 from redis.crc import key_slot
@@ -140,10 +140,9 @@ class _Known:
         return "; ".join(dict.fromkeys(filter(None, said)))
 
     def _functions(self, letter: Letter) -> list[Function]:
-        """Return those that the letter names, or else all that cover its key."""
-        found = self._deployments[letter.shard.address].get(letter.deployment)
-        every: Iterable[Function] = found.functions if found is not None else ()
-        return [each for each in every if each.name in letter.functions] or self.covering(letter)
+        """Return those that the letter names, as far as they cover its key by now, or else all that do."""
+        covering = self.covering(letter)
+        return [each for each in covering if each.name in letter.functions] or covering
 
     def _why_kept(self, address: str, name: str, function: Function) -> str:
         place = name, function.name

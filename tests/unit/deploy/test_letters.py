@@ -7,14 +7,17 @@ import json
 import pytest
 import redis
 
+from connectors import Target
 from deploy.hosts.base import Deployed
 from deploy.letters import retry
 from deploy.letters.store import Choice, Letter, require_single
 from deploy.output import CommandError
 from deploy.reaching.shards import Shard
 from gears.declaring.deployment import Deployment
+from gears.declaring.functions import build
 from tests.unit.deploy.faked import FakeHost, shards_of
 
+TARGET = Target("env:REPORTING_DB_URL", name="reporting")
 SHARD = Shard("h:1", redis.Redis(), "redis://h:1")
 
 
@@ -76,3 +79,20 @@ def test_a_deployment_of_a_newer_gearsync_matters_to_its_own_letters_alone() -> 
     theirs = Letter(shards.shards[0], "stream", "orders", "reporting", "5-0", {"key": b"order:1"})
     with pytest.raises(CommandError, match="format 99"):
         retry._Known(shards, [mine, theirs], True)
+
+
+def test_a_function_that_has_other_keys_by_now_says_nothing_of_the_letters_of_before() -> None:
+    """Retried by where its keys are now, the letter was taken for one of a key that is gone, and deleted."""
+    options = {"table": "persons", "columns": ["first"]}
+    moved = {"name": "f", "keys": "other:{id}", "db": 3, "on_delete": "keep"}
+    built = [
+        build("write-behind", {**options, **more}, "reporting", None, "")[0]
+        for more in (moved, {"name": "g", "keys": "person:{id}"})
+    ]
+    people = Deployment("people", 2, [each for each in built if each is not None], {"reporting": TARGET})
+    shards = shards_of(FakeHost(Deployed("people", 2, "active", people.to_payload())))
+    fields = {"key": b"person:1", "op": b"d", "functions": b'["f"]'}
+    mine = Letter(shards.shards[0], "stream", "people", "reporting", "5-0", fields)
+    known = retry._Known(shards, [mine], True)
+    assert known.places(mine) == {(0, b"person:1")}
+    assert known.demands_end(mine)
