@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +268,26 @@ def _beside(one: World) -> Iterator[World]:
         two.deploy()
         yield two
         two.client.close()
+
+
+def test_entries_go_although_connections_are_cut_all_the_while(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by idle timeouts of Redis or a firewall: no session is as long as entries are kept."""
+    monkeypatch.setattr(session, "KEEP_SECONDS", 2.0)
+    monkeypatch.setattr(session, "RELEASE_SECONDS", 0.0)
+    with World(database_url) as world, world.following():
+        numbers = itertools.count(1)
+
+        def cut_and_look() -> bool:
+            number = next(numbers)
+            change(database_url, number)
+            world.client.client_kill_filter(_type="normal", skipme=True)
+            time.sleep(0.3)
+            [(left,)] = rows(database_url, "SELECT count(*) FROM gearsync_outbox")
+            return int(left) < number
+
+        eventually(cut_and_look)
 
 
 def test_a_follower_that_was_let_go_brings_all_keys(

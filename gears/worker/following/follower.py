@@ -14,6 +14,7 @@ from gears.applying.report import TargetReport
 from gears.worker import lanes
 from gears.worker.backoff import Backoff
 from gears.worker.following.place import Address, Place
+from gears.worker.following.progress import Trail
 from gears.worker.following.session import LABEL, Following
 from gears.worker.logs import event
 from gears.worker.shared import Shared
@@ -33,6 +34,7 @@ class Follower(Task):
         self._target = target
         self._report = report
         self._backoff = Backoff()
+        self._trail = Trail()
         self._address: Address | None = None
         self._other_term = threading.Event()
 
@@ -84,7 +86,7 @@ class Follower(Task):
         following: Following | None = None
         self._other_term.clear()
         try:
-            following = Following(shared, self._target, connector, client)
+            following = Following(shared, self._target, connector, client, self._trail)
             self._address = following.address
             following.open()
             while not (self.over or self._other_term.is_set() or following.is_over):

@@ -45,3 +45,31 @@ class Progress:
     def _move(self) -> None:
         while self._stages and not self._stages[0][1]:
             self._safe = self._stages.popleft()[0]
+
+
+class Trail:
+    """Where a follower was, and when: by it, entries are let go of that were brought long enough ago.
+
+    It outlives sessions, for connections may be cut all the while; but not a Redis that has gone back.
+    """
+
+    def __init__(self) -> None:
+        self._samples: collections.deque[tuple[float, str]] = collections.deque()
+        self._place: tuple[str, str] | None = None
+
+    def go_on(self, follower: str, position: str) -> None:
+        """Begin a session from a position: what was before counts if it is where the last one ended."""
+        if self._place != (follower, position):
+            self._samples.clear()
+        self.reach(follower, position)
+
+    def reach(self, follower: str, position: str) -> None:
+        """Note what Redis remembers from now on."""
+        self._place = (follower, position)
+
+    def sample(self, now: float, position: str, since: float) -> str | None:
+        """Note a position; return the last one of a time not after ``since``, if there is any."""
+        self._samples.append((now, position))
+        while len(self._samples) > 1 and self._samples[1][0] <= since:
+            self._samples.popleft()
+        return self._samples[0][1] if self._samples[0][0] <= since else None

@@ -21,7 +21,7 @@ from gears.declaring.functions import Function
 from gears.declaring.patterns import Around
 from gears.worker.following.bringing import Bringer
 from gears.worker.following.place import Place, address_of
-from gears.worker.following.progress import Progress
+from gears.worker.following.progress import Progress, Trail
 from gears.worker.following.rowkeys import RowKeys
 from gears.worker.following.sweep import Sweep
 from gears.worker.logs import event
@@ -51,7 +51,9 @@ class LostPlace(Exception):
 class Following:
     """One target's outbox on its way to Redis. ``open`` first, then ``work`` again and again."""
 
-    def __init__(self, shared: Shared, target: str, connector: Connector, client: redis.Redis) -> None:
+    def __init__(
+        self, shared: Shared, target: str, connector: Connector, client: redis.Redis, trail: Trail
+    ) -> None:
         self._deployment = shared.deployment
         self._target = target
         self._connector = connector
@@ -76,7 +78,7 @@ class Following:
         self._full = False
         self._brought = 0
         self._settled = time.monotonic()
-        self._samples: collections.deque[tuple[float, str]] = collections.deque()
+        self._trail = trail
         self._released = 0.0
         self._tried = 0.0
         self._again_seconds = AGAIN_SECONDS
@@ -109,6 +111,7 @@ class Following:
         gone = set(self._memory().get("gone", ()))
         self._progress = Progress(position)
         self._place.write(position)
+        self._trail.go_on(self._name, position)
         for keys in self._keys.values():
             mark = fingerprint(keys.function)
             if mark not in covered:
@@ -237,6 +240,7 @@ class Following:
             self._full = False
         self._sweep()
         self._place.write(self._progress.position)
+        self._trail.reach(self._name, self._progress.position)
         if not (self._full or self._sweeps or self._progress.open):
             self._settled = time.monotonic()
         if time.monotonic() - self._released > RELEASE_SECONDS:
@@ -320,11 +324,8 @@ class Following:
         """Let go of entries that all followers have passed for long enough; see that more can come."""
         self._require_triggers(again=True)
         now = self._released = time.monotonic()
-        self._samples.append((now, self._progress.position))
-        while len(self._samples) > 1 and self._samples[1][0] <= now - KEEP_SECONDS:
-            self._samples.popleft()
-        since, position = self._samples[0]
-        if since <= now - KEEP_SECONDS and not self._slots.is_importing:
+        position = self._trail.sample(now, self._progress.position, now - KEEP_SECONDS)
+        if position is not None and not self._slots.is_importing:
             self._followers.release(self._name, position, self._outbox.horizon(position))
         if not self._followers.touch(self._name):
             raise Unavailable("somebody has dropped this follower")
