@@ -124,8 +124,11 @@ static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when)
 
 /* Nothing has come, and this node has no slot of its own: lanes that it made now would be in one that it never gets.
  * What is to pair the other shard's marks waits for its first slot. */
-static bool is_early(const OpenSlot *open) {
-    return shard.count > 0 && open->ended && !open->leaves && open->first == MARK_NONE && !cluster_home_is_own();
+static bool is_early(RedisModuleCtx *ctx, const OpenSlot *open) {
+    if (shard.count == 0 || !open->ended || open->leaves || open->first != MARK_NONE) return false;
+    /* If it is the first slot itself, the registry is to be there before anybody knows. */
+    tag_settle(ctx);
+    return !cluster_home_is_own();
 }
 
 /* Puts those marks that are due. */
@@ -171,7 +174,7 @@ void slots_put_marks(RedisModuleCtx *ctx) {
         OpenSlot *open = *at;
         if (open->look && open->last == MARK_NONE && is_empty(ctx, open->slot)) open->last = MARK_DUE;
         open->look = false;
-        bool early = is_early(open);
+        bool early = is_early(ctx, open);
         if (!early) put(ctx, open);
         if (open->ended && !early) {
             *at = open->next;
