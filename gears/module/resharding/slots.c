@@ -127,8 +127,8 @@ static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when)
 static bool is_early(RedisModuleCtx *ctx, const OpenSlot *open) {
     if (shard.count == 0 || !open->ended || open->leaves || open->first != MARK_NONE) return false;
     /* If it is the first slot itself, the registry is to be there before anybody knows. */
-    tag_settle(ctx);
-    return !cluster_home_is_own();
+    if (cluster_home_is_own()) return false;
+    return !tag_settle(ctx) || cluster_slot_state(ctx, cluster_slot_of(shard.tag)) != SLOT_OWN;
 }
 
 /* Puts those marks that are due. */

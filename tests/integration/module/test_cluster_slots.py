@@ -399,10 +399,11 @@ def test_a_move_between_shards_of_several_numbers_of_lanes_has_its_marks_in_pair
 
 
 def test_a_node_knows_its_deployment_as_soon_as_it_has_its_first_slot(cluster: Cluster) -> None:
-    """Also one without keys: a crash right after it must not forget what is deployed."""
+    """Also one without keys: a crash right after it forgets neither what is deployed nor the marks."""
     cluster.open_slot(SLOT, 0, 2)
     cluster.clients[2].execute_command("CLUSTER SETSLOT", SLOT, "NODE", cluster.node_id(2))
     assert registries(cluster.clients[2]) == [f"gearsync:{{{tag(cluster.clients[2])}}}:registry".encode()]
+    assert {each.op for each in changes(cluster.clients[2])} == {"i"}
 
 
 def test_a_first_slot_that_does_not_come_after_all_leaves_nothing_behind(cluster: Cluster) -> None:
