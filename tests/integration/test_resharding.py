@@ -285,6 +285,32 @@ def test_a_key_that_is_deleted_while_its_slot_is_open_and_made_again_after(
     assert rows(url, "SELECT count(*) FROM gearsync_handover") == [(0,)]
 
 
+def test_a_key_that_is_made_again_on_a_shard_with_another_number_of_lanes(
+    cluster: Cluster, variables: Variables, tmp_path: Path
+) -> None:
+    """The old shard's mark is in a lane of another number, for longer than a lost mark is waited for."""
+    url = variables["REPORTING_DB_URL"]
+    deploy(cluster, tmp_path)
+    key = key_of(cluster, 0)
+    number, slot = int(key.split(":")[1]), key_slot(key.encode())
+    with cluster.client() as client:
+        client.hset(key, "version", 1)
+        client.delete(key)
+        cluster.open_slot(slot, 0, 1)
+        eventually(lambda: "m" in {each.op for each in changes(cluster.clients[0])})
+        deploy(cluster, tmp_path, functions=FUNCTIONS.replace("worker=", "lanes=2, worker="))
+        client.hset(key, "version", 2)
+        cluster.move_keys(slot, 0, 1)
+        cluster.close_slot(slot, 1)
+        with worker(cluster, 1, variables), cluster.nodes[1].client(socket_timeout=None) as other:
+            with pytest.raises(redis.ResponseError, match="TIMEOUT"):
+                other.execute_command("GEARSYNC.WAIT", 16_000)
+            assert table(url) == {}
+            with worker(cluster, 0, variables):
+                wait(cluster)
+    assert table(url) == {number: 2}
+
+
 def test_keys_that_are_deleted_and_made_again_while_their_slots_are_open(
     cluster: Cluster, variables: Variables, tmp_path: Path
 ) -> None:

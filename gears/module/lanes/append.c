@@ -114,11 +114,6 @@ void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisM
     lane->unit = 0;
 }
 
-void append_pair(RedisModuleCtx *ctx, Deployment *deployment, Lane *before, Lane *after, RedisModuleString *key) {
-    append_mark(ctx, deployment, before, key, 'm', RedisModule_GetMyClusterID());
-    append_mark(ctx, deployment, after, key, 'i', RedisModule_GetMyClusterID());
-}
-
 /* What waits in an old lane must be in SQL before what those take that follow it, whoever has the old one by then. The
  * epoch must be another one each time: marks of one name would be taken for each other where an old lane outlives
  * several tags. */
@@ -132,7 +127,8 @@ void append_lane_marks(RedisModuleCtx *ctx, Deployment *deployment, Lane *old) {
         Slice name = string_slice(old->stream);
         RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "%.*s %d %llu", (int)name.len, name.bytes,
                                                                 lane->index, (unsigned long long)shard.epoch);
-        append_pair(ctx, deployment, old, lane, key);
+        append_mark(ctx, deployment, old, key, 'm', RedisModule_GetMyClusterID());
+        append_mark(ctx, deployment, lane, key, 'i', RedisModule_GetMyClusterID());
         RedisModule_FreeString(NULL, key);
     }
 }

@@ -17,8 +17,6 @@ void append_members(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, Red
 #define NO_NODE "0000000000000000000000000000000000000000" /* of a mark that only carries its epoch */
 void append_mark(RedisModuleCtx *ctx, Deployment *deployment, Lane *lane, RedisModuleString *key, char op,
                  const char *node);
-/* What is in the one lane of this shard by now comes before all that the other one gets. */
-void append_pair(RedisModuleCtx *ctx, Deployment *deployment, Lane *before, Lane *after, RedisModuleString *key);
 /* Marks between a lane that is left and each one that takes its keys. In a cluster; the epoch was raised for it. */
 void append_lane_marks(RedisModuleCtx *ctx, Deployment *deployment, Lane *old);
 /* Right behind the change that says that a key is gone: where it may be made anew. A part of the same transaction. */

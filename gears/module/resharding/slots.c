@@ -93,32 +93,17 @@ static void make_sure(RedisModuleCtx *ctx) {
     }
 }
 
-static void put_pair(RedisModuleCtx *ctx, Deployment *deployment, Lane *before, Lane *after, const char *name) {
-    Slice stream = string_slice(before->stream);
-    RedisModuleString *key = RedisModule_CreateStringPrintf(
-        NULL, "%s:%.*s %d %llu", name, (int)stream.len, stream.bytes, after->index, (unsigned long long)shard.epoch);
-    append_pair(ctx, deployment, before, after, key);
-    RedisModule_FreeString(NULL, key);
-}
-
-/* One mark stands for all lanes of a target, because the other shard may have another number of them: the first lane
- * has it, which comes after all others of its shard where the slot leaves, and before them where it comes. */
-static void put_of_target(RedisModuleCtx *ctx, const OpenSlot *open, Deployment *deployment, Lane **lanes,
-                          const char *name) {
-    RedisModuleString *key = RedisModule_CreateString(NULL, name, strlen(name));
-    for (int i = 1; open->leaves && i < deployment->nlanes; i++) put_pair(ctx, deployment, lanes[i], lanes[0], name);
-    append_mark(ctx, deployment, lanes[0], key, open->leaves ? 'm' : 'i', open->node);
-    for (int i = 1; !open->leaves && i < deployment->nlanes; i++) put_pair(ctx, deployment, lanes[0], lanes[i], name);
-    RedisModule_FreeString(NULL, key);
-}
-
 static void put_one(RedisModuleCtx *ctx, const OpenSlot *open, const char *when) {
-    char name[40];
-    snprintf(name, sizeof(name), "gearsync:slot:%u:%s", open->slot, when);
     for (int i = 0; i < shard.count; i++) {
         Deployment *deployment = shard.deployments[i];
-        for (int t = 0; t < deployment->ntargets && !deployment->draining; t++)
-            put_of_target(ctx, open, deployment, &deployment->lanes[t * deployment->nlanes], name);
+        int count = deployment->draining ? 0 : deployment->ntargets * deployment->nlanes;
+        for (int j = 0; j < count; j++) {
+            Lane *lane = deployment->lanes[j];
+            RedisModuleString *key = RedisModule_CreateStringPrintf(NULL, "gearsync:slot:%u:%s:%d.%d", open->slot, when,
+                                                                    lane->index, lane->count);
+            append_mark(ctx, deployment, lane, key, open->leaves ? 'm' : 'i', open->node);
+            RedisModule_FreeString(NULL, key);
+        }
     }
 }
 

@@ -13,17 +13,18 @@ from gears.applying.change import Change
 from gears.worker.logs import event
 from gears.worker.moving.asking import Asker
 from gears.worker.moving.circles import Link, circle, wrong
-from gears.worker.moving.moves import Waiting, of_marks, token
+from gears.worker.moving.moves import SLOT, Waiting, of_marks, slot_move, token
 
 log = logging.getLogger("gearsync.worker")
 
-SLOT = b"gearsync:slot:"
-"""How the key of a mark begins that is about all keys of a slot."""
 WAIT_SECONDS = 0.1
 """How long to wait for a key's old shard before the next look. Keys that went to and fro make long chains of
 lanes, each of which waits for the one before it, so that it adds up."""
 ASK_SECONDS = 5.0
 """After this long without a token, the other shards are asked whether there will be one."""
+OTHER_LANES_SECONDS = 600.0
+"""So long marks of a slot are waited for that are in lanes of another number than this shard has: one of a
+later move of the slot could stand behind what this lane has yet to give."""
 _UNKNOWN = "no shard has changes of %s that came before its move; going on"
 _CIRCLE = (
     "%s: lanes wait for each other in a circle, in which %s waits for changes that came after its own, "
@@ -56,6 +57,7 @@ class Handover:
     ) -> None:
         self._lane = whose.lane
         self._names = {token(whose.deployment, whose.target, mark): _named(mark.key) for mark in marks}
+        self._slots = {token(whose.deployment, whose.target, mark): slot_move(mark) for mark in marks}
         self._asker = asker
         self._look = look
         self._pause = pause
@@ -88,7 +90,9 @@ class Handover:
         places = answer.waiting.places()
         lane = places.get(missing[0])
         self._where = f": they wait in {lane} of {answer.waiting.addresses[lane]}" if lane else ""
-        self._doubt([each for each in missing if each not in places])
+        is_patient = answer.ended < self._begun + OTHER_LANES_SECONDS
+        others = answer.waiting.slots if is_patient else frozenset()
+        self._doubt([each for each in missing if each not in places and self._slots[each] not in others])
         self._look_for_circle(answer.waiting, missing)
 
     def _doubt(self, nowhere: Sequence[str]) -> None:

@@ -23,6 +23,8 @@ from gears.worker.moving.circles import Mark
 
 log = logging.getLogger("gearsync.worker")
 
+SLOT = b"gearsync:slot:"
+"""How the key of a mark begins that is about all keys of a slot."""
 NO_NODE = b"0" * 40
 """The node of a mark that only carries the epoch of the shard that took a lane over."""
 PAGE = 1000
@@ -36,11 +38,18 @@ MOST_HOPS = 5
 _OF_MOVES = (changes.LEFT, changes.CAME)
 
 
+SlotMove = tuple[bytes, bytes]
+"""One mark of a slot on its way to a node, whatever the number of lanes."""
+
+
 class Waiting(NamedTuple):
-    """What waits on all shards: the marks of each lane of a target, and the address of its shard."""
+    """What waits on all shards: the marks of each lane of a target, and the address of its shard; and of
+    which slots marks will be given.
+    """
 
     marks: dict[str, list[Mark]]
     addresses: dict[str, str]
+    slots: frozenset[SlotMove] = frozenset()
 
     def places(self) -> dict[str, str]:
         """Return the lane in which each token will be given."""
@@ -53,6 +62,13 @@ def token(deployment: str, target: str, mark: Change) -> str:
     """
     words = [deployment.encode(), target.encode(), mark.node, mark.key]
     return hashlib.sha256(b"\0".join(words)).hexdigest()
+
+
+def slot_move(mark: Change) -> SlotMove | None:
+    """Return what a mark of a slot has in common with those of the same move in other lanes; None: it is one
+    of a key.
+    """
+    return (mark.key.rpartition(b":")[0], mark.node) if mark.key.startswith(SLOT) else None
 
 
 def of_marks(deployment: str, target: str, marks: Sequence[Change]) -> Moves:
@@ -72,13 +88,19 @@ def marks_waiting(url: str, deployment: str, target: str) -> Waiting:
     redis.RedisError when a shard can't be asked.
     """
     found = Waiting({}, {})
+    slots: set[SlotMove] = set()
     with lanes.connect(url) as client:
         for address, node in primaries(client):
             with node:
                 for lane in _lanes(node, deployment, target):
-                    found.marks[lane] = list(_marks(node, lane, deployment, target))
+                    waiting = list(_marks(node, lane))
+                    found.marks[lane] = [
+                        Mark(each.op == changes.CAME, token(deployment, target, each), each.id)
+                        for each in waiting
+                    ]
                     found.addresses[lane] = address
-    return found
+                    slots.update(filter(None, map(slot_move, (e for e in waiting if e.op == changes.LEFT))))
+    return found._replace(slots=frozenset(slots))
 
 
 def renew(url: str, key: bytes) -> None:
@@ -173,16 +195,13 @@ def _lanes(node: redis.Redis, deployment: str, target: str) -> list[str]:
         return []
 
 
-def _marks(node: redis.Redis, lane: str, deployment: str, target: str) -> Iterator[Mark]:
+def _marks(node: redis.Redis, lane: str) -> Iterator[Change]:
     after = b"-"
     while True:
         page: Any = node.execute_command("XRANGE", lane, after, "+", "COUNT", PAGE)
         entries = list(_flat(page))
         moving = [entry for entry in entries if changes.read_meta(entry[1])[:1] in _OF_MOVES]
-        for change in changes.decode(moving)[0]:
-            if change.node != NO_NODE:
-                its_token = token(deployment, target, change)
-                yield Mark(change.op == changes.CAME, its_token, change.id)
+        yield from (change for change in changes.decode(moving)[0] if change.node != NO_NODE)
         if len(entries) < PAGE:
             return
         after = b"(" + entries[-1][0]

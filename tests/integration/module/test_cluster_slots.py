@@ -21,9 +21,7 @@ from tests.integration.module.driving import (
     Function,
     changes,
     connect,
-    decode,
     deploy,
-    entries,
     key_changes,
     lanes,
     module_server,
@@ -374,28 +372,6 @@ def moving_marks(*clients: redis.Redis) -> tuple[Counter[str], Counter[str]]:
     found = [each for client in clients for each in changes(client)]
     left, came = (Counter(each.key for each in found if each.op == op) for op in "mi")
     return left, came
-
-
-def test_a_move_between_shards_of_several_numbers_of_lanes_has_its_marks_in_pairs() -> None:
-    """Else the new shard waits for marks that never come, goes on, and passes what the old one still has."""
-    with Cluster(node, primaries=2) as cluster:
-        old, new = cluster.clients
-        deploy(old, FUNCTION, lanes=2)
-        deploy(new, FUNCTION, lanes=3)
-        old.hset(key(1), "first", "Ada")
-        cluster.open_slot(SLOT, 0, 1)
-        eventually(lambda: "m" in {each.op for each in changes(old)})
-        deploy(old, FUNCTION, lanes=1, version=2)
-        deploy(new, FUNCTION, lanes=2, version=2)
-        cluster.move_keys(SLOT, 0, 1)
-        cluster.close_slot(SLOT, 1)
-        eventually(lambda: [each.op for each in changes(new)].count("i") >= 5)
-        left, came = moving_marks(old, new)
-        assert left == came
-        # All lanes of the new shard wait for the old one's mark.
-        assert {each.key for each in changes(new) if each.op == "i"} > {f"gearsync:slot:{SLOT}:opened"}
-        current = [lane for lane in lanes(new) if lane.endswith(".2")]
-        assert [decode(entries(new, lane)[0][1]).op for lane in current] == ["i", "i"]
 
 
 def test_a_node_knows_its_deployment_as_soon_as_it_has_its_first_slot(cluster: Cluster) -> None:
