@@ -21,7 +21,7 @@ unsigned cluster_slot_of(const char *tag);
  * tell. */
 typedef enum { TAG_UNKNOWN, TAG_NONE, TAG_FOUND } TagChoice;
 TagChoice cluster_choose_tag(RedisModuleCtx *ctx);
-/* When it was looked at last, the slot of our own keys was on its way away, ours, or (open) on its way away or here, and
+/* When it was looked at last, the slot of our own keys was on its way away, ours, or (open) on its way at all, and
  * there was no better one. */
 bool cluster_home_leaves(void);
 bool cluster_home_is_own(void);

@@ -48,7 +48,7 @@ static bool is_as(const OpenSlot *open, bool leaves, Slice node) {
     return open != NULL && open->leaves == leaves && memcmp(open->node, node.bytes, NODE_ID_BYTES) == 0;
 }
 
-/* The cluster tells one thing of a slot: that it comes, not where it still says that it leaves, having left long ago. */
+/* The cluster tells one thing of a slot: not that it comes where it still says that it leaves, though it has left. */
 static void note_seen(unsigned slot, bool leaves, Slice node) {
     for (OpenSlot *at = open_slots; at != NULL; at = at->next) {
         if (at->slot != slot) continue;
