@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from connectors import Claim, Connector, ConnectorError, Moves, Position, Refusal, SchemaMismatch, Unavailable
 from connectors.bookkeeping.letters import Remembered
@@ -36,8 +37,10 @@ LOOK_AGAIN_SECONDS, LOOK_AGAIN_SHARE = 10.0, 0.01
 databases round what has more digits than a column that was narrowed, and do not say so."""
 
 
-At = Callable[[Position], Sequence[Converter]]
-"""What makes rows of a change that stands there."""
+if TYPE_CHECKING:
+    # Python 3.7 can't make this one.
+    At = Callable[[Position], Sequence[Converter]]
+    """What makes rows of a change that stands there."""
 
 
 class Unexpected(Exception):
