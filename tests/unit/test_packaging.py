@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -134,7 +135,22 @@ def _python37() -> str | None:
 
 @pytest.mark.parametrize("path", OLD_PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_runs_inside_redisgears_is_python_37(path: Path) -> None:
-    ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 7))
+    tree = ast.parse(path.read_text("utf-8"), str(path), feature_version=(3, 7))
+    assert list(_newer_generics(tree)) == []
+
+
+def _newer_generics(tree: ast.Module) -> Iterator[int]:
+    """Yield the lines where a generic is made as the module is loaded that only 3.9 can make."""
+    late = {"list", "dict", "tuple", "set", "frozenset", "type"}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "collections.abc":
+            late |= {each.asname or each.name for each in node.names}
+    for node in tree.body:
+        made = node.bases if isinstance(node, ast.ClassDef) else [getattr(node, "value", None)]
+        for each in filter(None, made):
+            for part in ast.walk(each):
+                if isinstance(part, ast.Subscript) and getattr(part.value, "id", "") in late:
+                    yield part.lineno
 
 
 def test_python_37_itself_compiles_what_runs_inside_redisgears(tmp_path: Path) -> None:
