@@ -56,8 +56,7 @@ class Handover:
         pause: Callable[[float, str], None],
     ) -> None:
         self._lane = whose.lane
-        self._names = {token(whose.deployment, whose.target, mark): _named(mark.key) for mark in marks}
-        self._slots = {token(whose.deployment, whose.target, mark): slot_move(mark) for mark in marks}
+        self._marks = {token(whose.deployment, whose.target, mark): mark for mark in marks}
         self._asker = asker
         self._look = look
         self._pause = pause
@@ -74,7 +73,7 @@ class Handover:
         if time.monotonic() > self._ask_at:
             self._ask(missing)
         why = (
-            f"{self._names[missing[0]]} came from another shard, which has not brought its changes to SQL yet"
+            f"{self._named(missing[0])} came from another shard, which has not brought its changes to SQL yet"
         )
         is_worth_telling = time.monotonic() > self._begun + ASK_SECONDS / 2
         self._pause(WAIT_SECONDS, why + self._where if is_worth_telling else "")
@@ -92,7 +91,9 @@ class Handover:
         self._where = f": they wait in {lane} of {answer.waiting.addresses[lane]}" if lane else ""
         is_patient = answer.ended < self._begun + OTHER_LANES_SECONDS
         others = answer.waiting.slots if is_patient else frozenset()
-        self._doubt([each for each in missing if each not in places and self._slots[each] not in others])
+        self._doubt(
+            [each for each in missing if each not in places and slot_move(self._marks[each]) not in others]
+        )
         self._look_for_circle(answer.waiting, missing)
 
     def _doubt(self, nowhere: Sequence[str]) -> None:
@@ -101,7 +102,7 @@ class Handover:
         """
         for each in nowhere:
             if each in self._doubted:
-                log.warning(_UNKNOWN, self._names[each], extra=event("move_unknown", error=self._names[each]))
+                log.warning(_UNKNOWN, self._named(each), extra=event("move_unknown", error=self._named(each)))
                 self._go_on_without(each)
         self._doubted = set(nowhere)
 
@@ -122,16 +123,16 @@ class Handover:
         self._is_to_leave = bool(links) and links[0].waits.token in missing and wrong(links) == links[0]
         if self._is_to_leave and is_known:
             found = links[0].waits.token
-            told = event("move_circle", lane=lane, error=self._names[found])
-            log.warning(_CIRCLE, lane, self._names[found], extra=told)
+            told = event("move_circle", lane=lane, error=self._named(found))
+            log.warning(_CIRCLE, lane, self._named(found), extra=told)
             self._go_on_without(found)
+
+    def _named(self, its_token: str) -> str:
+        """Return what a mark is about: a slot (gearsync:slot:<number>:…), else a key."""
+        key = self._marks[its_token].key
+        return f"slot {key.split(b':')[2].decode()}" if key.startswith(SLOT) else f"key {key!r}"
 
     def _go_on_without(self, missing: str) -> None:
         taken = list(self.moves.taken)
         taken.remove(missing)
         self.moves = self.moves._replace(taken=tuple(taken))
-
-
-def _named(key: bytes) -> str:
-    """Return what a mark is about: a slot (gearsync:slot:<number>:…), else a key."""
-    return f"slot {key.split(b':')[2].decode()}" if key.startswith(SLOT) else f"key {key!r}"

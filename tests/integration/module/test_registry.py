@@ -275,7 +275,7 @@ def test_a_lane_that_somebody_deletes_goes_on(client: redis.Redis) -> None:
 
 
 def discard(server: RedisServer) -> list[bytes]:
-    """Capture, undeploy with DISCARD, deploy again; return what waits then, also after a crash."""
+    """Capture, and undeploy with DISCARD; return the lanes that are there then, and after a crash."""
     with connect(server) as client:
         client.hset("person:1", "first", "Ada")
         assert len(changes(client)) == 1
